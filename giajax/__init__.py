@@ -1,0 +1,1 @@
+"""giajax: what federated-learning updates give away, measured in JAX."""

@@ -1,0 +1,29 @@
+"""Random keys by identity: what a draw is for decides it, never where it runs.
+
+Keys depend on (seed, point, case, restart, step) through `fold_in`, so that
+any split of an experiment over devices, processes or jobs draws the same
+numbers.
+"""
+
+import zlib
+
+import jax
+
+from giajax import types
+
+
+def named(key: types.Array, name: str) -> types.Array:
+  """Returns the key of a named purpose, e.g. `named(key, 'model')`.
+
+  Args:
+    key: scalar key; not consumed, may serve further names.
+    name: what the key is for. Stable over processes and Python versions.
+  """
+  return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+def at(key: types.Array, *indices: types.Array | int) -> types.Array:
+  """Returns the key at an index path, e.g. `at(key, point, restart, step)`."""
+  for index in indices:
+    key = jax.random.fold_in(key, index)
+  return key

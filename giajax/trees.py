@@ -1,0 +1,68 @@
+"""Pytree algebra in float32, and trees whose leaves have dotted names."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from giajax import types
+
+
+def named_leaves(tree: types.Tree) -> dict[str, Any]:
+  """Returns `{'layer1.0.conv1.weight': leaf}` in the order of the tree."""
+  return {
+    jax.tree_util.keystr(path, simple=True, separator='.'): leaf
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
+
+
+def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the nested dict of dotted names: the inverse of `named_leaves`."""
+  tree: dict[str, Any] = {}
+  for name, leaf in leaves.items():
+    *path, last = name.split('.')
+    node = tree
+    for part in path:
+      node = node.setdefault(part, {})
+    node[last] = leaf
+  return tree
+
+
+def dot(a: types.Tree, b: types.Tree) -> types.Array:
+  """Returns the inner product of two trees of one structure, [] float32."""
+  parts = jax.tree.map(_leaf_dot, a, b)
+  return sum(jax.tree.leaves(parts), jnp.zeros((), jnp.float32))
+
+
+def squared_norm(tree: types.Tree) -> types.Array:
+  """Returns the squared Euclidean norm of all leaves together, [] float32."""
+  return dot(tree, tree)
+
+
+def safe_sqrt(x: types.Array, eps: float = 1e-20) -> types.Array:
+  """Returns sqrt(max(x, eps)), whose derivative is finite at 0."""
+  return jnp.sqrt(jnp.maximum(x, eps))
+
+
+def where(condition: types.Array, a: types.Tree, b: types.Tree) -> types.Tree:
+  """Returns `a` where the scalar `condition` holds, else `b`, leaf by leaf."""
+  return jax.tree.map(lambda u, v: jnp.where(condition, u, v), a, b)
+
+
+def all_finite(tree: types.Tree) -> types.Array:
+  """Returns [] bool: no floating leaf holds a NaN or an infinity."""
+  checks = [
+    jnp.all(jnp.isfinite(leaf))
+    for leaf in jax.tree.leaves(tree)
+    if jnp.issubdtype(jnp.asarray(leaf).dtype, jnp.inexact)
+  ]
+  return jnp.all(jnp.stack(checks)) if checks else jnp.bool_(True)
+
+
+def _leaf_dot(a: types.Array, b: types.Array) -> types.Array:
+  return jnp.vdot(
+    a.astype(jnp.float32),
+    b.astype(jnp.float32),
+    precision=jax.lax.Precision.HIGHEST,
+  )

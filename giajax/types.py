@@ -1,0 +1,86 @@
+"""The records that travel between clients, attacks and the engine.
+
+Axis glossary, used in every shape comment of this package:
+
+  B      images in a client's batch
+  H W C  height, width, channels of an image
+  K      classes
+  N      points of an experiment (sweep value x case)
+  R      restarts of an attack
+  T      steps of an attack
+  M      slots of a reconstruction (at least as many as it found images)
+
+Every record is a NamedTuple of arrays or pytrees, so that all of them can be
+vmapped, scanned, sharded and saved.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+Array = jax.Array
+# A nested dict of arrays whose joined keys are torch's parameter names.
+Tree = Any
+# Traced knobs of an attack, by name: a change never recompiles.
+HParams = Mapping[str, Array | float]
+
+
+class Batch(NamedTuple):
+  """Images and their labels."""
+
+  x: Array  # [B, H, W, C] float32 in [0, 1]
+  y: Array  # [B] int32 class indices, or [B, K] float32 soft labels
+
+
+class Variables(NamedTuple):
+  """Everything a network needs to be evaluated."""
+
+  params: Tree  # trained by the client
+  stats: Tree  # BatchNorm running statistics, {} where there are none
+
+
+class Output(NamedTuple):
+  """What one forward pass of a network returns."""
+
+  out: Array  # [B, K] float32 logits
+  stats: Tree  # the running statistics after this pass
+  taps: Mapping[str, Array]  # activations that were asked for, by name
+
+
+class Query(NamedTuple):
+  """What the server sends to the client."""
+
+  variables: Variables
+
+
+class Update(NamedTuple):
+  """What the client sends back."""
+
+  delta: Tree  # like params; the gradient for FedSGD
+  stats: Tree  # the client's BatchNorm buffers after its work
+  size: Array  # [] int32, the number of examples behind it
+
+
+class Observation(NamedTuple):
+  """All that the attacker sees."""
+
+  query: Query
+  update: Update
+  side: Mapping[str, Any]  # exactly what the threat model grants, by name
+
+
+class Reconstruction(NamedTuple):
+  """What an attack claims to have found."""
+
+  batch: Batch  # over M slots
+  valid: Array  # [M] bool: the slot holds an image
+  score: Array  # [] float32, the attacker's own objective; lower is better
+
+
+class Info(NamedTuple):
+  """What one step of an attack reports."""
+
+  loss: Array  # [] float32, the objective before the step
+  terms: Mapping[str, Array]  # its parts, unweighted, by name
+  finite: Array  # [] bool: loss and new state are free of NaN and inf
