@@ -1,0 +1,111 @@
+"""A data set: labels known at once, images read when they are asked for."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from giajax import types
+
+
+class Dataset(NamedTuple):
+  """Labelled images of one shape."""
+
+  name: str
+  image_shape: tuple[int, int, int]  # (H, W, C)
+  num_classes: int
+  class_names: tuple[str, ...]  # [num_classes]
+  labels: np.ndarray  # [size] int32 in [0, num_classes)
+  note: str  # source and licence, for the report
+  take: Callable[[npt.ArrayLike], types.Batch]  # indices [B] -> Batch
+
+  @property
+  def size(self) -> int:
+    """The number of images."""
+    return len(self.labels)
+
+
+def dataset(
+  *,
+  name: str,
+  image_shape: tuple[int, int, int],
+  class_names: tuple[str, ...],
+  labels: npt.ArrayLike,
+  note: str,
+  read: Callable[[int], np.ndarray],
+) -> Dataset:
+  """Returns a data set whose `take` reads one image after the other.
+
+  Args:
+    name: what reports call it.
+    image_shape: (H, W, C) of every image.
+    class_names: one name a class; their number is the number of classes.
+    labels: [size] class indices.
+    note: source and licence, one line.
+    read: index -> [H, W, C] float32 in [0, 1].
+
+  Raises:
+    ValueError: a label is outside [0, K). `take` raises it for an index
+      outside [0, size).
+  """
+  labels = check_labels(labels, len(class_names))
+
+  def take(indices: npt.ArrayLike) -> types.Batch:
+    indices = check_indices(indices, len(labels))
+    x = np.stack([read(int(i)) for i in indices])
+    return types.Batch(x=jnp.asarray(x), y=jnp.asarray(labels[indices]))
+
+  return Dataset(
+    name=name,
+    image_shape=image_shape,
+    num_classes=len(class_names),
+    class_names=class_names,
+    labels=labels,
+    note=note,
+    take=take,
+  )
+
+
+def check_labels(labels: npt.ArrayLike, num_classes: int) -> np.ndarray:
+  """Returns `labels` as [size] int32.
+
+  Raises:
+    ValueError: they are not one integer an image, or one is outside
+      [0, num_classes).
+  """
+  return _integers(labels, num_classes, 'label', 'num_classes')
+
+
+def check_indices(indices: npt.ArrayLike, size: int) -> np.ndarray:
+  """Returns `indices` as [B] int32.
+
+  Raises:
+    ValueError: they are not a non-empty list of integers, or one is outside
+      [0, size).
+  """
+  return _integers(indices, size, 'index', 'size')
+
+
+def _integers(
+  values: npt.ArrayLike, limit: int, name: str, limit_name: str
+) -> np.ndarray:
+  values = np.asarray(values)
+  if (
+    values.ndim != 1
+    or not values.size
+    or not np.issubdtype(values.dtype, np.integer)
+  ):
+    raise ValueError(
+      f'Expected a non-empty list of integers, one {name} an image; got '
+      f'shape={values.shape}, dtype={values.dtype}; pass them as [B] integers'
+    )
+  wrong = values[(values < 0) | (values >= limit)]
+  if wrong.size:
+    raise ValueError(
+      f'Expected every {name} in [0, {limit_name}={limit}); got '
+      f'{name}={wrong[0]} ({wrong.size} of {values.size} are outside); '
+      f'correct it or raise {limit_name}'
+    )
+  return values.astype(np.int32)

@@ -1,0 +1,142 @@
+"""The report's figures, from the files of a workdir alone."""
+
+from collections.abc import Sequence
+import io
+import pathlib
+from typing import NamedTuple
+
+import matplotlib
+import matplotlib.figure
+import numpy as np
+
+from giajax.engine import markup
+from giajax.engine import plots
+from giajax.engine import prose
+from giajax.engine import records
+
+_PANELS = 6  # curves of at most so many rows
+_COLUMNS = 8  # images in reconstructions.png
+
+
+class Drawn(NamedTuple):
+  """A figure for the page."""
+
+  svg: bytes
+  alt: str
+
+
+class Figures(NamedTuple):
+  """What the page shows besides the images."""
+
+  curves: Sequence[Drawn]  # one a row; empty for closed-form attacks
+  sweep: Sequence[Drawn]  # one a metric; empty with a single point
+
+
+def draw(
+  run: records.Run, samples: Sequence[records.Sample], folder: pathlib.Path
+) -> Figures:
+  """Writes `reconstructions.png`, `curves.png` and `sweep.png`.
+
+  Args:
+    run: the run.
+    samples: the images to show, and whose rows' curves to draw.
+    folder: where the files go; files of figures that no longer exist go.
+
+  Returns:
+    The same curves and plots, a panel each, for the page.
+  """
+  folder.mkdir(parents=True, exist_ok=True)
+  rows = {s.row['row']: s.row for s in samples}.values()
+  traced = [r for r in rows if records.array(run, r, 'trace').shape[-1] > 1]
+  spread = np.linspace(0, len(traced) - 1, min(_PANELS, len(traced)))
+  shown = [traced[i] for i in spread.round().astype(int)]
+  curves = [(plots.curve, row, plots.curve_name(run, row)) for row in shown]
+  sweep = []
+  if len(records.points(run)) > 1:
+    sweep = [
+      (plots.sweep, 'psnr', 'PSNR over the sweep, in dB'),
+      (plots.sweep, 'ssim', 'SSIM over the sweep'),
+    ]
+  with matplotlib.rc_context(plots.RC):
+    _write(reconstructions(run, samples), folder / 'reconstructions.png')
+    for name, panels in (('curves.png', curves), ('sweep.png', sweep)):
+      _write(_panels(run, panels) if panels else None, folder / name)
+    return Figures(
+      *([_drawn(run, panel) for panel in panels] for panels in (curves, sweep))
+    )
+
+
+def reconstructions(
+  run: records.Run, samples: Sequence[records.Sample]
+) -> matplotlib.figure.Figure:
+  """Returns originals over reconstructions: one image a column.
+
+  A sweep shows one image at each of its points, a single point its sample.
+  """
+  points = len(records.points(run))
+  if points > 1:
+    samples = list({s.row['point']: s for s in reversed(samples)}.values())[
+      ::-1
+    ]
+  samples = samples[:_COLUMNS]
+  figure = matplotlib.figure.Figure((1.3 * len(samples) + 0.35, 3.1))
+  grid = figure.subplots(
+    2, len(samples), squeeze=False, gridspec_kw={'wspace': 0.05, 'hspace': 0.05}
+  )
+  figure.subplots_adjust(0.35 / figure.get_figwidth(), 0.09, 0.99, 0.92)
+  for column, (row, i) in zip(grid.T, samples):
+    for axes, name in zip(column, ('x', 'x_hat')):
+      image = records.array(run, row, name)[i]
+      axes.imshow(markup.pixels(image), interpolation='nearest')
+      axes.set(xticks=[], yticks=[])
+      axes.spines[:].set_visible(False)
+    column[0].set_title(prose.point_label(run, row), fontsize=7)
+    psnr = prose.figure(records.array(run, row, 'psnr')[i], 1)
+    column[1].set_xlabel(f'{psnr} dB', fontsize=7.5, labelpad=3)
+  grid[0, 0].set_ylabel('original')
+  grid[1, 0].set_ylabel('recovered')
+  return figure
+
+
+def _panels(
+  run: records.Run, panels: Sequence[tuple]
+) -> matplotlib.figure.Figure:
+  columns = min(3, len(panels))
+  rows = -(-len(panels) // columns)
+  figure = matplotlib.figure.Figure(
+    (3.3 * columns, 2.4 * rows), layout='constrained'
+  )
+  grid = figure.subplots(rows, columns, squeeze=False).flat
+  for axes, (paint, item, _) in zip(grid, panels):
+    paint(axes, run, item)
+  for axes in list(grid)[len(panels) :]:
+    axes.set_axis_off()
+  return figure
+
+
+def _drawn(run: records.Run, panel: tuple) -> Drawn:
+  figure = _panels(run, [panel])
+  stream = io.StringIO()
+  figure.savefig(
+    stream, format='svg', transparent=True, metadata={'Date': None}
+  )
+  return Drawn(_themed(stream.getvalue()).encode(), panel[2])
+
+
+def _themed(svg: str) -> str:
+  light = ''.join(f'--c{c[1:]}:{c};' for c in plots.DARK)
+  dark = ''.join(f'--c{c[1:]}:{d};' for c, d in plots.DARK.items())
+  for color in plots.DARK:
+    svg = svg.replace(color, f'var(--c{color[1:]})')
+  style = (
+    f'<style>:root{{{light}}}@media(prefers-color-scheme:dark)'
+    f'{{:root{{{dark}}}}}</style>'
+  )
+  return svg.replace('<defs>', f'{style}<defs>', 1)
+
+
+def _write(figure: matplotlib.figure.Figure | None, path: pathlib.Path) -> None:
+  if figure is None:
+    path.unlink(missing_ok=True)
+  else:
+    figure.savefig(path, dpi=160, facecolor='white')

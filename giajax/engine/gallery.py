@@ -1,0 +1,84 @@
+"""The report's gallery: a sample of images, and what became of them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from giajax.engine import markup
+from giajax.engine import prose
+from giajax.engine import records
+
+tag = markup.tag
+_TRIO = {'x': 'original', 'x_hat': 'recovered', 'x_start': 'start'}
+
+
+def gallery(run: records.Run, samples: Sequence[records.Sample]) -> markup.Html:
+  """Returns originals beside recoveries beside the attack's starts."""
+  total = sum(len(records.array(run, row, 'y')) for row in run.rows)
+  which = (
+    f'{len(samples)} of {total} images, drawn with the fixed seed '
+    f'{records.SAMPLE_SEED} before any metric was looked at: a sample, not '
+    'the best.'
+  )
+  if len(samples) == total:
+    which = f'All {total} images of the run.' if total > 1 else 'The one image.'
+  note = (
+    f'{which} The restart shown is the one the attacker would pick, by its '
+    'own objective. The small picture is where the attack started.'
+  )
+  groups: dict[str, list[records.Sample]] = {}
+  for item in samples:
+    groups.setdefault(prose.point_label(run, item.row), []).append(item)
+  if all(len(items) == 1 for items in groups.values()):
+    parts = [_grid(run, samples, named=True)]
+  else:
+    parts = [
+      markup.join(tag('h3', label) if label else None, _grid(run, items))
+      for label, items in groups.items()
+    ]
+  return markup.join(tag('p', note, class_='note'), *parts)
+
+
+def _grid(
+  run: records.Run, items: Sequence[records.Sample], named: bool = False
+) -> markup.Html:
+  cards = []
+  for item in items:
+    label = prose.point_label(run, item.row) if named else ''
+    heading = tag('h3', label) if label else None
+    cards.append(tag('figure', heading, *_card(run, item)))
+  return tag('div', *cards, class_='gallery')
+
+
+def _card(run: records.Run, item: records.Sample) -> list[markup.Html]:
+  images = []
+  for name, label in _TRIO.items():
+    image = records.array(run, item.row, name)[item.index]
+    alt = f'{label}, case {item.row["case"]}, image {item.index}'
+    lost = '' if np.isfinite(image).all() else ' (not finite)'
+    images.append(
+      tag(
+        'div',
+        tag('span', label + lost, class_='label'),
+        markup.picture(image, alt),
+      )
+    )
+  psnr, ssim = (
+    records.array(run, item.row, name)[item.index] for name in ('psnr', 'ssim')
+  )
+  text = f'PSNR {prose.figure(psnr, 1)} dB · SSIM {prose.figure(ssim)}'
+  caption = tag('figcaption', text, tag('br'), _labels(run, item))
+  return [tag('div', *images, class_='trio'), caption]
+
+
+def _labels(run: records.Run, item: records.Sample) -> markup.Html:
+  names = run.meta.get('class_names') or []
+  true, guess = (
+    int(records.array(run, item.row, k)[item.index]) for k in ('y', 'y_hat')
+  )
+  words = [
+    str(names[i]) if 0 <= i < len(names) else f'class {i}'
+    for i in (true, guess)
+  ]
+  text = words[0] if true == guess else f'{words[0]}, taken for {words[1]}'
+  return tag('span', text, class_='label')

@@ -1,0 +1,70 @@
+"""HTML by construction: whatever is not `Html` is escaped."""
+
+import base64
+import html
+import io
+
+import numpy as np
+from PIL import Image
+
+_VOID = ('br', 'img', 'meta')
+
+
+class Html(str):
+  """Text that is HTML already. Every other string is escaped."""
+
+
+def tag(name: str, /, *children: str | None, **attributes: object) -> Html:
+  """Returns an element.
+
+  Args:
+    name: of the element.
+    *children: its content; plain strings are escaped, None is skipped.
+    **attributes: escaped too; a trailing underscore falls off (`class_`),
+      others become hyphens, and None is skipped.
+  """
+  opening = name + ''.join(
+    f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
+    for key, value in attributes.items()
+    if value is not None
+  )
+  if name in _VOID:
+    return Html(f'<{opening}>')
+  return Html(f'<{opening}>{join(*children)}</{name}>')
+
+
+def join(*children: str | None) -> Html:
+  """Returns the children one after the other, escaped where needed."""
+  return Html(
+    ''.join(
+      child if isinstance(child, Html) else html.escape(child)
+      for child in children
+      if child is not None
+    )
+  )
+
+
+def data_uri(content: bytes, kind: str) -> str:
+  """Returns bytes as a URI that needs no other file."""
+  return f'data:{kind};base64,{base64.b64encode(content).decode()}'
+
+
+def pixels(image: np.ndarray) -> np.ndarray:
+  """Returns [H, W, C] in [0, 1] as uint8 [H, W, 3]; what is NaN is black."""
+  finite = np.nan_to_num(np.asarray(image, np.float32), nan=0.0)
+  levels = np.rint(np.clip(finite, 0.0, 1.0) * 255).astype(np.uint8)
+  return np.repeat(levels, 3, axis=-1) if image.shape[-1] == 1 else levels
+
+
+def picture(image: np.ndarray, alt: str) -> Html:
+  """Returns [H, W, C] in [0, 1] as an element; small ones show their pixels."""
+  stream = io.BytesIO()
+  Image.fromarray(pixels(image)).save(stream, 'PNG', optimize=True)
+  small = 'small' if max(image.shape[:2]) < 112 else None
+  source = data_uri(stream.getvalue(), 'image/png')
+  return tag('img', src=source, alt=alt, class_=small)
+
+
+def plot(svg: bytes, alt: str) -> Html:
+  """Returns a figure that follows the reader's light or dark theme."""
+  return tag('img', src=data_uri(svg, 'image/svg+xml'), alt=alt, class_='plot')

@@ -1,0 +1,202 @@
+"""The report as one page of HTML that needs no other file."""
+
+from collections.abc import Sequence
+import json
+
+from giajax.engine import context
+from giajax.engine import figures
+from giajax.engine import gallery
+from giajax.engine import markup
+from giajax.engine import prose
+from giajax.engine import records
+from giajax.engine import stylesheet
+from giajax.engine import tables
+
+tag = markup.tag
+_OPEN_CASES = 12  # a table of more cases than this starts collapsed
+
+
+def render(
+  run: records.Run,
+  samples: Sequence[records.Sample],
+  drawn: figures.Figures,
+) -> str:
+  """Returns the page.
+
+  Args:
+    run: the run.
+    samples: the images of the gallery.
+    drawn: the plots.
+  """
+  title = f'{_values(run, "attack")} against {_values(run, "model")}'
+  head = tag(
+    'head',
+    tag('meta', charset='utf-8'),
+    tag(
+      'meta',
+      name='viewport',
+      content='width=device-width, initial-scale=1',
+    ),
+    tag('title', f'{title} – giajax report'),
+    tag('style', markup.Html(stylesheet.CSS)),
+  )
+  body = tag(
+    'body',
+    tag('main', *_sections(run, samples, drawn, title)),
+  )
+  return f'<!doctype html>\n{tag("html", head, body, lang="en")}\n'
+
+
+def _sections(
+  run: records.Run,
+  samples: Sequence[records.Sample],
+  drawn: figures.Figures,
+  title: str,
+) -> list[markup.Html | None]:
+  return [
+    _opening(run, title),
+    _section('What came back', gallery.gallery(run, samples)),
+    _section('What the attacker knew', context.threat(run)),
+    _section('How real the setting is', context.setting(run)),
+    _numbers(run),
+    _curves(run, drawn),
+    _sweep(run, drawn),
+    _provenance(run),
+  ]
+
+
+def _opening(run: records.Run, title: str) -> markup.Html:
+  facts = {
+    'attack': _values(run, 'attack'),
+    'model': _values(run, 'model'),
+    'data': _values(run, 'dataset'),
+    'batch size': _values(run, 'batch_size'),
+    'client': _named(run, 'client'),
+    'defence': _named(run, 'defense') or _named(run, 'defenses'),
+    'steps': _values(run, 'steps'),
+    'restarts': _values(run, 'restarts'),
+    'updates attacked': str(len(run.rows)),
+  }
+  pairs = [
+    tag('div', tag('dt', name), tag('dd', value))
+    for name, value in facts.items()
+    if value
+  ]
+  return tag(
+    'header',
+    tag('h1', f'giajax report: {title}'),
+    tag('p', prose.verdict(run), class_=f'verdict {prose.tone(run)}'),
+    tag('p', prose.rule(run), ' ', *_caveats(run), class_='note'),
+    tag('dl', *pairs, class_='facts'),
+  )
+
+
+def _caveats(run: records.Run) -> list[str]:
+  caveats = []
+  if any(row['setting'] == 'diagnostic' for row in run.rows):
+    caveats.append('The setting is diagnostic, so this is an upper bound. ')
+  if any(row['verdict'] == 'resists' for row in run.rows):
+    caveats.append('Resisting this attack is no proof against a stronger one.')
+  return caveats
+
+
+def _numbers(run: records.Run) -> markup.Html:
+  note = (
+    'PSNR and SSIM compare an image with the original; higher is closer. An '
+    'attack that scores near a baseline has learnt nothing about the image. '
+    f'{"Medians over cases. " if len(run.rows) > 1 else ""}The oracle is no '
+    'attack: it picks the restart by looking at the original, and only shows '
+    'what the attacker’s own choice cost.'
+  )
+  if not any(row.get('baselines') for row in run.rows):
+    note += ' No baseline was scored in this run.'
+  every = tag(
+    'details',
+    tag('summary', f'Every case ({len(run.rows)})'),
+    tables.cases(run),
+    open='' if len(run.rows) <= _OPEN_CASES else None,
+  )
+  return _section(
+    'The numbers', tag('p', note, class_='note'), tables.summary(run), every
+  )
+
+
+def _curves(run: records.Run, drawn: figures.Figures) -> markup.Html:
+  tried = sum(len(records.array(run, row, 'finite')) for row in run.rows)
+  lost = sum(int((~records.array(run, r, 'finite')).sum()) for r in run.rows)
+  text = (
+    f'{prose.plural(tried, "restart")} in all; '
+    f'{lost or "none"} ended in a value that is not finite'
+    f'{", counted as failed and drawn dotted" if lost else ""}. '
+  )
+  text += (
+    'One line a restart, the attacker’s choice in colour with its last value.'
+    if drawn.curves
+    else 'A closed-form attack takes no steps, so there is no curve.'
+  )
+  return _section(
+    'The attacker’s objective',
+    tag('p', text, class_='note'),
+    _plots(drawn.curves),
+  )
+
+
+def _sweep(run: records.Run, drawn: figures.Figures) -> markup.Html | None:
+  if not drawn.sweep:
+    return None
+  names = prose.listing(map(prose.axis_label, records.swept(run)))
+  text = (
+    'Dots are cases, the line their median, the dashed line the best '
+    'baseline: where the two meet, this attack does no better than a guess.'
+  )
+  return _section(
+    f'Over {names or "the points"}',
+    tag('p', text, class_='note'),
+    _plots(drawn.sweep),
+  )
+
+
+def _plots(drawn: Sequence[figures.Drawn]) -> markup.Html | None:
+  images = (markup.plot(figure.svg, figure.alt) for figure in drawn)
+  return tag('div', *images, class_='plots') if drawn else None
+
+
+def _provenance(run: records.Run) -> markup.Html:
+  meta = run.meta
+  versions = (meta.get('versions') or {}).items()
+  facts = {
+    'configuration': str(meta.get('hash', '')),
+    'device': str(meta.get('device', '')),
+    **{name: str(version) for name, version in versions},
+  }
+  pairs = (
+    tag('div', tag('dt', k), tag('dd', v)) for k, v in facts.items() if v
+  )
+  config = json.dumps(meta['config'], indent=2, ensure_ascii=False)
+  return _section(
+    'How to repeat it',
+    tag('pre', meta['command']) if meta.get('command') else None,
+    tag('dl', *pairs, class_='facts'),
+    tag('h3', 'Experiment card') if meta.get('card') else None,
+    tag('pre', str(meta['card']).strip()) if meta.get('card') else None,
+    tag(
+      'details', tag('summary', 'The whole configuration'), tag('pre', config)
+    ),
+  )
+
+
+def _section(title: str, *children: markup.Html | None) -> markup.Html:
+  return tag('section', tag('h2', title), *children)
+
+
+def _values(run: records.Run, key: str) -> str:
+  return prose.listing(row.get(key) for row in run.rows)
+
+
+def _named(run: records.Run, key: str) -> str:
+  """Returns the name of a part of the config, which may have arguments."""
+  value = run.meta['config'].get(key)
+  parts = value if isinstance(value, list) else [value]
+  return prose.listing(
+    part.get('name') if isinstance(part, dict) else part for part in parts
+  )

@@ -1,0 +1,207 @@
+"""What a plot of the report shows: one panel, painted on given axes."""
+
+from collections.abc import Mapping, Sequence
+import math
+from typing import Any, NamedTuple
+
+import matplotlib.axes
+import matplotlib.ticker
+import numpy as np
+
+from giajax.engine import prose
+from giajax.engine import records
+
+# Ink of the figures, each with what it becomes on a dark page.
+INK, MUTED, LINE = '#22211d', '#77746a', '#c9c5b8'
+ACCENT, COOL, FAIL = '#b3371f', '#2b6a8f', '#8a5a9e'
+DARK = {
+  INK: '#e8e4da',
+  MUTED: '#a09c90',
+  LINE: '#4c4a44',
+  ACCENT: '#f08a6c',
+  COOL: '#7db8da',
+  FAIL: '#c79bd8',
+}
+RC = {
+  'font.family': 'sans-serif',
+  'font.sans-serif': ['Helvetica Neue', 'Helvetica', 'Arial', 'DejaVu Sans'],
+  'font.size': 8.5,
+  'text.color': INK,
+  'axes.labelcolor': INK,
+  'axes.edgecolor': MUTED,
+  'axes.linewidth': 0.6,
+  'axes.spines.top': False,
+  'axes.spines.right': False,
+  'axes.titlesize': 8.5,
+  'axes.titlelocation': 'left',
+  'xtick.color': MUTED,
+  'ytick.color': MUTED,
+  'xtick.labelcolor': INK,
+  'ytick.labelcolor': INK,
+  'xtick.major.size': 3,
+  'ytick.major.size': 3,
+  'text.parse_math': False,
+  'svg.fonttype': 'none',
+  'svg.hashsalt': 'giajax',
+}
+
+
+def curve_name(run: records.Run, row: Mapping[str, Any]) -> str:
+  """Returns which row a curve is of: 'noise = 0.01, case 2'."""
+  label = prose.point_label(run, row)
+  case = f'case {row["case"]}'
+  return f'{label}, {case}' if label else case.capitalize()
+
+
+def curve(
+  axes: matplotlib.axes.Axes, run: records.Run, row: Mapping[str, Any]
+) -> None:
+  """Paints the attacker's objective along the steps, a line a restart."""
+  trace, steps, finite, chosen = (
+    records.array(run, row, name)
+    for name in ('trace', 'trace_step', 'finite', 'chosen')
+  )
+  trace = np.where(np.isfinite(trace), trace, np.nan)
+  for r in np.flatnonzero(np.arange(len(trace)) != chosen):
+    color, style = (LINE, '-') if finite[r] else (FAIL, ':')
+    axes.plot(steps, trace[r], color=color, linestyle=style, lw=0.9)
+  axes.plot(steps, trace[chosen], color=ACCENT, lw=1.6, zorder=3)
+  _label_chosen(axes, steps, trace, int(chosen))
+  if _logarithmic(trace):
+    axes.set_yscale('log')
+    axes.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+    axes.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(_power))
+  axes.set_title(curve_name(run, row))
+  axes.set_xlabel('step')
+  axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4, integer=True))
+
+
+def _label_chosen(
+  axes: matplotlib.axes.Axes, steps: np.ndarray, trace: np.ndarray, chosen: int
+) -> None:
+  known = np.flatnonzero(np.isfinite(trace[chosen]))
+  if known.size:
+    last = trace[chosen][known[-1]]
+    axes.annotate(
+      prose.significant(last),
+      (steps[known[-1]], last),
+      xytext=(4, 0),
+      textcoords='offset points',
+      color=ACCENT,
+      va='center',
+      annotation_clip=False,
+    )
+
+
+def _logarithmic(values: np.ndarray) -> bool:
+  known = values[np.isfinite(values)]
+  return bool(known.size and known.min() > 0 and known.max() > 8 * known.min())
+
+
+def _power(value: float, _: int) -> str:
+  if 1e-3 <= abs(value) < 1e4:
+    return f'{value:g}'
+  exponent = round(math.log10(abs(value))) if value else 0
+  return '10' + str(exponent).translate(
+    str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹')
+  )
+
+
+class _Axis(NamedTuple):
+  """Where the points of a sweep go."""
+
+  name: str
+  at: Sequence[float]  # a place a point
+  series: Sequence[str]  # which line each point is on, '' if there is one
+  ticks: Mapping[float, str]
+  scale: str  # of matplotlib
+
+
+def sweep(axes: matplotlib.axes.Axes, run: records.Run, metric: str) -> None:
+  """Paints a metric over the sweep: cases, their median, the best baseline."""
+  groups = list(records.points(run).values())
+  axis = _axis(run, [rows[0] for rows in groups])
+  medians = [records.median(r.get(metric) for r in rows) for rows in groups]
+  floors = [
+    records.median(records.best_baseline(r, metric) for r in rows)
+    for rows in groups
+  ]
+  for x, rows in zip(axis.at, groups):
+    dots = [records.number(row.get(metric)) for row in rows]
+    axes.plot([x] * len(dots), dots, 'o', color=ACCENT, ms=3.5, alpha=0.4)
+  ends = []
+  for name in dict.fromkeys(axis.series):
+    line = [i for i, series in enumerate(axis.series) if series == name]
+    line.sort(key=axis.at.__getitem__)
+    x, y, floor = ([v[i] for i in line] for v in (axis.at, medians, floors))
+    axes.plot(x, y, color=ACCENT, lw=1.6)
+    axes.plot(x, floor, color=COOL, lw=1, linestyle='--')
+    ends.append((y[-1], name or 'recovered', ACCENT))
+  ends.append((floor[-1], 'best baseline', COOL))
+  _label_ends(axes, ends)
+  axes.set_title('PSNR (dB)' if metric == 'psnr' else 'SSIM')
+  axes.set_xlabel(axis.name)
+  axes.set_xscale(axis.scale)
+  if axis.ticks:
+    axes.set_xticks(list(axis.ticks), list(axis.ticks.values()), minor=False)
+    axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+
+
+def _label_ends(
+  axes: matplotlib.axes.Axes, ends: Sequence[tuple[float, str, str]]
+) -> None:
+  """Names the lines at the right edge, pushed apart where they meet."""
+  low, high = axes.get_ylim()
+  free = -math.inf
+  for y, text, color in sorted(e for e in ends if math.isfinite(e[0])):
+    free = max((y - low) / (high - low), free)
+    axes.annotate(
+      text,
+      (1.01, free),
+      xycoords='axes fraction',
+      color=color,
+      va='center',
+      fontsize=7.5,
+      annotation_clip=False,
+    )
+    free += 0.075
+
+
+def _axis(run: records.Run, rows: Sequence[Mapping[str, Any]]) -> _Axis:
+  """Returns the axis: the key with the most values; the others tell lines."""
+  keys = records.swept(run)
+  sweeps = [row.get('sweep') or {} for row in rows]
+  if not keys:
+    return _Axis('point', range(len(rows)), [''] * len(rows), {}, 'linear')
+  counts = {key: len({repr(s.get(key)) for s in sweeps}) for key in keys}
+  key = max(keys, key=counts.__getitem__)
+  values: list[Any] = [s.get(key) for s in sweeps]
+  others = [k for k in keys if k != key] if counts[key] < len(rows) else []
+  series = [
+    ', '.join(f'{prose.axis_label(k)} {prose.plain(s.get(k))}' for k in others)
+    for s in sweeps
+  ]
+  name, scale = prose.axis_label(key), _scale(values)
+  if scale == 'even':
+    ordered = values if _text(values) else sorted(values)
+    order = [v for i, v in enumerate(ordered) if v not in ordered[:i]]
+    ticks = {float(i): prose.plain(v) for i, v in enumerate(order)}
+    at = [float(order.index(v)) for v in values]
+    return _Axis(name, at, series, ticks, 'linear')
+  at = [float(v) for v in values]
+  ticks = {float(v): prose.plain(v) for v in values} if counts[key] < 9 else {}
+  return _Axis(name, at, series, ticks, scale)
+
+
+def _text(values: Sequence[Any]) -> bool:
+  return not all(type(v) in (int, float) for v in values)
+
+
+def _scale(values: Sequence[Any]) -> str:
+  """Returns 'linear', 'log', or 'even' for words and for 0 beside 1e-3."""
+  if _text(values):
+    return 'even'
+  positive = [v for v in values if v > 0]
+  if not positive or max(positive) <= 8 * min(positive):
+    return 'linear'
+  return 'log' if len(positive) == len(values) else 'even'

@@ -1,0 +1,35 @@
+"""The report: a pure function of the files in a workdir.
+
+Reads `config.json`, `results.jsonl` and `recon.npz`; writes `figures/*.png`
+and `report.html`, a page that needs no other file. No device is needed, and
+the same files give the same bytes.
+"""
+
+import os
+import pathlib
+
+from giajax.engine import figures
+from giajax.engine import page
+from giajax.engine import records
+
+
+def write(workdir: str | os.PathLike[str]) -> pathlib.Path:
+  """Writes the report of a run and returns the path of its page.
+
+  Args:
+    workdir: the folder of a run.
+
+  Raises:
+    ValueError: a file of the run is missing, torn, or of another format.
+  """
+  root = pathlib.Path(workdir)
+  run = records.read(root)
+  with run.arrays:
+    samples = records.sample(run)
+    drawn = figures.draw(run, samples, root / 'figures')
+    text = page.render(run, samples, drawn)
+  path = root / 'report.html'
+  partial = root / '.report.html.partial'
+  partial.write_text(text, encoding='utf-8')
+  partial.replace(path)
+  return path

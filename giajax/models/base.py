@@ -1,0 +1,251 @@
+"""Net: a model as pure functions, and how to make one.
+
+Attacks never import flax: they see `init`, `apply` and, where the network can
+tell its layer inputs, `probe`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from giajax import trees
+from giajax import types
+from giajax.models import layers
+from giajax.ops import moments
+
+
+class Spec(NamedTuple):
+  """The static facts about a network."""
+
+  name: str
+  image_shape: tuple[int, int, int]  # H, W, C
+  num_classes: int
+  mean: tuple[float, ...]  # of the normalisation inside, per channel
+  std: tuple[float, ...]
+
+
+class Net(NamedTuple):
+  """A network as pure functions of its variables.
+
+  Attributes:
+    init: `(key) -> Variables`; the key is consumed.
+    apply: `(variables, x, *, train=False, taps=()) -> Output` for images
+      x [B, H, W, C] in [0, 1]; the normalisation is inside.
+    probe: `(variables, x, offsets, *, train=False) -> (Output, sites,
+      outputs)`, the same pass with `offsets` added to the outputs of the
+      layers with parameters (None for none), or None where the network cannot
+      tell its layers.
+    spec: static facts.
+  """
+
+  init: Callable[[types.Array], types.Variables]
+  apply: Callable[..., types.Output]
+  probe: Callable[..., Any] | None
+  spec: Spec
+
+
+def from_nnx(
+  make: Callable[[nnx.Rngs], nnx.Module],
+  spec: Spec,
+  lowering: str = 'auto',
+) -> Net:
+  """Returns the Net of a flax.nnx module made of `layers`.
+
+  Args:
+    make: `(rngs) -> module` that maps normalised images to logits.
+    spec: static facts; `mean` and `std` normalise the images.
+    lowering: name of the convolution lowering.
+  """
+  abstract = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
+  graphdef, params, stats = nnx.split(abstract, nnx.Param, nnx.BatchStat)
+  pack_params, unpack_params = _packing(params)
+  pack_stats, unpack_stats = _packing(stats)
+
+  @jax.jit
+  def init(key: types.Array) -> types.Variables:
+    _, params, stats = nnx.split(
+      make(nnx.Rngs(params=key)), nnx.Param, nnx.BatchStat
+    )
+    return types.Variables(pack_params(params), pack_stats(stats))
+
+  def run(variables, x, context):
+    model = nnx.merge(
+      graphdef,
+      unpack_params(variables.params),
+      unpack_stats(variables.stats),
+      copy=True,
+    )
+    layers.bind(model, context)
+    logits = model(normalise(x, spec))
+    flat = trees.named_leaves(variables.stats)
+    fresh = {
+      f'{path}.{name}': value
+      for path, values in context.stats.items()
+      for name, value in values.items()
+    }
+    stats = trees.nested({**flat, **fresh})
+    return types.Output(logits, stats, context.tapped)
+
+  def apply(variables, x, *, train=False, taps=()):
+    context = layers.Context(train, lowering, tuple(taps))
+    output = run(variables, x, context)
+    missing = set(taps) - set(context.tapped)
+    if missing:
+      raise ValueError(
+        f'Expected taps that name a layer of {spec.name}; got '
+        f'taps={sorted(missing)}; use a layer path or path.input'
+      )
+    return output
+
+  def probe(variables, x, offsets, *, train=False):
+    context = layers.Context(train, lowering, (), offsets)
+    output = run(variables, x, context)
+    return output, context.sites, context.outputs
+
+  return Net(init, apply, probe, spec)
+
+
+def from_linen(module: Any, spec: Spec, **init_kwargs: Any) -> Net:
+  """Returns the Net of a flax.linen module.
+
+  Args:
+    module: maps normalised images [B, H, W, C] to logits; if it keeps
+      'batch_stats', its `__call__` takes `train`.
+    spec: static facts.
+    **init_kwargs: passed to `module.init` and `module.apply`, as in
+      `train=False`; `train` is overridden by the pass.
+  """
+
+  def init(key):
+    x = jnp.zeros((1, *spec.image_shape))
+    raw = module.init(key, x, **init_kwargs)
+    return types.Variables(raw['params'], raw.get('batch_stats', {}))
+
+  def apply(variables, x, *, train=False, taps=()):
+    _no_taps(taps, spec)
+    kwargs = dict(init_kwargs)
+    if 'train' in kwargs:
+      kwargs['train'] = train
+    raw = {'params': variables.params}
+    if variables.stats:
+      raw['batch_stats'] = variables.stats
+    out, state = module.apply(
+      raw, normalise(x, spec), mutable=['batch_stats'], **kwargs
+    )
+    return types.Output(out, state.get('batch_stats', variables.stats), {})
+
+  return Net(init, apply, None, spec)
+
+
+def from_callable(
+  init: Callable[[types.Array], types.Tree],
+  apply: Callable[[types.Tree, types.Array], types.Array],
+  spec: Spec,
+) -> Net:
+  """Returns the Net of two plain functions without running statistics.
+
+  Args:
+    init: `(key) -> params`.
+    apply: `(params, x) -> logits` on normalised images.
+    spec: static facts.
+  """
+
+  def pure(variables, x, *, train=False, taps=()):
+    del train
+    _no_taps(taps, spec)
+    out = apply(variables.params, normalise(x, spec))
+    return types.Output(out, variables.stats, {})
+
+  return Net(lambda key: types.Variables(init(key), {}), pure, None, spec)
+
+
+def normalise(x: types.Array, spec: Spec) -> types.Array:
+  """Maps images [..., C] in [0, 1] to the network's input space."""
+  return (x - jnp.asarray(spec.mean)) / jnp.asarray(spec.std)
+
+
+def count(variables: types.Variables) -> int:
+  """Returns the number of trained parameters."""
+  return sum(int(np.prod(p.shape)) for p in jax.tree.leaves(variables.params))
+
+
+def gradient_moments(
+  net: Net,
+  loss_fn: Callable[[types.Output], types.Array],
+  variables: types.Variables,
+  x: types.Array,
+  target: types.Tree,
+  *,
+  train: bool = False,
+) -> tuple[moments.Moments, types.Output]:
+  """Returns the moments of the gradient of a loss to all parameters.
+
+  Args:
+    net: a Net with a `probe`.
+    loss_fn: `(output) -> [] loss`.
+    variables: of the network.
+    x: [B, H, W, C] images in [0, 1].
+    target: like `variables.params`, the gradient to compare with.
+    train: whether BatchNorm uses the batch's statistics.
+  """
+  shapes = jax.eval_shape(
+    lambda: net.probe(variables, x, None, train=train)[2]  # pyrefly: ignore
+  )
+  offsets = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+  sites = {}
+
+  def loss(offsets):
+    output, found, _ = net.probe(  # pyrefly: ignore
+      variables, x, offsets, train=train
+    )
+    sites.update(found)
+    inputs = {path: site.input for path, site in found.items()}
+    return loss_fn(output), (output, inputs)
+
+  cotangents, (output, inputs) = jax.grad(loss, has_aux=True)(offsets)
+  by_layer: dict[str, dict[str, Any]] = {}
+  for name, leaf in trees.named_leaves(target).items():
+    path, _, leaf_name = name.rpartition('.')
+    by_layer.setdefault(path, {})[leaf_name] = leaf
+  pairs = {}
+  for path, leaves in by_layer.items():
+    site = sites[path]._replace(input=inputs[path])
+    found = moments.site_moments(site, cotangents[path], leaves)
+    pairs |= {f'{path}.{leaf}': pair for leaf, pair in found.items()}
+  return (
+    moments.Moments(
+      {name: pair[0] for name, pair in pairs.items()},
+      {name: pair[1] for name, pair in pairs.items()},
+      {n: jnp.vdot(t, t) for n, t in trees.named_leaves(target).items()},
+    ),
+    output,
+  )
+
+
+def _packing(state: Any) -> tuple[Callable, Callable]:
+  """How an nnx state becomes a nested dict of dotted names, and back."""
+  paths = [path for path, _ in nnx.to_flat_state(state)]
+  names = ['.'.join(map(str, path)) for path in paths]
+
+  def pack(state):
+    flat = dict(nnx.to_flat_state(state))
+    return trees.nested({n: flat[p][...] for n, p in zip(names, paths)})
+
+  def unpack(tree: Mapping[str, Any]):
+    flat = trees.named_leaves(tree)
+    _, treedef = jax.tree.flatten(state)
+    return jax.tree.unflatten(treedef, [flat[name] for name in names])
+
+  return pack, unpack
+
+
+def _no_taps(taps: Sequence[str], spec: Spec) -> None:
+  if taps:
+    raise ValueError(
+      f'Expected a network made of giajax layers for taps; got {spec.name} '
+      f'with taps={list(taps)}; leave taps empty'
+    )

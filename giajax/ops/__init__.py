@@ -1,0 +1,1 @@
+"""Numerical primitives that know nothing of attacks: convolution, moments."""

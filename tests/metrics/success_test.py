@@ -1,0 +1,85 @@
+"""Tests of giajax.metrics.success: answers known by hand."""
+
+import numpy as np
+import pytest
+
+from giajax.metrics import success
+
+
+@pytest.mark.parametrize(
+  ('true', 'found', 'expected'),
+  [
+    ([1, 2, 3, 4], [4, 3, 2, 1], 1),
+    ([1, 1, 2, 2], [1, 2, 2, 2], 0.75),
+    ([1, 1, 1, 1], [1], 0.25),
+    ([1, 2], [1, 1, 2, 2], 1),
+    ([1, 2], [], 0),
+  ],
+)
+def test_label_accuracy_is_the_overlap_of_multisets(true, found, expected):
+  assert success.label_accuracy(true, np.array(found, int)) == expected
+
+
+def test_matched_label_accuracy_follows_the_slots():
+  true, found = [5, 6, 7, 8], [6, 5, 7, 8]
+  accuracy = success.matched_label_accuracy
+  assert accuracy(true, found, [1, 0, 2, 3]) == 1
+  assert accuracy(true, found, [0, 1, 2, 3]) == 0.5
+  # Unmatched is wrong, even where the last slot's label would fit.
+  assert accuracy(true, found, [1, 0, 2, -1]) == 0.75
+
+
+def test_success_rate_counts_failures():
+  psnr = [[18.0, 17.9], [np.nan, 30.0]]
+  assert success.success_rate(psnr, 18.0) == 0.5
+  assert success.success_rate([-np.inf, np.inf], 0.0) == 0.5
+
+
+@pytest.mark.parametrize(
+  ('psnr', 'ssim', 'baseline_psnr', 'baseline_ssim', 'word'),
+  [
+    (25.0, 0.8, 12.0, 0.1, 'leaks'),
+    (18.0, 0.5, 15.0, 0.4, 'leaks'),  # every threshold is met exactly
+    (17.9, 0.8, 12.0, 0.1, 'partial'),
+    (25.0, 0.4, 12.0, 0.1, 'partial'),
+    (25.0, 0.9, 23.0, 0.9, 'partial'),  # the data set is nearly constant
+    (25.0, 0.9, 24.9, 0.9, 'resists'),
+    (12.9, 0.19, 12.0, 0.1, 'resists'),
+    (13.0, 0.05, 12.0, 0.1, 'partial'),
+    (9.0, 0.3, 12.0, 0.1, 'partial'),  # structure without brightness
+    (5.0, 0.0, 12.0, 0.1, 'resists'),
+    (np.nan, np.nan, 12.0, 0.1, 'resists'),
+  ],
+)
+def test_verdict(psnr, ssim, baseline_psnr, baseline_ssim, word):
+  found = success.verdict(
+    psnr=psnr,
+    ssim=ssim,
+    baseline_psnr=baseline_psnr,
+    baseline_ssim=baseline_ssim,
+  )
+  assert found.word == word
+  assert f'{baseline_psnr:.1f} dB' in found.reason
+  assert found.reason.endswith('.')
+
+
+def test_verdict_takes_medians_and_counts_failures():
+  kwargs = {'baseline_psnr': [12, 12, 90], 'baseline_ssim': [0.1]}
+  good, bad = [30, 28, 5], [30, np.nan, np.nan]
+  assert success.verdict(psnr=good, ssim=0.9, **kwargs).word == 'leaks'
+  assert success.verdict(psnr=bad, ssim=0.1, **kwargs).word == 'resists'
+  with pytest.raises(ValueError, match='at least one score'):
+    success.verdict(psnr=[], ssim=0.1, **kwargs)
+
+
+def test_verdict_grows_with_the_psnr():
+  order = ['resists', 'partial', 'leaks']
+  words = [
+    success.verdict(
+      psnr=p, ssim=0.6, baseline_psnr=13.0, baseline_ssim=0.55
+    ).word
+    for p in np.linspace(5, 40, 71)
+  ]
+  ranks = [order.index(word) for word in words]
+  assert ranks == sorted(ranks)
+  assert set(words) == set(order)
