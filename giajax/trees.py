@@ -29,6 +29,12 @@ def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
   return tree
 
 
+def like(tree: types.Tree, leaves: Mapping[str, Any]) -> types.Tree:
+  """Returns a tree of the structure of `tree` with leaves given by name."""
+  treedef = jax.tree.structure(tree)
+  return jax.tree.unflatten(treedef, [leaves[n] for n in named_leaves(tree)])
+
+
 def dot(a: types.Tree, b: types.Tree) -> types.Array:
   """Returns the inner product of two trees of one structure, [] float32."""
   parts = jax.tree.map(_leaf_dot, a, b)

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 import tqdm
 
-from giajax.engine import markup
+from giajax.report import markup
 
 _TILE = 64  # pixels, about, of an image in a preview
 

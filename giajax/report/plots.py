@@ -8,8 +8,8 @@ import matplotlib.axes
 import matplotlib.ticker
 import numpy as np
 
-from giajax.engine import prose
-from giajax.engine import records
+from giajax.report import prose
+from giajax.report import records
 
 # Ink of the figures, each with what it becomes on a dark page.
 INK, MUTED, LINE = '#22211d', '#77746a', '#c9c5b8'

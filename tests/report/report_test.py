@@ -9,10 +9,10 @@ import sys
 import numpy as np
 import pytest
 
-from giajax.engine import markup
-from giajax.engine import prose
-from giajax.engine import records
-from giajax.engine import report
+from giajax.report import markup
+from giajax.report import prose
+from giajax.report import records
+from giajax.report import report
 from giajax.metrics import success
 
 
@@ -385,7 +385,7 @@ def test_numbers_as_text():
 
 
 def test_report_modules_import_no_jax():
-  code = 'import giajax.engine.report, sys; print("jax" in sys.modules)'
+  code = 'import giajax.report.report, sys; print("jax" in sys.modules)'
   done = subprocess.run(
     [sys.executable, '-c', code], capture_output=True, text=True, check=True
   )

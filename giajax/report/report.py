@@ -8,9 +8,9 @@ the same files give the same bytes.
 import os
 import pathlib
 
-from giajax.engine import figures
-from giajax.engine import page
-from giajax.engine import records
+from giajax.report import figures
+from giajax.report import page
+from giajax.report import records
 
 
 def write(workdir: str | os.PathLike[str]) -> pathlib.Path:

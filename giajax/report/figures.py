@@ -9,10 +9,10 @@ import matplotlib
 import matplotlib.figure
 import numpy as np
 
-from giajax.engine import markup
-from giajax.engine import plots
-from giajax.engine import prose
-from giajax.engine import records
+from giajax.report import markup
+from giajax.report import plots
+from giajax.report import prose
+from giajax.report import records
 
 _PANELS = 6  # curves of at most so many rows
 _COLUMNS = 8  # images in reconstructions.png

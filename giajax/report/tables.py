@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 import math
 from typing import Any, NamedTuple
 
-from giajax.engine import markup
-from giajax.engine import prose
-from giajax.engine import records
+from giajax.report import markup
+from giajax.report import prose
+from giajax.report import records
 
 _STRIP = 170  # width of a strip of dots, in pixels
 _BADGE = markup.tag('span', 'oracle', class_='badge')

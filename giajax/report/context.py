@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from giajax.engine import markup
-from giajax.engine import prose
-from giajax.engine import records
+from giajax.report import markup
+from giajax.report import prose
+from giajax.report import records
 
 tag = markup.tag
 _DEPLOYMENT = (

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from giajax.engine import markup
-from giajax.engine import prose
-from giajax.engine import records
+from giajax.report import markup
+from giajax.report import prose
+from giajax.report import records
 
 tag = markup.tag
 _TRIO = {'x': 'original', 'x_hat': 'recovered', 'x_start': 'start'}

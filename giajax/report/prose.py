@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from giajax.engine import records
+from giajax.report import records
 
 # When one image counts as recognised: the thresholds that `metrics.success`
 # puts to the medians (a test compares them; that package needs a device's

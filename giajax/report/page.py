@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 import json
 
-from giajax.engine import context
-from giajax.engine import figures
-from giajax.engine import gallery
-from giajax.engine import markup
-from giajax.engine import prose
-from giajax.engine import records
-from giajax.engine import stylesheet
-from giajax.engine import tables
+from giajax.report import context
+from giajax.report import figures
+from giajax.report import gallery
+from giajax.report import markup
+from giajax.report import prose
+from giajax.report import records
+from giajax.report import stylesheet
+from giajax.report import tables
 
 tag = markup.tag
 _OPEN_CASES = 12  # a table of more cases than this starts collapsed

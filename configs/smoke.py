@@ -1,0 +1,20 @@
+"""The smallest whole audit: two photographs, a tiny network, seconds.
+
+  giajax --config=smoke --workdir=/tmp/smoke
+"""
+
+from giajax.engine import build
+
+
+def get_config(arg=None):
+  """Returns the experiment; it is small already."""
+  del arg
+  config = build.default_config()
+  config.dataset = dict(name='photographs', size=16)
+  config.cases.count = 2
+  config.model = dict(name='convnet', width=4)
+  config.attack = dict(name='inverting_gradients', num_steps=40)
+  config.hparams = dict(total_variation=1e-3)
+  config.restarts = 2
+  config.records = 8
+  return config

@@ -1,0 +1,62 @@
+"""Deep Leakage from Gradients: pixels and soft labels by L-BFGS.
+
+Zhu, Liu and Han, Deep Leakage from Gradients, NeurIPS 2019, arXiv 1906.08935.
+
+Assumed known: the model and the batch size. Solves (eq. 4)
+
+  min over x, y  |grad(x, softmax(y)) - observed|^2
+
+Differs from the authors' code: optax's L-BFGS with its zoom line search for
+torch's, which has a fixed step; half the squared norm, as elsewhere here; the
+iterate of lowest objective is kept.
+"""
+
+import optax
+
+from giajax.attacks import base
+from giajax.attacks import compose
+from giajax.attacks import match
+from giajax.attacks import variables
+
+
+def dlg(
+  world: base.World,
+  *,
+  num_steps: int = 300,
+  memory_size: int = 10,
+  max_linesearch_steps: int = 20,
+  start: str = 'normal',
+) -> base.Attack:
+  """Pixels and soft labels by L-BFGS on the squared gradient difference.
+
+  Args:
+    world: the attacker's picture of the system.
+    num_steps: L-BFGS iterations.
+    memory_size: pairs that L-BFGS remembers.
+    max_linesearch_steps: evaluations a line search may take.
+    start: a name in `variables.STARTS`.
+  """
+  return compose.keep_best(
+    match.match(
+      world,
+      variable=variables.pixels(
+        world, start=start, box=False, joint_labels=True
+      ),
+      distance='l2',
+      optimizer=lbfgs(memory_size, max_linesearch_steps),
+      num_steps=num_steps,
+      form='explicit',
+    )
+  )
+
+
+def lbfgs(
+  memory_size: int, max_linesearch_steps: int
+) -> optax.GradientTransformationExtraArgs:
+  """L-BFGS with a zoom line search; updates of unit learning rate."""
+  return optax.lbfgs(
+    memory_size=memory_size,
+    linesearch=optax.scale_by_zoom_linesearch(
+      max_linesearch_steps=max_linesearch_steps, initial_guess_strategy='one'
+    ),
+  )

@@ -1,0 +1,137 @@
+"""Label rules: what the last layer's gradient says about the labels.
+
+For a linear classifier z = W h + b under cross-entropy, the gradient of the
+mean loss over B images is
+
+  dL/db_k = mean_i (p_ik - [y_i = k])        dL/dW_k = mean_i (...) h_i
+
+with p the softmax. A rule is a factory `(world) -> rule`, and a rule is
+`(key, obs) -> labels [B] int32`, in ascending order.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from giajax import trees
+from giajax import types
+from giajax.attacks import base
+from giajax.models import structure
+
+Rule = Callable[[types.Array, types.Observation], types.Array]
+
+
+def idlg(world: base.World) -> Rule:
+  """The class whose gradient row points against all others; batch 1.
+
+  Zhao, Mopuri and Bilen, iDLG: Improved Deep Leakage from Gradients, 2020,
+  arXiv 2001.02610, eq. 6. The row of the label is the one whose product with
+  every other row is not positive; with a bias this is its negative entry.
+
+  Raises:
+    ValueError: a batch of more than one image.
+  """
+  if world.batch_size != 1:
+    raise ValueError(
+      'Expected batch_size 1 for the iDLG rule; got '
+      f'batch_size={world.batch_size}; use column_minimum or bias_corrected'
+    )
+  head = structure.head(world.net)
+
+  def rule(key, obs):
+    del key
+    kernel, bias = _classifier(obs.update.delta, head)
+    if bias is not None:
+      return jnp.argmin(bias)[None].astype(jnp.int32)
+    products = kernel.T @ kernel
+    return jnp.argmin(products.sum(0) - products.diagonal())[None].astype(
+      jnp.int32
+    )
+
+  return rule
+
+
+def column_minimum(world: base.World) -> Rule:
+  """The B classes of lowest row minimum of the weight gradient.
+
+  Yin et al., See through Gradients, CVPR 2021, arXiv 2104.07586, eq. 6. It
+  assumes distinct labels.
+
+  Raises:
+    ValueError: more images than classes.
+  """
+  b, k = world.batch_size, world.net.spec.num_classes
+  if b > k:
+    raise ValueError(
+      f'Expected batch_size <= {k} classes for column_minimum, which assumes '
+      f'distinct labels; got batch_size={b}; use bias_corrected'
+    )
+  head = structure.head(world.net)
+
+  def rule(key, obs):
+    del key
+    kernel, _ = _classifier(obs.update.delta, head)
+    order = jnp.argsort(kernel.min(axis=0))
+    return jnp.sort(order[:b]).astype(jnp.int32)
+
+  return rule
+
+
+def bias_corrected(world: base.World) -> Rule:
+  """Label counts from the bias gradient; labels may repeat, B may exceed K.
+
+  n_k = B (p_k - dL/db_k), with p_k the mean softmax, which the attacker
+  estimates by the network's output on noise images. The counts are rounded so
+  that they sum to B. In the manner of Wainakh et al., User-Level Label Leakage
+  from Gradients in Federated Learning, PoPETs 2022, arXiv 2105.09369, with
+  their empirical offset replaced by this estimate.
+
+  Raises:
+    ValueError: a classifier without bias.
+  """
+  b, spec = world.batch_size, world.net.spec
+  head = structure.head(world.net)
+  if not structure.has_bias(world.net, head):
+    raise ValueError(
+      f'Expected a classifier with bias for bias_corrected; got {spec.name}; '
+      'use column_minimum'
+    )
+
+  def rule(key, obs):
+    _, bias = _classifier(obs.update.delta, head)
+    mean, std = jnp.asarray(spec.mean), jnp.asarray(spec.std)
+    noise = jax.random.normal(key, (32, *spec.image_shape)) * std + mean
+    out = world.net.apply(
+      obs.query.variables, jnp.clip(noise, 0, 1), train=world.client.train_mode
+    ).out
+    p = jax.nn.softmax(out).mean(axis=0)
+    return _largest_remainders(b * (p - bias), b)
+
+  return rule
+
+
+def _largest_remainders(counts: types.Array, total: int) -> types.Array:
+  """Returns [total] ascending labels: repeatedly, the one most wanting."""
+
+  def take(wanting, _):
+    k = jnp.argmax(wanting)
+    return wanting.at[k].add(-1.0), k
+
+  _, labels = jax.lax.scan(take, counts, None, length=total)
+  return jnp.sort(labels).astype(jnp.int32)
+
+
+def _classifier(
+  delta: types.Tree, head: str
+) -> tuple[types.Array, types.Array | None]:
+  """Returns the gradient of the last layer: [in, K] and [K] or None."""
+  leaves = trees.named_leaves(delta)
+  return leaves[f'{head}.kernel'], leaves.get(f'{head}.bias')
+
+
+RULES = {
+  'idlg': idlg,
+  'column_minimum': column_minimum,
+  'bias_corrected': bias_corrected,
+}

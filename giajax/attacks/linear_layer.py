@@ -1,0 +1,70 @@
+"""Closed form: the input of a linear layer is a ratio of its gradients.
+
+For z = W x + b, one image and any loss, dL/dW_i = (dL/dz_i) x and dL/db_i =
+dL/dz_i, hence x = dL/dW_i / dL/db_i for every unit i that the image reached.
+Phong et al., Privacy-Preserving Deep Learning: Revisited and Enhanced, ATIS
+2017; Geiping et al. 2020, arXiv 2003.14053, proposition 3.1.
+
+Assumed known: the model, and that the batch has one image. All units are
+combined by least squares, x = sum_i (db_i dW_i) / sum_i db_i^2.
+"""
+
+import jax.numpy as jnp
+
+from giajax import trees
+from giajax import types
+from giajax.attacks import base
+from giajax.models import structure
+
+
+def linear_layer(world: base.World) -> base.Attack:
+  """The image as a ratio of the first linear layer's gradients; exact.
+
+  Args:
+    world: the attacker's picture of the system, with batch_size 1 and a
+      network whose first layer is linear with a bias.
+
+  Raises:
+    ValueError: a batch of more than one image, or another first layer.
+  """
+  spec = world.net.spec
+  if world.batch_size != 1:
+    raise ValueError(
+      'Expected batch_size 1 for linear_layer; got '
+      f'batch_size={world.batch_size}; larger batches mix in the ratio'
+    )
+  first = structure.first_linear(world.net)
+
+  def read(state, obs, hp):
+    del state, hp
+    leaves = trees.named_leaves(obs.update.delta)
+    kernel, bias = leaves[f'{first}.kernel'], leaves[f'{first}.bias']
+    flat = kernel @ bias / trees.safe_sqrt(jnp.vdot(bias, bias)) ** 2
+    h, w, c = spec.image_shape
+    x = jnp.moveaxis(flat.reshape(c, h, w), 0, -1)
+    x = x * jnp.asarray(spec.std) + jnp.asarray(spec.mean)
+    # The gradient of a rank-one product is matched up to rounding.
+    residual = kernel - flat[:, None] * bias
+    score = jnp.vdot(residual, residual) / jnp.maximum(
+      jnp.vdot(kernel, kernel), 1e-20
+    )
+    y = obs.side.get('labels', jnp.full((1,), -1, jnp.int32))
+    return types.Reconstruction(
+      types.Batch(jnp.clip(x, 0.0, 1.0)[None], y), jnp.ones(1, bool), score
+    )
+
+  def step(key, state, obs, hp):
+    raise ValueError(
+      'Expected no steps for linear_layer; got a call of step; use read'
+    )
+
+  return base.Attack(
+    craft=base.honest,
+    init=lambda key, obs, hp: {},
+    step=step,
+    read=read,
+    num_steps=0,
+    num_rounds=1,
+    hparams={},
+    needs=frozenset({'model', 'batch_size'}),
+  )

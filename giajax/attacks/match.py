@@ -1,0 +1,166 @@
+"""Optimisation attacks: change a candidate until its update matches.
+
+  minimise over v:  D(client(batch(v)), observed) + sum_k hp[k] * term_k
+
+for a variable v, a distance D and terms that say what images look like. One
+function builds the whole family; presets (`dlg`, `inverting_gradients`, ...)
+are short calls of it.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from giajax import keys
+from giajax import trees
+from giajax import types
+from giajax.attacks import base
+from giajax.attacks import distances
+from giajax.attacks import variables
+from giajax.priors import base as priors
+
+FORMS = ('auto', 'moments', 'explicit')
+
+
+class State(NamedTuple):
+  """Where one restart stands."""
+
+  variable: Any  # the tree that `Variable.init` made
+  optimizer: Any
+
+
+def match(
+  world: base.World,
+  *,
+  variable: variables.Variable,
+  distance: str | distances.Distance,
+  optimizer: optax.GradientTransformation,
+  num_steps: int,
+  terms: Mapping[str, priors.Term] | None = None,
+  hparams: Mapping[str, float] | None = None,
+  form: str = 'auto',
+) -> base.Attack:
+  """An attack that optimises a variable until its update matches.
+
+  Args:
+    world: the attacker's picture of the system.
+    variable: what is optimised.
+    distance: a name in `DISTANCES` or a Distance.
+    optimizer: maps gradients to updates of unit learning rate; may use
+      `value`, `grad` and `value_fn` as optax's line searches do.
+    num_steps: T >= 1.
+    terms: priors by name; each needs an entry of that name in `hparams`.
+    hparams: traced knobs: 'learning_rate' and a weight a term.
+    form: 'explicit' forms the candidate's update; 'moments' matches without
+      forming it; 'auto' takes the latter where distance and client allow.
+
+  Raises:
+    ValueError: num_steps < 1, a term without weight or a weight without term,
+      or form='moments' where it cannot be had.
+  """
+  chosen = distances.lookup(distance)
+  terms = dict(terms or {})
+  hparams = {'learning_rate': 1.0, **(hparams or {})}
+  _check(num_steps, terms, hparams)
+  use_moments = _use_moments(form, chosen, world)
+  optimizer = optax.with_extra_args_support(optimizer)
+
+  def parts(key, tree, obs):
+    """Returns the unweighted parts of the objective."""
+    batch = variable.batch(tree, obs)
+    target = obs.update.delta
+    if use_moments:
+      found, aux = world.client.moments(key, obs.query, batch, target)
+      values = {'matching': chosen.on_moments(found)}
+    else:
+      update, aux = world.client.update(key, obs.query, batch)
+      values = {'matching': chosen.on_gradients(update.delta, target)}
+    for name, term in terms.items():
+      values[name] = term(keys.named(key, name), batch, aux, obs)
+    return values
+
+  def objective(tree, key, obs, hp):
+    values = parts(key, tree, obs)
+    loss = values['matching']
+    for name in terms:
+      loss = loss + hp[name] * values[name]
+    return loss, values
+
+  def init(key, obs, hp):
+    del hp
+    tree = variable.init(key, obs)
+    return State(tree, optimizer.init(tree))
+
+  def step(key, state, obs, hp):
+    (loss, values), gradient = jax.value_and_grad(objective, has_aux=True)(
+      state.variable, key, obs, hp
+    )
+    updates, memory = optimizer.update(
+      gradient,
+      state.optimizer,
+      state.variable,
+      value=loss,
+      grad=gradient,
+      value_fn=lambda tree: objective(tree, key, obs, hp)[0],
+    )
+    rate = hp['learning_rate']
+    tree = jax.tree.map(lambda v, u: v + rate * u, state.variable, updates)
+    tree = variable.project(tree)
+    finite = jnp.isfinite(loss) & trees.all_finite((tree, gradient))
+    return State(tree, memory), types.Info(loss, values, finite)
+
+  def read(state, obs, hp):
+    del hp
+    batch = variable.batch(state.variable, obs)
+    # Clients that draw random numbers are scored with one fixed draw.
+    score = parts(jax.random.key(0), state.variable, obs)['matching']
+    y = world.task.harden(batch.y)
+    return types.Reconstruction(
+      types.Batch(jnp.clip(batch.x, 0.0, 1.0), y),
+      jnp.ones(world.batch_size, bool),
+      score,
+    )
+
+  return base.Attack(
+    craft=base.honest,
+    init=init,
+    step=step,
+    read=read,
+    num_steps=num_steps,
+    num_rounds=1,
+    hparams=hparams,
+    needs=variable.needs | {'model', 'batch_size'},
+  )
+
+
+def _check(num_steps, terms, hparams):
+  if num_steps < 1:
+    raise ValueError(
+      f'Expected num_steps >= 1; got num_steps={num_steps}; an attack without '
+      'steps returns its start'
+    )
+  weights = set(hparams) - {'learning_rate'}
+  if weights != set(terms):
+    raise ValueError(
+      f'Expected one weight a term ({", ".join(sorted(terms))}); got '
+      f'hparams={sorted(weights)}; name them alike'
+    )
+
+
+def _use_moments(form, distance, world):
+  if form not in FORMS:
+    raise ValueError(
+      f'Expected form in {FORMS}; got form={form!r}; use one of them'
+    )
+  possible = (
+    distance.on_moments is not None and world.client.moments is not None
+  )
+  if form == 'moments' and not possible:
+    raise ValueError(
+      'Expected a distance and a client with moments for form="moments"; got '
+      f'net={world.net.spec.name}; use form="explicit"'
+    )
+  return possible and form != 'explicit'

@@ -1,0 +1,65 @@
+"""FedSGD: one gradient of the mean loss over the batch.
+
+McMahan et al., Communication-Efficient Learning of Deep Networks from
+Decentralized Data, AISTATS 2017, arXiv 1602.05629.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from giajax import types
+from giajax.clients import base
+from giajax.models import base as models
+from giajax.ops import moments
+from giajax.tasks import base as tasks
+
+
+def fedsgd(
+  net: models.Net, task: tasks.Task, *, train_mode: bool = False
+) -> base.Client:
+  """One gradient of the mean loss over the batch.
+
+  Args:
+    net: the network.
+    task: its loss.
+    train_mode: BatchNorm uses the batch's statistics; inference mode freezes
+      them and makes inversion much easier.
+  """
+
+  def update(
+    key: types.Array, query: types.Query, batch: types.Batch
+  ) -> tuple[types.Update, types.Output]:
+    del key
+    variables = query.variables
+
+    def loss(params):
+      output = net.apply(
+        variables._replace(params=params), batch.x, train=train_mode
+      )
+      return jnp.mean(task.loss(output.out, batch.y)), output
+
+    gradient, output = jax.grad(loss, has_aux=True)(variables.params)
+    size = jnp.asarray(batch.x.shape[0], jnp.int32)
+    return types.Update(gradient, output.stats, size), output
+
+  def update_moments(
+    key: types.Array,
+    query: types.Query,
+    batch: types.Batch,
+    target: types.Tree,
+  ) -> tuple[moments.Moments, types.Output]:
+    del key
+    return models.gradient_moments(
+      net,
+      lambda output: jnp.mean(task.loss(output.out, batch.y)),
+      query.variables,
+      batch.x,
+      target,
+      train=train_mode,
+    )
+
+  return base.Client(
+    update,
+    update_moments if net.probe is not None else None,
+    train_mode,
+  )

@@ -1,0 +1,1 @@
+"""From a config to results: plan, run, resume, evaluate."""

@@ -1,0 +1,97 @@
+"""Items x restarts over devices, without a collective.
+
+`jit` with sharded inputs, and `shard_map` with its default checks, give wrong
+gradients for programs like these; `shard_map(check_vma=False)` over a mesh of
+independent items and restarts does not.
+"""
+
+from collections.abc import Callable, Sequence
+import math
+from typing import Any, NamedTuple
+
+import jax
+from jax.experimental import multihost_utils
+import numpy as np
+
+P = jax.sharding.PartitionSpec
+ITEM, RESTART = 'item', 'restart'
+
+
+class Layout(NamedTuple):
+  """How an array of [items, restarts] lies on devices and in batches."""
+
+  mesh: jax.sharding.Mesh
+  items: int  # padded to a multiple of the mesh's items
+  restarts: int  # padded likewise, and to whole batches
+  restarts_per_batch: int  # vmapped together on one device
+
+
+def layout(
+  items: int,
+  restarts: int,
+  restarts_per_batch: int,
+  devices: Sequence[jax.Device] | None = None,
+) -> Layout:
+  """Returns the layout that wastes least.
+
+  Args:
+    items: N >= 1.
+    restarts: R >= 1.
+    restarts_per_batch: at most so many are vmapped together.
+    devices: all of all processes by default.
+  """
+  devices = list(jax.devices() if devices is None else devices)
+  count = len(devices)
+
+  def padded(across: int) -> tuple[int, int, int]:
+    down = count // across
+    rows, columns = -(-items // across), -(-restarts // down)
+    batches = -(-columns // restarts_per_batch)
+    width = -(-columns // batches)
+    return across * rows, down * batches * width, width
+
+  divisors = [d for d in range(1, count + 1) if count % d == 0]
+  across = min(divisors, key=lambda d: (math.prod(padded(d)[:2]), -d))
+  n, r, width = padded(across)
+  mesh = jax.sharding.Mesh(
+    np.array(devices).reshape(across, count // across), (ITEM, RESTART)
+  )
+  return Layout(mesh, n, r, width)
+
+
+def shard(
+  function: Callable[..., Any],
+  where: Layout,
+  in_specs: Any,
+  out_specs: Any,
+  donate: tuple[int, ...] = (),
+) -> Any:
+  """Returns a jitted function whose devices never talk to each other."""
+  mapped = jax.shard_map(
+    function,
+    mesh=where.mesh,
+    in_specs=in_specs,
+    out_specs=out_specs,
+    check_vma=False,
+  )
+  return jax.jit(mapped, donate_argnums=donate)
+
+
+def put(tree: Any, where: Layout, spec: Any) -> Any:
+  """Returns global arrays made of the same host arrays in every process."""
+  sharding = jax.sharding.NamedSharding(where.mesh, spec)
+
+  def one(leaf):
+    leaf = np.asarray(leaf)
+    return jax.make_array_from_callback(
+      leaf.shape, sharding, lambda index: leaf[index]
+    )
+
+  return jax.tree.map(one, tree)
+
+
+def fetch(tree: Any) -> Any:
+  """Returns host arrays of global ones, in every process."""
+  if jax.process_count() == 1:
+    return jax.tree.map(np.asarray, tree)
+  return multihost_utils.process_allgather(tree, tiled=True)

@@ -1,0 +1,69 @@
+"""Total variation: neighbouring pixels are alike.
+
+  TV(x) = mean over (B, H, W, C) of (|dx|^p + |dy|^p)^q
+
+with forward differences of the normalised image, 0 beyond the border. p = 1,
+q = 1 is the anisotropic form of Geiping et al., Inverting Gradients, NeurIPS
+2020, arXiv 2003.14053; p = 2, q = 1/2 the isotropic form of Rudin, Osher and
+Fatemi (1992). `double_opponents` adds the three colour differences as
+channels, after Åström and Schnörr, Double-Opponent Vectorial Total Variation,
+ECCV 2016.
+"""
+
+import jax.numpy as jnp
+
+from giajax import types
+from giajax.models import base as models
+from giajax.priors import base
+
+_EPSILON = 1e-8  # keeps the derivative finite where two pixels agree
+
+
+def total_variation(
+  spec: models.Spec,
+  *,
+  p: float = 1.0,
+  q: float = 1.0,
+  double_opponents: bool = False,
+) -> base.Term:
+  """Neighbouring pixels of the normalised image are alike.
+
+  Args:
+    spec: the network's, for its normalisation.
+    p: inner exponent, > 0.
+    q: outer exponent, > 0.
+    double_opponents: also penalise the differences of colour channels.
+
+  Raises:
+    ValueError: an exponent that is not positive, or colour differences asked
+      of images that do not have three channels.
+  """
+  if p <= 0 or q <= 0:
+    raise ValueError(f'Expected p > 0 and q > 0; got p={p}, q={q}; use 1 and 1')
+  if double_opponents and spec.image_shape[-1] != 3:
+    raise ValueError(
+      'Expected images of 3 channels for double_opponents; got '
+      f'image_shape={spec.image_shape}; leave it off'
+    )
+
+  def term(key, batch, aux, obs):
+    del key, aux, obs
+    x = models.normalise(batch.x, spec)
+    if double_opponents:
+      red, green, blue = x[..., :1], x[..., 1:2], x[..., 2:]
+      x = jnp.concatenate([x, red - green, red - blue, green - blue], axis=-1)
+    dx, dy = _difference(x, axis=2), _difference(x, axis=1)
+    return jnp.mean((_power(dx, p) + _power(dy, p)) ** q)
+
+  return term
+
+
+def _difference(x: types.Array, axis: int) -> types.Array:
+  """Forward difference along an axis, 0 at the end."""
+  last = [slice(None)] * x.ndim
+  last[axis] = slice(-1, None)
+  return jnp.diff(x, axis=axis, append=x[tuple(last)])
+
+
+def _power(d: types.Array, p: float) -> types.Array:
+  return jnp.abs(d) if p == 1 else (jnp.abs(d) + _EPSILON) ** p

@@ -1,0 +1,27 @@
+"""Every family's table, by what its rows are called."""
+
+from giajax.attacks import ATTACKS
+from giajax.attacks import distances
+from giajax.attacks import labels
+from giajax.clients import CLIENTS
+from giajax.data import DATASETS
+from giajax.defenses import DEFENSES
+from giajax.metrics import METRICS
+from giajax.models import MODELS
+from giajax.ops import convolution
+from giajax.priors import PRIORS
+from giajax.tasks import TASKS
+
+TABLES = {
+  'attacks': ATTACKS,
+  'clients': CLIENTS,
+  'data sets': DATASETS,
+  'defenses': DEFENSES,
+  'distances': distances.DISTANCES,
+  'label rules': labels.RULES,
+  'lowerings': convolution.LOWERINGS,
+  'metrics': METRICS,
+  'models': MODELS,
+  'priors': PRIORS,
+  'tasks': TASKS,
+}
