@@ -1,6 +1,8 @@
 """The smallest whole audit: two photographs, a tiny network, seconds.
 
   giajax --config=smoke --workdir=/tmp/smoke
+
+It shows that everything runs, and nothing about leaks.
 """
 
 from giajax.engine import build

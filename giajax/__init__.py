@@ -1,3 +1,35 @@
 """giajax: what federated-learning updates give away, measured in JAX."""
 
 __version__ = '0.1.0'
+
+from giajax.attacks.base import Attack
+from giajax.attacks.base import World
+from giajax.attacks.matching import matching_loss
+from giajax.models.base import from_callable
+from giajax.models.base import from_linen
+from giajax.models.base import from_nnx
+from giajax.models.base import Net
+from giajax.models.base import Spec
+from giajax.types import Batch
+from giajax.types import Observation
+from giajax.types import Query
+from giajax.types import Reconstruction
+from giajax.types import Update
+from giajax.types import Variables
+
+__all__ = [
+  'Attack',
+  'Batch',
+  'Net',
+  'Observation',
+  'Query',
+  'Reconstruction',
+  'Spec',
+  'Update',
+  'Variables',
+  'World',
+  'from_callable',
+  'from_linen',
+  'from_nnx',
+  'matching_loss',
+]

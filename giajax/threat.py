@@ -9,13 +9,16 @@ before anything runs.
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import jax.numpy as jnp
+
 from giajax import registry
+from giajax import trees
 from giajax import types
 
 GRANTS: dict[str, str] = {
   'model': 'the architecture and the weights that the client started from',
   'batch_size': 'how many images are behind the update',
-  'client_hparams': "the client's learning rate, local steps and BatchNorm mode",
+  'client_hparams': 'learning rate, local steps and BatchNorm mode',
   'bn_buffers_before': 'the BatchNorm buffers the client started from',
   'bn_buffers_after': 'the BatchNorm buffers the client ended with',
   'proxy_data': "images like the client's",
@@ -57,7 +60,7 @@ def grants(level: str | None, extra: Collection[str] = ()) -> frozenset[str]:
   """Returns the grants of a level together with single ones.
 
   Args:
-    level: 'A' to 'H', or None for no bundle.
+    level: 'A' to 'H', or None (or '') for no bundle.
     extra: names in `GRANTS`.
 
   Raises:
@@ -85,14 +88,32 @@ def require(needs: Collection[str], granted: Collection[str], who: str) -> None:
 def side(
   granted: Collection[str], batch: types.Batch
 ) -> Mapping[str, types.Array]:
-  """Returns exactly the side knowledge that was granted about a batch."""
+  """Returns exactly the side knowledge that was granted about a batch.
+
+  Of all grants only 'labels' is a fact about a batch that an attack reads.
+  """
   return {'labels': batch.y} if 'labels' in granted else {}
 
 
 def observed(
   granted: Collection[str], query: types.Query, update: types.Update
 ) -> tuple[types.Query, types.Update]:
-  """Returns query and update without the buffers that were not granted."""
+  """Returns query and update without the buffers that were not granted.
+
+  Those of the query read like an untrained network's instead, mean 0 and
+  variance 1, because a network does not run without any.
+  """
+  if 'bn_buffers_before' not in granted:
+    stats = query.variables.stats
+    neutral = {
+      name: jnp.ones_like(leaf)
+      if name.rpartition('.')[2] == 'var'
+      else jnp.zeros_like(leaf)
+      for name, leaf in trees.named_leaves(stats).items()
+    }
+    query = types.Query(
+      query.variables._replace(stats=trees.like(stats, neutral))
+    )
   if 'bn_buffers_after' not in granted:
     update = update._replace(stats={})
   return query, update

@@ -10,15 +10,30 @@ from giajax import types
 
 
 def named_leaves(tree: types.Tree) -> dict[str, Any]:
-  """Returns `{'layer1.0.conv1.weight': leaf}` in the order of the tree."""
-  return {
+  """Returns `{'layer1.0.conv1.weight': leaf}` in the order of the tree.
+
+  Raises:
+    ValueError: two leaves of one name, as in {'a': {'b': 0}, 'a.b': 1}.
+  """
+  paths = jax.tree_util.tree_leaves_with_path(tree)
+  leaves = {
     jax.tree_util.keystr(path, simple=True, separator='.'): leaf
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    for path, leaf in paths
   }
+  if len(leaves) != len(paths):
+    raise ValueError(
+      f'Expected leaves of different dotted names; got {len(paths)} leaves '
+      f'and {len(leaves)} names; take the dots out of the keys'
+    )
+  return leaves
 
 
 def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the nested dict of dotted names: the inverse of `named_leaves`."""
+  """Returns the nested dict of dotted names.
+
+  The inverse of `named_leaves` on nested dicts of string keys without dots;
+  lists become dicts of '0', '1', ...
+  """
   tree: dict[str, Any] = {}
   for name, leaf in leaves.items():
     *path, last = name.split('.')
@@ -51,9 +66,22 @@ def safe_sqrt(x: types.Array, eps: float = 1e-20) -> types.Array:
   return jnp.sqrt(jnp.maximum(x, eps))
 
 
+def safe_abs(x: types.Array) -> types.Array:
+  """Returns |x|, whose derivative is 0 at 0; JAX's own is 1 there."""
+  return x * jnp.sign(x)
+
+
 def where(condition: types.Array, a: types.Tree, b: types.Tree) -> types.Tree:
   """Returns `a` where the scalar `condition` holds, else `b`, leaf by leaf."""
   return jax.tree.map(lambda u, v: jnp.where(condition, u, v), a, b)
+
+
+def strong(tree: types.Tree) -> types.Tree:
+  """Returns the tree without the weak types that Python numbers leave."""
+  return jax.tree.map(
+    lambda leaf: jax.lax.convert_element_type(leaf, jnp.asarray(leaf).dtype),
+    tree,
+  )
 
 
 def all_finite(tree: types.Tree) -> types.Array:

@@ -37,7 +37,8 @@ class Attack(NamedTuple):
       server returns `query`.
     init: `(key, obs, hp) -> State`; the key is consumed.
     step: `(key, state, obs, hp) -> (State, Info)`. The state is a fixed point
-      in structure, shape, dtype and weak type.
+      in structure, shape, dtype and weak type. A step that meets a NaN or an
+      infinity says so in `info.finite` and leaves what `read` uses unchanged.
     read: `(state, obs, hp) -> Reconstruction`; its score is the attacker's
       own, lower is better.
     num_steps: T; 0 for closed forms, which do everything in `read`.
@@ -49,18 +50,14 @@ class Attack(NamedTuple):
   craft: Callable[[types.Array, types.Query, Any], types.Query]
   init: Callable[[types.Array, types.Observation, types.HParams], Any]
   step: Callable[..., tuple[Any, types.Info]]
-  read: Callable[
-    [Any, types.Observation, types.HParams], types.Reconstruction
-  ]
+  read: Callable[[Any, types.Observation, types.HParams], types.Reconstruction]
   num_steps: int
   num_rounds: int
   hparams: Mapping[str, float]
   needs: frozenset[str]
 
 
-def honest(
-  key: types.Array, query: types.Query, history: Any
-) -> types.Query:
+def honest(key: types.Array, query: types.Query, history: Any) -> types.Query:
   """The `craft` of an honest-but-curious server."""
   del key, history
   return query

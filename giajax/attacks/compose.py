@@ -14,35 +14,40 @@ from giajax.attacks import base
 class Best(NamedTuple):
   """An attack's state beside the best one that it passed through."""
 
-  inner: Any
-  best: Any
-  loss: types.Array  # [] float32, the objective at `best`
+  inner: Any  # the attack's state, with a field `variable`
+  variable: Any  # the best one
+  loss: types.Array  # [] float32, the objective there
 
 
 def keep_best(attack: base.Attack) -> base.Attack:
   """Reads the iterate of lowest objective instead of the last one.
 
-  The objective is the attacker's own, as `step` reports it; iterates with a
-  non-finite objective are never kept.
+  The objective is the attacker's own, as `step` reports it, hence of the
+  iterate before the step: the one that the last step makes is no candidate.
+  Iterates with a non-finite objective are never kept.
+
+  Args:
+    attack: one whose state has a field `variable`, all that `read` uses of it.
   """
 
   def init(key, obs, hp):
     state = attack.init(key, obs, hp)
-    return Best(state, state, jnp.full((), jnp.inf, jnp.float32))
+    infinite = jnp.full((), jnp.inf, jnp.float32)
+    return Best(state, state.variable, infinite)
 
   def step(key, state, obs, hp):
     inner, info = attack.step(key, state.inner, obs, hp)
-    # `info.loss` belongs to the iterate before the step; NaN compares false.
-    better = info.loss < state.loss
-    best = trees.where(better, state.inner, state.best)
+    # `info.loss` belongs to the iterate before the step.
+    better = jnp.isfinite(info.loss) & (info.loss < state.loss)
+    best = trees.where(better, state.inner.variable, state.variable)
     loss = jnp.where(better, info.loss, state.loss)
     return Best(inner, best, loss), info
 
-  return attack._replace(
-    init=init,
-    step=step,
-    read=lambda state, obs, hp: attack.read(state.best, obs, hp),
-  )
+  def read(state, obs, hp):
+    best = state.inner._replace(variable=state.variable)
+    return attack.read(best, obs, hp)
+
+  return attack._replace(init=init, step=step, read=read)
 
 
 class Labelled(NamedTuple):

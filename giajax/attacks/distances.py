@@ -17,7 +17,8 @@ from giajax import trees
 from giajax import types
 from giajax.ops import moments
 
-_EPSILON = 1e-12
+_EPSILON = 1e-24  # of a squared norm; a norm below 1e-12 counts as none
+_ROUNDING = 1e-12  # a leaf of a smaller part of the squared norm is rounding
 
 
 class Distance(NamedTuple):
@@ -49,7 +50,7 @@ def _l2_of_moments(m: moments.Moments) -> types.Array:
 
 def _l1(g: types.Tree, t: types.Tree) -> types.Array:
   """Sum of absolute differences (Deng et al., TAG, 2021, arXiv 2103.06819)."""
-  parts = jax.tree.map(lambda a, b: jnp.sum(jnp.abs(a - b)), g, t)
+  parts = jax.tree.map(lambda a, b: jnp.sum(trees.safe_abs(a - b)), g, t)
   return sum(jax.tree.leaves(parts), jnp.zeros(()))
 
 
@@ -59,10 +60,15 @@ def _cosine(m: moments.Moments) -> types.Array:
 
 
 def _layer_cosine(m: moments.Moments) -> types.Array:
-  """Mean over the leaves of 1 - cosine; a leaf observed as 0 counts 0."""
+  """Mean over the leaves of 1 - cosine; a leaf of rounding errors counts 0.
+
+  That is one observed with less than 1e-6 of the whole norm, such as the bias
+  of a convolution before a BatchNorm in training mode.
+  """
+  least = _ROUNDING * _sum(m.target)
   parts = [
     jnp.where(
-      m.target[n] > 0,
+      m.target[n] > least,
       1 - _similarity(m.dot[n], m.squared[n], m.target[n]),
       0.0,
     )
@@ -79,8 +85,11 @@ def _angular(m: moments.Moments) -> types.Array:
 
 
 def _similarity(dot, squared, target):
-  return dot / (
-    trees.safe_sqrt(squared, _EPSILON) * trees.safe_sqrt(target, _EPSILON)
+  # The product of two small norms would underflow in the derivative.
+  return (
+    dot
+    / trees.safe_sqrt(squared, _EPSILON)
+    / trees.safe_sqrt(target, _EPSILON)
   )
 
 

@@ -22,8 +22,8 @@ from giajax.attacks import variables
 def dlg(
   world: base.World,
   *,
-  num_steps: int = 300,
-  memory_size: int = 10,
+  num_steps: int = 2000,
+  memory_size: int = 300,
   max_linesearch_steps: int = 20,
   start: str = 'normal',
 ) -> base.Attack:
@@ -53,7 +53,21 @@ def dlg(
 def lbfgs(
   memory_size: int, max_linesearch_steps: int
 ) -> optax.GradientTransformationExtraArgs:
-  """L-BFGS with a zoom line search; updates of unit learning rate."""
+  """L-BFGS with a zoom line search; updates of unit learning rate.
+
+  Args:
+    memory_size: pairs that L-BFGS remembers, >= 1.
+    max_linesearch_steps: evaluations a line search may take, >= 1.
+
+  Raises:
+    ValueError: a number below 1.
+  """
+  if memory_size < 1 or max_linesearch_steps < 1:
+    raise ValueError(
+      'Expected memory_size and max_linesearch_steps >= 1; got '
+      f'memory_size={memory_size}, max_linesearch_steps='
+      f'{max_linesearch_steps}; use 10 and 20'
+    )
   return optax.lbfgs(
     memory_size=memory_size,
     linesearch=optax.scale_by_zoom_linesearch(

@@ -19,8 +19,8 @@ from giajax.attacks import variables
 def idlg(
   world: base.World,
   *,
-  num_steps: int = 300,
-  memory_size: int = 10,
+  num_steps: int = 2000,
+  memory_size: int = 300,
   max_linesearch_steps: int = 20,
   start: str = 'normal',
 ) -> base.Attack:

@@ -6,15 +6,23 @@ Phong et al., Privacy-Preserving Deep Learning: Revisited and Enhanced, ATIS
 2017; Geiping et al. 2020, arXiv 2003.14053, proposition 3.1.
 
 Assumed known: the model, and that the batch has one image. All units are
-combined by least squares, x = sum_i (db_i dW_i) / sum_i db_i^2.
+combined by least squares, x = sum_i (db_i dW_i) / sum_i db_i^2; an image that
+reached no unit is not found. The label comes from the last layer
+(`labels.idlg`).
 """
 
+import jax
 import jax.numpy as jnp
 
 from giajax import trees
 from giajax import types
 from giajax.attacks import base
+from giajax.attacks import compose
+from giajax.attacks import labels
 from giajax.models import structure
+
+_EXACT = jax.lax.Precision.HIGHEST
+_TINY = 1e-30
 
 
 def linear_layer(world: base.World) -> base.Attack:
@@ -39,18 +47,20 @@ def linear_layer(world: base.World) -> base.Attack:
     del state, hp
     leaves = trees.named_leaves(obs.update.delta)
     kernel, bias = leaves[f'{first}.kernel'], leaves[f'{first}.bias']
-    flat = kernel @ bias / trees.safe_sqrt(jnp.vdot(bias, bias)) ** 2
+    reached = jnp.vdot(bias, bias, precision=_EXACT)
+    flat = jnp.dot(kernel, bias, precision=_EXACT) / jnp.maximum(reached, _TINY)
     h, w, c = spec.image_shape
     x = jnp.moveaxis(flat.reshape(c, h, w), 0, -1)
     x = x * jnp.asarray(spec.std) + jnp.asarray(spec.mean)
     # The gradient of a rank-one product is matched up to rounding.
     residual = kernel - flat[:, None] * bias
     score = jnp.vdot(residual, residual) / jnp.maximum(
-      jnp.vdot(kernel, kernel), 1e-20
+      jnp.vdot(kernel, kernel), _TINY
     )
-    y = obs.side.get('labels', jnp.full((1,), -1, jnp.int32))
     return types.Reconstruction(
-      types.Batch(jnp.clip(x, 0.0, 1.0)[None], y), jnp.ones(1, bool), score
+      types.Batch(jnp.clip(x, 0.0, 1.0)[None], obs.side['labels']),
+      (reached > 0)[None],
+      score,
     )
 
   def step(key, state, obs, hp):
@@ -58,7 +68,7 @@ def linear_layer(world: base.World) -> base.Attack:
       'Expected no steps for linear_layer; got a call of step; use read'
     )
 
-  return base.Attack(
+  attack = base.Attack(
     craft=base.honest,
     init=lambda key, obs, hp: {},
     step=step,
@@ -66,5 +76,6 @@ def linear_layer(world: base.World) -> base.Attack:
     num_steps=0,
     num_rounds=1,
     hparams={},
-    needs=frozenset({'model', 'batch_size'}),
+    needs=frozenset({'model', 'batch_size', 'labels'}),
   )
+  return compose.with_labels(attack, labels.idlg(world))

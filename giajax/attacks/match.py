@@ -8,6 +8,8 @@ are short calls of it.
 """
 
 from collections.abc import Mapping
+import math
+import numbers
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +22,7 @@ from giajax import types
 from giajax.attacks import base
 from giajax.attacks import distances
 from giajax.attacks import variables
+from giajax.models import structure
 from giajax.priors import base as priors
 
 FORMS = ('auto', 'moments', 'explicit')
@@ -53,13 +56,15 @@ def match(
       `value`, `grad` and `value_fn` as optax's line searches do.
     num_steps: T >= 1.
     terms: priors by name; each needs an entry of that name in `hparams`.
-    hparams: traced knobs: 'learning_rate' and a weight a term.
+    hparams: traced knobs: 'learning_rate' > 0, 1 if not given, and a weight a
+      term.
     form: 'explicit' forms the candidate's update; 'moments' matches without
       forming it; 'auto' takes the latter where distance and client allow.
 
   Raises:
     ValueError: num_steps < 1, a term without weight or a weight without term,
-      or form='moments' where it cannot be had.
+      a knob that is not a finite number, or form='moments' where it cannot be
+      had.
   """
   chosen = distances.lookup(distance)
   terms = dict(terms or {})
@@ -92,7 +97,8 @@ def match(
   def init(key, obs, hp):
     del hp
     tree = variable.init(key, obs)
-    return State(tree, optimizer.init(tree))
+    # optax's line search starts from Python numbers.
+    return State(tree, trees.strong(optimizer.init(tree)))
 
   def step(key, state, obs, hp):
     (loss, values), gradient = jax.value_and_grad(objective, has_aux=True)(
@@ -110,6 +116,7 @@ def match(
     tree = jax.tree.map(lambda v, u: v + rate * u, state.variable, updates)
     tree = variable.project(tree)
     finite = jnp.isfinite(loss) & trees.all_finite((tree, gradient))
+    tree = trees.where(finite, tree, state.variable)
     return State(tree, memory), types.Info(loss, values, finite)
 
   def read(state, obs, hp):
@@ -132,21 +139,48 @@ def match(
     num_steps=num_steps,
     num_rounds=1,
     hparams=hparams,
-    needs=variable.needs | {'model', 'batch_size'},
+    needs=variable.needs | _needs(world),
   )
 
 
+def _needs(world):
+  """The candidate's forward pass, by the buffers that it reads."""
+  buffers = not world.client.train_mode and structure.has_batch_norm(world.net)
+  needs = {'model', 'batch_size'}
+  return frozenset(needs | {'bn_buffers_before'} if buffers else needs)
+
+
 def _check(num_steps, terms, hparams):
-  if num_steps < 1:
+  if (
+    not isinstance(num_steps, int)
+    or isinstance(num_steps, bool)
+    or num_steps < 1
+  ):
     raise ValueError(
-      f'Expected num_steps >= 1; got num_steps={num_steps}; an attack without '
-      'steps returns its start'
+      f'Expected a whole num_steps >= 1; got num_steps={num_steps!r}; an '
+      'attack without steps returns its start'
     )
   weights = set(hparams) - {'learning_rate'}
   if weights != set(terms):
     raise ValueError(
       f'Expected one weight a term ({", ".join(sorted(terms))}); got '
       f'hparams={sorted(weights)}; name them alike'
+    )
+  if 'matching' in terms:
+    raise ValueError(
+      "Expected terms beside the distance; got a term 'matching', as the "
+      'distance is called; rename it'
+    )
+  for name, value in hparams.items():
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not number or not math.isfinite(value):
+      raise ValueError(
+        f'Expected finite numbers in hparams; got {name}={value!r}; correct it'
+      )
+  if hparams['learning_rate'] <= 0:
+    raise ValueError(
+      'Expected learning_rate > 0; got '
+      f'learning_rate={hparams["learning_rate"]}; steps are subtracted already'
     )
 
 

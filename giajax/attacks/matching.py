@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from giajax import types
 from giajax.attacks import distances
@@ -26,7 +27,7 @@ def matching_loss(
 
   Raises:
     ValueError: an unknown distance; when called, a target of another
-      structure than params.
+      structure or shape than params.
   """
   chosen = distances.lookup(distance)
 
@@ -37,6 +38,17 @@ def matching_loss(
         f'Expected a target of the structure of params, {expected}; got '
         f'target={got}; pass the gradient to the same params'
       )
+    # Arrays of other shapes would broadcast.
+    expected, got = _shapes(params), _shapes(target)
+    if expected != got:
+      raise ValueError(
+        f'Expected a target of the shapes of params, {expected}; got '
+        f'target={got}; pass the gradient to the same params'
+      )
     return chosen.on_gradients(jax.grad(loss_fn)(params, batch), target)
 
   return loss
+
+
+def _shapes(tree: Any) -> list[tuple[int, ...]]:
+  return [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]

@@ -94,4 +94,3 @@ def pixels(
 
   needs = frozenset() if joint_labels else frozenset({'labels'})
   return Variable(init, batch, project, needs)
-

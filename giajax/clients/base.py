@@ -31,5 +31,3 @@ class Client(NamedTuple):
   moments: Callable[..., tuple[moments.Moments, types.Output]] | None
   train_mode: bool
   local_steps: int = 1
-
-

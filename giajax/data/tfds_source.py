@@ -43,7 +43,7 @@ def load(
   Args:
     dataset: name in tfds, e.g. 'cifar10' or 'mnist:3.0.1'.
     split: e.g. 'test' or 'train[:1000]'.
-    data_dir: folder of prepared sets; tfds's own default when None.
+    data_dir: folder of prepared sets; tfds's own default when empty.
     size: side to which a centred square crop is resized. None keeps the
       images as they are, which needs a set of one image size.
     channels: 1 for luma, 3 for RGB; None keeps the set's own.
@@ -93,7 +93,7 @@ def _open(
   """Returns the data source, whose images stay encoded."""
   import tensorflow_datasets as tfds
 
-  if data_dir is not None:
+  if data_dir:
     directory = pathlib.Path(data_dir).expanduser()
     if not directory.is_dir():
       raise ValueError(
@@ -105,7 +105,7 @@ def _open(
     return tfds.data_source(
       dataset,
       split=split,
-      data_dir=data_dir,
+      data_dir=data_dir or None,
       download=False,
       decoders={image_key: tfds.decode.SkipDecoding()},
     )

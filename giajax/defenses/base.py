@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from giajax import keys
 from giajax import types
 from giajax.clients import base as clients
 from giajax.models import base as models
@@ -38,8 +39,8 @@ def chain(*defenses: Defense) -> Defense:
     return net
 
   def on_batch(key, batch):
-    for defense in defenses:
-      batch = defense.on_batch(key, batch)
+    for i, defense in enumerate(defenses):
+      batch = defense.on_batch(keys.at(key, i), batch)
     return batch
 
   def on_client(client):

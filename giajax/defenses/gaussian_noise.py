@@ -1,8 +1,11 @@
-"""Gaussian noise of a fixed scale on every entry of the update.
+"""Gaussian noise of a fixed scale on every entry of the update's delta.
 
 Zhu, Liu and Han, Deep Leakage from Gradients, NeurIPS 2019, arXiv 1906.08935,
-section 5.1. Without clipping this carries no privacy guarantee.
+section 5.1. Without clipping this carries no privacy guarantee. BatchNorm
+buffers leave the client as they are.
 """
+
+import math
 
 import jax
 
@@ -12,25 +15,27 @@ from giajax.defenses import base
 
 
 def gaussian_noise(*, scale: float) -> base.Defense:
-  """Adds N(0, scale^2) to every entry of the update.
+  """Adds N(0, scale^2) to every entry of the update's delta.
 
   Args:
     scale: standard deviation, in units of the gradient, >= 0.
 
   Raises:
-    ValueError: a negative scale.
+    ValueError: a scale that is negative or not finite.
   """
-  if scale < 0:
+  if isinstance(scale, bool) or not 0 <= scale < math.inf:
     raise ValueError(
-      f'Expected scale >= 0; got scale={scale}; use 0 for no noise'
+      f'Expected a finite scale >= 0; got scale={scale}; use 0 for no noise'
     )
 
   def on_client(client):
     def update(key, query, batch):
-      clean, output = client.update(key, query, batch)
+      # A client that is itself noisy must not draw the same noise again.
+      clean, output = client.update(keys.named(key, 'client'), query, batch)
+      root = keys.named(key, 'gaussian_noise')
       noisy = {
         name: leaf
-        + scale * jax.random.normal(keys.named(key, name), leaf.shape)
+        + scale * jax.random.normal(keys.named(root, name), leaf.shape)
         for name, leaf in trees.named_leaves(clean.delta).items()
       }
       return clean._replace(delta=trees.like(clean.delta, noisy)), output

@@ -1,22 +1,15 @@
 """The only reader of a config: from names and numbers to functions.
 
-A config is a nested dict (or ConfigDict) of the keys in `DEFAULTS`. A family's
-entry is a dict with `name` and the keyword arguments of that row's factory; an
-unknown key anywhere is an error, never a default. Everything under `run` may
-change the speed of an experiment and not its results, and is left out of the
-config's hash.
+A family's entry is a dict with `name` and the keyword arguments of that row's
+factory; the rest is described in `schema`.
 """
 
 from collections.abc import Callable, Mapping
-import difflib
-import hashlib
 import inspect
-import json
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import ml_collections
+import numpy as np
 
 from giajax import keys
 from giajax import registry
@@ -32,6 +25,7 @@ from giajax.data import base as data
 from giajax.data import DATASETS
 from giajax.defenses import base as defenses
 from giajax.defenses import DEFENSES
+from giajax.engine import schema
 from giajax.metrics import lpips
 from giajax.models import base as models
 from giajax.models import convert
@@ -40,35 +34,7 @@ from giajax.models import structure
 from giajax.ops import convolution
 from giajax.tasks import TASKS
 
-DEFAULTS: dict[str, Any] = {
-  'seed': 0,
-  'dataset': {'name': 'photographs'},
-  'cases': {'count': 1, 'batch_size': 1, 'rule': 'random', 'given': None},
-  'model': {'name': 'convnet'},
-  'weights': {'path': '', 'rename': {}},
-  'task': {'name': 'classification'},
-  'client': {'name': 'fedsgd'},
-  'defense': {'name': 'none'},
-  'attack': {'name': 'inverting_gradients'},
-  'hparams': {},
-  'labels': 'granted',
-  'threat': {'level': 'C', 'grants': ('labels',)},
-  'restarts': 1,
-  'records': 50,
-  'noise_control': True,
-  'lpips': '',
-  'sweep': {},
-  'run': {
-    'lowering': 'auto',
-    'restarts_per_batch': 0,
-    'cases_per_batch': 0,
-    'save_seconds': 30.0,
-  },
-}
-# Dicts whose keys are checked where they are used: a factory's arguments, an
-# attack's knobs, the keys of a sweep, a state dict's names.
-_OPEN = ('dataset', 'model', 'task', 'client', 'defense', 'attack')
-_FREE = ('hparams', 'sweep')
+default_config = schema.default_config
 
 
 class Setup(NamedTuple):
@@ -99,38 +65,19 @@ class Setup(NamedTuple):
   lpips: Callable[..., Any] | None
 
 
-def default_config() -> ml_collections.ConfigDict:
-  """Returns `DEFAULTS` for an experiment to change; its keys are locked."""
-  config = ml_collections.ConfigDict(DEFAULTS)
-  for key in (*_OPEN, *_FREE):
-    config[key] = ml_collections.ConfigDict(DEFAULTS[key])
-  return config.lock()
-
-
 def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns a plain dict with every default filled in.
+  """Returns a config with every default filled in.
 
   Raises:
     ValueError: a key that does not exist, or a value of another kind.
   """
-  plain = plain_dict(config)
-  resolved = _merge(DEFAULTS, plain, '')
-  for key, least in (('restarts', 1), ('records', 1), ('seed', 0)):
-    _at_least(resolved[key], least, key)
-  _at_least(resolved['cases']['count'], 1, 'cases.count')
-  _at_least(resolved['cases']['batch_size'], 1, 'cases.batch_size')
-  lowering = resolved['run']['lowering']
+  resolved = schema.resolve(config)
   registry.lookup(
-    {'auto': None, **convolution.LOWERINGS}, lowering, 'run.lowering'
+    {'auto': None, **convolution.LOWERINGS},
+    resolved['run']['lowering'],
+    'run.lowering',
   )
   return resolved
-
-
-def config_hash(resolved: Mapping[str, Any]) -> str:
-  """Returns 12 hex digits that name everything that decides the results."""
-  content = {k: v for k, v in resolved.items() if k != 'run'}
-  text = json.dumps(content, sort_keys=True)
-  return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def setup(resolved: Mapping[str, Any]) -> Setup:
@@ -144,9 +91,7 @@ def setup(resolved: Mapping[str, Any]) -> Setup:
       attack that needs more than was granted.
   """
   dataset = _make(DATASETS, resolved['dataset'], 'dataset')
-  task = _make(
-    TASKS, resolved['task'], 'task', num_classes=dataset.num_classes
-  )
+  task = _make(TASKS, resolved['task'], 'task', num_classes=dataset.num_classes)
   defense = _make(DEFENSES, resolved['defense'], 'defense')
   net = defense.on_net(
     _make(
@@ -167,14 +112,6 @@ def setup(resolved: Mapping[str, Any]) -> Setup:
   name = resolved['attack']['name']
   threat.require(attack.needs, granted, f'attack {name!r}')
   weights = resolved['weights']
-  setting = threat.setting(
-    train_mode=client.train_mode,
-    batch_size=world.batch_size,
-    granted=granted & attack.needs,
-    trained=bool(weights['path']),
-    local_steps=client.local_steps,
-    has_batch_norm=structure.has_batch_norm(net),
-  )
   return Setup(
     dataset=dataset,
     net=net,
@@ -184,31 +121,27 @@ def setup(resolved: Mapping[str, Any]) -> Setup:
     world=world,
     variables=_variables(net, weights, resolved['seed']),
     granted=granted,
-    setting=setting,
+    setting=_setting(world, granted & attack.needs, bool(weights['path'])),
     lpips=lpips.load(resolved['lpips']) if resolved['lpips'] else None,
   )
 
 
-def hparams(resolved: Mapping[str, Any], attack: attacks.Attack):
+def hparams(
+  resolved: Mapping[str, Any], attack: attacks.Attack
+) -> dict[str, np.float32]:
   """Returns the attack's traced knobs with the config's values, as float32.
 
   Raises:
     ValueError: a knob that the attack does not have.
   """
   given = resolved['hparams']
-  for name in given:
-    _known(name, attack.hparams, 'hparams')
+  for name, value in given.items():
+    schema.known(name, attack.hparams, 'hparams')
+    schema.number(value, f'hparams.{name}')
   return {
-    name: jnp.asarray(given.get(name, default), jnp.float32)
+    name: np.float32(given.get(name, default))
     for name, default in attack.hparams.items()
   }
-
-
-def plain_dict(config: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns a config as dicts, lists and scalars: what JSON can say."""
-  if hasattr(config, 'to_dict'):
-    config = config.to_dict()  # pyrefly: ignore
-  return json.loads(json.dumps(dict(config)))
 
 
 def _attack(resolved, world):
@@ -216,10 +149,19 @@ def _attack(resolved, world):
   rule = resolved['labels']
   if rule == 'granted':
     return attack
-  make = registry.lookup(
-    {'granted': None, **labels.RULES}, rule, 'label rule'
-  )
+  make = registry.lookup({'granted': None, **labels.RULES}, rule, 'label rule')
   return compose.with_labels(attack, make(world))
+
+
+def _setting(world, used, trained):
+  return threat.setting(
+    train_mode=world.client.train_mode,
+    batch_size=world.batch_size,
+    granted=used,
+    trained=trained,
+    local_steps=world.client.local_steps,
+    has_batch_norm=structure.has_batch_norm(world.net),
+  )
 
 
 def _variables(net, weights, seed):
@@ -244,11 +186,13 @@ def _make(
       f'Expected {kind}.name; got {kind}={dict(entry)}; name one of '
       f'{", ".join(sorted(table))}'
     )
+  schema.check_argument(entry['name'], str, f'{kind}.name')
   factory = registry.lookup(table, entry['name'], kind)
   parameters = inspect.signature(factory).parameters
   allowed = [p for p in parameters if p not in given]
-  for name in kwargs:
-    _known(name, allowed, f'{kind} ({entry["name"]})')
+  for name, value in kwargs.items():
+    schema.known(name, allowed, f'{kind} ({entry["name"]})')
+    schema.check_argument(value, parameters[name].annotation, f'{kind}.{name}')
   given = {k: v for k, v in given.items() if k in parameters}
   missing = [
     name
@@ -263,43 +207,3 @@ def _make(
       f'{sorted(kwargs)}; set it'
     )
   return factory(**kwargs, **given)
-
-
-def _merge(defaults, given, path):
-  merged = dict(defaults)
-  for key, value in given.items():
-    _known(key, defaults, path or 'config')
-    name = f'{path}.{key}' if path else key
-    if isinstance(defaults[key], dict):
-      if not isinstance(value, dict):
-        raise ValueError(
-          f'Expected {name} to be a dict; got {name}={value!r}; write '
-          f'{name}=dict(...)'
-        )
-      if path == '' and key in (*_OPEN, *_FREE):
-        merged[key] = value
-      elif defaults[key]:
-        merged[key] = _merge(defaults[key], value, name)
-      else:
-        merged[key] = value
-    else:
-      merged[key] = value
-  return json.loads(json.dumps(merged))
-
-
-def _known(name, known, where):
-  if name not in known:
-    near = difflib.get_close_matches(str(name), list(known), n=1)
-    hint = f'did you mean {near[0]!r}?' if near else 'remove it'
-    raise ValueError(
-      f'Expected a key of {where} ({", ".join(sorted(known)) or "none"}); '
-      f'got {name!r}; {hint}'
-    )
-
-
-def _at_least(value, least, name):
-  if not isinstance(value, int) or isinstance(value, bool) or value < least:
-    raise ValueError(
-      f'Expected a whole number of at least {least} for {name}; got '
-      f'{name}={value!r}; correct it'
-    )

@@ -1,93 +1,126 @@
 """Saving and restoring a running attack: the only user of Orbax.
 
-Orbax's step is the number of the chunk, which advances by one; a half-written
-checkpoint never counts. What a checkpoint belongs to is its folder.
+Orbax's step is the number of the save, which advances by one. A half-written
+checkpoint never counts, and a damaged one is passed over. What a checkpoint
+belongs to is its folder. Arrays are saved without padding, so that a run
+continues on any number of devices.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import contextlib
+import logging
+import os
 import pathlib
 import shutil
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+
+from giajax.engine import workdir
+
+# What Orbax and tensorstore raise for a full disk or for torn files.
+_FAILURES = (OSError, ValueError, KeyError, EOFError)
+_OVERHEAD = 8192  # bytes on disk beside an array's own, about
+_log = logging.getLogger('giajax')
 
 
 @contextlib.contextmanager
 def manager(folder: pathlib.Path) -> Iterator[ocp.CheckpointManager]:
-  """Opens the checkpoints of one program; waits for saves in flight."""
+  """Opens the checkpoints of one part; waits for saves in flight.
+
+  Raises:
+    ValueError: the folder cannot be written.
+  """
   options = ocp.CheckpointManagerOptions(
     max_to_keep=2,
     cleanup_tmp_directories=True,
     enable_async_checkpointing=True,
   )
-  opened = ocp.CheckpointManager(folder.absolute(), options=options)
+  try:
+    opened = ocp.CheckpointManager(folder.absolute(), options=options)
+  except OSError as error:
+    raise workdir.unwritable(folder, error) from error
   try:
     yield opened
   finally:
-    opened.wait_until_finished()
-    opened.close()
+    try:
+      wait(opened)
+    finally:
+      opened.close()
 
 
-def save(
-  opened: ocp.CheckpointManager, chunk: int, state: Any, trace: Any
-) -> None:
+def save(opened: ocp.CheckpointManager, tree: Mapping[str, Any]) -> None:
   """Saves in the background.
 
   Args:
     opened: from `manager`.
-    chunk: chunks done.
-    state: the carry, global arrays.
-    trace: [N, R, L] host array.
+    tree: host arrays in nested dicts; none of them empty.
+
+  Raises:
+    ValueError: the folder cannot be written, now or by the save before.
   """
-  opened.save(
-    chunk,
-    args=ocp.args.Composite(
-      state=ocp.args.StandardSave({'leaves': _numbered(state)}),
-      trace=ocp.args.StandardSave({'trace': trace}),
-    ),
-    force=True,
-  )
+  step = (opened.latest_step() or 0) + 1
+  try:
+    _reserve(pathlib.Path(str(opened.directory)), tree)
+    opened.save(step, args=ocp.args.StandardSave(tree), force=True)
+  except _FAILURES as error:
+    raise _unwritable(opened, error) from error
 
 
-def restore(
-  opened: ocp.CheckpointManager, state: Any, trace: Any
-) -> tuple[int, Any, Any]:
-  """Returns (chunks done, carry, trace) of the last whole checkpoint.
+def wait(opened: ocp.CheckpointManager) -> None:
+  """Returns when everything is on disk.
 
-  Args:
-    opened: from `manager`.
-    state: the initial carry, for structure and sharding; returned with 0
-      chunks where there is no checkpoint.
-    trace: the initial trace.
+  Raises:
+    ValueError: the folder cannot be written.
   """
-  chunk = opened.latest_step()
-  if chunk is None:
-    return 0, state, trace
-  abstract = jax.tree.map(
-    lambda leaf: jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=leaf.sharding
-    ),
-    state,
-  )
-  found = opened.restore(
-    chunk,
-    args=ocp.args.Composite(
-      state=ocp.args.StandardRestore({'leaves': _numbered(abstract)}),
-      trace=ocp.args.StandardRestore({'trace': trace}),
-    ),
-  )
-  leaves = found['state']['leaves']
-  treedef = jax.tree.structure(state)
-  ordered = [leaves[str(i)] for i in range(treedef.num_leaves)]
-  return chunk, jax.tree.unflatten(treedef, ordered), found['trace']['trace']
+  try:
+    opened.wait_until_finished()
+  except _FAILURES as error:
+    raise _unwritable(opened, error) from error
+
+
+def restore(opened: ocp.CheckpointManager) -> Mapping[str, Any] | None:
+  """Returns what the last whole checkpoint holds, None where there is none."""
+  for step in sorted(opened.all_steps(), reverse=True):
+    try:
+      found = opened.restore(step, args=ocp.args.StandardRestore())
+    except _FAILURES as error:
+      reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+      _log.warning('passing over the damaged checkpoint %d: %s', step, reason)
+      opened.delete(step)
+    else:
+      return found
+  return None
+
+
+def numbered(leaves: list[np.ndarray]) -> dict[str, np.ndarray]:
+  """Returns leaves as a dict: what a checkpoint can hold."""
+  return {str(i): leaf for i, leaf in enumerate(leaves)}
 
 
 def remove(folder: pathlib.Path) -> None:
-  """Removes the checkpoints of a program that has ended."""
+  """Removes the checkpoints of a part, or of all, and the empty parent."""
   shutil.rmtree(folder, ignore_errors=True)
+  with contextlib.suppress(OSError):
+    folder.parent.rmdir()
 
 
-def _numbered(tree: Any) -> dict[str, Any]:
-  return {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(tree))}
+def _reserve(folder, tree) -> None:
+  """Raises OSError where a save would not fit, before anything is half done.
+
+  Orbax's threads would each report a full disk on standard error.
+  """
+  leaves = jax.tree.leaves(tree)
+  size = sum(leaf.nbytes for leaf in leaves) + _OVERHEAD * (len(leaves) + 8)
+  trial = folder / f'.{os.getpid()}.trial'
+  try:
+    with open(trial, 'wb') as file:
+      os.posix_fallocate(file.fileno(), 0, size)
+  finally:
+    trial.unlink(missing_ok=True)
+
+
+def _unwritable(opened, error) -> ValueError:
+  return workdir.unwritable(pathlib.Path(str(opened.directory)), error)

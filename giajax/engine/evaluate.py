@@ -23,15 +23,14 @@ from giajax.metrics import success
 _SAMPLE = 256  # images that the mean image is made of, at most
 _PIXEL = ('mse', 'psnr', 'ssim')
 
-_measure = jax.jit(
-  lambda a, b: {name: METRICS[name](a, b) for name in _PIXEL}
-)
+_measure = jax.jit(lambda a, b: {name: METRICS[name](a, b) for name in _PIXEL})
 
 
-def choose(scores: np.ndarray, finite: np.ndarray) -> int:
+def choose(scores: types.Array, finite: np.ndarray) -> int:
   """Returns the finite restart of lowest score; 0 where there is none."""
-  usable = finite & np.isfinite(scores)
-  return int(np.argmin(np.where(usable, scores, np.inf)))
+  values = np.asarray(scores)
+  usable = finite & np.isfinite(values)
+  return int(np.argmin(np.where(usable, values, np.inf)))
 
 
 def evaluate(
@@ -40,9 +39,8 @@ def evaluate(
   found: types.Reconstruction,
   start: types.Reconstruction,
   finite: np.ndarray,
-  control: np.ndarray | None,
   seed: int,
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
   """Scores one item.
 
   Args:
@@ -51,30 +49,19 @@ def evaluate(
     found: the reconstructions of R restarts, host arrays.
     start: the read-out of the R starts.
     finite: [R] bool, restarts that stayed finite.
-    control: [M, H, W, C] what the attack made of noise, or None.
     seed: the experiment's.
 
   Returns:
-    A row of results and the arrays behind it.
+    A row of results, to be completed by `conclude`, and the arrays behind it.
   """
   truth = item.batch
   chosen = choose(found.score, finite)
-  slots = assignment.assign(
-    truth.x, found.batch.x[chosen], found.valid[chosen]
-  )
+  slots = assignment.assign(truth.x, found.batch.x[chosen], found.valid[chosen])
   x_hat = _take(found.batch.x[chosen], slots)
   y_hat = _take_labels(found.batch.y[chosen], slots)
+  origin, x_start = _start(setup, truth, start, chosen)
+  guesses = {origin: x_start, **_guesses(setup, item, seed)}
   values = _scores(truth.x, x_hat)
-  oracle = [
-    _psnr_assigned(truth.x, found.batch.x[r], found.valid[r])
-    for r in range(len(finite))
-  ]
-  x_start = _assigned(truth.x, start.batch.x[chosen], start.valid[chosen])
-  guesses = {'start': x_start, **_guesses(setup, item, seed)}
-  if control is not None:
-    valid = np.ones(len(control), bool)
-    guesses['noise_gradient'] = _assigned(truth.x, control, valid)
-  beside = {name: _scores(truth.x, x) for name, x in guesses.items()}
   row = {
     'score': float(found.score[chosen]),
     **{name: float(np.mean(values[name])) for name in _PIXEL},
@@ -82,13 +69,9 @@ def evaluate(
     'label_accuracy': success.matched_label_accuracy(
       truth.y, found.batch.y[chosen], slots
     ),
-    'psnr_oracle': float(np.max(oracle)),
-    'baselines': {
-      name: {m: float(np.mean(v[m])) for m in ('psnr', 'ssim')}
-      for name, v in beside.items()
-    },
+    'psnr_oracle': _oracle(truth, found),
     'finite_restarts': int(finite.sum()),
-    'verdict': _verdict(values, beside),
+    'baselines': {n: _listed(_scores(truth.x, x)) for n, x in guesses.items()},
   }
   arrays = {
     'x': truth.x,
@@ -105,8 +88,52 @@ def evaluate(
   return row, arrays
 
 
+def conclude(
+  row: dict[str, Any],
+  arrays: Mapping[str, np.ndarray],
+  control: np.ndarray | None,
+) -> dict[str, Any]:
+  """Returns a row with all its baselines and the verdict.
+
+  Args:
+    row: from `evaluate`, with the scores of each image in its baselines.
+    arrays: of that row.
+    control: [M, H, W, C] what the attack made of noise, or None.
+  """
+  beside = dict(row['baselines'])
+  if control is not None:
+    valid = np.ones(len(control), bool)
+    x = _assigned(arrays['x'], control, valid)
+    beside['noise_gradient'] = _listed(_scores(arrays['x'], x))
+  means = {
+    name: {metric: float(np.mean(v)) for metric, v in values.items()}
+    for name, values in beside.items()
+  }
+  return {**row, 'baselines': means, 'verdict': _verdict(arrays, beside)}
+
+
 def _scores(truth, x) -> Mapping[str, np.ndarray]:
   return jax.tree.map(np.asarray, _measure(truth, x))
+
+
+def _listed(values) -> dict[str, list[float]]:
+  return {metric: values[metric].tolist() for metric in ('psnr', 'ssim')}
+
+
+def _start(setup, truth, start, chosen) -> tuple[str, np.ndarray]:
+  """The start of the optimisation; grey for a closed form, which has none."""
+  if not setup.attack.num_steps:
+    return 'grey_image', np.full_like(truth.x, 0.5)
+  x = _assigned(truth.x, start.batch.x[chosen], start.valid[chosen])
+  return 'start', x
+
+
+def _oracle(truth, found) -> float:
+  """PSNR of the restart that somebody who knows the truth would choose."""
+  restarts = range(len(found.score))
+  return max(
+    _psnr_assigned(truth.x, found.batch.x[r], found.valid[r]) for r in restarts
+  )
 
 
 def _psnr_assigned(truth, x, valid) -> float:
@@ -120,9 +147,7 @@ def _assigned(truth, x, valid) -> np.ndarray:
 
 def _take(x, slots) -> np.ndarray:
   """The slot of each image; grey where nothing was claimed."""
-  return np.where(
-    (slots >= 0)[:, None, None, None], x[slots], np.float32(0.5)
-  )
+  return np.where((slots >= 0)[:, None, None, None], x[slots], np.float32(0.5))
 
 
 def _take_labels(y, slots) -> np.ndarray:
@@ -151,11 +176,14 @@ def _lpips(setup, truth, x) -> float | None:
 
 
 def _verdict(values, beside) -> str:
-  best = max(beside.values(), key=lambda v: float(np.median(v['psnr'])))
-  structured = max(beside.values(), key=lambda v: float(np.median(v['ssim'])))
+  def best(metric):
+    medians = {n: float(np.median(v[metric])) for n, v in beside.items()}
+    name = max(medians, key=lambda n: np.nan_to_num(medians[n], nan=-np.inf))
+    return beside[name][metric]
+
   return success.verdict(
     psnr=values['psnr'],
     ssim=values['ssim'],
-    baseline_psnr=best['psnr'],
-    baseline_ssim=structured['ssim'],
+    baseline_psnr=best('psnr'),
+    baseline_ssim=best('ssim'),
   ).word

@@ -5,8 +5,9 @@ vmapped elsewhere; restarts are vmapped in batches. Loop bounds are traced, so
 that one compilation serves every chunk.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import math
+import time
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from giajax import keys
-from giajax import trees
 from giajax import types
 from giajax.attacks import base as attacks
 from giajax.engine import mesh
@@ -32,25 +32,27 @@ class Carry(NamedTuple):
   """One restart of one item."""
 
   state: Any  # the attack's
-  alive: types.Array  # [] bool; a non-finite restart is frozen
+  alive: types.Array  # [] bool; no step so far was non-finite
   loss: types.Array  # [] float32, the last finite objective
 
 
 class Program(NamedTuple):
-  """Jitted functions of global arrays.
+  """Functions of global arrays, jitted or compiled.
 
   Attributes:
     init: `(query, seen, hp, seeds) -> Carry [N, R]`.
     chunk: `(query, seen, hp, seeds, carry, t0, t1) -> Carry`; the carry is
-      donated.
+      donated. None for an attack without steps.
     read: `(query, seen, hp, carry) -> Reconstruction [N, R]`.
     where: the layout.
+    seconds: that the compilation took.
   """
 
   init: Any
   chunk: Any
   read: Any
   where: mesh.Layout
+  seconds: float = 0.0
 
 
 def restarts_per_batch(world: attacks.World) -> int:
@@ -59,7 +61,8 @@ def restarts_per_batch(world: attacks.World) -> int:
     per_image = 64 * math.prod(world.net.spec.image_shape)
   else:
     per_image = sum(
-      math.prod(site.input.shape) for site in structure.sites(world.net).values()
+      math.prod(site.input.shape)
+      for site in structure.sites(world.net).values()
     )
   needed = 4 * _COPIES * per_image * world.batch_size
   budget = _BUDGET.get(jax.default_backend(), _BUDGET['gpu'])
@@ -88,52 +91,78 @@ def program(attack: attacks.Attack, where: mesh.Layout) -> Program:
 
   def chunk(query, seen, hp, seeds, carry, t0, t1):
     def restart(obs, hp, seed, carry):
-      body = lambda t, c: _step(attack, _key(seed), t, c, obs, hp)
-      body = hoisting.hoist(body, t0, carry)
-      return jax.lax.fori_loop(t0, t1, body, carry)
+      def body(t, carry):
+        return _step(attack, _key(seed), t, carry, obs, hp)
+
+      return jax.lax.fori_loop(t0, t1, hoisting.hoist(body, t0, carry), carry)
 
     return over_items(restart, query, seen, hp, (seeds, carry), width)
 
   def read(query, seen, hp, carry):
-    restart = lambda obs, hp, carry: attack.read(carry.state, obs, hp)
+    def restart(obs, hp, carry):
+      return attack.read(carry.state, obs, hp)
+
     return over_items(restart, query, seen, hp, (carry,), width)
 
+  chunk_specs = (none, item, item, both, both, none, none)
+  steps = attack.num_steps > 0
   return Program(
     mesh.shard(init, where, (none, item, item, both), both),
-    mesh.shard(
-      chunk, where, (none, item, item, both, both, none, none), both, (4,)
-    ),
+    mesh.shard(chunk, where, chunk_specs, both, (4,)) if steps else None,
     mesh.shard(read, where, (none, item, item, both), both),
     where,
   )
 
 
+def compiled(jitted: Program, query, seen, hp, seeds) -> Program:
+  """Compiles a program for arguments of certain shapes.
+
+  Args:
+    jitted: from `program`.
+    query: as the others, what its functions will be called with.
+    seen: the updates and the side knowledge, [N, ...].
+    hp: traced knobs, [N].
+    seeds: [N, R, ...].
+  """
+  began = time.perf_counter()
+  where = jitted.where
+  bound = mesh.put(np.int32(0), where, mesh.P())
+  init = jitted.init.lower(query, seen, hp, seeds).compile()
+  carry = init.out_info
+  read = jitted.read.lower(query, seen, hp, carry).compile()
+  chunk = jitted.chunk
+  if chunk is not None:
+    arguments = (query, seen, hp, seeds, carry, bound, bound)
+    chunk = chunk.lower(*arguments).compile()
+  return Program(init, chunk, read, where, time.perf_counter() - began)
+
+
 def seeds(
-  seed: int, cases: list[int], controls: list[bool], where: mesh.Layout
+  seed: int,
+  cases: Sequence[int],
+  controls: Sequence[bool],
+  where: mesh.Layout,
 ) -> np.ndarray:
   """Returns the key data of each restart, [N, R, ...] uint32, by identity."""
   root = keys.named(jax.random.key(seed), 'attack')
-  control_root = keys.named(root, 'control')
+  roots = jnp.stack([root, keys.named(root, 'control')])
   pad = where.items - len(cases)
-  rows = [*zip(cases, controls), *([(cases[-1], controls[-1])] * pad)]
-  restarts = jnp.arange(where.restarts)
-  drawn = [
-    jax.vmap(lambda r, k=keys.at(control_root if c else root, case): (
-      jax.random.key_data(jax.random.fold_in(k, r))
-    ))(restarts)
-    for case, c in rows
-  ]
-  return np.stack([np.asarray(row) for row in drawn])
+  case = jnp.asarray([*cases, *[cases[-1]] * pad])
+  control = jnp.asarray([*controls, *[controls[-1]] * pad], int)
+  drawn = _draw(roots[control], case, jnp.arange(where.restarts))
+  return np.asarray(jax.random.key_data(drawn))
+
+
+@jax.jit
+def _draw(roots, cases, restarts):
+  over_restarts = jax.vmap(keys.at, in_axes=(None, None, 0))
+  return jax.vmap(over_restarts, in_axes=(0, 0, None))(roots, cases, restarts)
 
 
 def _step(attack, key, t, carry, obs, hp):
   new, info = attack.step(jax.random.fold_in(key, t), carry.state, obs, hp)
   alive = carry.alive & info.finite
-  return Carry(
-    trees.where(alive, new, carry.state),
-    alive,
-    jnp.where(alive, info.loss, carry.loss),
-  )
+  return Carry(new, alive, jnp.where(alive, info.loss, carry.loss))
 
 
 def _mapped(
@@ -149,9 +178,7 @@ def _mapped(
   def one(args):
     (update, side), hp, each = args
     obs = types.Observation(query, update, side)
-    return jax.lax.map(
-      lambda e: restart(obs, hp, *e), each, batch_size=width
-    )
+    return jax.lax.map(lambda e: restart(obs, hp, *e), each, batch_size=width)
 
   return jax.lax.map(one, (seen, hp, each))
 
@@ -161,9 +188,7 @@ def _vmapped(restart, query, seen, hp, each, width):
 
   def one(seen, hp, each):
     obs = types.Observation(query, *seen)
-    return jax.lax.map(
-      lambda e: restart(obs, hp, *e), each, batch_size=width
-    )
+    return jax.lax.map(lambda e: restart(obs, hp, *e), each, batch_size=width)
 
   return jax.vmap(one)(seen, hp, each)
 

@@ -1,6 +1,6 @@
 """One round of federated learning: what the attacker gets to see."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +12,7 @@ from giajax import keys
 from giajax import threat
 from giajax import trees
 from giajax import types
+from giajax.data import base as data
 from giajax.data import cases
 from giajax.engine import build
 
@@ -26,15 +27,37 @@ class Item(NamedTuple):
 
 
 def item(
-  setup: build.Setup, config: dict[str, Any], case: int, control: bool
+  setup: build.Setup, config: Mapping[str, Any], case: int, control: bool
 ) -> Item:
   """Returns the batch of one case.
 
   Raises:
-    ValueError: images outside [0, 1], or a batch the data set cannot fill.
+    ValueError: images of another shape or outside [0, 1], labels that are no
+      classes, or a batch the data set cannot fill.
+  """
+  taken = indices(setup, config, case)
+  batch = jax.tree.map(np.asarray, setup.dataset.take(taken))
+  shape = (len(taken), *setup.net.spec.image_shape)
+  if batch.x.shape != shape:
+    raise ValueError(
+      f'Expected images of shape {shape} for {setup.net.spec.name}; got '
+      f'{batch.x.shape} from {setup.dataset.name}; resize them'
+    )
+  images.check_range(batch.x, f'the images of case {case}')
+  data.check_labels(batch.y, setup.net.spec.num_classes)
+  return Item(case, control, taken, batch)
+
+
+def indices(
+  setup: build.Setup, config: Mapping[str, Any], case: int
+) -> np.ndarray:
+  """Returns which images form the batch of a case, [B] int32.
+
+  Raises:
+    ValueError: the data set cannot fill it.
   """
   rules = config['cases']
-  indices = cases.indices(
+  return cases.indices(
     setup.dataset.labels,
     seed=config['seed'],
     case=case,
@@ -42,20 +65,15 @@ def item(
     rule=rules['rule'],
     given=rules['given'],
   )
-  batch = jax.tree.map(np.asarray, setup.dataset.take(indices))
-  images.check_range(batch.x, f'the images of case {case}')
-  return Item(case, control, indices, batch)
 
 
-def observe(
-  setup: build.Setup, items: Sequence[Item], seed: int
-) -> types.Observation:
-  """Runs the clients and returns what the attacker sees of each, [N, ...].
+def observer(
+  setup: build.Setup, seed: int
+) -> Callable[[Sequence[Item]], types.Observation]:
+  """Returns a function that runs clients: what the attacker sees of each.
 
-  The query is shared by all items and has no leading axis.
-
-  Raises:
-    ValueError: a client's update that is not finite.
+  Its result has a leading axis [N], but for the query, which all items share.
+  It raises ValueError for an update that is not finite.
   """
   root = keys.named(jax.random.key(seed), 'round')
   query = setup.attack.craft(
@@ -63,43 +81,49 @@ def observe(
   )
 
   @jax.jit
-  def update(key, query, batch):
+  def update(query, batch, key):
     batch = setup.defense.on_batch(keys.named(key, 'defense'), batch)
-    return setup.client.update(keys.named(key, 'client'), query, batch)[0]
+    sent, _ = setup.client.update(keys.named(key, 'client'), query, batch)
+    leaves = trees.named_leaves(sent)
+    return sent, {name: trees.all_finite(v) for name, v in leaves.items()}
 
-  seen = []
-  for one in items:
-    key = keys.at(root, one.case)
-    sent = update(key, query, jax.tree.map(jnp.asarray, one.batch))
-    if not trees.all_finite(sent):
-      raise ValueError(
-        f'Expected a finite update of case {one.case}; got NaN or inf in '
-        f'{_first_bad(sent)}; check the weights and the images'
-      )
-    if one.control:
-      sent = sent._replace(delta=_noise_like(key, sent.delta))
-    sent_query, sent = threat.observed(setup.granted, query, sent)
-    seen.append(
-      jax.tree.map(
-        np.asarray, (sent, threat.side(setup.granted, one.batch))
-      )
-    )
-  updates, side = jax.tree.map(lambda *leaves: np.stack(leaves), *seen)
-  return types.Observation(query, updates, side)
+  def observe(items: Sequence[Item]) -> types.Observation:
+    seen = []
+    for one in items:
+      key = keys.at(root, one.case)
+      sent, finite = update(query, one.batch, key)
+      bad = [name for name, good in finite.items() if not good]
+      if bad:
+        raise ValueError(
+          f'Expected a finite update of case {one.case}; got NaN or inf in '
+          f'{bad[0]} ({len(bad)} of {len(finite)} arrays); check the weights, '
+          'the images and the defence'
+        )
+      if one.control:
+        delta = _noise_like(keys.named(key, 'noise'), sent.delta)
+        sent = sent._replace(delta=delta)
+      shown, sent = threat.observed(setup.granted, query, sent)
+      side = threat.side(setup.granted, one.batch)
+      seen.append(jax.tree.map(np.asarray, (sent, side)))
+    updates, side = jax.tree.map(lambda *leaves: np.stack(leaves), *seen)
+    return types.Observation(shown, updates, side)
+
+  return observe
 
 
+@jax.jit
 def _noise_like(key: types.Array, delta: types.Tree) -> types.Tree:
   """Gaussian noise with the norm of each leaf: it tells nothing."""
-  noise = {}
-  for name, leaf in trees.named_leaves(delta).items():
-    draw = jax.random.normal(keys.named(key, f'noise/{name}'), leaf.shape)
-    norm = trees.safe_sqrt(jnp.vdot(draw, draw))
-    noise[name] = draw * (jnp.linalg.norm(leaf.ravel()) / norm)
-  return trees.like(delta, noise)
+  leaves, treedef = jax.tree.flatten(delta)
+  ends = np.cumsum([leaf.size for leaf in leaves])
+  # One draw for all: XLA takes a second to compile each.
+  flat = jnp.split(jax.random.normal(key, (ends[-1],)), ends[:-1])
+  noise = [
+    draw.reshape(leaf.shape) * (_norm(leaf) / _norm(draw))
+    for draw, leaf in zip(flat, leaves)
+  ]
+  return jax.tree.unflatten(treedef, noise)
 
 
-def _first_bad(update: types.Update) -> str:
-  for name, leaf in trees.named_leaves(update._asdict()).items():
-    if not np.all(np.isfinite(np.asarray(leaf, np.float64))):
-      return name
-  return 'nothing'
+def _norm(leaf: types.Array) -> types.Array:
+  return trees.safe_sqrt(jnp.vdot(leaf, leaf))

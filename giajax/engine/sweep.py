@@ -30,7 +30,9 @@ def expand(config: Mapping[str, Any]) -> list[Point]:
   resolved = build.resolve(config)
   swept = resolved.pop('sweep')
   for key, values in swept.items():
-    if not isinstance(values, Sequence) or isinstance(values, str) or not values:
+    if (
+      not isinstance(values, Sequence) or isinstance(values, str) or not values
+    ):
       raise ValueError(
         f'Expected a list of values for sweep[{key!r}]; got {values!r}; give '
         'at least one'

@@ -1,9 +1,9 @@
 """The folder of a run: who may write it, what is in it, nothing half written.
 
-  config.json     what was run, made at the start
-  parts/          the results of finished parts of the experiment
-  checkpoints/    the state of running ones
-  results.jsonl, recon.npz, figures/, report.html   made at the end
+config.json     what was run, made at the start
+parts/          the results of finished parts of the experiment
+checkpoints/    the state of running ones
+results.jsonl, recon.npz, figures/, report.html   made at the end
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,66 +18,120 @@ import zlib
 
 import numpy as np
 
+_LOCK = '.lock'
+_TORN = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError)
+
 
 @contextlib.contextmanager
-def locked(folder: pathlib.Path, name: str = 'run') -> Iterator[None]:
+def locked(
+  folder: pathlib.Path, shard: tuple[int, int] = (0, 1)
+) -> Iterator[None]:
   """Makes the folder and holds it for this process.
 
   Args:
     folder: the workdir.
-    name: of the lock; shards of one run have different ones.
+    shard: (i, n); shards of one run may work beside each other.
 
   Raises:
     ValueError: it cannot be written, or another process holds it.
   """
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = open(folder / f'.{name}.lock', 'w')  # noqa: SIM115
-  except OSError as error:
-    raise unwritable(folder, error) from error
-  with handle:
+  index, count = shard
+  kind = fcntl.LOCK_EX if count == 1 else fcntl.LOCK_SH
+  with contextlib.ExitStack() as stack:
     try:
-      fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      folder.mkdir(parents=True, exist_ok=True)
+      stack.enter_context(_flock(folder / _LOCK, kind | fcntl.LOCK_NB))
+      if count > 1:
+        name = folder / f'{_LOCK}-shard-{index}'
+        stack.enter_context(_flock(name, fcntl.LOCK_EX | fcntl.LOCK_NB))
     except BlockingIOError as error:
       raise ValueError(
         f'Expected a workdir that no process is using; got {folder}, held by '
         'a running giajax; wait for it or choose another --workdir'
       ) from error
+    except OSError as error:
+      raise unwritable(folder, error) from error
     yield
 
 
-def claim(
-  folder: pathlib.Path, meta: Mapping[str, Any], first: bool = True
-) -> None:
-  """Writes `config.json`, or checks that the one there is the same run's.
+@contextlib.contextmanager
+def joining(folder: pathlib.Path) -> Iterator[None]:
+  """Waits until no other shard joins the parts or writes config.json.
+
+  Raises:
+    ValueError: the folder cannot be written.
+  """
+  with contextlib.ExitStack() as stack:
+    try:
+      stack.enter_context(_flock(folder / f'{_LOCK}-join', fcntl.LOCK_EX))
+    except OSError as error:
+      raise unwritable(folder, error) from error
+    yield
+
+
+def check(folder: pathlib.Path, meta: Mapping[str, Any]) -> dict | None:
+  """Returns the `config.json` that is there, None where there is none.
 
   Args:
     folder: the workdir.
-    meta: its content, with 'config' and 'hash'.
-    first: whether this process may write it.
+    meta: what would be written, with 'config' and 'hash'.
 
   Raises:
-    ValueError: the folder belongs to another config; names a key that
-      differs. Or it cannot be written.
+    ValueError: the folder belongs to another config, and a key that differs;
+      or it cannot be read.
   """
   path = folder / 'config.json'
-  if path.exists():
-    try:
-      there = json.loads(path.read_text())
-      config, digest = there['config'], there['hash']
-    except (ValueError, KeyError) as error:
-      raise ValueError(
-        f'Expected {path} to be written by giajax; got something else; choose '
-        'another --workdir'
-      ) from error
-    if digest != meta['hash']:
-      key, old, new = _difference(config, meta['config'])
-      raise ValueError(
-        f'Expected the config that {folder} was made with, {key}={old!r}; got '
-        f'{key}={new!r}; choose another --workdir'
-      )
-  if first:
-    write_text(path, json.dumps(meta, indent=2) + '\n')
+  try:
+    there = json.loads(path.read_text(encoding='utf-8'))
+    config, digest = there['config'], there['hash']
+  except FileNotFoundError:
+    return None
+  except OSError as error:
+    raise unwritable(folder, error) from error
+  except (ValueError, KeyError, TypeError) as error:
+    raise ValueError(
+      f'Expected {path} to be written by giajax; got something else; choose '
+      'another --workdir'
+    ) from error
+  if digest != meta['hash']:
+    key, old, new = _difference(config, meta['config'])
+    raise ValueError(
+      f'Expected the config that {folder} was made with, {key}={old!r}; got '
+      f'{key}={new!r}; choose another --workdir'
+    )
+  return there
+
+
+def claim(folder: pathlib.Path, meta: Mapping[str, Any]) -> bool:
+  """Writes `config.json`, or checks that the one there is the same run's.
+
+  Returns:
+    Whether the folder was unclaimed.
+
+  Raises:
+    ValueError: see `check`; or it cannot be written.
+  """
+  with joining(folder):
+    fresh = check(folder, meta) is None
+    write_text(folder / 'config.json', json.dumps(meta, indent=2) + '\n')
+  return fresh
+
+
+def withdraw(folder: pathlib.Path) -> None:
+  """Undoes `claim`, and `locked`'s making of the folder, if nothing is kept."""
+  kept = [
+    *(folder / 'parts').glob('*.npz'),
+    *(folder / 'checkpoints').glob('*/[0-9]*'),
+  ]
+  if kept:
+    return
+  (folder / 'config.json').unlink(missing_ok=True)
+  for path in (*folder.glob(f'{_LOCK}*'), *folder.glob('.*.partial')):
+    path.unlink(missing_ok=True)
+  empty = [*(folder / 'checkpoints').glob('*'), folder / 'checkpoints']
+  for path in (*empty, folder / 'parts', folder):
+    with contextlib.suppress(OSError):
+      path.rmdir()
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
@@ -103,35 +157,52 @@ def write_arrays(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
   _write(path, write)
 
 
-def read_part(path: pathlib.Path) -> tuple[list[dict], dict] | None:
-  """Returns the rows and arrays of a finished part, None where there is none.
+def read_part(path: pathlib.Path) -> tuple[list[dict], dict]:
+  """Returns the rows and arrays of a finished part.
 
   Raises:
     ValueError: the part is torn.
   """
-  if not path.exists():
-    return None
   try:
     with np.load(path, allow_pickle=False) as file:
       arrays = {name: file[name] for name in file.files}
       return json.loads(str(arrays.pop('rows'))), arrays
-  except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as e:
-    raise ValueError(
-      f'Expected a whole part of a run; got {path}, which is torn; remove it '
-      'and run again'
-    ) from e
+  except _TORN as error:
+    raise _torn(path) from error
 
 
-def unwritable(folder: pathlib.Path, error: OSError) -> ValueError:
+def check_part(path: pathlib.Path) -> None:
+  """Raises ValueError if a part lacks its end; cheaper than reading it."""
+  if not zipfile.is_zipfile(path):
+    raise _torn(path)
+
+
+def unwritable(folder: pathlib.Path, error: Exception) -> ValueError:
   """Returns the one line that says why a folder cannot be written."""
+  text = ' '.join(str(error).split()).rsplit(': ', 1)[-1]
+  reason = getattr(error, 'strerror', None) or text or type(error).__name__
   return ValueError(
-    f'Expected a workdir that can be written; got {folder}: {error.strerror}; '
+    f'Expected a workdir that can be written; got {folder}: {reason}; '
     'free some space or choose another --workdir; what was finished is kept'
   )
 
 
+def _torn(path):
+  return ValueError(
+    f'Expected a whole part of a run; got {path}, which is torn; remove it '
+    'and run again'
+  )
+
+
+@contextlib.contextmanager
+def _flock(path, kind):
+  with open(path, 'a+', encoding='utf-8') as handle:
+    fcntl.flock(handle, kind)
+    yield
+
+
 def _write(path, write):
-  partial = path.with_name(f'.{path.name}.partial')
+  partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     write(partial)
@@ -139,7 +210,8 @@ def _write(path, write):
       os.fsync(file.fileno())
     os.replace(partial, path)
   except OSError as error:
-    partial.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+      partial.unlink(missing_ok=True)
     raise unwritable(path.parent, error) from error
 
 

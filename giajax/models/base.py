@@ -12,10 +12,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from giajax import registry
 from giajax import trees
 from giajax import types
 from giajax.models import layers
 from giajax.ops import moments
+
+# Mean and standard deviation of RGB in [0, 1]; 'none' leaves [0, 1] as it is.
+NORMALISATIONS = {
+  'none': ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+  'half': ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+  'cifar10': ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+  'imagenet': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
 
 
 class Spec(NamedTuple):
@@ -26,6 +35,38 @@ class Spec(NamedTuple):
   num_classes: int
   mean: tuple[float, ...]  # of the normalisation inside, per channel
   std: tuple[float, ...]
+
+
+def make_spec(
+  name: str,
+  image_shape: tuple[int, int, int],
+  num_classes: int,
+  normalisation: str,
+) -> Spec:
+  """Returns the static facts of a network.
+
+  Args:
+    name: of the network.
+    image_shape: (H, W, C).
+    num_classes: size of the last layer.
+    normalisation: a name in `NORMALISATIONS`. Images without three channels
+      take the average over the table's in each of theirs.
+
+  Raises:
+    ValueError: a size below 1, or an unknown normalisation.
+  """
+  if len(image_shape) != 3 or min(image_shape) < 1 or num_classes < 1:
+    raise ValueError(
+      'Expected image_shape=(H, W, C) and num_classes, all at least 1; got '
+      f'image_shape={image_shape}, num_classes={num_classes}; correct them'
+    )
+  table = registry.lookup(NORMALISATIONS, normalisation, 'normalisation')
+  channels = image_shape[2]
+  mean, std = (
+    values if channels == 3 else (round(sum(values) / 3, 4),) * channels
+    for values in table
+  )
+  return Spec(name, tuple(image_shape), num_classes, mean, std)
 
 
 class Net(NamedTuple):
@@ -65,7 +106,7 @@ def from_nnx(
   pack_params, unpack_params = _packing(params)
   pack_stats, unpack_stats = _packing(stats)
 
-  @jax.jit
+  # Not compiled as a whole: XLA takes seconds for a draw a parameter.
   def init(key: types.Array) -> types.Variables:
     _, params, stats = nnx.split(
       make(nnx.Rngs(params=key)), nnx.Param, nnx.BatchStat
@@ -118,6 +159,11 @@ def from_linen(module: Any, spec: Spec, **init_kwargs: Any) -> Net:
     spec: static facts.
     **init_kwargs: passed to `module.init` and `module.apply`, as in
       `train=False`; `train` is overridden by the pass.
+
+  Raises:
+    ValueError: the module keeps 'batch_stats' but `train` is no keyword, so
+      that a training pass could not be told from an inference pass; or it
+      keeps further collections.
   """
 
   def init(key):
@@ -138,6 +184,22 @@ def from_linen(module: Any, spec: Spec, **init_kwargs: Any) -> Net:
     )
     return types.Output(out, state.get('batch_stats', variables.stats), {})
 
+  shapes = jax.eval_shape(
+    lambda key: module.init(
+      key, jnp.zeros((1, *spec.image_shape)), **init_kwargs
+    ),
+    jax.random.key(0),
+  )
+  if not set(shapes) <= {'params', 'batch_stats'}:
+    raise ValueError(
+      f'Expected a module with params and batch_stats; got {sorted(shapes)} in '
+      f'{spec.name}; bring it by from_callable'
+    )
+  if 'batch_stats' in shapes and 'train' not in init_kwargs:
+    raise ValueError(
+      f'Expected the keyword train for a module with batch_stats; got '
+      f'{sorted(init_kwargs)} for {spec.name}; pass train=False'
+    )
   return Net(init, apply, None, spec)
 
 

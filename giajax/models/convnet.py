@@ -61,6 +61,7 @@ def convnet(
   num_classes: int = 10,
   *,
   width: int = 64,
+  normalisation: str = 'cifar10',
   lowering: str = 'auto',
 ) -> base.Net:
   """The ConvNet of Inverting Gradients, of any width.
@@ -69,10 +70,12 @@ def convnet(
     image_shape: (H, W, C), at least 9x9.
     num_classes: size of the last layer.
     width: channels of the first convolution; the last has four times as many.
+    normalisation: a name in `base.NORMALISATIONS`.
     lowering: name of the convolution lowering.
 
   Raises:
-    ValueError: an image smaller than the two 3x3 pools, or width < 1.
+    ValueError: an image smaller than the two 3x3 pools, width < 1,
+      or an unknown normalisation.
   """
   if min(image_shape[:2]) < 9:
     raise ValueError(
@@ -83,10 +86,9 @@ def convnet(
     raise ValueError(
       f'Expected width >= 1; got width={width}; use 64 as the paper does'
     )
-  channels = image_shape[2]
-  mean = (0.4914, 0.4822, 0.4465) if channels == 3 else (0.5,) * channels
-  std = (0.2470, 0.2435, 0.2616) if channels == 3 else (0.25,) * channels
-  spec = base.Spec(f'convnet{width}', image_shape, num_classes, mean, std)
+  spec = base.make_spec(
+    f'convnet{width}', image_shape, num_classes, normalisation
+  )
   return base.from_nnx(
     lambda rngs: ConvNet(image_shape, num_classes, width, rngs=rngs),
     spec,

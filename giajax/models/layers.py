@@ -7,6 +7,7 @@ maps by one rule (`convert`). A pass is functional: layers read the bound
 """
 
 from collections.abc import Callable, Mapping
+import functools
 import math
 from typing import Any
 
@@ -17,6 +18,17 @@ import jax.numpy as jnp
 from giajax import types
 from giajax.ops import convolution
 from giajax.ops import moments
+
+# By torch's names and definitions.
+ACTIVATIONS = {
+  'elu': jax.nn.elu,
+  'gelu': functools.partial(jax.nn.gelu, approximate=False),
+  'relu': jax.nn.relu,
+  'sigmoid': jax.nn.sigmoid,
+  'silu': jax.nn.silu,
+  'softplus': jax.nn.softplus,
+  'tanh': jnp.tanh,
+}
 
 
 class Context:
@@ -167,7 +179,20 @@ class Linear(Layer):
 
 
 class BatchNorm(Layer):
-  """torch.nn.BatchNorm2d: unbiased running variance, momentum of the new."""
+  """torch.nn.BatchNorm2d: unbiased running variance, momentum of the new.
+
+  A training pass normalises by the batch's mean and biased variance and moves
+  the running statistics by `momentum` towards its mean and unbiased variance.
+  With a single value per channel the output would not depend on the input;
+  as in torch, such a pass is a ValueError (raised while tracing, as shapes are
+  static), not an update that leaks nothing.
+
+  Args:
+    features: channels.
+    momentum: weight of the batch in the new running statistics.
+    epsilon: added to the variance.
+    rngs: unused, as the layer starts from constants.
+  """
 
   def __init__(
     self,
@@ -195,13 +220,19 @@ class BatchNorm(Layer):
     return self.context.record(self, x, y, moments.Site('scale', normal))
 
   def _batch_statistics(self, x, running_mean, running_var):
+    n, m = x.size // x.shape[-1], self.momentum
+    if n < 2:
+      raise ValueError(
+        'Expected more than 1 value per channel for the batch statistics; got '
+        f'shape={x.shape} at {self.path!r}; use a larger batch, larger images '
+        'or train=False'
+      )
     axes = tuple(range(x.ndim - 1))
     mean = x.mean(axes)
     var = jnp.square(x - mean).mean(axes)
-    n, m = x.size // x.shape[-1], self.momentum
     self.context.stats[self.path] = {
       'mean': (1 - m) * running_mean + m * mean,
-      'var': (1 - m) * running_var + m * var * (n / max(n - 1, 1)),
+      'var': (1 - m) * running_var + m * var * (n / (n - 1)),
     }
     return mean, var
 
@@ -219,7 +250,7 @@ def symmetric(bound: float) -> Callable[..., types.Array]:
 
 
 def he_normal_fan_out(key: types.Array, shape: tuple[int, ...]) -> types.Array:
-  """torch's kaiming_normal_(mode='fan_out', nonlinearity='relu')."""
+  """Torch's kaiming_normal_(mode='fan_out', nonlinearity='relu')."""
   fan_out = math.prod(shape) // shape[-2]
   return jax.random.normal(key, shape) * math.sqrt(2 / fan_out)
 

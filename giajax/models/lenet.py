@@ -1,31 +1,33 @@
-"""LeNet: the four 5x5 convolutions that Deep Leakage from Gradients attacks.
+"""LeNet: the 5x5 convolutions that Deep Leakage from Gradients attacks.
 
 Zhu, Liu and Han, Deep Leakage from Gradients, NeurIPS 2019, arXiv 1906.08935.
-Attribute names are those of the authors' code (`body.0`, `fc.0`). With
-`init='dlg'` all weights and biases are drawn from U(-0.5, 0.5), as they do.
+Four convolutions are what the paper's experiments are usually repeated with;
+the authors' repository has since dropped the last. As theirs, the network sees
+pixels in [0, 1] and, with `init='dlg'`, draws all weights and biases from
+U(-0.5, 0.5). Attribute names are theirs but for `fc.0`, here `fc`:
+`convert.load(path, net, rename={'fc.0': 'fc'})`.
 """
 
 from collections.abc import Callable
 
 from flax import nnx
-import jax
 
 from giajax import registry
 from giajax import types
 from giajax.models import base
 from giajax.models import layers
 
-ACTIVATIONS = {'sigmoid': jax.nn.sigmoid, 'relu': jax.nn.relu}
+_STRIDES = (2, 2, 1, 1)
 
 
 class LeNet(nnx.Module):
-  """Strides 2, 2, 1, 1 with 12 channels, then one linear layer."""
+  """12 channels throughout, then one linear layer."""
 
-  def __init__(self, image_shape, classes, activation, bound, *, rngs):
+  def __init__(self, image_shape, classes, strides, activation, bound, *, rngs):
     h, w, channels = image_shape
     init = layers.symmetric(bound) if bound else None
     body: list[nnx.Module | Callable] = []
-    for stride in (2, 2, 1, 1):
+    for stride in strides:
       conv = layers.Conv(channels, 12, 5, stride, 2, init=init, rngs=rngs)
       if bound and conv.bias is not None:
         conv.bias[...] = layers.symmetric(bound)(rngs.params(), (12,))
@@ -49,29 +51,40 @@ def lenet(
   image_shape: tuple[int, int, int] = (32, 32, 3),
   num_classes: int = 10,
   *,
+  convolutions: int = 4,
   activation: str = 'sigmoid',
   init: str = 'dlg',
+  normalisation: str = 'none',
   lowering: str = 'auto',
 ) -> base.Net:
-  """The LeNet of Deep Leakage from Gradients, with sigmoid or ReLU.
+  """The LeNet of Deep Leakage from Gradients, with any activation.
 
   Args:
     image_shape: (H, W, C).
     num_classes: size of the last layer.
-    activation: 'sigmoid' or 'relu'.
+    convolutions: 4, or 3 as in the authors' repository today.
+    activation: a name in `layers.ACTIVATIONS`.
     init: 'dlg' for U(-0.5, 0.5), 'torch' for torch's default.
+    normalisation: a name in `base.NORMALISATIONS`.
     lowering: name of the convolution lowering.
 
   Raises:
-    ValueError: an unknown activation or init.
+    ValueError: another number of convolutions, or an unknown activation, init
+      or normalisation.
   """
-  act = registry.lookup(ACTIVATIONS, activation, 'activation')
+  if convolutions not in (3, 4):
+    raise ValueError(
+      f'Expected 3 or 4 convolutions; got convolutions={convolutions}; use 4'
+    )
+  act = registry.lookup(layers.ACTIVATIONS, activation, 'activation')
   bound = registry.lookup({'dlg': 0.5, 'torch': None}, init, 'init')
-  channels = image_shape[2]
-  mean, std = (0.5,) * channels, (0.5,) * channels
-  spec = base.Spec('lenet', image_shape, num_classes, mean, std)
+  name = 'lenet' if activation == 'sigmoid' else f'lenet_{activation}'
+  spec = base.make_spec(name, image_shape, num_classes, normalisation)
+  strides = _STRIDES[:convolutions]
   return base.from_nnx(
-    lambda rngs: LeNet(image_shape, num_classes, act, bound, rngs=rngs),
+    lambda rngs: LeNet(
+      image_shape, num_classes, strides, act, bound, rngs=rngs
+    ),
     spec,
     lowering,
   )

@@ -2,8 +2,17 @@
 
 He et al., Deep Residual Learning for Image Recognition, CVPR 2016,
 arXiv 1512.03385. Attribute names are those of torchvision (`layer1.0.conv1`)
-and, for the CIFAR nets, of akamaster/pytorch_resnet_cifar10 (parameter-free
-shortcut, option A; the classifier is called `linear`).
+and, for the CIFAR nets, of akamaster/pytorch_resnet_cifar10 (the
+classifier is called `linear`). Their shortcuts are the parameter-free ones of
+the paper (option A) or projections with BatchNorm (option B).
+
+The ResNets of breaching are ours with shortcut B under other names, read by
+
+  convert.load(path, net, prefix='state.model', rename={
+    'stem.0': 'conv1', 'stem.1': 'bn1', 'layers.0': 'layer1', ...,
+    'linear': 'fc'})
+
+where the last entry is for depths 18, 34 and 50 only.
 """
 
 import functools
@@ -15,7 +24,6 @@ import jax.numpy as jnp
 from giajax.models import base
 from giajax.models import layers
 
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _STAGES = {
   18: (2, 2, 2, 2),
   34: (3, 4, 6, 3),
@@ -52,7 +60,7 @@ class BasicBlock(nnx.Module):
 
   def _shortcut(self, x):
     if self.downsample is not None:
-      return self.downsample(x)
+      return _projected(self.downsample, x)
     if self.pad or self.stride != 1:
       x = x[:, :: self.stride, :: self.stride]
       half = self.pad // 2
@@ -87,7 +95,9 @@ class Bottleneck(nnx.Module):
     y = jax.nn.relu(self.bn1(self.conv1(x)))
     y = jax.nn.relu(self.bn2(self.conv2(y)))
     y = self.bn3(self.conv3(y))
-    return jax.nn.relu(y + (x if self.downsample is None else self.downsample(x)))
+    if self.downsample is not None:
+      x = _projected(self.downsample, x)
+    return jax.nn.relu(y + x)
 
 
 class ResNet(nnx.Module):
@@ -104,7 +114,7 @@ class ResNet(nnx.Module):
       rngs=rngs,
     )
     self.bn1 = layers.BatchNorm(64, rngs=rngs)
-    self.pool = not small
+    self.pool, self.stages = not small, len(stages)
     inputs = 64
     for i, blocks in enumerate(stages):
       width = 64 * 2**i
@@ -118,8 +128,8 @@ class ResNet(nnx.Module):
     x = jax.nn.relu(self.bn1(self.conv1(x)))
     if self.pool:
       x = layers.max_pool(x, 3, 2, 1)
-    for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-      for block in stage:
+    for i in range(self.stages):
+      for block in getattr(self, f'layer{i + 1}'):
         x = block(x)
     return self.fc(layers.global_average_pool(x))
 
@@ -127,7 +137,7 @@ class ResNet(nnx.Module):
 class CifarResNet(nnx.Module):
   """Three stages of width 16, 32, 64 for 32x32 images."""
 
-  def __init__(self, blocks, channels, classes, *, rngs):
+  def __init__(self, blocks, channels, classes, shortcut, *, rngs):
     self.conv1 = layers.Conv(
       channels,
       16,
@@ -139,7 +149,7 @@ class CifarResNet(nnx.Module):
       rngs=rngs,
     )
     self.bn1 = layers.BatchNorm(16, rngs=rngs)
-    block = functools.partial(BasicBlock, option_a=True)
+    block = functools.partial(BasicBlock, option_a=shortcut == 'A')
     self.layer1 = _stage(block, 16, 16, blocks, 1, rngs)
     self.layer2 = _stage(block, 16, 32, blocks, 2, rngs)
     self.layer3 = _stage(block, 32, 64, blocks, 2, rngs)
@@ -160,6 +170,8 @@ def resnet(
   *,
   depth: int = 18,
   stem: str | None = None,
+  shortcut: str | None = None,
+  normalisation: str = 'imagenet',
   lowering: str = 'auto',
 ) -> base.Net:
   """ResNet of depth 18, 34, 50 (either stem) or 20, 32, 44, 56 (CIFAR form).
@@ -170,10 +182,15 @@ def resnet(
     depth: counted layers.
     stem: 'cifar' (3x3, stride 1, no pooling) or 'imagenet' (7x7, stride 2,
       max-pooling); by image size if None. The CIFAR nets have only the first.
+    shortcut: where the shape changes, 'A' subsamples and pads with zero
+      channels, 'B' projects. The CIFAR nets have either ('A' if None), the
+      others 'B' only.
+    normalisation: a name in `base.NORMALISATIONS`.
     lowering: name of the convolution lowering.
 
   Raises:
-    ValueError: an unknown depth or stem.
+    ValueError: an unknown depth, stem, shortcut or normalisation, or a
+      combination that does not exist.
   """
   if stem is None:
     stem = 'cifar' if min(image_shape[:2]) <= 64 else 'imagenet'
@@ -181,24 +198,35 @@ def resnet(
     raise ValueError(
       f"Expected stem 'cifar' or 'imagenet'; got stem={stem!r}; use one of them"
     )
+  shortcut = shortcut or ('B' if depth in _STAGES else 'A')
+  if shortcut not in ('A', 'B') or (shortcut == 'A' and depth in _STAGES):
+    raise ValueError(
+      "Expected shortcut 'B', or 'A' with depth 20, 32, 44, 56; got "
+      f'shortcut={shortcut!r}, depth={depth}; use one of them'
+    )
   channels = image_shape[2]
   if depth in _STAGES:
-    block = Bottleneck if depth >= 50 else BasicBlock
-    make = lambda rngs: ResNet(
-      block, _STAGES[depth], channels, num_classes, stem, rngs=rngs
+    make = functools.partial(
+      ResNet,
+      Bottleneck if depth >= 50 else BasicBlock,
+      _STAGES[depth],
+      channels,
+      num_classes,
+      stem,
     )
   elif depth in (20, 32, 44, 56) and stem == 'cifar':
-    make = lambda rngs: CifarResNet(
-      (depth - 2) // 6, channels, num_classes, rngs=rngs
+    make = functools.partial(
+      CifarResNet, (depth - 2) // 6, channels, num_classes, shortcut
     )
   else:
     raise ValueError(
       'Expected depth 18, 34, 50, or 20, 32, 44, 56 with the CIFAR stem; got '
       f'depth={depth}, stem={stem!r}; use one of them'
     )
-  mean, std = (s if channels == 3 else s[:1] * channels for s in _IMAGENET)
-  spec = base.Spec(f'resnet{depth}', image_shape, num_classes, mean, std)
-  return base.from_nnx(make, spec, lowering)
+  spec = base.make_spec(
+    f'resnet{depth}', image_shape, num_classes, normalisation
+  )
+  return base.from_nnx(lambda rngs: make(rngs=rngs), spec, lowering)
 
 
 def _stage(block, inputs, width, blocks, stride, rngs):
@@ -217,6 +245,11 @@ def _stage(block, inputs, width, blocks, stride, rngs):
 
 
 def _projection(conv, inputs, outputs, stride, rngs):
-  return nnx.Sequential(
-    conv(inputs, outputs, 1, stride), layers.BatchNorm(outputs, rngs=rngs)
+  return nnx.List(
+    [conv(inputs, outputs, 1, stride), layers.BatchNorm(outputs, rngs=rngs)]
   )
+
+
+def _projected(projection, x):
+  conv, norm = projection
+  return norm(conv(x))

@@ -35,8 +35,7 @@ def hoist(body: Callable[..., Any], *args: Any) -> Callable[..., Any]:
   jaxpr = closed.jaxpr
   invariant, once, kept = set(jaxpr.constvars), [], []
   for eqn in jaxpr.eqns:
-    inputs = _variables(eqn.invars)
-    fixed = bool(inputs) and inputs <= invariant and not eqn.effects
+    fixed = _variables(eqn.invars) <= invariant and not eqn.effects
     if fixed:
       once.append(eqn)
       invariant.update(eqn.outvars)

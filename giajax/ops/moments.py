@@ -72,13 +72,14 @@ def _conv(site, cotangent, target):
   # The Gram form also saves forming g twice in the derivative, hence the 1.5.
   if rows * (taps + features) < 1.5 * taps * features:
     dot = jnp.vdot(
-      convolution.convolve(
-        site.input, target, site.geometry, site.lowering
-      ),
+      convolution.convolve(site.input, target, site.geometry, site.lowering),
       cotangent,
     )
     return dot, jnp.vdot(patches @ patches.T, flat @ flat.T)
-  return _explicit(patches.T @ flat, target.reshape(taps, features))
+  faces = convolution.faces(
+    site.input.shape, target.shape, site.geometry, site.lowering, shared=False
+  )
+  return _explicit(faces.to_kernel(site.input, cotangent), target)
 
 
 def _linear(x, cotangent, target):
@@ -95,7 +96,6 @@ def _explicit(g, target):
 
 def _total(x):
   return x.sum(axis=tuple(range(x.ndim - 1)))
-
 
 
 def of_gradients(gradient: types.Tree, target: types.Tree) -> Moments:

@@ -10,13 +10,18 @@ channels, after Åström and Schnörr, Double-Opponent Vectorial Total Variation
 ECCV 2016.
 """
 
+import math
+
 import jax.numpy as jnp
 
+from giajax import trees
 from giajax import types
 from giajax.models import base as models
 from giajax.priors import base
 
-_EPSILON = 1e-8  # keeps the derivative finite where two pixels agree
+# Keep the derivatives of the inner and outer power finite where pixels agree.
+_INNER = 1e-8
+_OUTER = 1e-16
 
 
 def total_variation(
@@ -38,7 +43,7 @@ def total_variation(
     ValueError: an exponent that is not positive, or colour differences asked
       of images that do not have three channels.
   """
-  if p <= 0 or q <= 0:
+  if not (0 < p < math.inf and 0 < q < math.inf):
     raise ValueError(f'Expected p > 0 and q > 0; got p={p}, q={q}; use 1 and 1')
   if double_opponents and spec.image_shape[-1] != 3:
     raise ValueError(
@@ -53,7 +58,8 @@ def total_variation(
       red, green, blue = x[..., :1], x[..., 1:2], x[..., 2:]
       x = jnp.concatenate([x, red - green, red - blue, green - blue], axis=-1)
     dx, dy = _difference(x, axis=2), _difference(x, axis=1)
-    return jnp.mean((_power(dx, p) + _power(dy, p)) ** q)
+    inner = _power(dx, p) + _power(dy, p)
+    return jnp.mean(inner if q == 1 else (inner + _OUTER) ** q)
 
   return term
 
@@ -66,4 +72,5 @@ def _difference(x: types.Array, axis: int) -> types.Array:
 
 
 def _power(d: types.Array, p: float) -> types.Array:
-  return jnp.abs(d) if p == 1 else (jnp.abs(d) + _EPSILON) ** p
+  size = trees.safe_abs(d)
+  return size if p == 1 else (size + _INNER) ** p

@@ -1,0 +1,212 @@
+"""The steps of one part: in pieces of about a second, saved and resumable."""
+
+from collections.abc import Sequence
+import logging
+import pathlib
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from giajax import types
+from giajax.engine import checkpoint
+from giajax.engine import hooks as hook_library
+from giajax.engine import mesh
+from giajax.engine import program as programs
+from giajax.engine import signals
+from giajax.engine import workdir
+
+# A piece lasts about so long: how late a signal is answered.
+_PIECE_SECONDS = 1.0
+_log = logging.getLogger('giajax')
+
+
+class Task(NamedTuple):
+  """A part, ready to run.
+
+  Attributes:
+    program: compiled.
+    inputs: (query, seen, hp, seeds), global arrays.
+    items: N, without padding.
+    restarts: R, without padding.
+    steps: T.
+    marks: steps at which the objective is recorded, [L].
+    saved: folder of checkpoints.
+    save_seconds: between two checkpoints.
+  """
+
+  program: programs.Program
+  inputs: tuple[Any, Any, Any, Any]
+  items: int
+  restarts: int
+  steps: int
+  marks: np.ndarray
+  saved: pathlib.Path
+  save_seconds: float
+
+
+class Outcome(NamedTuple):
+  """What a part came to: host arrays without padding."""
+
+  start: types.Reconstruction  # [N, R]
+  final: types.Reconstruction  # [N, R]
+  finite: np.ndarray  # [N, R] bool
+  trace: np.ndarray  # [N, R, L] float32
+  seconds: float  # spent on steps, over all processes that worked on it
+
+
+class _Position(NamedTuple):
+  """Where a part stands."""
+
+  step: int
+  carry: programs.Carry
+  trace: np.ndarray
+  seconds: float
+
+
+def marks(steps: int, records: int) -> np.ndarray:
+  """Returns the steps after which the objective is recorded, [L] int32."""
+  count = min(records, steps)
+  return np.round(np.linspace(0, steps, count + 1)[1:]).astype(np.int32)
+
+
+def run(
+  task: Task, hooks: Sequence[hook_library.Hook], stop: signals.Stop
+) -> Outcome:
+  """Runs a part to its end, from where it was saved.
+
+  Raises:
+    ValueError: the workdir cannot be written.
+    Interrupted: somebody asked to stop; everything is saved.
+  """
+  program = task.program
+  query, seen, hp, _ = task.inputs
+  carry = program.init(*task.inputs)
+  start = _fetch(task, program.read(query, seen, hp, carry))
+  trace = np.zeros((task.items, task.restarts, len(task.marks)), np.float32)
+  end = _Position(0, carry, trace, 0.0)
+  if task.steps:
+    with checkpoint.manager(task.saved) as opened:
+      end = _steps(task, _restored(task, opened, end), opened, hooks, stop)
+  final = _fetch(task, program.read(query, seen, hp, end.carry))
+  finite = _fetch(task, end.carry.alive) & np.isfinite(final.score)
+  return Outcome(start, final, finite, end.trace, end.seconds)
+
+
+def _steps(task, position, opened, hooks, stop) -> _Position:
+  step, carry, trace, before = position
+  began = last_save = time.perf_counter()
+  saved, piece = step, 1
+  while step < task.steps:
+    now = time.perf_counter()
+    due = now - last_save >= task.save_seconds
+    asked, due = signals.agreed((stop.asked, due)) > 0
+    if (asked or due) and step > saved:
+      here = _Position(step, carry, trace, before + now - began)
+      checkpoint.save(opened, _host(task, here))
+      last_save, saved = time.perf_counter(), step
+    if asked:
+      checkpoint.wait(opened)
+      raise signals.Interrupted(
+        f'stopped and saved at step {step} of {task.steps}'
+      )
+    mark = int(np.searchsorted(task.marks, step, side='right'))
+    until = int(min(step + piece, task.marks[mark]))
+    carry, loss, seconds = _advance(task, carry, step, until)
+    if until - step == piece:
+      piece = _next_piece(piece, seconds)
+    step = until
+    if step == task.marks[mark]:
+      trace[:, :, mark] = loss
+    _call(hooks, _status(task, carry, loss, step, began))
+  return _Position(step, carry, trace, before + time.perf_counter() - began)
+
+
+def _advance(task, carry, step, until):
+  """Returns the carry, its objective on the host, and the seconds it took."""
+  where = task.program.where
+  began = time.perf_counter()
+  bounds = mesh.put((np.int32(step), np.int32(until)), where, mesh.P())
+  carry = task.program.chunk(*task.inputs, carry, *bounds)
+  loss = _fetch(task, carry.loss)
+  seconds = signals.agreed((time.perf_counter() - began,))[0]
+  return carry, loss, float(seconds)
+
+
+def _next_piece(piece: int, seconds: float) -> int:
+  if seconds > _PIECE_SECONDS:
+    return max(1, piece // 2)
+  return 2 * piece if seconds < _PIECE_SECONDS / 2 else piece
+
+
+def _restored(task, opened, fresh: _Position) -> _Position:
+  """Returns where the last checkpoint stands, or `fresh`."""
+  found = checkpoint.restore(opened)
+  if found is None:
+    return fresh
+  leaves, treedef = jax.tree.flatten(mesh.fetch(fresh.carry))
+  saved = [found['leaves'].get(str(i)) for i in range(len(leaves))]
+  for i, (leaf, old) in enumerate(zip(leaves, saved)):
+    kept = leaf[: task.items, : task.restarts]
+    if old is None or old.shape != kept.shape or old.dtype != kept.dtype:
+      raise ValueError(
+        f'Expected a checkpoint of this version; got {task.saved}, whose '
+        'arrays are others; remove it, or choose another --workdir'
+      )
+    leaves[i] = leaf = np.array(leaf)
+    leaf[: task.items, : task.restarts] = old
+  where = task.program.where
+  both = mesh.P(mesh.ITEM, mesh.RESTART)
+  carry = mesh.put(jax.tree.unflatten(treedef, leaves), where, both)
+  step = int(found['step'])
+  _log.info('continuing at step %d of %d', step, task.steps)
+  trace = np.array(found['trace'])
+  return _Position(step, carry, trace, float(found['seconds']))
+
+
+def _host(task, position: _Position) -> dict[str, Any]:
+  """Returns what is saved; copies, as the carry will be donated."""
+  leaves = jax.tree.leaves(_fetch(task, position.carry))
+  return {
+    'leaves': checkpoint.numbered([np.array(leaf) for leaf in leaves]),
+    'trace': position.trace.copy(),
+    'step': np.asarray(position.step, np.int64),
+    'seconds': np.asarray(position.seconds, np.float64),
+  }
+
+
+def _fetch(task, tree):
+  """Returns host arrays of what has axes [N, R], without padding."""
+  return jax.tree.map(
+    lambda leaf: leaf[: task.items, : task.restarts], mesh.fetch(tree)
+  )
+
+
+def _call(hooks, status) -> None:
+  try:
+    for hook in hooks:
+      hook(status)
+  except OSError as error:
+    folder = pathlib.Path(error.filename or 'standard error')
+    raise workdir.unwritable(folder, error) from error
+
+
+def _status(task, carry, loss, step, began) -> hook_library.Status:
+  query, seen, hp, _ = task.inputs
+
+  def previews():
+    found = _fetch(task, task.program.read(query, seen, hp, carry))
+    best = np.unravel_index(np.argmin(loss), loss.shape)
+    return found.batch.x[best]
+
+  alive = _fetch(task, carry.alive)
+  return hook_library.Status(
+    step=step,
+    steps=task.steps,
+    alive=int(alive.sum()),
+    restarts=alive.size,
+    best=float(np.min(loss)),
+    seconds=time.perf_counter() - began,
+    images=previews,
+  )

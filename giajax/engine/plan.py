@@ -1,0 +1,183 @@
+"""What there is to run: items, and the parts that this process takes of them.
+
+An item is one update to be attacked: a case of a point, or a point's control,
+whose update is noise. The items of a cohort are numbered in one order that the
+config alone decides; a part is a range of them, which its file name holds.
+Whatever split earlier runs or other shards used, what they finished counts.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+import itertools
+import json
+import pathlib
+import re
+from typing import Any, NamedTuple
+
+import jax
+
+from giajax.defenses import base as defenses
+from giajax.engine import build
+from giajax.engine import round as rounds
+from giajax.engine import sweep
+from giajax.engine import workdir
+
+# What the observed updates of one part may take on the host and each device.
+_PART_BYTES = 1e9
+_NAME = re.compile(r'(\d+)-(\d+)-(\d+)\.npz')
+
+
+class Work(NamedTuple):
+  """One item of a cohort."""
+
+  point: sweep.Point
+  case: int
+  control: bool  # the update is replaced by noise of the same norms
+  row: int  # of the results, -1 for a control
+
+
+class Cohort(NamedTuple):
+  """Points that share one static setting."""
+
+  number: int
+  setup: build.Setup
+  signature: str  # cohorts of one signature share a compiled program
+  work: Sequence[Work]
+  width: int  # items that run together
+
+
+class Part(NamedTuple):
+  """Items `start` to `stop` of a cohort, run together."""
+
+  cohort: Cohort
+  start: int
+  stop: int
+
+  @property
+  def name(self) -> str:
+    """Of its file and of its checkpoints."""
+    return f'{self.cohort.number:03d}-{self.start:05d}-{self.stop:05d}'
+
+  @property
+  def work(self) -> Sequence[Work]:
+    """Its items."""
+    return self.cohort.work[self.start : self.stop]
+
+
+def cohorts(points: Sequence[sweep.Point]) -> list[Cohort]:
+  """Builds every setting and checks what can be checked before a run.
+
+  Raises:
+    ValueError: a user's mistake in any point.
+  """
+  counts = [point.config['cases']['count'] for point in points]
+  firsts = [0, *itertools.accumulate(counts)]
+  found = []
+  for number, group in enumerate(sweep.cohorts(points)):
+    config = group[0].config
+    setup = build.setup(config)
+    for point in group:
+      build.hparams(point.config, setup.attack)
+    work = [item for point in group for item in _work(point, firsts)]
+    for item in work:
+      rounds.indices(setup, item.point.config, item.case)
+    width = _width(config, setup, len(work))
+    found.append(Cohort(number, setup, _signature(config, setup), work, width))
+  return found
+
+
+def parts(
+  found: Sequence[Cohort],
+  done: Mapping[int, Iterable[tuple[int, int]]],
+  shard: tuple[int, int] = (0, 1),
+) -> list[Part]:
+  """Returns what this shard has to run, in order.
+
+  Args:
+    found: all cohorts.
+    done: finished ranges by number of the cohort.
+    shard: (i, n): every shard takes one n-th of all items, in one piece.
+  """
+  index, count = shard
+  total = sum(len(cohort.work) for cohort in found)
+  low, high = total * index // count, total * (index + 1) // count
+  result, offset = [], 0
+  for cohort in found:
+    size = len(cohort.work)
+    start, stop = (min(max(v - offset, 0), size) for v in (low, high))
+    for piece in split(start, stop, cohort.width):
+      for left in subtract(piece, done.get(cohort.number, ())):
+        result.append(Part(cohort, *left))
+    offset += size
+  return result
+
+
+def finished(folder: pathlib.Path) -> dict[int, list[tuple[int, int]]]:
+  """Returns the ranges whose results are in a workdir, by cohort.
+
+  Raises:
+    ValueError: a part is torn.
+  """
+  done: dict[int, list[tuple[int, int]]] = {}
+  for path in sorted((folder / 'parts').glob('*.npz')):
+    match = _NAME.fullmatch(path.name)
+    if match:
+      workdir.check_part(path)
+      number, start, stop = map(int, match.groups())
+      done.setdefault(number, []).append((start, stop))
+  return done
+
+
+def path(folder: pathlib.Path, part: Part) -> pathlib.Path:
+  """Returns where the results of a part are."""
+  return folder / 'parts' / f'{part.name}.npz'
+
+
+def split(start: int, stop: int, limit: int) -> list[tuple[int, int]]:
+  """Returns ranges of at most `limit` that are as equal as can be."""
+  count = -(-(stop - start) // limit)
+  width = -(-(stop - start) // max(1, count))
+  return [
+    (low, min(low + width, stop)) for low in range(start, stop, max(1, width))
+  ]
+
+
+def subtract(
+  piece: tuple[int, int], done: Iterable[tuple[int, int]]
+) -> list[tuple[int, int]]:
+  """Returns what is left of a range without finished ones."""
+  left = [piece]
+  for low, high in done:
+    left = [
+      kept
+      for a, b in left
+      for kept in ((a, min(b, low)), (max(a, high), b))
+      if kept[0] < kept[1]
+    ]
+  return left
+
+
+def _work(point, firsts) -> list[Work]:
+  config = point.config
+  first = firsts[point.index]
+  items = [
+    Work(point, case, False, first + case)
+    for case in range(config['cases']['count'])
+  ]
+  if config['noise_control']:
+    items.append(Work(point, 0, True, -1))
+  return items
+
+
+def _width(config, setup, count) -> int:
+  size = 4 * sum(leaf.size for leaf in jax.tree.leaves(setup.variables))
+  limit = config['run']['cases_per_batch'] or max(1, int(_PART_BYTES / size))
+  return min(limit, count)
+
+
+def _signature(config: Mapping[str, Any], setup: build.Setup) -> str:
+  """Names the compiled program: nothing else of a config enters it."""
+  keys = ['dataset', 'model', 'task', 'client', 'attack', 'labels', 'run']
+  if setup.defense.on_net is not defenses.none().on_net:
+    keys.append('defense')
+  relevant = [{key: config[key] for key in keys}, config['cases']['batch_size']]
+  return json.dumps(relevant, sort_keys=True)

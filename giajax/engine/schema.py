@@ -1,0 +1,191 @@
+"""What a config may hold: its keys, their kinds, and what a mistake is told.
+
+A config is a nested dict (or ConfigDict) of the keys in `DEFAULTS`. An unknown
+key, or a value of another kind, is an error and never a default. Everything
+under `run` may change the speed of an experiment and not its results, and is
+left out of its hash.
+"""
+
+from collections.abc import Collection, Mapping
+import difflib
+import hashlib
+import json
+import math
+import types
+import typing
+from typing import Any
+
+import ml_collections
+
+DEFAULTS: dict[str, Any] = {
+  'seed': 0,
+  'dataset': {'name': 'photographs'},
+  'cases': {'count': 1, 'batch_size': 1, 'rule': 'random', 'given': None},
+  'model': {'name': 'convnet'},
+  'weights': {'path': '', 'rename': {}},
+  'task': {'name': 'classification'},
+  'client': {'name': 'fedsgd'},
+  'defense': {'name': 'none'},
+  'attack': {'name': 'inverting_gradients'},
+  'hparams': {},
+  'labels': 'granted',
+  'threat': {'level': 'C', 'grants': ('labels',)},
+  'restarts': 1,
+  'records': 50,
+  'noise_control': True,
+  'lpips': '',
+  'sweep': {},
+  'run': {
+    'lowering': 'auto',
+    'restarts_per_batch': 0,
+    'cases_per_batch': 0,
+    'save_seconds': 30.0,
+  },
+}
+# A row of a family: its keys are the row's arguments, checked by `build`.
+FAMILIES = ('dataset', 'model', 'task', 'client', 'defense', 'attack')
+# Keys that are names of something else, checked where that is known.
+_FREE = ('hparams', 'sweep', 'weights.rename')
+_LEAST = {
+  'seed': 0,
+  'restarts': 1,
+  'records': 1,
+  'cases.count': 1,
+  'cases.batch_size': 1,
+  'run.restarts_per_batch': 0,
+  'run.cases_per_batch': 0,
+  'run.save_seconds': 0,
+}
+_OPTIONAL = ('cases.given', 'threat.level')
+_WORDS = {
+  bool: 'True or False',
+  int: 'a whole number',
+  float: 'a finite number',
+  str: 'a string',
+  list: 'a list',
+  dict: 'a dict',
+  type(None): 'None',
+}
+
+
+class Config(ml_collections.ConfigDict):
+  """A ConfigDict that may hold a sweep: keys such as 'cases.batch_size'."""
+
+  def __init__(self, initial_dictionary: Any = None, **kwargs: Any):
+    kwargs.setdefault('allow_dotted_keys', True)
+    super().__init__(initial_dictionary, **kwargs)
+
+
+def default_config() -> ml_collections.ConfigDict:
+  """Returns `DEFAULTS` for an experiment to change; its keys are locked."""
+  config = Config(DEFAULTS)
+  for key in (*FAMILIES, 'hparams', 'sweep'):
+    config[key] = Config(DEFAULTS[key])
+  return config.lock()
+
+
+def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a plain dict with every default filled in.
+
+  Raises:
+    ValueError: a key that does not exist, or a value of another kind.
+  """
+  resolved = _merge(DEFAULTS, plain(config), '')
+  for name, least in _LEAST.items():
+    section, _, key = name.rpartition('.')
+    value = (resolved[section] if section else resolved)[key]
+    if value < least:
+      raise ValueError(
+        f'Expected {name} of at least {least}; got {name}={value!r}; raise it'
+      )
+  return resolved
+
+
+def config_hash(resolved: Mapping[str, Any]) -> str:
+  """Returns 12 hex digits that name everything that decides the results.
+
+  A point of a sweep has the hash of the config that runs it alone.
+  """
+  content = {
+    key: value
+    for key, value in resolved.items()
+    if key != 'run' and not (key == 'sweep' and not value)
+  }
+  text = json.dumps(content, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def plain(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a config as dicts, lists and scalars: what JSON can say.
+
+  Raises:
+    ValueError: it holds something else.
+  """
+  if isinstance(config, ml_collections.ConfigDict):
+    config = config.to_dict()
+  try:
+    return json.loads(json.dumps(dict(config)))
+  except TypeError as error:
+    raise ValueError(
+      'Expected a config of dicts, lists, numbers, strings and None; got '
+      f'another kind ({error}); convert it in the config'
+    ) from error
+
+
+def known(name: str, names: Collection[str], where: str) -> None:
+  """Raises ValueError, with a suggestion, unless `name` is among `names`."""
+  if name not in names:
+    near = difflib.get_close_matches(str(name), list(names), n=1)
+    hint = f'did you mean {near[0]!r}?' if near else 'remove it'
+    raise ValueError(
+      f'Expected a key of {where} ({", ".join(sorted(names)) or "none"}); '
+      f'got {name!r}; {hint}'
+    )
+
+
+def number(value: Any, name: str) -> float:
+  """Returns a float.
+
+  Raises:
+    ValueError: it is no finite number.
+  """
+  _check(value, (float,), name)
+  return float(value)
+
+
+def check_argument(value: Any, annotation: Any, name: str) -> None:
+  """Checks a factory's argument against its annotation, where this is plain.
+
+  Raises:
+    ValueError: an int, float, bool, str or None of another kind.
+  """
+  union = typing.get_origin(annotation) in (types.UnionType, typing.Union)
+  kinds = typing.get_args(annotation) if union else (annotation,)
+  if all(isinstance(kind, type) and kind in _WORDS for kind in kinds):
+    _check(value, kinds, name)
+
+
+def _merge(defaults, given, path):
+  merged = json.loads(json.dumps(defaults))
+  for key, value in given.items():
+    known(key, defaults, path or 'config')
+    name = f'{path}.{key}' if path else key
+    default = merged[key]
+    kinds = (list,) if default is None else (type(default),)
+    _check(value, kinds + (type(None),) * (name in _OPTIONAL), name)
+    nested = isinstance(default, dict) and name not in (*FAMILIES, *_FREE)
+    merged[key] = _merge(default, value, name) if nested else value
+  return merged
+
+
+def _check(value, kinds, name):
+  fits = (
+    type(value) in kinds
+    or (float in kinds and type(value) is int)
+    or (list in kinds and isinstance(value, tuple))
+  )
+  if not fits or (isinstance(value, float) and not math.isfinite(value)):
+    words = ' or '.join(_WORDS[kind] for kind in kinds)
+    raise ValueError(
+      f'Expected {words} for {name}; got {name}={value!r}; correct it'
+    )

@@ -1,0 +1,317 @@
+"""Weights of torch models: state dicts in npz files, and back.
+
+One rule maps names and layouts:
+
+  torch                        giajax
+  x.weight [P, C, kh, kw]      params x.kernel [kh, kw, C, P]
+  x.weight [P, C]              params x.kernel [C, P]
+  x.weight [C]                 params x.scale
+  x.bias                       params x.bias
+  x.running_mean               stats x.mean
+  x.running_var                stats x.var
+  x.num_batches_tracked        ignored
+
+A linear layer behind a flattened image needs no permutation, because
+`layers.flatten` keeps torch's order, channels first. A torch model is saved by
+
+  np.savez(path, **{k: v.cpu().numpy() for k, v in model.state_dict().items()})
+
+and takes weights back by `load_state_dict` on tensors of `to_state_dict`.
+"""
+
+from collections.abc import Mapping
+import os
+from typing import Any, NamedTuple
+import zipfile
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from giajax import trees
+from giajax import types
+from giajax.models import base
+
+# (section, leaf, dimensions) -> torch's leaf, and the axes of ours that make
+# torch's layout.
+_RULES = {
+  ('params', 'kernel', 4): ('weight', (3, 2, 0, 1)),
+  ('params', 'kernel', 2): ('weight', (1, 0)),
+  ('params', 'scale', 1): ('weight', (0,)),
+  ('params', 'bias', 1): ('bias', (0,)),
+  ('stats', 'mean', 1): ('running_mean', (0,)),
+  ('stats', 'var', 1): ('running_var', (0,)),
+}
+_IGNORED = 'num_batches_tracked'
+_SHOWN = 4  # names listed of each kind of trouble
+_DAMAGED = (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error)
+
+
+class _Entry(NamedTuple):
+  """Where a tensor of a state dict goes."""
+
+  section: str  # 'params' or 'stats'
+  name: str  # dotted, within the section
+  axes: tuple[int, ...]  # of ours, in torch's order
+  shape: tuple[int, ...]  # torch's
+
+
+def load(
+  path: str | os.PathLike,
+  net: base.Net,
+  *,
+  prefix: str = '',
+  rename: Mapping[str, str] | None = None,
+) -> types.Variables:
+  """Returns the variables of a network, read from a state dict in an npz.
+
+  Args:
+    path: the npz file. It is never unpickled.
+    net: a network made of `layers`.
+    prefix: read only the names under it, e.g. 'state' for 'state.fc.bias'.
+    rename: leading parts of the file's names (behind `prefix`) and what they
+      are called in `net`, e.g. `{'layers.0': 'layer1', 'linear': 'fc'}`. The
+      longest that matches is applied; '' drops a part.
+
+  Raises:
+    ValueError: the file is missing, damaged, pickled or no npz, or its arrays
+      are not those of `net`; the message lists missing, surplus, misshapen and
+      non-finite ones together, in torch's names and layout.
+  """
+  return _variables(read(path, prefix), net, rename, f'path={str(path)!r}')
+
+
+def read(path: str | os.PathLike, prefix: str = '') -> dict[str, np.ndarray]:
+  """Returns the arrays of an npz whose names are under a dotted prefix.
+
+  Args:
+    path: the npz file. It is never unpickled.
+    prefix: leading parts of the wanted names; they are removed.
+
+  Raises:
+    ValueError: the file is missing, damaged, pickled or no npz, or has nothing
+      under `prefix`.
+  """
+  arrays = _read_npz(path)
+  start = f'{prefix}.' if prefix else ''
+  found = {k[len(start) :]: v for k, v in arrays.items() if k.startswith(start)}
+  if not found:
+    groups = sorted({name.partition('.')[0] for name in arrays})
+    raise ValueError(
+      f'Expected names under prefix={prefix!r} in path={str(path)!r}; got '
+      f'{_listed(groups)}; correct the prefix'
+    )
+  return found
+
+
+def from_state_dict(
+  mapping: Mapping[str, Any],
+  net: base.Net,
+  *,
+  rename: Mapping[str, str] | None = None,
+) -> types.Variables:
+  """Returns the variables of a network from a torch-style state dict.
+
+  Args:
+    mapping: arrays by torch's names, in torch's layout.
+    net: a network made of `layers`.
+    rename: as in `load`.
+
+  Raises:
+    ValueError: the arrays are not those of `net`, see `load`.
+  """
+  return _variables(mapping, net, rename, f'{len(mapping)} arrays')
+
+
+def params_from_state_dict(
+  mapping: Mapping[str, Any],
+  net: base.Net,
+  *,
+  rename: Mapping[str, str] | None = None,
+) -> types.Tree:
+  """Returns a tree like a network's parameters: a torch client's update.
+
+  Args:
+    mapping: gradients or weight differences by torch's parameter names, in
+      torch's layout; no buffers.
+    net: a network made of `layers`.
+    rename: as in `load`.
+
+  Raises:
+    ValueError: the arrays are not those of `net`, see `load`.
+  """
+  table = {k: e for k, e in _table(net).items() if e.section == 'params'}
+  where = f'{len(mapping)} arrays'
+  return _assemble(mapping, table, net.spec, rename, where)['params']
+
+
+def to_state_dict(variables: types.Variables) -> dict[str, np.ndarray]:
+  """Returns the torch-style state dict of variables, for export.
+
+  Args:
+    variables: of a network made of `layers`.
+
+  Raises:
+    ValueError: a leaf whose name or number of dimensions no rule covers.
+  """
+  flat = {
+    section: trees.named_leaves(getattr(variables, section))
+    for section in ('params', 'stats')
+  }
+  return {
+    torch_name: np.asarray(flat[e.section][e.name]).transpose(e.axes)
+    for torch_name, e in _entries(variables).items()
+  }
+
+
+def _variables(mapping, net, rename, where) -> types.Variables:
+  out = _assemble(mapping, _table(net), net.spec, rename, where)
+  return types.Variables(out['params'], out['stats'])
+
+
+def _table(net: base.Net) -> dict[str, _Entry]:
+  return _entries(jax.eval_shape(net.init, jax.random.key(0)))
+
+
+def _entries(variables: types.Variables) -> dict[str, _Entry]:
+  """Returns torch's names of all leaves, and where they live here."""
+  out = {}
+  for section in ('params', 'stats'):
+    for name, leaf in trees.named_leaves(getattr(variables, section)).items():
+      path, _, last = name.rpartition('.')
+      rule = _RULES.get((section, last, len(leaf.shape)))
+      if rule is None:
+        known = sorted({f'{s} {n}' for s, n, _ in _RULES})
+        raise ValueError(
+          f'Expected leaves called {", ".join(known)}; got {section} {name} '
+          f'of shape {tuple(leaf.shape)}; convert this network by hand'
+        )
+      torch_last, axes = rule
+      shape = tuple(leaf.shape[a] for a in axes)
+      torch_name = f'{path}.{torch_last}' if path else torch_last
+      out[torch_name] = _Entry(section, name, axes, shape)
+  return out
+
+
+def _assemble(
+  mapping: Mapping[str, Any],
+  table: Mapping[str, _Entry],
+  spec: base.Spec,
+  rename: Mapping[str, str] | None,
+  where: str,
+) -> dict[str, types.Tree]:
+  """Returns `{'params': tree, 'stats': tree}` of a checked state dict."""
+  arrays = {
+    name: np.asarray(value)
+    for name, value in _renamed(mapping, rename or {}).items()
+    if name.rpartition('.')[2] != _IGNORED
+  }
+  _check(arrays, table, spec, where)
+  leaves: dict[str, dict[str, types.Array]] = {'params': {}, 'stats': {}}
+  for name, entry in table.items():
+    ours = arrays[name].transpose(np.argsort(entry.axes))
+    leaves[entry.section][entry.name] = jnp.asarray(ours, jnp.float32)
+  return {section: trees.nested(flat) for section, flat in leaves.items()}
+
+
+def _check(arrays, table, spec, where):
+  """Raises one error that lists all that is wrong with a state dict."""
+  common = [name for name in table if name in arrays]
+  wrong = {
+    name: (arrays[name].shape, table[name].shape)
+    for name in common
+    if arrays[name].shape != table[name].shape
+  }
+  kinds = {name: arrays[name].dtype for name in common}
+  floating = [n for n in common if np.issubdtype(kinds[n], np.floating)]
+  troubles = {
+    'missing': [name for name in table if name not in arrays],
+    'surplus': [name for name in arrays if name not in table],
+    'misshapen': [f'{n} {got} for {want}' for n, (got, want) in wrong.items()],
+    'not floating': [f'{n} {kinds[n]}' for n in common if n not in floating],
+    'not finite': [n for n in floating if not np.isfinite(arrays[n]).all()],
+  }
+  troubles = {kind: names for kind, names in troubles.items() if names}
+  if troubles:
+    parts = [f'{kind}: {_listed(names)}' for kind, names in troubles.items()]
+    raise ValueError(
+      f'Expected the {len(table)} tensors of {spec.name}; got {where} with '
+      f'{"; ".join(parts)}; {_advice(set(troubles), wrong, spec)}'
+    )
+
+
+def _advice(kinds, wrong, spec):
+  """Returns what to do about the troubles of a state dict."""
+  if kinds == {'not finite'}:
+    return 'use weights from before training diverged'
+  if kinds == {'not floating'}:
+    return 'save the arrays as float32'
+  if kinds == {'misshapen'}:
+    # Only the classifier's outputs differ?
+    found = {got[:1] for got, _ in wrong.values()}
+    rest = all(
+      got[1:] == want[1:] and want[0] == spec.num_classes
+      for got, want in wrong.values()
+    )
+    if rest and len(found) == 1:
+      ((classes,),) = found
+      return f'the classes differ: build it with num_classes={classes}'
+  return 'choose the matching architecture and options, or rename prefixes'
+
+
+def _renamed(mapping, rename):
+  """Returns the mapping with the longest matching prefixes replaced."""
+  out, used = {}, set()
+  for name, value in mapping.items():
+    found = [p for p in rename if name == p or name.startswith(f'{p}.')]
+    new = name
+    if found:
+      prefix = max(found, key=len)
+      used.add(prefix)
+      new = (rename[prefix] + name[len(prefix) :]).removeprefix('.')
+    if new in out:
+      raise ValueError(
+        f'Expected names that stay distinct; got rename={dict(rename)}, which '
+        f'makes {new!r} twice; correct it'
+      )
+    out[new] = value
+  idle = sorted(set(rename) - used)
+  if idle:
+    raise ValueError(
+      'Expected every renamed prefix to begin a name; got rename of '
+      f'{_listed(idle)} for {_listed(sorted(mapping))}; correct it'
+    )
+  return out
+
+
+def _read_npz(path):
+  got = f'path={str(path)!r}'
+  try:
+    with zipfile.ZipFile(path):  # a lone .npy or a pickle is refused here
+      pass
+    with np.load(path, allow_pickle=False) as archive:
+      arrays = {name: archive[name] for name in archive.files}
+  except FileNotFoundError as error:
+    raise ValueError(
+      f'Expected a file of weights; got {got}, which does not exist; correct '
+      'the path'
+    ) from error
+  except _DAMAGED as error:
+    reason = (str(error).strip() or 'no message').splitlines()[0]
+    raise ValueError(
+      f'Expected a whole npz of plain arrays; got {got} '
+      f'({type(error).__name__}: {reason}); write it anew by np.savez'
+    ) from error
+  if not all(isinstance(value, np.ndarray) for value in arrays.values()):
+    raise ValueError(
+      f'Expected an npz of plain arrays; got {got}, a zip of other files '
+      '(such as those of torch.save); write its arrays by np.savez'
+    )
+  return arrays
+
+
+def _listed(names):
+  shown = ', '.join(names[:_SHOWN])
+  rest = len(names) - _SHOWN
+  return f'{shown} and {rest} more' if rest > 0 else shown

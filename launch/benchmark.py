@@ -1,0 +1,270 @@
+"""How fast a restart-step is, beside the machine's matmul rate and a peer.
+
+  python -m launch.benchmark
+  python -m launch.benchmark --peer=/path/to/python --peer_script=SCRIPT
+  python -m launch.benchmark --only=resnet18:1 --restarts=64 --json
+
+A workload is Inverting Gradients on one update of 32x32 photographs. Each runs
+in a process of its own, through the engine's compiled chunk, without the
+compilation cache; times are medians over `--rounds`. With `--peer`, an
+interpreter that has breaching, the two run alternately and the ratio compares
+processor time a restart-step. Run it on an idle machine.
+"""
+
+from collections.abc import Sequence
+import json
+import math
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+from absl import app
+from absl import flags
+
+_ONLY = flags.DEFINE_list('only', None, 'Workloads as network:batch.')
+_RESTARTS = flags.DEFINE_integer('restarts', 0, 'R; 0: what fits a batch.')
+_STEPS = flags.DEFINE_integer('steps', 0, 'T; 0: about two seconds.')
+_ROUNDS = flags.DEFINE_integer('rounds', 3, 'Repetitions; medians are shown.')
+_PEER = flags.DEFINE_string('peer', None, 'An interpreter with breaching.')
+_PEER_SCRIPT = flags.DEFINE_string(
+  'peer_script', '../shared/peers/breaching_speed.py', 'Times the peer.'
+)
+_LOWERING = flags.DEFINE_string('lowering', 'auto', 'Of convolutions.')
+_JSON = flags.DEFINE_bool('json', False, 'One object a workload.')
+_WORKER = flags.DEFINE_bool('worker', False, 'Run one workload here.')
+
+# Network, batch, steps of the peer.
+WORKLOADS = {
+  'lenet:1': 200,
+  'lenet:8': 100,
+  'resnet20:1': 40,
+  'resnet18:1': 10,
+  'resnet18:8': 4,
+  'convnet64:1': 10,
+  'convnet64:8': 3,
+}
+_MODELS = {'convnet64': {'name': 'convnet', 'width': 64}}
+_PASSES = 7  # forward passes of arithmetic in a matching step
+_COLUMNS = (
+  ('ms_per_step', 'wall ms', 9, 2),
+  ('cpu_ms_per_step', 'cpu ms', 9, 2),
+  ('restarts_per_second', 'steps/s', 9, 1),
+  ('compile_seconds', 'compile s', 9, 1),
+  ('peak_gb', 'peak GB', 8, 2),
+  ('matmul_share', 'of matmul', 9, 2),
+  ('peer_cpu_ms_per_step', 'peer cpu', 9, 1),
+  ('ratio', 'ratio', 6, 2),
+)
+
+
+def main(argv: Sequence[str]) -> None:
+  """Runs the workloads."""
+  names = _ONLY.value or list(WORKLOADS)
+  for name in names:
+    network, _, batch = name.partition(':')
+    if name not in WORKLOADS and not batch.isdigit():
+      raise app.UsageError(
+        f'Expected network:batch, such as {", ".join(WORKLOADS)}; got {name}'
+      )
+  if _WORKER.value:
+    print(json.dumps(_work(*_split(names[0]))))
+    return
+  if not _JSON.value:
+    print(f'{"workload":14}' + ''.join(f'{t:>{w + 1}}' for _, t, w, _ in _COLUMNS))
+  for name in names:
+    _show(name, _measure(name))
+
+
+def _measure(name: str) -> dict[str, Any]:
+  """Runs one workload, and the peer's, alternately."""
+  ours, theirs = [], []
+  for _ in range(_ROUNDS.value):
+    ours.append(_spawn(_own_command(name)))
+    if _PEER.value:
+      theirs.append(_spawn(_peer_command(name)))
+  result = dict(ours[0])
+  for key, value in ours[0].items():
+    if isinstance(value, float):
+      result[key] = statistics.median(run[key] for run in ours)
+  result['peer_ms_per_step'] = _median(theirs, 'ms_per_step')
+  result['peer_cpu_ms_per_step'] = _median(theirs, 'cpu_ms_per_step')
+  result['ratio'] = (
+    result['peer_cpu_ms_per_step'] / result['cpu_ms_per_step']
+    if theirs
+    else None
+  )
+  return result
+
+
+def _work(network: str, batch: int) -> dict[str, Any]:
+  """Times one workload in this process."""
+  import jax
+  import jax.numpy as jnp
+
+  from giajax.engine import build
+  from giajax.engine import mesh
+  from giajax.engine import program as programs
+  from giajax.engine import round as rounds
+
+  config = build.resolve(
+    {
+      'cases': {'batch_size': batch},
+      'model': _MODELS.get(network, {'name': network}),
+      'noise_control': False,
+      'run': {'lowering': _LOWERING.value},
+    }
+  )
+  setup = build.setup(config)
+  items = [rounds.item(setup, config, 0, False)]
+  obs = rounds.observer(setup, 0)(items)
+  width = programs.restarts_per_batch(setup.world)
+  restarts = _RESTARTS.value or width
+  where = mesh.layout(1, restarts, width)
+  compiled = programs.program(setup.attack, where)
+  item, both = mesh.P(mesh.ITEM), mesh.P(mesh.ITEM, mesh.RESTART)
+  inputs = (
+    mesh.put(obs.query, where, mesh.P()),
+    mesh.put((obs.update, obs.side), where, item),
+    mesh.put(
+      {k: v[None] for k, v in build.hparams(config, setup.attack).items()},
+      where,
+      item,
+    ),
+    mesh.put(programs.seeds(0, [0], [False], where), where, both),
+  )
+  carry = compiled.init(*inputs)
+  t = jnp.int32(0)
+  began = time.time()
+  chunk = compiled.chunk.lower(*inputs, carry, t, t).compile()
+  compile_seconds = time.time() - began
+  run = lambda carry, n: jax.block_until_ready(
+    chunk(*inputs, carry, jnp.int32(0), jnp.int32(n))
+  )
+  carry = run(carry, 1)
+  began = time.time()
+  carry = run(carry, 1)
+  steps = _STEPS.value or max(3, math.ceil(2 / (time.time() - began)))
+  wall, cpu = time.time(), time.process_time()
+  run(carry, steps)
+  wall, cpu = time.time() - wall, time.process_time() - cpu
+  done = steps * where.restarts
+  rate = _matmul_rate()
+  return {
+    'network': network,
+    'batch': batch,
+    'restarts': where.restarts,
+    'restarts_per_batch': where.restarts_per_batch,
+    'steps': steps,
+    'ms_per_step': 1e3 * wall / done,
+    'cpu_ms_per_step': 1e3 * cpu / done,
+    'restarts_per_second': done / wall,
+    'compile_seconds': compile_seconds,
+    'peak_gb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    'matmul_share': _PASSES * _forward_flops(setup) * done / wall / rate,
+    'device': f'{jax.devices()[0].device_kind} x{jax.device_count()}',
+  }
+
+
+def _forward_flops(setup: Any) -> float:
+  """Returns the arithmetic of one forward pass of the batch, in FLOP."""
+  import jax
+  import jax.numpy as jnp
+
+  from giajax.models import structure
+
+  net, shapes = setup.net, {}
+  x = jax.ShapeDtypeStruct((1, *net.spec.image_shape), jnp.float32)
+
+  def visit(variables, x):
+    shapes.update(net.probe(variables, x, None)[2])
+
+  variables = structure.abstract_variables(net)
+  jax.eval_shape(visit, variables, x)
+  total = 0
+  for path, out in shapes.items():
+    node = variables.params
+    for part in path.split('.'):
+      node = node[part]
+    if 'kernel' in node:
+      kernel = node['kernel'].shape
+      total += 2 * math.prod(out.shape) * math.prod(kernel[:-1])
+  return float(total * setup.world.batch_size)
+
+
+def _matmul_rate() -> float:
+  """Returns the FLOP/s of a 2,048-square float32 matmul here."""
+  import jax
+  import jax.numpy as jnp
+
+  a = jnp.ones((2048, 2048))
+  product = jax.jit(jnp.matmul)
+  product(a, a).block_until_ready()
+  began = time.time()
+  for _ in range(5):
+    product(a, a).block_until_ready()
+  return 5 * 2 * 2048**3 / (time.time() - began)
+
+
+def _split(name: str) -> tuple[str, int]:
+  network, _, batch = name.partition(':')
+  return network, int(batch)
+
+
+def _own_command(name: str) -> list[str]:
+  return [
+    sys.executable,
+    '-m',
+    'launch.benchmark',
+    '--worker',
+    f'--only={name}',
+    f'--restarts={_RESTARTS.value}',
+    f'--steps={_STEPS.value}',
+    f'--lowering={_LOWERING.value}',
+  ]
+
+
+def _peer_command(name: str) -> list[str]:
+  network, batch = _split(name)
+  steps = WORKLOADS.get(name, 10)
+  return [
+    _PEER.value,
+    _PEER_SCRIPT.value,
+    f'--network={network}',
+    f'--batch={batch}',
+    f'--steps={steps}',
+  ]
+
+
+def _spawn(command: list[str]) -> dict[str, Any]:
+  """Runs a command and returns the JSON object on its last line."""
+  done = subprocess.run(command, capture_output=True, text=True, check=False)
+  if done.returncode:
+    tail = done.stderr.strip().splitlines()[-1:] or ['nothing on stderr']
+    raise SystemExit(
+      f'Expected {command[1]} to succeed; got exit code {done.returncode}: '
+      f'{tail[0]}; run it alone: {" ".join(command)}'
+    )
+  return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def _median(runs: Sequence[dict[str, Any]], key: str) -> float | None:
+  return statistics.median(run[key] for run in runs) if runs else None
+
+
+def _show(name: str, result: dict[str, Any]) -> None:
+  if _JSON.value:
+    print(json.dumps(result), flush=True)
+    return
+  cells = ''
+  for key, _, width, digits in _COLUMNS:
+    value = result[key]
+    text = '–' if value is None else f'{value:.{digits}f}'
+    cells += f' {text:>{width}}'
+  print(f'{name:14}{cells}', flush=True)
+
+
+if __name__ == '__main__':
+  app.run(main)

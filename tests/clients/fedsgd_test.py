@@ -1,0 +1,90 @@
+"""Tests of giajax.clients.fedsgd."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from giajax import trees
+from giajax import types
+from giajax.clients import fedsgd
+from giajax.models import base as models
+from giajax.models import mlp
+from giajax.tasks import classification
+
+K = 3
+TASK = classification.classification(K)
+NET = mlp.mlp((2, 2, 1), K, widths=())
+KEY = jax.random.key(0)
+
+
+def sample(batch_size=4):
+  x = jax.random.uniform(jax.random.key(1), (batch_size, 2, 2, 1))
+  y = jnp.arange(batch_size) % K
+  return types.Query(NET.init(jax.random.key(2))), types.Batch(x, y)
+
+
+def test_softmax_regression_by_hand():
+  """dL/dW = x' (p - y) / B and dL/db = mean (p - y), in float64."""
+  query, batch = sample()
+  update, _ = fedsgd.fedsgd(NET, TASK).update(KEY, query, batch)
+  layer = query.variables.params['layers']['0']
+  w, b = (np.asarray(layer[n], np.float64) for n in ('kernel', 'bias'))
+  x = np.asarray(batch.x, np.float64).reshape(4, 4)
+  z = x @ w + b
+  p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+  error = p - np.eye(K)[np.asarray(batch.y)]
+  found = update.delta['layers']['0']
+  np.testing.assert_allclose(found['kernel'], x.T @ error / 4, atol=1e-6)
+  np.testing.assert_allclose(found['bias'], error.mean(axis=0), atol=1e-6)
+
+
+def test_update_is_the_mean_over_images():
+  client = fedsgd.fedsgd(NET, TASK)
+  query, batch = sample(2)
+  together = client.update(KEY, query, batch)[0].delta
+  one, two = (
+    client.update(KEY, query, jax.tree.map(lambda v, i=i: v[i : i + 1], batch))[
+      0
+    ].delta
+    for i in range(2)
+  )
+  jax.tree.map(
+    lambda t, u, v: np.testing.assert_allclose(t, (u + v) / 2, atol=1e-6),
+    together,
+    one,
+    two,
+  )
+
+
+def test_soft_labels():
+  client = fedsgd.fedsgd(NET, TASK)
+  query, batch = sample()
+  hard = client.update(KEY, query, batch)[0]
+  soft = batch._replace(y=jax.nn.one_hot(batch.y, K))
+  soft = client.update(KEY, query, soft)[0]
+  assert (
+    trees.squared_norm(jax.tree.map(jnp.subtract, hard.delta, soft.delta))
+    < 1e-12
+  )
+
+
+def test_the_key_does_not_matter():
+  client = fedsgd.fedsgd(NET, TASK)
+  query, batch = sample()
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    client.update(KEY, query, batch),
+    client.update(jax.random.key(9), query, batch),
+  )
+
+
+def test_a_net_that_cannot_tell_its_layers_has_no_moments():
+  spec = models.make_spec('plain', (2, 2, 1), K, 'none')
+  net = models.from_callable(
+    lambda key: jnp.ones((4, K)), lambda w, x: x.reshape(-1, 4) @ w, spec
+  )
+  client = fedsgd.fedsgd(net, TASK)
+  assert client.moments is None and fedsgd.fedsgd(NET, TASK).moments
+  query = types.Query(net.init(KEY))
+  update, _ = client.update(KEY, query, sample()[1])
+  assert update.delta.shape == (4, K)

@@ -1,0 +1,57 @@
+"""Tests that every experiment can be read, planned and built."""
+
+import ast
+import importlib.util
+import pathlib
+
+import pytest
+
+from giajax.engine import build
+from giajax.engine import sweep
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1] / 'configs'
+_FILES = sorted(f for f in _ROOT.rglob('*.py') if f.name != '__init__.py')
+_NAMES = [str(f.relative_to(_ROOT).with_suffix('')) for f in _FILES]
+_CARD_LINES = 4
+
+
+def _load(path):
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  assert spec
+  assert spec.loader
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+@pytest.mark.parametrize('path', _FILES, ids=_NAMES)
+def test_card_has_its_command(path):
+  card = ast.get_docstring(ast.parse(path.read_text(encoding='utf-8')))
+  assert card
+  assert len(card.splitlines()) >= _CARD_LINES
+  name = str(path.relative_to(_ROOT).with_suffix(''))
+  assert f'giajax --config={name} --workdir=' in card
+
+
+@pytest.mark.parametrize('path', _FILES, ids=_NAMES)
+def test_both_sizes_expand(path):
+  module = _load(path)
+  whole = sweep.expand(module.get_config())
+  local = sweep.expand(module.get_config('runlocal'))
+  assert 1 <= len(local) <= len(whole)
+  steps = [p[0].config['attack'].get('num_steps', 0) for p in (local, whole)]
+  assert steps[0] <= steps[1]
+
+
+@pytest.mark.parametrize('path', _FILES, ids=_NAMES)
+def test_small_size_is_built(path, request):
+  config = _load(path).get_config('runlocal')
+  resolved = build.resolve(config)
+  if resolved['dataset']['name'] == 'tfds':
+    data = request.getfixturevalue('shared_data')
+    config.dataset.data_dir = str(data / 'tfds')
+  for group in sweep.cohorts(sweep.expand(config)):
+    setup = build.setup(group[0].config)
+    for point in group:
+      build.hparams(point.config, setup.attack)
+    assert setup.attack.num_steps >= 0

@@ -1,0 +1,277 @@
+"""What every row of ATTACKS promises. A row without a setup here fails."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from giajax import keys
+from giajax import threat
+from giajax import trees
+from giajax import types
+from giajax.attacks import ATTACKS
+from giajax.attacks import base
+from giajax.clients import fedsgd
+from giajax.models import mlp
+from giajax.ops import hoisting
+from giajax.tasks import classification
+
+STEPS = 3
+RESTARTS = 3
+
+
+class Setup(NamedTuple):
+  """The least work in which a row shows all that it does."""
+
+  net: Any = functools.partial(
+    mlp.mlp, (4, 4, 1), 4, widths=(8,), activation='tanh'
+  )
+  batch_size: int = 1
+  kwargs: Any = ()
+
+
+_LBFGS = dict(num_steps=STEPS, memory_size=2, max_linesearch_steps=3)
+SETUPS = {
+  'dlg': Setup(batch_size=2, kwargs=_LBFGS),
+  'idlg': Setup(kwargs=_LBFGS),
+  'inverting_gradients': Setup(
+    net=functools.partial(
+      mlp.mlp, (4, 4, 3), 4, widths=(8,), normalisation='cifar10'
+    ),
+    batch_size=2,
+    kwargs=dict(num_steps=STEPS, total_variation=1e-3),
+  ),
+  'linear_layer': Setup(),
+}
+
+
+class Trace(NamedTuple):
+  """All that one restart shows."""
+
+  start: Any
+  end: Any
+  infos: Any
+  first: types.Reconstruction
+  last: types.Reconstruction
+
+
+class Case:
+  """A row at work: its attack, what it sees, and its compiled restarts."""
+
+  def __init__(self, name):
+    assert name in SETUPS, f'give {name!r} a row in SETUPS'
+    setup = SETUPS[name]
+    net, task = setup.net(), classification.classification(4)
+    client = fedsgd.fedsgd(net, task)
+    self.world = base.World(net, task, client, setup.batch_size)
+    self.attack = ATTACKS[name](self.world, **dict(setup.kwargs))
+    x = jax.random.uniform(
+      jax.random.key(1), (setup.batch_size, *net.spec.image_shape)
+    )
+    self.batch = types.Batch(x, jnp.arange(setup.batch_size) + 1)
+    query = types.Query(net.init(jax.random.key(2)))
+    update = client.update(jax.random.key(3), query, self.batch)[0]
+    needs = self.attack.needs
+    self.obs = types.Observation(
+      *threat.observed(needs, query, update), threat.side(needs, self.batch)
+    )
+    self.hp = {n: jnp.float32(v) for n, v in self.attack.hparams.items()}
+    self.keys = jax.random.split(jax.random.key(4), RESTARTS)
+    self.traces = 0
+    self.run = jax.jit(jax.vmap(self.restart, (0, None, None)))
+
+  def restart(self, key, obs, hp):
+    self.traces += 1
+    start = self.attack.init(keys.named(key, 'init'), obs, hp)
+    end, infos = start, ()
+    if self.attack.num_steps:
+      body = self.body(key, obs, hp)
+      end, infos = jax.lax.scan(body, start, jnp.arange(STEPS))
+    read = self.attack.read
+    return Trace(start, end, infos, read(start, obs, hp), read(end, obs, hp))
+
+  def body(self, key, obs, hp):
+    return lambda state, t: self.attack.step(keys.at(key, t), state, obs, hp)
+
+  @functools.cached_property
+  def trace(self):
+    return self.run(self.keys, self.obs, self.hp)
+
+  @property
+  def steps(self):
+    if not self.attack.num_steps:
+      pytest.skip('a closed form takes no steps')
+    return self.attack.num_steps
+
+
+@pytest.fixture(scope='module', params=sorted(ATTACKS))
+def case(request):
+  return Case(request.param)
+
+
+def avals(tree):
+  return jax.tree.map(
+    lambda leaf: (leaf.shape, leaf.dtype, jax.typeof(leaf).weak_type), tree
+  )
+
+
+def close(a, b, rtol=1e-3, atol=1e-4):
+  jax.tree.map(
+    lambda u, v: np.testing.assert_allclose(u, v, rtol=rtol, atol=atol), a, b
+  )
+
+
+def test_every_row_has_a_setup():
+  assert set(SETUPS) == set(ATTACKS)
+
+
+def test_needs_are_grants(case):
+  assert isinstance(case.attack.needs, frozenset)
+  assert case.attack.needs <= set(threat.GRANTS)
+  assert {'model', 'batch_size'} <= case.attack.needs
+
+
+def test_counts_are_whole(case):
+  assert type(case.attack.num_steps) is int and case.attack.num_steps >= 0
+  assert type(case.attack.num_rounds) is int and case.attack.num_rounds >= 1
+
+
+def test_honest_server_sends_the_query_on(case):
+  sent = case.attack.craft(jax.random.key(0), case.obs.query, ())
+  jax.tree.map(np.testing.assert_array_equal, sent, case.obs.query)
+
+
+def test_abstract_init_and_fixed_point_of_step(case):
+  def begin(key, obs, hp):
+    state = case.attack.init(key, obs, hp)
+    seen['start'] = avals(state)
+    return state
+
+  def go_on(key, state, obs, hp):
+    state, info = case.attack.step(key, state, obs, hp)
+    seen['end'], seen['info'] = avals(state), avals(info)
+    return state
+
+  seen = {}
+  state = jax.eval_shape(begin, case.keys[0], case.obs, case.hp)
+  assert case.steps > 0
+  # Python numbers as knobs must not weaken the types either.
+  for hp in (case.hp, dict(case.attack.hparams)):
+    jax.eval_shape(go_on, case.keys[0], state, case.obs, hp)
+    assert seen['end'] == seen['start']
+  assert seen['info'].loss == ((), jnp.float32, False)
+  assert seen['info'].finite[:2] == ((), jnp.bool_)
+  assert all(shape == () for shape, *_ in seen['info'].terms.values())
+
+
+def test_vmap_of_a_scan_equals_a_loop_of_hoisted_ones(case):
+  """Neither sharing a program nor hoisting the loop's invariants matters."""
+
+  @jax.jit
+  def alone(key, obs, hp):
+    start = case.attack.init(keys.named(key, 'init'), obs, hp)
+    end, infos = start, ()
+    if case.attack.num_steps:
+      body = case.body(key, obs, hp)
+      body = hoisting.hoist(body, start, jnp.int32(0))
+      end, infos = jax.lax.scan(body, start, jnp.arange(STEPS))
+    return infos, case.attack.read(end, obs, hp)
+
+  for r in range(RESTARTS):
+    infos, last = alone(case.keys[r], case.obs, case.hp)
+    among = jax.tree.map(lambda leaf, r=r: leaf[r], case.trace)
+    close((infos, last), (among.infos, among.last))
+
+
+def test_the_key_decides(case):
+  again = case.run(case.keys, case.obs, case.hp)
+  jax.tree.map(np.testing.assert_array_equal, again, case.trace)
+  if case.steps:
+    x = case.trace.first.batch.x
+    assert np.abs(x[0] - x[1]).max() > 1e-3
+
+
+def test_jit_equals_no_jit(case):
+  state, first, infos = jax.tree.map(
+    lambda leaf: leaf[0],
+    (case.trace.start, case.trace.first, case.trace.infos),
+  )
+  with jax.disable_jit():
+    _without_jit(case, state, first, infos)
+
+
+def _without_jit(case, state, first, infos):
+  key, attack, obs, hp = case.keys[0], case.attack, case.obs, case.hp
+  close(attack.init(keys.named(key, 'init'), obs, hp), state, atol=1e-6)
+  found = attack.read(state, obs, hp)
+  close(found, first)
+  if attack.num_steps:
+    _, info = attack.step(keys.at(key, 0), state, obs, hp)
+    close(info, jax.tree.map(lambda leaf: leaf[0], infos))
+
+
+def test_reconstruction(case):
+  spec = case.world.net.spec
+  for found in (case.trace.first, case.trace.last):
+    r, m = found.valid.shape
+    assert r == RESTARTS and m >= case.world.batch_size
+    assert found.valid.dtype == bool and found.valid.all()
+    assert found.batch.x.shape == (r, m, *spec.image_shape)
+    assert found.batch.x.dtype == jnp.float32
+    assert found.batch.x.min() >= 0 and found.batch.x.max() <= 1
+    assert found.batch.y.shape == (r, m)
+    assert found.batch.y.dtype == jnp.int32
+    assert found.batch.y.min() >= 0
+    assert found.batch.y.max() < spec.num_classes
+    assert found.score.shape == (r,) and found.score.dtype == jnp.float32
+    assert np.isfinite(found.score).all()
+
+
+def test_steps_lower_the_score(case):
+  assert case.steps
+  assert (case.trace.last.score < case.trace.first.score).all()
+  assert case.trace.infos.finite.all()
+  assert np.isfinite(case.trace.infos.loss).all()
+
+
+def test_knobs_are_traced_and_turn_something(case):
+  reference = case.trace
+  before = case.traces
+  for name in case.hp:
+    hp = {**case.hp, name: case.hp[name] * 20}
+    other = case.run(case.keys, case.obs, hp)
+    assert np.abs(other.last.batch.x - reference.last.batch.x).max() > 0, name
+  assert case.traces == before
+
+
+def test_ungranted_knowledge_changes_nothing(case):
+  """Side knowledge beyond `needs` may lie there and is not looked at."""
+  wrong = {
+    name: jnp.full(case.world.batch_size, 3, jnp.int32)
+    for name in threat.GRANTS
+    if name not in case.obs.side
+  }
+  assert set(case.obs.side) <= case.attack.needs
+  obs = case.obs._replace(side={**wrong, **case.obs.side})
+
+  def one_step(key, obs, hp):
+    state = case.attack.init(key, obs, hp)
+    if case.attack.num_steps:
+      state, _ = case.attack.step(key, state, obs, hp)
+    return case.attack.read(state, obs, hp)
+
+  # The same equations whatever lies beside: compiled once, and exact.
+  def texts(obs):
+    traced = jax.make_jaxpr(lambda k: one_step(k, obs, case.hp))
+    return str(traced(case.keys[0]))
+
+  assert texts(obs) == texts(case.obs)
+
+
+def test_state_is_made_of_arrays(case):
+  leaves = jax.tree.leaves(case.trace.start)
+  assert all(isinstance(leaf, jax.Array) for leaf in leaves)
+  assert bool(trees.all_finite(case.trace.last))

@@ -1,0 +1,253 @@
+"""What every row of PRIORS, RULES, TASKS, CLIENTS and DEFENSES promises."""
+
+import functools
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from giajax import trees
+from giajax import types
+from giajax.attacks import base as attacks
+from giajax.attacks import labels
+from giajax.clients import CLIENTS
+from giajax.clients import fedsgd
+from giajax.defenses import DEFENSES
+from giajax.models import base as models
+from giajax.models import layers
+from giajax.models import mlp
+from giajax.priors import PRIORS
+from giajax.tasks import classification
+from giajax.tasks import TASKS
+
+K = 4
+TASK = classification.classification(K)
+# Keyword arguments with which a row that has required ones is made.
+DEFENSE_KWARGS = {'none': {}, 'gaussian_noise': {'scale': 0.1}}
+
+
+class Normed(nnx.Module):
+  """A convolution, a BatchNorm and a classifier."""
+
+  def __init__(self, rngs):
+    self.conv = layers.Conv(3, 2, 3, 1, 1, rngs=rngs)
+    self.bn = layers.BatchNorm(2, rngs=rngs)
+    self.fc = layers.Linear(50, K, rngs=rngs)
+
+  def __call__(self, x):
+    return self.fc(layers.flatten(jnp.tanh(self.bn(self.conv(x)))))
+
+
+NETS = {
+  'mlp': functools.partial(mlp.mlp, (4, 4, 1), K, widths=(6,)),
+  'normed': lambda: models.from_nnx(
+    Normed, models.make_spec('normed', (5, 5, 3), K, 'half')
+  ),
+}
+
+
+@functools.cache
+def sample(net_name, batch_size=3):
+  """Returns a network, its variables and a batch."""
+  net = NETS[net_name]()
+  x = jax.random.uniform(jax.random.key(5), (batch_size, *net.spec.image_shape))
+  y = jnp.arange(batch_size, dtype=jnp.int32) % K
+  return net, net.init(jax.random.key(0)), types.Batch(x, y)
+
+
+def shapes(tree):
+  return jax.tree.map(lambda leaf: (jnp.shape(leaf), leaf.dtype), tree)
+
+
+# Priors.
+
+
+@pytest.fixture(params=sorted(PRIORS))
+def prior(request):
+  spec = models.make_spec('spec', (6, 5, 3), K, 'cifar10')
+  term = PRIORS[request.param](spec)
+
+  def value(x):
+    output = types.Output(jnp.zeros((len(x), K)), {}, {})
+    batch = types.Batch(x, jnp.zeros(len(x), jnp.int32))
+    return term(jax.random.key(0), batch, output, None)
+
+  return value
+
+
+@pytest.mark.parametrize('level', [0.0, 0.4, 1.0, None])
+def test_prior_is_a_finite_scalar_with_finite_derivative(prior, level):
+  shape = (2, 6, 5, 3)
+  if level is None:
+    x = jax.random.uniform(jax.random.key(0), shape)
+  else:
+    x = jnp.full(shape, level)
+  value, slope = jax.value_and_grad(prior)(x)
+  assert value.shape == () and value.dtype == jnp.float32
+  assert np.isfinite(value) and value >= 0
+  assert slope.shape == x.shape and np.isfinite(slope).all()
+
+
+def test_prior_is_the_mean_of_its_images(prior):
+  x = jax.random.uniform(jax.random.key(1), (2, 6, 5, 3))
+  alone = (prior(x[:1]) + prior(x[1:])) / 2
+  np.testing.assert_allclose(prior(x), alone, rtol=1e-5)
+
+
+# Label rules.
+
+
+@pytest.fixture(params=sorted(labels.RULES))
+def ruled(request):
+  b = 1 if request.param == 'idlg' else 3
+  net, variables, batch = sample('mlp', b)
+  client = fedsgd.fedsgd(net, TASK)
+  rule = labels.RULES[request.param](attacks.World(net, TASK, client, b))
+  query = types.Query(variables)
+  update = jax.jit(client.update)(jax.random.key(0), query, batch)[0]
+  return rule, types.Observation(query, update, {}), b
+
+
+def test_rule_gives_ascending_classes(ruled):
+  rule, obs, b = ruled
+  found = rule(jax.random.key(0), obs)
+  assert found.shape == (b,) and found.dtype == jnp.int32
+  assert (np.diff(found) >= 0).all()
+  assert found.min() >= 0 and found.max() < K
+
+
+def test_rule_under_jit_and_vmap(ruled):
+  rule, obs, _ = ruled
+  keys = jax.random.split(jax.random.key(0), 2)
+  together = jax.jit(jax.vmap(rule, (0, None)))(keys, obs)
+  for key, found in zip(keys, together):
+    np.testing.assert_array_equal(found, rule(key, obs))
+
+
+# Tasks.
+
+
+@pytest.fixture(params=sorted(TASKS))
+def task(request):
+  return TASKS[request.param](K)
+
+
+def test_task_targets_fit_its_loss(task):
+  y = task.random_target(jax.random.key(0), 64)
+  out = jax.random.normal(jax.random.key(1), (64, K))
+  loss = task.loss(out, y)
+  assert loss.shape == (64,) and loss.dtype == jnp.float32
+  assert np.isfinite(loss).all() and (loss >= 0).all()
+
+
+def test_task_relaxed_targets_fit_its_loss_and_harden(task):
+  free = jax.random.normal(jax.random.key(0), (7, K))
+  soft = task.relax(free)
+  loss = task.loss(jax.random.normal(jax.random.key(1), (7, K)), soft)
+  assert loss.shape == (7,) and np.isfinite(loss).all()
+  hard, drawn = task.harden(soft), task.random_target(jax.random.key(0), 7)
+  assert hard.shape == drawn.shape and hard.dtype == drawn.dtype
+  np.testing.assert_array_equal(task.harden(drawn), drawn)
+
+
+# Clients.
+
+
+@functools.cache
+def updates(name, net_name, train_mode):
+  """Returns one row's update, its query and batch, and the client."""
+  net, variables, batch = sample(net_name)
+  client = CLIENTS[name](net, TASK, train_mode=train_mode)
+  query = types.Query(variables)
+  update, output = jax.jit(client.update)(jax.random.key(0), query, batch)
+  return client, query, batch, update, output
+
+
+_CLIENTS = [
+  (name, net, mode)
+  for name in sorted(CLIENTS)
+  for net in NETS
+  for mode in (False, True)
+  if net == 'normed' or not mode
+]
+
+
+@pytest.mark.parametrize(('name', 'net', 'mode'), _CLIENTS)
+def test_update_is_like_the_parameters(name, net, mode):
+  client, query, batch, update, output = updates(name, net, mode)
+  assert shapes(update.delta) == shapes(query.variables.params)
+  assert shapes(update.stats) == shapes(query.variables.stats)
+  assert update.size.dtype == jnp.int32 and int(update.size) == len(batch.x)
+  assert output.out.shape == (len(batch.x), K)
+  assert client.train_mode is mode and client.local_steps >= 1
+  # A training pass moves the buffers, an inference pass does not.
+  same = jax.tree.map(np.array_equal, update.stats, query.variables.stats)
+  assert all(jax.tree.leaves(same)) is not (mode and net == 'normed')
+
+
+@pytest.mark.parametrize(('name', 'net', 'mode'), _CLIENTS)
+def test_moments_equal_the_explicit_update(name, net, mode):
+  client, query, batch, update, output = updates(name, net, mode)
+  if client.moments is None:
+    pytest.skip('no such form')
+  target = jax.tree.map(
+    lambda leaf: leaf + jax.random.normal(jax.random.key(1), leaf.shape),
+    update.delta,
+  )
+  found, aux = jax.jit(client.moments)(jax.random.key(0), query, batch, target)
+  g, t = trees.named_leaves(update.delta), trees.named_leaves(target)
+  size = {n: float(jnp.linalg.norm(g[n])) for n in g}
+  for n in g:
+    norm = float(jnp.linalg.norm(t[n]))
+    np.testing.assert_allclose(found.target[n], norm**2, rtol=1e-4)
+    # The bias before a BatchNorm has no gradient: an absolute error for it.
+    np.testing.assert_allclose(
+      found.squared[n], size[n] ** 2, rtol=1e-4, atol=1e-10
+    )
+    np.testing.assert_allclose(
+      found.dot[n],
+      jnp.vdot(g[n], t[n]),
+      rtol=1e-4,
+      atol=1e-4 * size[n] * norm + 1e-6,
+    )
+  np.testing.assert_allclose(aux.out, output.out, rtol=1e-4, atol=1e-5)
+
+
+# Defenses.
+
+
+@pytest.fixture(params=sorted(DEFENSES))
+def defense(request):
+  return DEFENSES[request.param](**DEFENSE_KWARGS[request.param])
+
+
+def test_every_defense_has_arguments():
+  assert set(DEFENSE_KWARGS) == set(DEFENSES)
+
+
+def test_defended_update_keeps_its_form(defense):
+  net, variables, batch = sample('mlp')
+  client = fedsgd.fedsgd(net, TASK)
+  query, key = types.Query(variables), jax.random.key(0)
+  plain = client.update(key, query, batch)
+  assert defense.on_net(net).spec == net.spec
+  guarded = defense.on_client(client)
+  found = jax.jit(guarded.update)(key, query, defense.on_batch(key, batch))
+  assert shapes(found) == shapes(plain)
+  assert guarded.train_mode is client.train_mode
+  again = guarded.update(key, query, defense.on_batch(key, batch))
+  jax.tree.map(
+    lambda u, v: np.testing.assert_allclose(u, v, rtol=1e-5, atol=1e-6),
+    found,
+    again,
+  )
+  # What cannot be had of the defended update is not offered.
+  same = np.allclose(
+    *(
+      jnp.concatenate([v.ravel() for v in jax.tree.leaves(u[0].delta)])
+      for u in (found, plain)
+    )
+  )
+  assert same or guarded.moments is None

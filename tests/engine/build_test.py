@@ -1,0 +1,139 @@
+"""Tests of the reader of configs."""
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from giajax.engine import build
+from giajax.models import convert
+
+
+def _setup(**changes):
+  return build.setup(build.resolve(tiny.config(**changes)))
+
+
+@pytest.mark.parametrize(
+  'changes, words',
+  [
+    ({'attack': {'name': 'dgl'}}, r"known attack \(.*dlg.*\).*'dgl'.*'dlg'"),
+    ({'model': {'name': 'vgg'}}, r'known model \(.*convnet.*mlp'),
+    ({'dataset': {'name': 'cifar'}}, r'known dataset \(.*photographs'),
+    ({'task': {'name': 'x'}}, r'known task \(classification'),
+    ({'client': {'name': 'fedavgg'}}, r'known client \(.*fedsgd'),
+    ({'defense': {'name': 'x'}}, r'known defense \(.*gaussian_noise'),
+    ({'labels': 'guess'}, r'known label rule \(.*granted, idlg'),
+    ({'threat__level': 'Z'}, r'known threat level \(A, B'),
+    ({'threat__grants': ('gold',)}, r'known grant \(.*labels'),
+    ({'run__lowering': 'fft'}, r'known run.lowering \(auto'),
+    ({'attack': {'name': 3}}, 'a string for attack.name; got attack.name=3'),
+    ({'attack': {'num_steps': 3}}, 'attack.name; got .* name one of'),
+    (
+      {'attack': {'name': 'dlg', 'num_steps': 'many'}},
+      'a whole number for attack.num_steps',
+    ),
+    (
+      {'model': {'name': 'mlp', 'width': 3}},
+      r"key of model \(mlp\) .*'widths'",
+    ),
+    ({'attack': {'name': 'dlg', 'world': 3}}, r'a key of attack \(dlg\)'),
+    ({'attack__num_steps': 0}, 'num_steps >= 1'),
+    ({'defense': {'name': 'gaussian_noise'}}, 'defense.scale for defense'),
+    ({'threat__grants': ()}, r'grants that cover the needs .* without labels'),
+    ({'threat__level': 'A'}, r'grants that cover .*, without batch_size'),
+    ({'weights__path': '/nowhere.npz'}, 'a file of weights'),
+    ({'lpips': '/nowhere.npz'}, ''),
+  ],
+)
+def test_mistakes_are_named(changes, words):
+  with pytest.raises(ValueError, match=f'^Expected .*{words}'):
+    _setup(**changes)
+
+
+@pytest.fixture(scope='module')
+def weights():
+  """Returns a state dict of the tiny network."""
+  return convert.to_state_dict(_setup().variables)
+
+
+def _saved(path, arrays):
+  np.savez(path, **arrays)
+  return {'weights__path': str(path)}
+
+
+def test_weights_are_read(tmp_path, weights):
+  setup = _setup(**_saved(tmp_path / 'w.npz', weights))
+  fresh = _setup(seed=1)
+  jax.tree.map(
+    np.testing.assert_array_equal, setup.variables, _setup().variables
+  )
+  assert 'untrained weights' not in setup.setting[1]
+  assert 'untrained weights' in fresh.setting[1]
+
+
+def test_weights_of_another_network(tmp_path, weights):
+  names = [*weights]
+  changed = {f'x.{n}' if n == names[0] else n: v for n, v in weights.items()}
+  with pytest.raises(
+    ValueError,
+    match=f'missing: {names[0]}; surplus: x.{names[0]}',
+  ):
+    _setup(**_saved(tmp_path / 'w.npz', changed))
+
+
+def test_damaged_weights(tmp_path, weights):
+  changes = _saved(tmp_path / 'w.npz', weights)
+  content = (tmp_path / 'w.npz').read_bytes()
+  (tmp_path / 'w.npz').write_bytes(content[: len(content) // 2])
+  with pytest.raises(ValueError, match=r'^Expected a whole npz'):
+    _setup(**changes)
+  bad = {name: np.full_like(v, np.nan) for name, v in weights.items()}
+  with pytest.raises(ValueError, match=r'not finite'):
+    _setup(**_saved(tmp_path / 'w.npz', bad))
+
+
+def test_weights_are_never_unpickled(tmp_path, weights):
+  class Bomb:
+    def __reduce__(self):
+      return (pytest.fail, ('unpickled',))
+
+  pickled = {**weights, 'x': np.array([Bomb()], object)}
+  with pytest.raises(
+    ValueError, match=r'^Expected a whole npz of plain arrays'
+  ):
+    _setup(**_saved(tmp_path / 'w.npz', pickled))
+
+
+def test_no_level_is_single_grants():
+  setup = _setup(
+    threat={'level': None, 'grants': ('labels', 'model', 'batch_size')}
+  )
+  assert setup.granted == {'labels', 'model', 'batch_size'}
+
+
+def test_hparams_are_float32_and_default():
+  resolved = build.resolve(tiny.config(hparams={'learning_rate': 1}))
+  hp = build.hparams(resolved, build.setup(resolved).attack)
+  assert hp['learning_rate'] == 1
+  assert {value.dtype for value in hp.values()} == {np.dtype(np.float32)}
+
+
+def test_cifar_and_trained_weights(shared_data):
+  resolved = build.resolve(
+    tiny.config(
+      dataset={
+        'name': 'tfds',
+        'dataset': 'cifar10',
+        'split': 'test[:50]',
+        'data_dir': str(shared_data / 'tfds'),
+      },
+      model={'name': 'resnet20'},
+      weights__path=str(
+        shared_data / 'weights' / 'cifar10_resnet' / 'resnet20.npz'
+      ),
+    )
+  )
+  setup = build.setup(resolved)
+  assert setup.dataset.image_shape == (32, 32, 3)
+  with pytest.raises(ValueError, match=r'^Expected the .* missing'):
+    build.setup({**resolved, 'model': {'name': 'resnet32'}})

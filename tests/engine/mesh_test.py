@@ -1,0 +1,34 @@
+"""Tests of how items and restarts lie on devices."""
+
+import pytest
+
+from giajax.engine import mesh
+
+
+class _Device:
+  """Stands for one; a Mesh takes anything."""
+
+
+@pytest.mark.parametrize('devices', [1, 2, 6, 8])
+@pytest.mark.parametrize(
+  'items, restarts, batch', [(1, 1, 1), (5, 3, 2), (7, 9, 4)]
+)
+def test_padding_is_whole_and_least(
+  devices, items, restarts, batch, monkeypatch
+):
+  monkeypatch.setattr(mesh.jax.sharding, 'Mesh', lambda grid, names: grid.shape)
+  where = mesh.layout(
+    items, restarts, batch, [_Device() for _ in range(devices)]
+  )
+  across, down = where.mesh
+  assert across * down == devices
+  assert where.items >= items
+  assert where.items % across == 0
+  assert where.restarts >= restarts
+  assert where.restarts % (down * where.restarts_per_batch) == 0
+  assert where.restarts_per_batch <= batch
+  # No other arrangement of the devices has fewer restarts to run.
+  for d in (d for d in range(1, devices + 1) if devices % d == 0):
+    rows = d * -(-items // d)
+    columns = -(-restarts // (devices // d)) * (devices // d)
+    assert where.items * where.restarts <= rows * columns * 2

@@ -1,0 +1,111 @@
+"""Tests of how work is split: nothing twice, nothing forgotten."""
+
+import itertools
+
+import pytest
+import tiny
+
+from giajax.engine import plan
+from giajax.engine import sweep
+
+
+def _covered(parts):
+  return sorted(
+    (part.cohort.number, i)
+    for part in parts
+    for i in range(part.start, part.stop)
+  )
+
+
+@pytest.fixture(scope='module')
+def cohorts():
+  """Returns two cohorts of seven and three items."""
+  config = tiny.config(run__cases_per_batch=3)
+  config.sweep = {'cases.batch_size': (1, 2), 'cases.count': (2, 3)}
+  points = sweep.expand(config)
+  return plan.cohorts(points)
+
+
+@pytest.mark.parametrize(
+  'start, stop, limit', [(0, 7, 3), (2, 9, 7), (0, 1, 5)]
+)
+def test_split_is_even_and_whole(start, stop, limit):
+  ranges = plan.split(start, stop, limit)
+  assert [i for a, b in ranges for i in range(a, b)] == [*range(start, stop)]
+  sizes = [b - a for a, b in ranges]
+  assert max(sizes) <= limit
+  assert len(ranges) == -(-(stop - start) // limit)
+
+
+def test_split_of_nothing():
+  assert plan.split(4, 4, 3) == []
+
+
+def test_subtract_leaves_what_is_not_done():
+  for a, b, c, d in itertools.product(range(5), repeat=4):
+    if a < b and c < d:
+      left = plan.subtract((a, b), [(c, d)])
+      found = [i for low, high in left for i in range(low, high)]
+      assert found == [i for i in range(a, b) if not c <= i < d]
+
+
+def test_rows_are_numbered_through(cohorts):
+  rows = [w.row for c in cohorts for w in c.work if not w.control]
+  assert sorted(rows) == [*range(2 + 3 + 2 + 3)]
+  controls = [w for c in cohorts for w in c.work if w.control]
+  assert sorted(w.point.index for w in controls) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize('count', [1, 2, 3, 5, 20])
+def test_shards_take_everything_once(cohorts, count):
+  everything = _covered(plan.parts(cohorts, {}))
+  assert len(everything) == sum(len(c.work) for c in cohorts)
+  shards = [plan.parts(cohorts, {}, (i, count)) for i in range(count)]
+  assert _covered(itertools.chain(*shards)) == everything
+
+
+def test_what_is_done_is_not_planned_again(cohorts):
+  planned = plan.parts(cohorts, {})
+  assert [p.name for p in planned[:2]] == ['000-00000-00003', '001-00000-00002']
+  # A part of the same split leaves the others as they are: they may be saved.
+  rest = plan.parts(cohorts, {0: [(0, 3)]})
+  assert [p.name for p in rest] == [p.name for p in planned[1:]]
+  # Another split is filled up.
+  rest = plan.parts(cohorts, {0: [(1, 2)], 1: [(0, 1)]})
+  assert _covered(rest) == [
+    item for item in _covered(planned) if item not in ((0, 1), (1, 0))
+  ]
+
+
+def test_finished_reads_names_and_refuses_torn_parts(tmp_path):
+  assert plan.finished(tmp_path) == {}
+  (tmp_path / 'parts').mkdir()
+  path = tmp_path / 'parts' / '001-00002-00005.npz'
+  path.write_bytes(b'PK\x05\x06' + bytes(18))  # an empty zip
+  (tmp_path / 'parts' / '.x.npz.7.partial').write_bytes(b'half')
+  assert plan.finished(tmp_path) == {1: [(2, 5)]}
+  path.write_bytes(b'half')
+  with pytest.raises(ValueError, match=r'^Expected a whole part .* is torn'):
+    plan.finished(tmp_path)
+
+
+def test_signature_ignores_what_is_not_compiled():
+  config = tiny.config()
+  config.sweep = {'seed': (0, 1), 'threat.level': ('C', 'D')}
+  assert len({c.signature for c in plan.cohorts(sweep.expand(config))}) == 1
+  config.sweep = {'attack.num_steps': (3, 4)}
+  assert len({c.signature for c in plan.cohorts(sweep.expand(config))}) == 2
+
+
+@pytest.mark.parametrize(
+  'changes, words',
+  [
+    ({'cases__batch_size': 17}, 'a batch_size of 1 to 16'),
+    ({'cases__rule': 'given'}, "indices in given exactly when rule='given'"),
+    ({'hparams': {'tv': 1.0}}, "a key of hparams .* got 'tv'"),
+    ({'hparams': {'learning_rate': 'x'}}, 'a finite number for hparams.lear'),
+  ],
+)
+def test_mistakes_are_found_before_a_run(changes, words):
+  with pytest.raises(ValueError, match=f'^Expected .*{words}'):
+    plan.cohorts(sweep.expand(tiny.config(**changes)))

@@ -1,0 +1,148 @@
+"""Tests of the compiled part: keys, frozen restarts, devices."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from giajax import types
+from giajax.attacks import base
+from giajax.engine import mesh
+from giajax.engine import program as programs
+
+_COLLECTIVES = re.compile(
+  r'all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter'
+)
+
+
+def test_keys_are_by_identity():
+  where = mesh.layout(3, 4, 4)
+  drawn = programs.seeds(0, [5, 7, 5], [False, False, True], where)
+  assert drawn.shape[:2] == (3, 4)
+  assert len({tuple(key) for key in drawn.reshape(12, -1)}) == 12
+  alone = programs.seeds(0, [7], [False], mesh.layout(1, 2, 1))
+  np.testing.assert_array_equal(alone[0], drawn[1, :2])
+  other = programs.seeds(1, [7], [False], mesh.layout(1, 2, 1))
+  assert not np.array_equal(other, alone)
+
+
+def _counting(fails_at):
+  """An attack that counts; restarts whose count begins odd fail."""
+
+  def init(key, obs, hp):
+    odd = jax.random.bernoulli(key)
+    return {'count': jnp.float32(0), 'odd': odd}
+
+  def step(key, state, obs, hp):
+    count = state['count'] + hp['rate']
+    bad = state['odd'] & (count > fails_at)
+    count = jnp.where(bad, jnp.nan, count)
+    info = types.Info(count, {}, jnp.isfinite(count))
+    return {**state, 'count': jnp.where(bad, state['count'], count)}, info
+
+  def read(state, obs, hp):
+    x = jnp.full((1, 2, 2, 1), state['count'])
+    batch = types.Batch(x, jnp.zeros(1, jnp.int32))
+    return types.Reconstruction(batch, jnp.ones(1, bool), state['count'])
+
+  return base.Attack(
+    base.honest, init, step, read, 9, 1, {'rate': 1.0}, frozenset()
+  )
+
+
+@pytest.mark.parametrize('together', [False, True])
+def test_restarts_that_fail_are_frozen(together, monkeypatch):
+  if together:  # as on a GPU
+    monkeypatch.setattr(programs, '_mapped', programs._vmapped)
+  where = mesh.layout(2, 8, 3)
+  item, both = mesh.P(mesh.ITEM), mesh.P(mesh.ITEM, mesh.RESTART)
+  seen = ({'g': np.zeros((2, 3), np.float32)}, {})
+  inputs = (
+    mesh.put({'w': np.zeros(3, np.float32)}, where, mesh.P()),
+    mesh.put(seen, where, item),
+    mesh.put({'rate': np.float32([1, 2])}, where, item),
+    mesh.put(programs.seeds(0, [0, 1], [False] * 2, where), where, both),
+  )
+  program = programs.compiled(programs.program(_counting(4.0), where), *inputs)
+  carry = program.init(*inputs)
+  odd = np.asarray(carry.state['odd'])
+  assert 0 < odd.sum() < odd.size
+  for t0, t1 in ((0, 3), (3, 9)):
+    bounds = mesh.put((np.int32(t0), np.int32(t1)), where, mesh.P())
+    carry = program.chunk(*inputs, carry, *bounds)
+  np.testing.assert_array_equal(np.asarray(carry.alive), ~odd)
+  expected = np.where(odd, 4.0, [[9.0], [18.0]])
+  np.testing.assert_array_equal(np.asarray(carry.loss), expected)
+  found = program.read(*inputs[:3], carry)
+  np.testing.assert_array_equal(np.asarray(found.score), expected)
+
+
+# A convolution at batch 1: what `jit` over devices silently gets wrong. On 8
+# devices it is XLA's own, on one the default lowering: that is a flag, too.
+_SCRIPT = """
+import sys, tempfile
+import numpy as np
+import tiny
+from giajax.engine import program, run
+texts = []
+compiled = program.compiled
+def spy(*args):
+  made = compiled(*args)
+  texts.append(made.chunk.as_text())
+  return made
+program.compiled = spy
+model = dict(name='lenet', convolutions=3)
+config = tiny.config(model=model, restarts=3, hparams=dict(total_variation=.01))
+config.attack.num_steps = 6
+config.run.lowering = sys.argv[2]
+run.audit(config, sys.argv[1])
+open(sys.argv[1] + '/hlo.txt', 'w').write(texts[0])
+"""
+
+
+@pytest.fixture(scope='module')
+def by_devices(tmp_path_factory):
+  """Returns the workdirs of one run on 1 and on 8 devices."""
+  folder = tmp_path_factory.mktemp('devices')
+  for count, lowering in ((1, 'auto'), (8, 'lax')):
+    subprocess.run(
+      [sys.executable, '-c', _SCRIPT, str(folder / str(count)), lowering],
+      cwd=tiny.ROOT / 'tests' / 'engine',
+      env={
+        **os.environ,
+        'JAX_PLATFORMS': 'cpu',
+        'JAX_NUM_CPU_DEVICES': str(count),
+      },
+      check=True,
+      timeout=300,
+    )
+    meta = json.loads((folder / str(count) / 'config.json').read_text())
+    assert meta['device'].endswith(f'x{count}')
+  return folder
+
+
+def test_eight_devices_give_the_same_reconstructions(by_devices):
+  with (
+    np.load(by_devices / '1' / 'recon.npz') as one,
+    np.load(by_devices / '8' / 'recon.npz') as eight,
+  ):
+    assert one.files == eight.files
+    assert np.abs(one['0000/x_hat'] - one['0000/x_start']).max() > 0.1
+    for name in one.files:
+      np.testing.assert_allclose(
+        eight[name], one[name], atol=1e-4, rtol=1e-4, err_msg=name
+      )
+
+
+@pytest.mark.parametrize('devices', [1, 8])
+def test_compiled_chunk_has_no_collectives(by_devices, devices):
+  text = (by_devices / str(devices) / 'hlo.txt').read_text()
+  assert 'while' in text
+  assert not _COLLECTIVES.search(text)

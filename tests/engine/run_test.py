@@ -1,0 +1,279 @@
+"""Tests of the runner, in this process: one whole audit, and what may vary."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import tiny
+
+from giajax.engine import loop
+from giajax.engine import program as programs
+from giajax.engine import run
+
+_COLUMNS = (
+  *('attack', 'model', 'dataset', 'batch_size', 'restarts', 'steps', 'grants'),
+  *('setting', 'score', 'psnr', 'ssim', 'label_accuracy', 'psnr_oracle'),
+  *('baselines', 'finite_restarts', 'seconds', 'config_hash', 'versions'),
+)
+
+
+def _arrays(workdir):
+  with np.load(workdir / 'recon.npz') as file:
+    return {name: file[name] for name in file.files}
+
+
+def _assert_close(workdir, expected):
+  found = _arrays(workdir)
+  assert [*found] == [*expected]
+  for name, value in expected.items():
+    np.testing.assert_allclose(
+      found[name], value, atol=1e-4, rtol=1e-4, err_msg=name
+    )
+
+
+@pytest.fixture
+def compilations(monkeypatch):
+  """Returns a list that grows by every compiled program."""
+  made = []
+  compiled = programs.compiled
+  monkeypatch.setattr(
+    programs, 'compiled', lambda *a: made.append(1) or compiled(*a)
+  )
+  return made
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """Returns the workdir of a whole audit and its rows."""
+  workdir = tmp_path_factory.mktemp('whole') / 'run'
+  rows = run.audit(tiny.config(), workdir, card='A card.', command='giajax x')
+  return workdir, rows
+
+
+def test_end_to_end(whole):
+  workdir, rows = whole
+  lines = (workdir / 'results.jsonl').read_text().splitlines()
+  read = [json.loads(line) for line in lines]
+  assert [(r['point'], r['case']) for r in read] == [(0, 0), (0, 1)]
+  assert all(column in row for row in read for column in _COLUMNS)
+  meta = json.loads((workdir / 'config.json').read_text())
+  assert {row['config_hash'] for row in read} == {meta['hash']}
+  for row in read:
+    assert row['psnr'] > row['baselines']['start']['psnr'] + 1
+    assert row['finite_restarts'] == row['restarts'] == 2
+    assert row['setting'] == 'diagnostic'
+    assert {*row['baselines']} == {
+      *('start', 'mean_image', 'other_image', 'noise_gradient'),
+    }
+  arrays = _arrays(workdir)
+  assert arrays['0000/x_hat'].shape == (1, 12, 12, 3)
+  np.testing.assert_array_equal(arrays['0001/trace_step'], [4, 8, 12])
+  assert np.all(np.diff(arrays['0000/trace']) < 0)
+  page = (workdir / 'report.html').read_text()
+  assert 'A card.' in page
+  assert 'giajax x' in page
+  assert not (workdir / 'checkpoints').exists()
+  assert [row['psnr'] for row in rows] == [row['psnr'] for row in read]
+
+
+def test_running_again_changes_nothing(whole):
+  workdir, rows = whole
+  digest = tiny.digest(workdir)
+  assert run.audit(tiny.config(), workdir) == rows
+  assert tiny.digest(workdir) == digest
+
+
+@pytest.mark.parametrize(
+  'flags',
+  [
+    {'run__restarts_per_batch': 1},
+    {'run__cases_per_batch': 1},
+    {'run__cases_per_batch': 2, 'run__save_seconds': 0.0},
+  ],
+)
+def test_run_flags_change_no_result(whole, tmp_path, flags):
+  workdir, rows = whole
+  found = run.audit(tiny.config(**flags), tmp_path)
+  _assert_close(tmp_path, _arrays(workdir))
+  for row, expected in zip(found, rows):
+    assert row['verdict'] == expected['verdict']
+    assert row['config_hash'] == expected['config_hash']
+    for name, baseline in expected['baselines'].items():
+      assert row['baselines'][name] == pytest.approx(baseline, abs=1e-2)
+
+
+def test_one_compilation_a_cohort(tmp_path, compilations):
+  config = tiny.config(run__cases_per_batch=2, cases__count=1)
+  config.sweep = {
+    'hparams.total_variation': (0.0, 1e-3, 1e-2),
+    'cases.batch_size': (1, 2),
+  }
+  rows = run.audit(config, tmp_path)
+  # Two cohorts of six items, in three parts each.
+  assert len(compilations) == 2
+  assert len(list((tmp_path / 'parts').iterdir())) == 6
+  assert [row['row'] for row in rows] == [*range(6)]
+  assert [row['cohort'] for row in rows] == [0, 0, 0, 1, 1, 1]
+  assert len({row['score'] for row in rows}) == 6
+  assert len({row['config_hash'] for row in rows}) == 6
+  one = tiny.config(cases__count=1, hparams={'total_variation': 1e-2})
+  (alone,) = run.audit(one, tmp_path / 'alone')
+  assert alone['config_hash'] == rows[2]['config_hash']
+  assert alone['score'] == pytest.approx(rows[2]['score'], rel=1e-3)
+
+
+def test_what_only_changes_the_truth_shares_a_program(tmp_path, compilations):
+  config = tiny.config(cases__count=1)
+  config.defense = {'name': 'gaussian_noise', 'scale': 0.0}
+  config.sweep = {'defense.scale': (0.0, 0.1), 'seed': (0, 1)}
+  rows = run.audit(config, tmp_path)
+  assert len(rows) == 4
+  assert len(compilations) == 1
+
+
+def test_shards_join_to_the_same_results(whole, tmp_path):
+  workdir, _ = whole
+  assert run.audit(tiny.config(), tmp_path, shard=(1, 2)) == []
+  assert not (tmp_path / 'results.jsonl').exists()
+  rows = run.audit(tiny.config(), tmp_path, shard=(0, 2))
+  assert len(rows) == 2
+  _assert_close(tmp_path, _arrays(workdir))
+
+
+def test_another_split_continues_what_is_there(whole, tmp_path):
+  workdir, _ = whole
+  run.audit(tiny.config(), tmp_path, shard=(1, 3))
+  run.audit(tiny.config(run__cases_per_batch=2), tmp_path)
+  names = sorted(path.name for path in (tmp_path / 'parts').iterdir())
+  assert names == [f'000-0000{i}-0000{i + 1}.npz' for i in range(3)]
+  _assert_close(tmp_path, _arrays(workdir))
+
+
+def test_signal_at_any_piece_saves_and_continues(whole, tmp_path):
+  workdir, _ = whole
+  config = tiny.config(run__save_seconds=1e6)
+  steps, goals = [], [1, 5, 9, 99]
+
+  def interrupt(status):
+    steps.append(status.step)
+    if status.step >= goals[0]:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  while len(goals) > 1:
+    with pytest.raises(run.Interrupted) as stopped:
+      run.audit(config, tmp_path, hooks=[interrupt])
+    assert f'saved at step {steps[-1]} of 12' in str(stopped.value)
+    assert not (tmp_path / 'recon.npz').exists()
+    del goals[0]
+  run.audit(config, tmp_path, hooks=[interrupt])
+  assert steps == sorted(set(steps))  # nothing was done twice
+  assert tiny.digest(tmp_path) == tiny.digest(workdir)
+  assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_signal_before_the_first_step(tmp_path):
+  class Stopped(run.signals.Stop):
+    asked = True
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(Stopped, '__init__', lambda self: setattr(self, '_old', {}))
+    patch.setattr(run.signals, 'Stop', Stopped)
+    with pytest.raises(run.Interrupted):
+      run.audit(tiny.config(), tmp_path)
+
+
+def test_status_counts_no_padding_and_shows_the_best(tmp_path):
+  seen = []
+  run.audit(
+    tiny.config(run__cases_per_batch=2),  # the second part is filled up
+    tmp_path,
+    hooks=[lambda s: seen.append((s, s.images()))],
+  )
+  status, images = seen[-1]
+  assert (status.step, status.steps) == (12, 12)
+  assert status.restarts == status.alive == 2
+  assert images.shape == (1, 12, 12, 3)
+
+
+def test_hook_that_cannot_write_is_one_line(tmp_path):
+  def full(status):
+    raise OSError(28, 'No space left on device', 'preview.png')
+
+  with pytest.raises(ValueError, match=r'preview.png: No space left on device'):
+    run.audit(tiny.config(), tmp_path / 'run', hooks=[full])
+  assert not (tmp_path / 'run').exists()
+
+
+def test_closed_form_has_no_steps_and_a_grey_baseline(tmp_path):
+  (row,) = run.audit(
+    tiny.config(attack={'name': 'linear_layer'}, cases__count=1, restarts=1),
+    tmp_path,
+  )
+  assert row['psnr'] > 40
+  assert row['verdict'] == 'leaks'
+  assert {*row['baselines']} == {
+    *('grey_image', 'mean_image', 'other_image', 'noise_gradient'),
+  }
+  arrays = _arrays(tmp_path)
+  assert arrays['0000/trace'].shape == (1, 0)
+  np.testing.assert_array_equal(arrays['0000/x_start'], 0.5)
+
+
+def test_restarts_that_leave_the_numbers_are_counted(tmp_path):
+  config = tiny.config(hparams={'total_variation': 3e38})
+  rows = run.audit(config, tmp_path)
+  assert [row['finite_restarts'] for row in rows] == [0, 0]
+  for name, value in _arrays(tmp_path).items():
+    if name.endswith('x_hat'):
+      assert np.all(np.isfinite(value))
+  assert (tmp_path / 'report.html').exists()
+
+
+def test_inferred_labels(tmp_path):
+  rows = run.audit(
+    tiny.config(
+      labels='idlg', threat__grants=(), attack__num_steps=2, restarts=1
+    ),
+    tmp_path,
+  )
+  assert [row['label_accuracy'] for row in rows] == [1, 1]
+  assert 'labels' not in rows[0]['grants']
+
+
+def test_given_images(tmp_path):
+  cases = {'count': 1, 'batch_size': 2, 'rule': 'given', 'given': (9, 3)}
+  run.audit(tiny.config(cases=cases, attack__num_steps=2), tmp_path)
+  np.testing.assert_array_equal(_arrays(tmp_path)['0000/y'], (9, 3))
+
+
+def test_mistakes_leave_no_workdir(tmp_path):
+  for changes in (
+    {'attack': {'name': 'dgl'}},
+    {'hparams': {'tv': 1.0}},
+    {'cases__batch_size': 99},
+    {'threat__level': 'A'},
+    {'defense': {'name': 'gaussian_noise', 'scale': 1e39}},
+  ):
+    with pytest.raises(ValueError, match=r'^Expected'):
+      run.audit(tiny.config(**changes), tmp_path / 'run')
+    assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('shard', [(2, 2), (-1, 2), (0, 0)])
+def test_shard_out_of_range(tmp_path, shard):
+  with pytest.raises(ValueError, match=r'^Expected shard i/n'):
+    run.audit(tiny.config(), tmp_path, shard=shard)
+
+
+def test_another_config_is_refused_before_it_is_built(whole):
+  workdir, _ = whole
+  with pytest.raises(ValueError, match=r'restarts=2; got restarts=3'):
+    run.audit(tiny.config(restarts=3, weights__path='x'), workdir)
+
+
+def test_marks_are_within_the_steps():
+  assert loop.marks(10, 4).tolist() == [2, 5, 8, 10]
+  assert loop.marks(3, 50).tolist() == [1, 2, 3]
+  assert loop.marks(0, 50).tolist() == []

@@ -1,0 +1,118 @@
+"""Tests of what a config may hold."""
+
+import numpy as np
+import pytest
+
+from giajax.engine import schema
+
+
+def _defaults(**changes):
+  return schema.resolve({**changes})
+
+
+@pytest.mark.parametrize(
+  'config, words',
+  [
+    ({'atack': {}}, "'atack'; did you mean 'attack'"),
+    ({'cases': {'cuont': 1}}, "a key of cases .* did you mean 'count'"),
+    ({'run': {'mesh': 1}}, 'a key of run'),
+    ({'cases': 3}, 'a dict for cases; got cases=3'),
+    ({'attack': 'dlg'}, "a dict for attack; got attack='dlg'"),
+    ({'restarts': 'two'}, "a whole number for restarts; got restarts='two'"),
+    ({'restarts': 1.0}, 'a whole number for restarts'),
+    ({'restarts': True}, 'a whole number for restarts'),
+    ({'restarts': 0}, 'restarts of at least 1; got restarts=0; raise it'),
+    ({'seed': -1}, 'seed of at least 0'),
+    ({'noise_control': 'no'}, 'True or False for noise_control'),
+    ({'threat': {'grants': 'labels'}}, 'a list for threat.grants'),
+    ({'threat': {'level': 3}}, 'a string or None for threat.level'),
+    ({'run': {'save_seconds': 'x'}}, 'a finite number for run.save_seconds'),
+    ({'run': {'save_seconds': float('nan')}}, 'a finite number'),
+    ({'run': {'save_seconds': -1}}, 'run.save_seconds of at least 0'),
+    ({'run': {'restarts_per_batch': -2}}, 'run.restarts_per_batch of at lea'),
+    ({'lpips': None}, 'a string for lpips'),
+    ({'hparams': {'a': np.ones(2)}}, 'dicts, lists, numbers'),
+  ],
+)
+def test_mistakes_are_named(config, words):
+  with pytest.raises(ValueError, match=f'^Expected .*{words}'):
+    schema.resolve(config)
+
+
+def test_defaults_are_filled_in_and_not_shared():
+  resolved = schema.resolve({'cases': {'count': 3}})
+  assert resolved['cases'] == {
+    **schema.resolve({})['cases'],
+    'count': 3,
+  }
+  resolved['cases']['count'] = 9
+  assert schema.DEFAULTS['cases']['count'] == 1
+
+
+def test_families_are_replaced_whole():
+  resolved = schema.resolve({'model': {'name': 'mlp', 'widths': (3,)}})
+  assert resolved['model'] == {'name': 'mlp', 'widths': [3]}
+
+
+def test_optional_values():
+  resolved = schema.resolve({'threat': {'level': None}})
+  assert resolved['threat'] == {'level': None, 'grants': ['labels']}
+  resolved = schema.resolve({'cases': {'given': (1, 2)}})
+  assert resolved['cases']['given'] == [1, 2]
+  assert schema.resolve({'run': {'save_seconds': 3}})['run']
+
+
+def test_default_config_resolves_to_the_defaults():
+  assert schema.resolve(schema.default_config()) == schema.resolve({})
+
+
+def test_default_config_takes_a_sweep_and_refuses_typos():
+  config = schema.default_config()
+  config.sweep = {'cases.batch_size': (1, 2)}
+  assert schema.resolve(config)['sweep'] == {'cases.batch_size': [1, 2]}
+  with pytest.raises(AttributeError, match=r'restart'):
+    config.restart = 2
+
+
+def test_hash_names_what_decides_results():
+  plain = schema.config_hash(_defaults())
+  assert len(plain) == 12
+  assert plain == schema.config_hash(_defaults(run={'save_seconds': 1.0}))
+  assert plain != schema.config_hash(_defaults(seed=1))
+  point = _defaults()
+  del point['sweep']  # as the points of a sweep are
+  assert plain == schema.config_hash(point)
+
+
+@pytest.mark.parametrize(
+  'value, annotation',
+  [
+    (1, int),
+    (1, float),
+    (None, int | None),
+    ('a', str),
+    ([1], tuple[int, ...]),
+    ('free', 'unknown'),
+  ],
+)
+def test_arguments_that_fit(value, annotation):
+  schema.check_argument(value, annotation, 'x')
+
+
+@pytest.mark.parametrize(
+  'value, annotation',
+  [
+    ('a', int),
+    (1.5, int),
+    (True, int),
+    (True, float),
+    (1, bool),
+    (1, str),
+    (None, float),
+    ('a', int | None),
+    (float('inf'), float),
+  ],
+)
+def test_arguments_that_do_not(value, annotation):
+  with pytest.raises(ValueError, match=r'^Expected .* for x; got x='):
+    schema.check_argument(value, annotation, 'x')

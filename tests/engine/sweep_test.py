@@ -1,0 +1,59 @@
+"""Tests of points and cohorts."""
+
+import pytest
+import tiny
+
+from giajax.engine import build
+from giajax.engine import sweep
+
+
+def test_no_sweep_is_one_point():
+  (point,) = sweep.expand(tiny.config())
+  assert (point.index, point.overrides) == (0, {})
+  assert 'sweep' in point.config
+  assert not point.config['sweep']
+
+
+def test_product_with_the_last_key_fastest():
+  config = build.resolve(tiny.config())
+  config['sweep'] = {'seed': [0, 1], 'hparams.total_variation': [0.0, 0.1]}
+  points = sweep.expand(config)
+  assert [tuple(p.overrides.values()) for p in points] == [
+    *((0, 0.0), (0, 0.1), (1, 0.0), (1, 0.1)),
+  ]
+  assert points[3].config['seed'] == 1
+  assert points[3].config['hparams'] == {'total_variation': 0.1}
+  assert points[0].config['seed'] == 0
+
+
+def test_hparams_alone_share_a_cohort():
+  config = build.resolve(tiny.config())
+  config['sweep'] = {
+    'hparams.learning_rate': [0.1, 0.2, 0.3],
+    'cases.batch_size': [1, 2],
+  }
+  groups = sweep.cohorts(sweep.expand(config))
+  assert [[p.index for p in group] for group in groups] == [
+    [0, 2, 4],
+    [1, 3, 5],
+  ]
+
+
+@pytest.mark.parametrize(
+  'swept, words',
+  [
+    ({'seed': 3}, 'a list of values'),
+    ({'seed': []}, 'a list of values'),
+    ({'model.name': 'mlp'}, 'a list of values'),
+    ({'sede': [1]}, "did you mean 'seed'"),
+    ({'cases.size': [1]}, 'a key of cases'),
+    ({'csaes.count': [1]}, 'swept keys of the config'),
+    ({'seed.x': [1]}, 'swept keys of the config'),
+    ({'restarts': [1, 0]}, 'restarts of at least 1'),
+    ({'sweep.seed': [1]}, 'swept keys of the config'),
+  ],
+)
+def test_mistakes_are_named(swept, words):
+  config = {**build.resolve(tiny.config()), 'sweep': swept}
+  with pytest.raises(ValueError, match=f'^Expected .*{words}'):
+    sweep.expand(config)

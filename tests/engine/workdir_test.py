@@ -1,0 +1,132 @@
+"""Tests of who may write a workdir, and of what is never half written."""
+
+import json
+import resource
+
+import numpy as np
+import pytest
+
+from giajax.engine import workdir
+
+
+def _meta(**config):
+  return {'config': config, 'hash': repr(sorted(config.items()))}
+
+
+def test_second_holder_is_refused(tmp_path):
+  folder = tmp_path / 'deep' / 'run'
+  with workdir.locked(folder):
+    for shard in ((0, 1), (0, 2)):
+      with (
+        pytest.raises(ValueError, match=r'^Expected a workdir that no process'),
+        workdir.locked(folder, shard),
+      ):
+        pass
+  with workdir.locked(folder):
+    pass
+
+
+def test_shards_work_beside_each_other_but_not_twice(tmp_path):
+  with workdir.locked(tmp_path, (0, 2)), workdir.locked(tmp_path, (1, 2)):
+    for shard in ((0, 1), (1, 2)):
+      with (
+        pytest.raises(ValueError, match=r'held by a running giajax'),
+        workdir.locked(tmp_path, shard),
+      ):
+        pass
+
+
+def test_another_config_is_refused_by_the_key(tmp_path):
+  old = _meta(seed=0, attack={'name': 'dlg', 'num_steps': 3}, run={'a': 1})
+  assert workdir.claim(tmp_path, old)
+  assert not workdir.claim(tmp_path, old)
+  new = _meta(seed=0, attack={'name': 'dlg', 'num_steps': 4}, run={'a': 2})
+  with pytest.raises(
+    ValueError, match=r'attack.num_steps=3; got attack.num_steps=4; choose'
+  ):
+    workdir.claim(tmp_path, new)
+  longer = _meta(seed=0, attack=old['config']['attack'], run={}, lpips='x')
+  with pytest.raises(ValueError, match=r"lpips=None; got lpips='x'"):
+    workdir.claim(tmp_path, longer)
+  assert json.loads((tmp_path / 'config.json').read_text()) == old
+
+
+@pytest.mark.parametrize('text', ['', '{', '[]', '{"config": 1}'])
+def test_foreign_config_json(tmp_path, text):
+  (tmp_path / 'config.json').write_text(text)
+  with pytest.raises(ValueError, match=r'to be written by giajax'):
+    workdir.check(tmp_path, _meta())
+
+
+def test_a_file_in_the_way(tmp_path):
+  (tmp_path / 'file').write_text('mine')
+  for folder in (tmp_path / 'file', tmp_path / 'file' / 'run'):
+    with (
+      pytest.raises(
+        ValueError, match=r'^Expected a workdir that can be written'
+      ),
+      workdir.locked(folder),
+    ):
+      pass
+  assert (tmp_path / 'file').read_text() == 'mine'
+
+
+def test_same_arrays_same_bytes(tmp_path):
+  arrays = {'b': np.arange(3.0), 'a/x': np.zeros((2, 2), bool)}
+  for name in ('1.npz', '2.npz'):
+    workdir.write_arrays(tmp_path / name, arrays)
+  assert (tmp_path / '1.npz').read_bytes() == (tmp_path / '2.npz').read_bytes()
+
+
+def test_full_disk_keeps_the_old_file(tmp_path):
+  path = tmp_path / 'recon.npz'
+  workdir.write_arrays(path, {'x': np.zeros(3)})
+  old = path.read_bytes()
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+  try:
+    with pytest.raises(ValueError, match=r'File too large; free some space'):
+      workdir.write_arrays(path, {'x': np.zeros(9999)})
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert path.read_bytes() == old
+  assert [p.name for p in tmp_path.iterdir()] == ['recon.npz']
+
+
+def test_parts_come_back_and_torn_ones_are_named(tmp_path):
+  path = tmp_path / 'part.npz'
+  rows = [{'row': 0, 'psnr': float('nan')}]
+  content = {'rows': np.str_(json.dumps(rows)), '0000/x': np.ones(2)}
+  workdir.write_arrays(path, content)
+  found, arrays = workdir.read_part(path)
+  assert found[0]['row'] == 0
+  assert [*arrays] == ['0000/x']
+  data = bytearray(path.read_bytes())
+  data[80:90] = b'##########'
+  path.write_bytes(data)
+  with pytest.raises(ValueError, match=r'which is torn'):
+    workdir.read_part(path)
+
+
+def test_withdraw_leaves_nothing_but_results(tmp_path):
+  for kept in (None, 'parts/000-00000-00001.npz', 'checkpoints/a/1/data'):
+    folder = tmp_path / 'run'
+    with workdir.locked(folder):
+      workdir.claim(folder, _meta())
+      (folder / 'checkpoints' / 'a').mkdir(parents=True, exist_ok=True)
+      if kept:
+        (folder / kept).parent.mkdir(parents=True, exist_ok=True)
+        (folder / kept).write_text('')
+      workdir.withdraw(folder)
+    assert folder.exists() == bool(kept)
+    assert (folder / 'config.json').exists() == bool(kept)
+    if kept:
+      (folder / kept).unlink()
+
+
+def test_withdraw_keeps_what_is_not_ours(tmp_path):
+  (tmp_path / 'notes.txt').write_text('mine')
+  with workdir.locked(tmp_path):
+    workdir.claim(tmp_path, _meta())
+    workdir.withdraw(tmp_path)
+  assert [p.name for p in tmp_path.iterdir()] == ['notes.txt']

@@ -1,0 +1,142 @@
+"""Evaluates networks at the sizes of the goldens, once a session."""
+
+from collections.abc import Callable
+import functools
+from typing import Any, NamedTuple
+
+from golden import draws
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from giajax import models
+from giajax import trees
+from giajax import types
+from giajax.models import base
+from giajax.models import convert
+
+
+class Subject(NamedTuple):
+  """A case's network with the weights that its golden was made with."""
+
+  net: base.Net
+  variables: types.Variables
+  x: types.Array  # the candidate images
+  target: types.Array  # the images behind the observed gradient
+  y: types.Array  # labels of both
+  golden: dict[str, np.ndarray]
+
+  def loss_fn(self, output: types.Output) -> types.Array:
+    """Returns the mean cross-entropy, [] float32."""
+    log_p = jax.nn.log_softmax(output.out)
+    return -jnp.take_along_axis(log_p, self.y[:, None], 1).mean()
+
+
+class Evaluation(NamedTuple):
+  """What one mode of a subject computes at the candidate images."""
+
+  observed: types.Tree  # the gradient at the target images
+  loss: types.Array
+  output: types.Output
+  gradient: types.Tree
+  matching: types.Array
+  dx: types.Array  # of the matching loss
+
+
+def _quick_jit(f: Callable[..., Any]) -> Callable[..., Any]:
+  # A test runs a program once or twice: compiling is what takes time.
+  return jax.jit(
+    f,
+    compiler_options={
+      'xla_backend_optimization_level': 0,
+      'xla_llvm_disable_expensive_passes': True,
+    },
+  )
+
+
+def _precision(name: str) -> Any:
+  return jax.enable_x64(draws.CASES[name].double)
+
+
+@functools.cache
+def _subject(name: str) -> Subject:
+  case = draws.CASES[name]
+  dtype = np.float64 if case.double else np.float32
+  with np.load(draws.FOLDER / f'{name}.npz', allow_pickle=False) as archive:
+    golden = {key: archive[key] for key in archive.files}
+  seed = int(golden['seed'])
+  net = models.MODELS[case.row](
+    case.image_shape, case.num_classes, **case.options
+  )
+  zeros = jax.tree.map(
+    lambda s: np.zeros(s.shape), jax.eval_shape(net.init, jax.random.key(0))
+  )
+  state = {
+    name: draws.weight(name, value.shape, seed)
+    for name, value in convert.to_state_dict(zeros).items()
+  }
+  variables = convert.from_state_dict(state, net)
+  with _precision(name):
+    return Subject(
+      net,
+      jax.tree.map(lambda v: v.astype(dtype), variables),
+      jnp.asarray(draws.images('candidate', case, seed), dtype),
+      jnp.asarray(draws.images('target', case, seed), dtype),
+      jnp.asarray(draws.labels(case)),
+      golden,
+    )
+
+
+def _evaluate(name: str, train: bool) -> Evaluation:
+  # Without BatchNorm, the two modes are one program.
+  return _evaluate_mode(name, train and bool(_subject(name).variables.stats))
+
+
+@functools.cache
+def _evaluate_mode(name: str, train: bool) -> Evaluation:
+  subject = _subject(name)
+  net, variables = subject.net, subject.variables
+
+  def loss(params, x):
+    output = net.apply(variables._replace(params=params), x, train=train)
+    return subject.loss_fn(output), output
+
+  def matching(x, observed):
+    found, gradient = jax.value_and_grad(loss, has_aux=True)(
+      variables.params, x
+    )
+    norms = trees.squared_norm(gradient) * trees.squared_norm(observed)
+    value = 1 - trees.dot(gradient, observed) / jnp.sqrt(norms)
+    return value, (*found, gradient)
+
+  program = _quick_jit(jax.value_and_grad(matching, has_aux=True))
+  # The first call is for the gradient only; any direction will do.
+  with _precision(name):
+    (_, (*_, observed)), _ = program(subject.target, variables.params)
+    (value, found), dx = program(subject.x, observed)
+  return Evaluation(observed, *found, value, dx)
+
+
+@pytest.fixture(scope='session')
+def quick_jit() -> Callable[..., Any]:
+  """Returns a jit that compiles without optimisation."""
+  return _quick_jit
+
+
+@pytest.fixture(scope='session')
+def precision() -> Callable[[str], Any]:
+  """Returns `(case name) -> context` of the case's floating-point type."""
+  return _precision
+
+
+@pytest.fixture(scope='session')
+def subject() -> Callable[[str], Subject]:
+  """Returns `(case name) -> Subject`, cached."""
+  return _subject
+
+
+@pytest.fixture(scope='session')
+def evaluate() -> Callable[[str, bool], Evaluation]:
+  """Returns `(case name, train) -> Evaluation`, cached."""
+  return _evaluate

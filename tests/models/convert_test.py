@@ -1,0 +1,214 @@
+"""Tests of giajax.models.convert."""
+
+import pickle
+import zipfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from giajax.models import base
+from giajax.models import convert
+from giajax.models import mlp
+from giajax.models import resnet
+
+BREACHING = {
+  'stem.0': 'conv1',
+  'stem.1': 'bn1',
+  **{f'layers.{i}': f'layer{i + 1}' for i in range(3)},
+}
+
+
+@pytest.fixture(scope='module')
+def net():
+  return mlp.mlp((2, 2, 3), 4, widths=(5,))
+
+
+@pytest.fixture
+def state():
+  key = np.random.default_rng(0)
+  shapes = {
+    'layers.0.weight': (5, 12),
+    'layers.0.bias': (5,),
+    'layers.1.weight': (4, 5),
+    'layers.1.bias': (4,),
+  }
+  return {k: key.standard_normal(s, np.float32) for k, s in shapes.items()}
+
+
+def test_round_trip_and_layout(net, state, tmp_path):
+  path = tmp_path / 'x.npz'
+  np.savez(path, **state)
+  variables = convert.load(path, net)
+  kernel = variables.params['layers']['0']['kernel']
+  np.testing.assert_array_equal(kernel, state['layers.0.weight'].T)
+  back = convert.to_state_dict(variables)
+  assert back.keys() == state.keys()
+  for name, value in state.items():
+    np.testing.assert_array_equal(back[name], value)
+  # Channels first, as torch flattens.
+  x = np.random.default_rng(1).random((3, 2, 2, 3), np.float32)
+  hidden = x.transpose(0, 3, 1, 2).reshape(3, -1) @ state['layers.0.weight'].T
+  hidden = np.maximum(hidden + state['layers.0.bias'], 0)
+  expected = hidden @ state['layers.1.weight'].T + state['layers.1.bias']
+  np.testing.assert_allclose(
+    net.apply(variables, x).out, expected, rtol=1e-5, atol=1e-5
+  )
+
+
+def test_statistics_and_kernels():
+  net = resnet.resnet((8, 8, 3), depth=20, shortcut='B')
+  abstract = jax.eval_shape(net.init, jax.random.key(0))
+  state = convert.to_state_dict(
+    jax.tree.map(lambda s: np.zeros(s.shape), abstract)
+  )
+  assert state['layer2.0.downsample.0.weight'].shape == (32, 16, 1, 1)
+  assert state['conv1.weight'].shape == (16, 3, 3, 3)
+  state['bn1.running_var'] = np.full(16, 3.0)
+  state['bn1.num_batches_tracked'] = np.array(7)
+  state['conv1.weight'] = np.arange(432.0).reshape(16, 3, 3, 3)
+  variables = convert.from_state_dict(state, net)
+  np.testing.assert_array_equal(variables.stats['bn1']['var'], np.full(16, 3.0))
+  np.testing.assert_array_equal(
+    variables.params['conv1']['kernel'],
+    state['conv1.weight'].transpose(2, 3, 1, 0),
+  )
+  assert variables.params['bn1']['scale'].shape == (16,)
+
+
+def test_all_troubles_are_in_one_line(net, state):
+  state['extra.weight'] = state.pop('layers.0.bias')
+  state['layers.0.weight'] = state['layers.0.weight'].T
+  state['layers.1.bias'][2] = np.nan
+  with pytest.raises(ValueError, match='Expected the 4 tensors of mlp') as info:
+    convert.from_state_dict(state, net)
+  text = str(info.value)
+  for part in (
+    'missing: layers.0.bias;',
+    'surplus: extra.weight;',
+    'misshapen: layers.0.weight (12, 5) for (5, 12);',
+    'not finite: layers.1.bias;',
+  ):
+    assert part in text
+  assert '\n' not in text
+
+
+def test_long_lists_are_cut(net):
+  with pytest.raises(ValueError, match=r'surplus: a0, a1, a2, a3 and 96 more'):
+    convert.from_state_dict({f'a{i}': np.zeros(1) for i in range(100)}, net)
+
+
+def test_other_classes_are_recognised(state):
+  net = mlp.mlp((2, 2, 3), 10, widths=(5,))
+  with pytest.raises(
+    ValueError, match=r'layers.1.weight \(4, 5\) for \(10, 5\).*num_classes=4'
+  ):
+    convert.from_state_dict(state, net)
+
+
+def test_numbers_must_be_floating(net, state):
+  state['layers.1.bias'] = np.zeros(4, np.int64)
+  with pytest.raises(ValueError, match=r'not floating: layers.1.bias int64'):
+    convert.from_state_dict(state, net)
+  state['layers.1.bias'] = np.zeros(4, np.float16)
+  variables = convert.from_state_dict(state, net)
+  assert variables.params['layers']['1']['bias'].dtype == jnp.float32
+
+
+def test_prefix_and_rename(net, state, tmp_path):
+  path = tmp_path / 'x.npz'
+  renamed = {
+    k.replace('layers.0', 'body.hidden').replace('layers.1', 'head'): v
+    for k, v in state.items()
+  }
+  np.savez(
+    path, x=np.zeros(3), **{f'state.module.{k}': v for k, v in renamed.items()}
+  )
+  rename = {'module': '', 'module.body.hidden': 'layers.0'}
+  rename['module.head'] = 'layers.1'
+  with pytest.raises(ValueError, match=r'begin a name; got rename of module'):
+    convert.load(path, net, prefix='state', rename=rename)
+  del rename['module']
+  variables = convert.load(path, net, prefix='state', rename=rename)
+  np.testing.assert_array_equal(
+    variables.params['layers']['1']['bias'], state['layers.1.bias']
+  )
+  dropped = convert.from_state_dict(
+    {f'module.{k}': v for k, v in state.items()}, net, rename={'module': ''}
+  )
+  jax.tree.map(np.testing.assert_array_equal, dropped, variables)
+  with pytest.raises(ValueError, match=r"prefix='stat'.*got state, x"):
+    convert.load(path, net, prefix='stat')
+  with pytest.raises(ValueError, match=r'stay distinct.*layers\.0\.\w+. twice'):
+    convert.from_state_dict(state, net, rename={'layers.1': 'layers.0'})
+
+
+def test_an_update_has_no_buffers():
+  net = resnet.resnet((8, 8, 3), depth=20)
+  abstract = jax.eval_shape(net.init, jax.random.key(0))
+  full = convert.to_state_dict(
+    jax.tree.map(lambda s: np.ones(s.shape), abstract)
+  )
+  update = {k: v for k, v in full.items() if 'running' not in k}
+  tree = convert.params_from_state_dict(update, net)
+  assert jax.tree.structure(tree) == jax.tree.structure(abstract.params)
+  with pytest.raises(ValueError, match=r'surplus: bn1\.running_mean'):
+    convert.params_from_state_dict(full, net)
+
+
+def test_files_that_are_no_weights(net, state, tmp_path):
+  def refused(name, match):
+    with pytest.raises(ValueError, match=match) as info:
+      convert.load(tmp_path / name, net)
+    assert '\n' not in str(info.value)
+
+  np.savez(tmp_path / 'whole.npz', **state)
+  whole = (tmp_path / 'whole.npz').read_bytes()
+  (tmp_path / 'cut.npz').write_bytes(whole[:-200])
+  middle = bytearray(whole)
+  middle[100:140] = bytes(40)
+  (tmp_path / 'flipped.npz').write_bytes(middle)
+  (tmp_path / 'text.npz').write_text('hello')
+  (tmp_path / 'pickle.npz').write_bytes(pickle.dumps(state))
+  np.savez(tmp_path / 'object.npz', a=np.array({}, dtype=object))
+  with zipfile.ZipFile(tmp_path / 'torch.pt', 'w') as archive:
+    archive.writestr('archive/data.pkl', 'x')
+  refused('absent.npz', 'does not exist; correct the path')
+  for name in ('cut.npz', 'flipped.npz', 'text.npz', 'pickle.npz'):
+    refused(name, 'Expected a whole npz of plain arrays.*write it anew')
+  refused('object.npz', 'allow_pickle=False')
+  refused('torch.pt', r'those of torch.save\); write its arrays')
+
+
+def test_networks_beyond_the_rules_are_refused():
+  net = base.from_callable(
+    lambda key: {'table': jnp.zeros((3, 3, 3))},
+    lambda params, x: x.mean((1, 2)) @ params['table'][0],
+    base.make_spec('brought', (4, 4, 3), 3, 'none'),
+  )
+  with pytest.raises(
+    ValueError, match=r'got params table of shape \(3, 3, 3\)'
+  ):
+    convert.to_state_dict(net.init(jax.random.key(0)))
+
+
+def test_breaching_names_become_ours():
+  net = resnet.resnet((8, 8, 3), depth=20, shortcut='B')
+  abstract = jax.eval_shape(net.init, jax.random.key(0))
+  assert base.count(abstract) == 272_474
+  zeros = jax.tree.map(lambda s: np.zeros(s.shape), abstract)
+  theirs = {}
+  for name, value in convert.to_state_dict(zeros).items():
+    for new, old in BREACHING.items():
+      if name.startswith(f'{old}.'):
+        name = name.replace(old, new, 1)
+        break
+    theirs[name] = value
+  assert 'stem.0.weight' in theirs
+  assert 'layers.1.0.downsample.1.running_var' in theirs
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    convert.from_state_dict(theirs, net, rename=BREACHING),
+    convert.from_state_dict(convert.to_state_dict(zeros), net),
+  )

@@ -1,0 +1,158 @@
+"""Tests of giajax.models.base: taps, and networks that users bring."""
+
+from typing import Any
+
+import equinox
+from flax import linen
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from giajax import trees
+from giajax.models import base
+from giajax.models import mlp
+
+SPEC = base.make_spec('brought', (6, 5, 3), 4, 'half')
+X = np.random.default_rng(0).random((3, 6, 5, 3), np.float32)
+
+
+class Linen(linen.Module):
+  """A convolution, a BatchNorm and a linear layer."""
+
+  @linen.compact
+  def __call__(self, x, train=False):
+    """Maps [B, H, W, C] to [B, 4]."""
+    x = linen.Conv(2, (3, 3))(x)
+    x = linen.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+    return linen.Dense(4)(x.reshape(x.shape[0], -1))
+
+
+class Plain(linen.Module):
+  """A linear layer."""
+
+  @linen.compact
+  def __call__(self, x):
+    """Maps [B, H, W, C] to [B, 4]."""
+    return linen.Dense(4)(x.reshape(x.shape[0], -1))
+
+
+@pytest.fixture(scope='module')
+def small():
+  net = mlp.mlp((6, 5, 3), 4, widths=(7,))
+  return net, net.init(jax.random.key(0))
+
+
+def test_taps_are_the_activations(small):
+  net, variables = small
+  names = ('layers.0.input', 'layers.0', 'layers.1.input', 'layers.1')
+  output = net.apply(variables, X, taps=names)
+  assert set(output.taps) == set(names)
+  np.testing.assert_array_equal(output.taps['layers.1'], output.out)
+  np.testing.assert_array_equal(
+    output.taps['layers.0.input'], np.moveaxis(X, -1, 1).reshape(3, -1)
+  )
+  np.testing.assert_array_equal(
+    output.taps['layers.1.input'], jax.nn.relu(output.taps['layers.0'])
+  )
+  assert net.apply(variables, X).taps == {}
+
+
+def test_unknown_taps_are_named(small):
+  net, variables = small
+  with pytest.raises(ValueError, match=r"layer of mlp.*\['fc'\]"):
+    net.apply(variables, X, taps=('layers.0', 'fc'))
+
+
+def test_offsets_reach_the_outputs(small):
+  net, variables = small
+  _, sites, outputs = net.probe(variables, X, None)
+  assert list(sites) == list(outputs) == ['layers.0', 'layers.1']
+  offsets = {k: np.full(v.shape, 0.5, np.float32) for k, v in outputs.items()}
+  moved, _, _ = net.probe(variables, X, offsets)
+  kernel = variables.params['layers']['1']['kernel']
+  hidden = jax.nn.relu(outputs['layers.0'] + 0.5)
+  expected = hidden @ kernel + variables.params['layers']['1']['bias'] + 0.5
+  np.testing.assert_allclose(moved.out, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_mlp_without_hidden_layers_is_softmax_regression():
+  net = mlp.mlp((6, 5, 3), 4, widths=())
+  variables = net.init(jax.random.key(0))
+  layer = variables.params['layers']['0']
+  flat = np.moveaxis(X, -1, 1).reshape(3, -1)
+  np.testing.assert_allclose(
+    net.apply(variables, X).out,
+    flat @ np.asarray(layer['kernel']) + layer['bias'],
+    rtol=1e-5,
+    atol=1e-6,
+  )
+  with pytest.raises(ValueError, match=r'widths of at least 1; got.*\(3, 0\)'):
+    mlp.mlp(widths=(3, 0))
+
+
+def test_from_linen_switches_batch_norm():
+  module = Linen()
+  net = base.from_linen(module, SPEC, train=False)
+  variables = net.init(jax.random.key(0))
+  raw = {'params': variables.params, 'batch_stats': variables.stats}
+  inference = net.apply(variables, X)
+  np.testing.assert_allclose(
+    inference.out, module.apply(raw, (X - 0.5) / 0.5), rtol=1e-5, atol=1e-6
+  )
+  jax.tree.map(np.testing.assert_array_equal, inference.stats, variables.stats)
+  trained = net.apply(variables, X, train=True)
+  assert jax.tree.structure(trained.stats) == (
+    jax.tree.structure(variables.stats)
+  )
+  moved = jax.tree.map(
+    lambda a, b: np.any(a != b), trained.stats, variables.stats
+  )
+  assert all(jax.tree.leaves(moved))
+
+
+def test_from_linen_refuses_batch_norm_that_cannot_be_switched():
+  with pytest.raises(ValueError, match=r'keyword train.*batch_stats'):
+    base.from_linen(Linen(), SPEC)
+
+
+def test_from_linen_without_statistics():
+  net = base.from_linen(Plain(), SPEC)
+  variables = net.init(jax.random.key(0))
+  assert variables.stats == {}
+  output = jax.jit(net.apply)(variables, X)
+  assert output.stats == {}
+  assert output.out.shape == (3, 4)
+  with pytest.raises(ValueError, match=r'brought with taps='):
+    net.apply(variables, X, taps=('Dense_0',))
+
+
+def test_from_callable_takes_an_equinox_model():
+  def make(key: Any) -> Any:
+    return equinox.nn.Linear(90, 4, key=key)
+
+  def apply(model, x):
+    return jax.vmap(model)(x.reshape(x.shape[0], -1))
+
+  net = base.from_callable(make, apply, SPEC)
+  variables = net.init(jax.random.key(0))
+  flat = ((X - 0.5) / 0.5).reshape(3, -1)
+  np.testing.assert_allclose(
+    net.apply(variables, X, train=True).out,
+    flat @ variables.params.weight.T + variables.params.bias,
+    rtol=1e-5,
+    atol=1e-5,
+  )
+  gradient = jax.grad(lambda v: jnp.sum(net.apply(v, X).out))(variables)
+  assert set(trees.named_leaves(gradient.params)) == {'weight', 'bias'}
+  assert net.probe is None
+
+
+def test_normalisation_of_other_channels_is_the_average():
+  rgb = base.make_spec('x', (4, 4, 3), 2, 'cifar10')
+  grey = base.make_spec('x', (4, 4, 1), 2, 'cifar10')
+  assert grey.mean == (round(sum(rgb.mean) / 3, 4),)
+  x = jnp.ones((1, 4, 4, 1))
+  np.testing.assert_allclose(
+    base.normalise(x, grey), (1 - grey.mean[0]) / grey.std[0], rtol=1e-6
+  )

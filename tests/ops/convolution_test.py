@@ -1,0 +1,166 @@
+"""Every lowering equals the reference in value and in two derivatives."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from giajax.ops import convolution
+
+SAME = ((1, 1), (1, 1))
+# name: x shape, kernel shape, geometry, the lowerings that do it
+CASES = {
+  'same': (
+    (2, 8, 8, 4),
+    (3, 3, 4, 6),
+    convolution.Geometry(padding=SAME),
+    ('direct', 'patches', 'blocks', 'winograd'),
+  ),
+  'ragged': (  # not a multiple of a tile, uneven padding
+    (1, 7, 10, 3),
+    (3, 3, 3, 5),
+    convolution.Geometry(padding=((0, 1), (2, 0))),
+    ('direct', 'patches', 'blocks', 'winograd'),
+  ),
+  'strided': (
+    (2, 9, 8, 3),
+    (5, 5, 3, 4),
+    convolution.Geometry((2, 2), ((2, 2), (2, 2))),
+    ('direct', 'patches', 'blocks'),
+  ),
+  'uneven': (
+    (1, 8, 9, 3),
+    (3, 2, 3, 4),
+    convolution.Geometry((2, 1), ((0, 1), (1, 0))),
+    ('direct', 'patches', 'blocks'),
+  ),
+  'pointwise': (
+    (2, 5, 5, 3),
+    (1, 1, 3, 4),
+    convolution.Geometry((2, 2)),
+    ('direct', 'patches', 'blocks'),
+  ),
+  'dilated': (
+    (1, 9, 9, 3),
+    (3, 3, 3, 4),
+    convolution.Geometry(padding=((2, 2), (2, 2)), dilation=(2, 2)),
+    ('direct', 'patches'),
+  ),
+  'depthwise': (
+    (2, 6, 6, 4),
+    (3, 3, 1, 8),
+    convolution.Geometry((2, 2), SAME, 4),
+    ('shifts',),
+  ),
+  'grouped': (
+    (1, 6, 6, 4),
+    (3, 3, 2, 6),
+    convolution.Geometry((1, 1), SAME, 2),
+    ('lax',),
+  ),
+}
+PAIRS = [
+  (case, lowering)
+  for case, (_, _, _, lowerings) in CASES.items()
+  for lowering in lowerings
+]
+
+
+@functools.cache
+def _derivatives(case, lowering, shared):
+  """The value, both gradients, and the gradients of their squares."""
+  x, kernel, geometry = _arrays(case, 2, shared)
+
+  def convolve(x, kernel):
+    if lowering == 'reference':  # with JAX's rules for both derivatives
+      return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        geometry.strides,
+        geometry.padding,
+        rhs_dilation=geometry.dilation,
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+        feature_group_count=geometry.groups,
+      )
+    return convolution.convolve(x, kernel, geometry, lowering)
+
+  def first(x, kernel):
+    y, pull = jax.vjp(convolve, x, kernel)
+    return y, *pull(jnp.sin(y))
+
+  def second(x, kernel):
+    gradients = first(x, kernel)[1:]
+    weights = [jnp.cos(jnp.arange(g.size)).reshape(g.shape) for g in gradients]
+    return sum(jnp.sum(w * g**2) for w, g in zip(weights, gradients))
+
+  def run(x, kernel):
+    return *first(x, kernel), *jax.grad(second, (0, 1))(x, kernel)
+
+  mapped = jax.vmap(run, (0, None if shared else 0))
+  quick = {'xla_backend_optimization_level': 0}
+  return jax.jit(mapped, compiler_options=quick)(x, kernel)
+
+
+def _arrays(case, restarts, shared):
+  x_shape, k_shape, geometry, _ = CASES[case]
+  x_key, k_key = jax.random.split(jax.random.key(0))
+  x = jax.random.normal(x_key, (restarts, *x_shape))
+  lead = () if shared else (restarts,)
+  return x, jax.random.normal(k_key, (*lead, *k_shape)), geometry
+
+
+@pytest.mark.parametrize('shared', [True, False], ids=['shared', 'batched'])
+@pytest.mark.parametrize('case,lowering', PAIRS)
+def test_equals_the_reference_under_vmap(case, lowering, shared):
+  wanted = _derivatives(case, 'reference', shared)
+  for got, want in zip(_derivatives(case, lowering, shared), wanted):
+    assert got.shape == want.shape
+    scale = np.abs(want).max()
+    np.testing.assert_allclose(got / scale, want / scale, atol=1e-5)
+
+
+def test_winograd_of_wide_kernels():
+  """The error grows with neither channels nor tiles."""
+  keys = jax.random.split(jax.random.key(0))
+  x = jax.random.normal(keys[0], (1, 16, 16, 128))
+  kernel = jax.random.normal(keys[1], (3, 3, 128, 64))
+  geometry = convolution.Geometry(padding=SAME)
+  got, want = (
+    jax.jit(convolution.convolve, static_argnums=(2, 3))(
+      x, kernel, geometry, name
+    )
+    for name in ('winograd', 'lax')
+  )
+  assert np.abs(got - want).max() < 1e-5 * np.abs(want).max()
+
+
+def test_every_lowering_is_tried():
+  assert {name for _, name in PAIRS} == set(convolution.LOWERINGS)
+
+
+@pytest.mark.parametrize(
+  'lowering,case',
+  [
+    ('winograd', 'strided'),
+    ('winograd', 'dilated'),
+    ('blocks', 'dilated'),
+    ('shifts', 'same'),
+    ('direct', 'grouped'),
+    ('patches', 'grouped'),
+    ('blocks', 'grouped'),
+  ],
+)
+def test_unsupported_geometry_says_what_to_use(lowering, case):
+  x, kernel, geometry = _arrays(case, 1, True)
+  with pytest.raises(ValueError, match=r'Expected .*; got .*; use') as error:
+    convolution.convolve(x[0], kernel, geometry, lowering)
+  assert '\n' not in str(error.value)
+
+
+def test_unknown_lowering_lists_the_known():
+  with pytest.raises(ValueError, match='winograd'):
+    convolution.convolve(
+      jnp.zeros((1, 4, 4, 1)), jnp.zeros((1, 1, 1, 1)), lowering='fft'
+    )

@@ -1,0 +1,136 @@
+"""Tests of giajax.threat."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from giajax import threat
+from giajax import types
+
+DEPLOYED = dict(
+  train_mode=True,
+  batch_size=8,
+  granted=('model', 'batch_size', 'bn_buffers_before', 'client_hparams'),
+  trained=True,
+  local_steps=4,
+  has_batch_norm=True,
+)
+
+
+def seen():
+  """Returns a batch, a query and an update with BatchNorm buffers."""
+  stats = {'bn': {'mean': jnp.full(3, 0.5), 'var': jnp.full(3, 4.0)}}
+  params = {'fc': {'kernel': jnp.ones((2, 2))}}
+  return (
+    types.Batch(jnp.zeros((2, 4, 4, 1)), jnp.array([1, 3])),
+    types.Query(types.Variables(params, stats)),
+    types.Update(params, stats, jnp.int32(2)),
+  )
+
+
+def test_levels_are_grants_and_named():
+  assert set(threat.LEVELS) == set(threat.LEVEL_NAMES) == set('ABCDEFGH')
+  for bundle in threat.LEVELS.values():
+    assert set(bundle) <= set(threat.GRANTS)
+    assert len(set(bundle)) == len(bundle)
+
+
+@pytest.mark.parametrize(
+  ('less', 'more'),
+  ['AB', 'BC', 'CD', 'CE', 'CF', 'FG', 'DG', 'GH'],
+)
+def test_levels_grow(less, more):
+  assert threat.grants(less) < threat.grants(more)
+
+
+def test_levels_by_hand():
+  assert threat.grants('A') == frozenset()
+  assert threat.grants('B') == {'model', 'batch_size', 'bn_buffers_before'}
+  assert 'labels' not in frozenset().union(*threat.LEVELS.values())
+  for level in 'ABCDE':
+    assert not {'alter_parameters', 'alter_architecture'} & threat.grants(level)
+  assert 'alter_parameters' in threat.grants('F')
+
+
+@pytest.mark.parametrize('level', [None, ''])
+def test_single_grants(level):
+  assert threat.grants(level, ['labels']) == {'labels'}
+  assert threat.grants('B', ['labels']) == threat.grants('B') | {'labels'}
+
+
+def test_unknown_level_and_grant():
+  with pytest.raises(ValueError, match=r"A, B, C.*level='Z'"):
+    threat.grants('Z')
+  with pytest.raises(ValueError, match="did you mean 'labels'"):
+    threat.grants('B', ['lables'])
+
+
+def test_require_lists_both():
+  threat.require({'model'}, {'model', 'labels'}, 'attack')
+  with pytest.raises(ValueError) as error:
+    threat.require({'model', 'labels'}, {'model', 'batch_size'}, 'attack foo')
+  text = str(error.value)
+  assert 'attack foo' in text and '(labels, model)' in text
+  assert '(batch_size, model)' in text and 'without labels;' in text
+
+
+def test_side_contains_what_was_granted():
+  batch = seen()[0]
+  assert threat.side(set(threat.GRANTS) - {'labels'}, batch) == {}
+  found = threat.side({'labels', 'model'}, batch)
+  assert set(found) == {'labels'}
+  np.testing.assert_array_equal(found['labels'], batch.y)
+
+
+def test_buffers_after_are_withheld():
+  _, query, update = seen()
+  sent, got = threat.observed({'bn_buffers_before'}, query, update)
+  assert got.stats == {} and sent is query
+  assert got.delta is update.delta and got.size is update.size
+  _, got = threat.observed({'bn_buffers_after'}, query, update)
+  assert got is update
+
+
+def test_buffers_before_are_withheld():
+  _, query, update = seen()
+  sent, _ = threat.observed({'model'}, query, update)
+  assert sent.variables.params is query.variables.params
+  bn = sent.variables.stats['bn']
+  np.testing.assert_array_equal(bn['mean'], np.zeros(3))
+  np.testing.assert_array_equal(bn['var'], np.ones(3))
+
+
+def test_deployment():
+  assert threat.setting(**DEPLOYED) == ('deployment', [])
+
+
+@pytest.mark.parametrize(
+  ('change', 'reason'),
+  [
+    (dict(train_mode=False), 'inference-mode client'),
+    (dict(batch_size=1), 'batch of one image'),
+    (dict(granted=('model', 'labels')), 'known labels'),
+    (dict(trained=False), 'untrained weights'),
+    (dict(granted=('alter_architecture',)), 'altered architecture'),
+  ],
+)
+def test_each_rule_alone_makes_it_diagnostic(change, reason):
+  assert threat.setting(**{**DEPLOYED, **change}) == ('diagnostic', [reason])
+
+
+def test_no_batch_norm_has_no_mode():
+  change = dict(train_mode=False, has_batch_norm=False)
+  assert threat.setting(**{**DEPLOYED, **change}) == ('deployment', [])
+
+
+def test_one_local_step_counts_for_one_image_only():
+  one = {**DEPLOYED, 'local_steps': 1}
+  assert threat.setting(**one) == ('deployment', [])
+  _, reasons = threat.setting(**{**one, 'batch_size': 1})
+  assert reasons == ['batch of one image', 'a single local step']
+
+
+def test_describe_splits_all_grants():
+  found = threat.describe({'labels', 'model'})
+  assert set(found['grants']) == {'labels', 'model'}
+  assert {**found['grants'], **found['withheld']} == threat.GRANTS
