@@ -182,8 +182,9 @@ def _mistake(error: Exception, argv: Sequence[str]) -> str:
   text = str(error.args[0] if error.args else error)
   if 'Traceback' in text:  # of the user's config file
     text = text.splitlines()[-1]
+  # config_flags names the last part of a key alone, in quotes.
   key = text.strip('\'"')
-  where = [a for a in argv if isinstance(error, KeyError) and f'.{key}=' in a]
+  where = [a for a in argv if f'.{key}=' in a]
   return where[0] if where else ' '.join(text.split())
 
 

@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> None:
   """Runs the workloads."""
   names = _ONLY.value or list(WORKLOADS)
   for name in names:
-    network, _, batch = name.partition(':')
+    batch = name.partition(':')[2]
     if name not in WORKLOADS and not batch.isdigit():
       raise app.UsageError(
         f'Expected network:batch, such as {", ".join(WORKLOADS)}; got {name}'
@@ -73,7 +73,9 @@ def main(argv: Sequence[str]) -> None:
     print(json.dumps(_work(*_split(names[0]))))
     return
   if not _JSON.value:
-    print(f'{"workload":14}' + ''.join(f'{t:>{w + 1}}' for _, t, w, _ in _COLUMNS))
+    print(
+      f'{"workload":14}' + ''.join(f'{t:>{w + 1}}' for _, t, w, _ in _COLUMNS)
+    )
   for name in names:
     _show(name, _measure(name))
 
@@ -102,7 +104,7 @@ def _measure(name: str) -> dict[str, Any]:
 def _work(network: str, batch: int) -> dict[str, Any]:
   """Times one workload in this process."""
   import jax
-  import jax.numpy as jnp
+  import numpy as np
 
   from giajax.engine import build
   from giajax.engine import mesh
@@ -136,13 +138,16 @@ def _work(network: str, batch: int) -> dict[str, Any]:
     mesh.put(programs.seeds(0, [0], [False], where), where, both),
   )
   carry = compiled.init(*inputs)
-  t = jnp.int32(0)
+
+  def bounds(steps):
+    return mesh.put((np.int32(0), np.int32(steps)), where, mesh.P())
+
+  def run(carry, steps):
+    return jax.block_until_ready(chunk(*inputs, carry, *bounds(steps)))
+
   began = time.time()
-  chunk = compiled.chunk.lower(*inputs, carry, t, t).compile()
+  chunk = compiled.chunk.lower(*inputs, carry, *bounds(1)).compile()
   compile_seconds = time.time() - began
-  run = lambda carry, n: jax.block_until_ready(
-    chunk(*inputs, carry, jnp.int32(0), jnp.int32(n))
-  )
   carry = run(carry, 1)
   began = time.time()
   carry = run(carry, 1)

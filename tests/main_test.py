@@ -196,7 +196,8 @@ def test_process_ends_with_one_line(tmp_path):
 
 def test_whole_audit_and_its_report(capsys, tmp_path, monkeypatch):
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-  config = _write(tmp_path)
+  closed = "config.attack = dict(name='linear_layer'); config.hparams = {}"
+  config = _write(tmp_path, closed)
   arguments = ['giajax', f'--config={config}', f'--workdir={tmp_path}/run']
   assert main.main([*arguments, '--config.cases.count=1']) == 0
   out, err = capsys.readouterr()

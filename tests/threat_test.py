@@ -118,6 +118,11 @@ def test_each_rule_alone_makes_it_diagnostic(change, reason):
   assert threat.setting(**{**DEPLOYED, **change}) == ('diagnostic', [reason])
 
 
+def test_two_images_are_a_batch():
+  two = {**DEPLOYED, 'batch_size': 2, 'local_steps': 1}
+  assert threat.setting(**two) == ('deployment', [])
+
+
 def test_no_batch_norm_has_no_mode():
   change = dict(train_mode=False, has_batch_norm=False)
   assert threat.setting(**{**DEPLOYED, **change}) == ('deployment', [])

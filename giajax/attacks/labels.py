@@ -106,7 +106,7 @@ def bias_corrected(world: base.World) -> Rule:
       obs.query.variables, jnp.clip(noise, 0, 1), train=world.client.train_mode
     ).out
     p = jax.nn.softmax(out).mean(axis=0)
-    return _largest_remainders(b * (p - bias), b)
+    return _largest_remainders(b * (p - bias), b)  # pyrefly: ignore
 
   return rule
 

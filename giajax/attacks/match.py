@@ -78,8 +78,10 @@ def match(
     batch = variable.batch(tree, obs)
     target = obs.update.delta
     if use_moments:
-      found, aux = world.client.moments(key, obs.query, batch, target)
-      values = {'matching': chosen.on_moments(found)}
+      found, aux = world.client.moments(  # pyrefly: ignore
+        key, obs.query, batch, target
+      )
+      values = {'matching': chosen.on_moments(found)}  # pyrefly: ignore
     else:
       update, aux = world.client.update(key, obs.query, batch)
       values = {'matching': chosen.on_gradients(update.delta, target)}

@@ -132,14 +132,14 @@ def hparams(
   """Returns the attack's traced knobs with the config's values, as float32.
 
   Raises:
-    ValueError: a knob that the attack does not have.
+    ValueError: a knob that the attack does not have, or a value that is no
+      number.
   """
   given = resolved['hparams']
-  for name, value in given.items():
+  for name in given:
     schema.known(name, attack.hparams, 'hparams')
-    schema.number(value, f'hparams.{name}')
   return {
-    name: np.float32(given.get(name, default))
+    name: schema.number(given.get(name, default), f'hparams.{name}')
     for name, default in attack.hparams.items()
   }
 

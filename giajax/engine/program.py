@@ -21,10 +21,14 @@ from giajax.engine import mesh
 from giajax.models import structure
 from giajax.ops import hoisting
 
-# What one device may hold of activations of restarts that run together. On a
-# CPU larger batches leave the caches and gain nothing.
-_BUDGET = {'cpu': 400e6, 'gpu': 16e9, 'tpu': 4e9}
-# Activations that a matching step keeps, in units of one forward pass.
+# On a CPU the largest layer input of a batch of restarts should stay in a
+# core's cache: more restarts at once then gain nothing, or lose (measured by
+# `launch.benchmark` with --restarts from 1 to 32).
+_CACHE_BYTES = 2**20
+_CPU_RESTARTS = 16
+# Elsewhere memory is the limit: the bytes that one device may give to the
+# activations of a matching step, each of which is kept about so many times.
+_DEVICE_BYTES = {'gpu': 16e9, 'tpu': 4e9}
 _COPIES = 16
 
 
@@ -56,17 +60,18 @@ class Program(NamedTuple):
 
 
 def restarts_per_batch(world: attacks.World) -> int:
-  """Returns how many restarts fit one device at once."""
+  """Returns how many restarts run best together on one device."""
   if world.net.probe is None:
-    per_image = 64 * math.prod(world.net.spec.image_shape)
+    inputs = [math.prod(world.net.spec.image_shape)] * 16
   else:
-    per_image = sum(
-      math.prod(site.input.shape)
-      for site in structure.sites(world.net).values()
-    )
-  needed = 4 * _COPIES * per_image * world.batch_size
-  budget = _BUDGET.get(jax.default_backend(), _BUDGET['gpu'])
-  return max(1, min(1024, int(budget / needed)))
+    sites = structure.sites(world.net).values()
+    inputs = [math.prod(site.input.shape) for site in sites]
+  backend = jax.default_backend()
+  if backend == 'cpu':
+    largest = 4 * max(inputs) * world.batch_size
+    return max(1, min(_CPU_RESTARTS, _CACHE_BYTES // largest))
+  needed = 4 * _COPIES * sum(inputs) * world.batch_size
+  return max(1, min(1024, int(_DEVICE_BYTES.get(backend, 4e9) / needed)))
 
 
 def program(attack: attacks.Attack, where: mesh.Layout) -> Program:

@@ -16,6 +16,7 @@ import typing
 from typing import Any
 
 import ml_collections
+import numpy as np
 
 DEFAULTS: dict[str, Any] = {
   'seed': 0,
@@ -143,14 +144,18 @@ def known(name: str, names: Collection[str], where: str) -> None:
     )
 
 
-def number(value: Any, name: str) -> float:
-  """Returns a float.
+def number(value: Any, name: str) -> np.float32:
+  """Returns a float32.
 
   Raises:
-    ValueError: it is no finite number.
+    ValueError: it is no finite number, or too large for one.
   """
   _check(value, (float,), name)
-  return float(value)
+  if abs(value) > float(np.finfo(np.float32).max):
+    raise ValueError(
+      f'Expected {name} to fit float32; got {name}={value!r}; lower it'
+    )
+  return np.float32(value)
 
 
 def check_argument(value: Any, annotation: Any, name: str) -> None:

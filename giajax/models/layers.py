@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from giajax import types
 from giajax.ops import convolution
+from giajax.ops import forms
 from giajax.ops import moments
 
 # By torch's names and definitions.
@@ -138,7 +139,7 @@ class Conv(Layer):
     self.bias = (
       nnx.Param(uniform(fan_in)(rngs.params(), (outputs,))) if bias else None
     )
-    self.geometry = convolution.Geometry(
+    self.geometry = forms.Geometry(
       (stride, stride), ((padding, padding), (padding, padding)), groups
     )
 

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from giajax import trees
 from giajax import types
 from giajax.ops import convolution
+from giajax.ops import forms
 
 
 class Moments(NamedTuple):
@@ -35,7 +36,7 @@ class Site(NamedTuple):
 
   kind: str  # 'conv', 'linear' or 'scale'
   input: types.Array  # what the layer multiplied with its weight
-  geometry: convolution.Geometry = convolution.Geometry()
+  geometry: forms.Geometry = forms.Geometry()
   lowering: str = 'auto'
 
 

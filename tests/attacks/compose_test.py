@@ -1,5 +1,7 @@
 """Tests of giajax.attacks.compose on attacks whose course is known."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,25 +14,32 @@ from giajax.attacks import compose
 INF, NAN = np.inf, np.nan
 
 
+class Count(NamedTuple):
+  """The steps taken, in the field of what is optimised."""
+
+  variable: jax.Array
+
+
 def counting(losses):
   """An attack whose state counts its steps; iterate i has losses[i]."""
   table = jnp.asarray(losses, jnp.float32)
 
   def step(key, state, obs, hp):
     del key, obs, hp
-    loss = table[state]
-    return state + 1, types.Info(loss, {'matching': loss}, jnp.isfinite(loss))
+    loss = table[state.variable]
+    state = Count(state.variable + 1)
+    return state, types.Info(loss, {'matching': loss}, jnp.isfinite(loss))
 
   def read(state, obs, hp):
     del hp
     y = obs.side.get('labels', jnp.full(1, -1))
-    x = jnp.full((1, 1, 1, 1), state, jnp.float32)
-    score = jnp.float32(state)
+    score = jnp.asarray(state.variable, jnp.float32)
+    x = jnp.full((1, 1, 1, 1), score)
     return types.Reconstruction(types.Batch(x, y), jnp.ones(1, bool), score)
 
   return base.Attack(
     craft=base.honest,
-    init=lambda key, obs, hp: jnp.int32(0),
+    init=lambda key, obs, hp: Count(jnp.int32(0)),
     step=step,
     read=read,
     num_steps=len(losses),
@@ -71,7 +80,7 @@ def test_keeps_the_iterate_of_lowest_objective(losses, kept):
   finite = [value for value in losses if np.isfinite(value)]
   np.testing.assert_allclose(state.loss, min(finite, default=INF))
   # The attack itself goes on as if nothing were kept.
-  assert int(state.inner) == len(losses)
+  assert int(state.inner.variable) == len(losses)
   np.testing.assert_array_equal(infos.loss, np.float32(losses))
 
 

@@ -133,6 +133,18 @@ def test_column_minimum_of_distinct_labels():
   assert (miscounted(found, truth) == 0).mean() >= 0.95
 
 
+def test_column_minimum_by_hand():
+  """Class 4 has the lowest entry, class 7 the lowest sum and maximum."""
+  net = mlp.mlp((3, 3, 3), K, widths=())
+  kernel = jnp.zeros((27, K)).at[:, 7].set(-1.0)
+  kernel = kernel.at[3, 4].set(-5.0).at[9, 4].set(9.0)
+  delta = {'layers': {'0': {'kernel': kernel, 'bias': jnp.zeros(K)}}}
+  obs = types.Observation(None, types.Update(delta, {}, jnp.int32(1)), {})
+  for b, expected in ((1, [4]), (2, [4, 7])):
+    rule = labels.column_minimum(world(net, b))
+    assert rule(jax.random.key(0), obs).tolist() == expected
+
+
 def test_column_minimum_cannot_repeat():
   net = mlp.mlp((3, 3, 3), K, widths=(32,), activation='sigmoid')
   y = jnp.full((1, 3), 7, jnp.int32)

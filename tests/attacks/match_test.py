@@ -14,6 +14,7 @@ from giajax.attacks import dlg
 from giajax.attacks import idlg
 from giajax.attacks import inverting_gradients
 from giajax.attacks import match
+from giajax.attacks import matching
 from giajax.attacks import variables
 from giajax.clients import fedsgd
 from giajax.models import convnet
@@ -141,7 +142,8 @@ def test_non_finite_steps_are_told():
   step = jax.jit(one.step)
   _, info = step(jax.random.key(1), state, obs, one.hparams)
   assert info.finite
-  _, info = step(jax.random.key(1), state, bad, one.hparams)
+  new, info = step(jax.random.key(1), state, bad, one.hparams)
+  np.testing.assert_array_equal(new.variable['x'], state.variable['x'])
   assert not info.finite
   huge = jax.tree.map(lambda v: jnp.full_like(v, jnp.inf), state.variable)
   state = state._replace(variable=huge)
@@ -235,6 +237,45 @@ def test_what_presets_need():
   assert geiping.needs == {'model', 'batch_size', 'labels'}
   assert geiping.hparams == {'learning_rate': 0.1, 'total_variation': 0.2}
   assert geiping.num_steps == 24_000
+
+
+def test_inverting_gradients_by_hand():
+  """Three steps of Adam on signs, in numpy; the third at a tenth the rate."""
+  obs = observed()
+  attack = inverting_gradients.inverting_gradients(WORLD, num_steps=8)
+  state = attack.init(jax.random.key(0), obs, attack.hparams)
+  step = jax.jit(attack.step)
+  mean, std = np.array(SPEC.mean), np.array(SPEC.std)
+  loss_fn = matching.matching_loss(
+    lambda params, batch: jnp.mean(
+      TASK.loss(NET.apply(types.Variables(params, {}), batch.x).out, batch.y)
+    )
+  )
+
+  @jax.jit
+  @jax.grad
+  def slope(x):
+    batch = types.Batch(x * std + mean, obs.side['labels'])
+    params, target = obs.query.variables.params, obs.update.delta
+    dx, dy = jnp.diff(x, axis=2), jnp.diff(x, axis=1)
+    variation = jnp.abs(dx).sum() + jnp.abs(dy).sum()
+    return loss_fn(params, batch, target) + 0.2 * variation / x.size
+
+  x = np.asarray(state.inner.variable['x'])
+  m, v = np.zeros_like(x), np.zeros_like(x)
+  for t in range(3):
+    sign = np.sign(slope(x))
+    m, v = 0.9 * m + 0.1 * sign, 0.999 * v + 0.001 * sign**2
+    rate = 0.1 if t < 2 else 0.01
+    move = m / (1 - 0.9 ** (t + 1))
+    move /= np.sqrt(v / (1 - 0.999 ** (t + 1))) + 1e-8
+    x = np.clip(x - rate * move, -mean / std, (1 - mean) / std)
+    x = np.float32(x)
+    state, _ = step(jax.random.key(t), state, obs, attack.hparams)
+    found = np.asarray(state.inner.variable['x'])
+    # A slope of about 0, as where clipped neighbours agree, may go either way.
+    assert np.mean(np.abs(found - x) > 1e-3) < 0.05
+    x = found
 
 
 def test_signed_and_decayed_as_published():

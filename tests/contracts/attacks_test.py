@@ -237,6 +237,15 @@ def test_steps_lower_the_score(case):
   assert np.isfinite(case.trace.infos.loss).all()
 
 
+def test_non_finite_steps_say_so_and_change_nothing(case):
+  assert case.steps
+  bad = jax.tree.map(lambda v: v * jnp.nan, case.obs.update.delta)
+  obs = case.obs._replace(update=case.obs.update._replace(delta=bad))
+  trace = case.run(case.keys, obs, case.hp)
+  assert not trace.infos.finite.any()
+  np.testing.assert_array_equal(trace.last.batch.x, trace.first.batch.x)
+
+
 def test_knobs_are_traced_and_turn_something(case):
   reference = case.trace
   before = case.traces

@@ -7,7 +7,7 @@ import pytest
 @pytest.fixture(scope='session', autouse=True)
 def compiled(tmp_path_factory):
   """Keeps them for a session, in this process and in those it starts."""
-  folder = str(tmp_path_factory.getbasetemp().parent / 'compiled')
+  folder = str(tmp_path_factory.getbasetemp() / 'compiled')
   patch = pytest.MonkeyPatch()
   patch.setenv('JAX_COMPILATION_CACHE_DIR', folder)
   old = jax.config.jax_persistent_cache_min_compile_time_secs

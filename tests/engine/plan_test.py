@@ -103,6 +103,7 @@ def test_signature_ignores_what_is_not_compiled():
     ({'cases__batch_size': 17}, 'a batch_size of 1 to 16'),
     ({'cases__rule': 'given'}, "indices in given exactly when rule='given'"),
     ({'hparams': {'tv': 1.0}}, "a key of hparams .* got 'tv'"),
+    ({'hparams': {'learning_rate': 1e39}}, 'to fit float32'),
     ({'hparams': {'learning_rate': 'x'}}, 'a finite number for hparams.lear'),
   ],
 )

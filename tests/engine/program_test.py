@@ -101,6 +101,7 @@ program.compiled = spy
 model = dict(name='lenet', convolutions=3)
 config = tiny.config(model=model, restarts=3, hparams=dict(total_variation=.01))
 config.attack.num_steps = 6
+config.noise_control = False
 config.run.lowering = sys.argv[2]
 run.audit(config, sys.argv[1])
 open(sys.argv[1] + '/hlo.txt', 'w').write(texts[0])

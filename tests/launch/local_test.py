@@ -23,7 +23,7 @@ def get_config(arg=None):
   config.dataset = dict(name='photographs', size=12)
   config.cases.count = 2
   config.model = dict(name='mlp', widths=(8,))
-  config.attack = dict(name='inverting_gradients', num_steps=2)
+  config.attack = dict(name='linear_layer')
   config.noise_control = False
   return config
 """

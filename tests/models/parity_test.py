@@ -116,12 +116,12 @@ def test_values_and_derivatives(name, mode, subject, evaluate):
     del reference[leaf]
   # 1 - cos cancels where the images' gradients are alike; cos does not.
   cosine, expected = 1 - float(found.matching), 1 - float(golden['matching'])
-  dx = np.linalg.norm(found.dx - golden['dx']) / np.linalg.norm(golden['dx'])
+  dx = np.linalg.norm(np.asarray(found.dx) - golden['dx'])
   errors = {
     'values': worst(values, {k: golden[k] for k in values}),
     'gradient': worst(gradient, reference),
     'cosine': (abs(cosine / expected - 1), 'cosine'),
-    'dx': (float(dx), 'dx'),
+    'dx': (float(dx / np.linalg.norm(golden['dx'])), 'dx'),
   }
   if mode == 'train' and part(golden, 'state/'):
     errors['state'] = worst(

@@ -2,12 +2,15 @@
 
 import functools
 
+from flax import linen
+from flax import nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from giajax.ops import convolution
+from giajax.ops import forms
 
 SAME = ((1, 1), (1, 1))
 # name: x shape, kernel shape, geometry, the lowerings that do it
@@ -15,49 +18,49 @@ CASES = {
   'same': (
     (2, 8, 8, 4),
     (3, 3, 4, 6),
-    convolution.Geometry(padding=SAME),
+    forms.Geometry(padding=SAME),
     ('direct', 'patches', 'blocks', 'winograd'),
   ),
   'ragged': (  # not a multiple of a tile, uneven padding
     (1, 7, 10, 3),
     (3, 3, 3, 5),
-    convolution.Geometry(padding=((0, 1), (2, 0))),
+    forms.Geometry(padding=((0, 1), (2, 0))),
     ('direct', 'patches', 'blocks', 'winograd'),
   ),
   'strided': (
     (2, 9, 8, 3),
     (5, 5, 3, 4),
-    convolution.Geometry((2, 2), ((2, 2), (2, 2))),
+    forms.Geometry((2, 2), ((2, 2), (2, 2))),
     ('direct', 'patches', 'blocks'),
   ),
   'uneven': (
     (1, 8, 9, 3),
     (3, 2, 3, 4),
-    convolution.Geometry((2, 1), ((0, 1), (1, 0))),
+    forms.Geometry((2, 1), ((0, 1), (1, 0))),
     ('direct', 'patches', 'blocks'),
   ),
   'pointwise': (
     (2, 5, 5, 3),
     (1, 1, 3, 4),
-    convolution.Geometry((2, 2)),
+    forms.Geometry((2, 2)),
     ('direct', 'patches', 'blocks'),
   ),
   'dilated': (
     (1, 9, 9, 3),
     (3, 3, 3, 4),
-    convolution.Geometry(padding=((2, 2), (2, 2)), dilation=(2, 2)),
+    forms.Geometry(padding=((2, 2), (2, 2)), dilation=(2, 2)),
     ('direct', 'patches'),
   ),
   'depthwise': (
     (2, 6, 6, 4),
     (3, 3, 1, 8),
-    convolution.Geometry((2, 2), SAME, 4),
+    forms.Geometry((2, 2), SAME, 4),
     ('shifts',),
   ),
   'grouped': (
     (1, 6, 6, 4),
     (3, 3, 2, 6),
-    convolution.Geometry((1, 1), SAME, 2),
+    forms.Geometry((1, 1), SAME, 2),
     ('lax',),
   ),
 }
@@ -126,7 +129,7 @@ def test_winograd_of_wide_kernels():
   keys = jax.random.split(jax.random.key(0))
   x = jax.random.normal(keys[0], (1, 16, 16, 128))
   kernel = jax.random.normal(keys[1], (3, 3, 128, 64))
-  geometry = convolution.Geometry(padding=SAME)
+  geometry = forms.Geometry(padding=SAME)
   got, want = (
     jax.jit(convolution.convolve, static_argnums=(2, 3))(
       x, kernel, geometry, name
@@ -164,3 +167,36 @@ def test_unknown_lowering_lists_the_known():
     convolution.convolve(
       jnp.zeros((1, 4, 4, 1)), jnp.zeros((1, 1, 1, 1)), lowering='fft'
     )
+
+
+@pytest.mark.parametrize(
+  'options',
+  [
+    dict(padding='SAME'),
+    dict(padding='VALID', strides=2),
+    dict(padding=((1, 0), (2, 1)), kernel_dilation=2),
+    dict(feature_group_count=4, padding='SAME', strides=2),
+  ],
+  ids=['same', 'strided', 'dilated', 'depthwise'],
+)
+@pytest.mark.parametrize('library', ['linen', 'nnx'])
+def test_flax_layers_take_the_lowering(library, options):
+  x = jax.random.normal(jax.random.key(0), (2, 9, 8, 4))
+  ours = {'conv_general_dilated': convolution.conv_general_dilated}
+
+  def run(given):
+    if library == 'linen':
+      layer = linen.Conv(8, (3, 3), **options, **given)
+      return layer.init_with_output(jax.random.key(1), x)[0]
+    layer = nnx.Conv(4, 8, (3, 3), **options, **given, rngs=nnx.Rngs(1))
+    return layer(x)
+
+  np.testing.assert_allclose(run(ours), run({}), atol=1e-5)
+
+
+def test_flax_layouts_that_are_not_ours_are_refused():
+  layer = linen.Conv(
+    8, (3,), conv_general_dilated=convolution.conv_general_dilated
+  )
+  with pytest.raises(ValueError, match=r'Expected .* NHWC'):
+    layer.init(jax.random.key(0), jnp.zeros((2, 9, 4)))

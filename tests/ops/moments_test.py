@@ -9,6 +9,7 @@ import pytest
 from giajax.models import base
 from giajax.models import layers
 from giajax.ops import convolution
+from giajax.ops import forms
 from giajax.ops import moments
 
 QUICK = {'xla_backend_optimization_level': 0}
@@ -94,15 +95,15 @@ def test_ghost_equals_explicit_and_so_do_gradients(batch, train):
 @pytest.mark.parametrize(
   'geometry',
   [
-    convolution.Geometry(padding=((1, 1), (1, 1))),
-    convolution.Geometry((2, 2), ((0, 1), (1, 0))),
+    forms.Geometry(padding=((1, 1), (1, 1))),
+    forms.Geometry((2, 2), ((0, 1), (1, 0))),
   ],
   ids=['same', 'strided'],
 )
 def test_site_moments_of_a_convolution(geometry, features):
   keys = jax.random.split(jax.random.key(0), 3)
   x = jax.random.normal(keys[0], (2, 5, 5, 3))
-  size = convolution.output_size((5, 5), (3, 3), geometry)
+  size = forms.output_size((5, 5), (3, 3), geometry)
   cotangent = jax.random.normal(keys[1], (2, *size, features))
   target = jax.random.normal(keys[2], (3, 3, 3, features))
   site = moments.Site('conv', x, geometry)

@@ -1,0 +1,73 @@
+"""What a convolution is made of: its geometry, its shapes, its three faces."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from giajax import types
+
+
+class Geometry(NamedTuple):
+  """The static part of a convolution."""
+
+  strides: tuple[int, int] = (1, 1)
+  padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
+  groups: int = 1
+  dilation: tuple[int, int] = (1, 1)
+
+
+class Faces(NamedTuple):
+  """A convolution of fixed shapes and its two transposes.
+
+  Attributes:
+    output: `(x [B, H, W, C], kernel [kh, kw, C / groups, P]) -> [B, H', W',
+      P]`.
+    to_input: `(y [B, H', W', P], kernel) -> [B, H, W, C]`.
+    to_kernel: `(x, y) -> [kh, kw, C / groups, P]`.
+  """
+
+  output: Callable[[types.Array, types.Array], types.Array]
+  to_input: Callable[[types.Array, types.Array], types.Array]
+  to_kernel: Callable[[types.Array, types.Array], types.Array]
+
+
+class Shapes(NamedTuple):
+  """What a lowering knows when it is chosen."""
+
+  x: tuple[int, ...]  # B, H, W, C
+  kernel: tuple[int, ...]  # kh, kw, C / groups, P
+  geometry: Geometry
+
+  @property
+  def output(self) -> tuple[int, ...]:
+    """B, H', W', P."""
+    size = output_size(self.x[1:3], self.kernel[:2], self.geometry)
+    return (self.x[0], *size, self.kernel[3])
+
+
+def output_size(
+  image: Sequence[int], size: Sequence[int], geometry: Geometry
+) -> tuple[int, int]:
+  """Returns (H', W') of a convolution over an (H, W) image."""
+  h, w = (
+    (n + lo + hi - d * (k - 1) - 1) // s + 1
+    for n, k, s, (lo, hi), d in zip(
+      image, size, geometry.strides, geometry.padding, geometry.dilation
+    )
+  )
+  return h, w
+
+
+def simple(geometry: Geometry) -> bool:
+  """Says whether a geometry is stride 1, one group, without dilation."""
+  return geometry == Geometry(padding=geometry.padding)
+
+
+def require(
+  condition: bool, lowering: str, expected: str, geometry: Geometry
+) -> None:
+  """Raises ValueError where a lowering cannot do a geometry."""
+  if not condition:
+    raise ValueError(
+      f'Expected {expected} for lowering={lowering!r}; got {geometry}; '
+      "use lowering='auto'"
+    )
