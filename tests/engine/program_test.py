@@ -88,9 +88,21 @@ def test_restarts_that_fail_are_frozen(together, monkeypatch):
 # devices it is XLA's own, on one the default lowering: that is a flag, too.
 _SCRIPT = """
 import sys, tempfile
+from flax import nnx
 import numpy as np
 import tiny
 from giajax.engine import program, run
+from giajax.models import MODELS, base, layers
+class Net(nnx.Module):
+  def __init__(self, rngs):
+    self.conv = layers.Conv(3, 4, 3, 1, 1, rngs=rngs)
+    self.fc = layers.Linear(4 * 8 * 8, 16, rngs=rngs)
+  def __call__(self, x):
+    return self.fc(layers.flatten(nnx.sigmoid(self.conv(x))))
+def small(image_shape, num_classes, *, lowering):
+  spec = base.make_spec('small', image_shape, num_classes, 'none')
+  return base.from_nnx(lambda rngs: Net(rngs), spec, lowering)
+MODELS['small'] = small
 texts = []
 compiled = program.compiled
 def spy(*args):
@@ -98,9 +110,11 @@ def spy(*args):
   texts.append(made.chunk.as_text())
   return made
 program.compiled = spy
-model = dict(name='lenet', convolutions=3)
-config = tiny.config(model=model, restarts=3, hparams=dict(total_variation=.01))
-config.attack.num_steps = 6
+config = tiny.config(model=dict(name='small'), restarts=3)
+config.dataset.size = 8
+config.attack = dict(
+  name='inverting_gradients', num_steps=6, form='explicit'
+)
 config.noise_control = False
 config.run.lowering = sys.argv[2]
 run.audit(config, sys.argv[1])
