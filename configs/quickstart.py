@@ -2,21 +2,22 @@
 
   giajax --config=quickstart --workdir=/tmp/audit
 
-Inverting Gradients against a fresh ConvNet in inference mode, one photograph
-an update, labels known: the setting of the literature, an upper bound.
+Deep Leakage from Gradients (Zhu, Liu and Han 2019, arXiv 1906.08935) on its own
+LeNet: one photograph an update, labels unknown. The network is small and its
+weights are fresh: an upper bound, and the picture that started the field.
 """
 
 from giajax.engine import build
 
 
 def get_config(arg=None):
-  """Returns the experiment; `runlocal` is a tenth of it."""
+  """Returns the experiment; `runlocal` attacks two photographs, briefly."""
   config = build.default_config()
   config.dataset = dict(name='photographs', size=32)
   config.cases.count = 8
-  config.model = dict(name='convnet', width=32)
-  config.attack = dict(name='inverting_gradients', num_steps=600)
-  config.hparams = dict(total_variation=1e-3)
+  config.model = dict(name='lenet')
+  config.attack = dict(name='dlg', num_steps=1200, memory_size=200)
+  config.threat = dict(level='C', grants=())
   config.restarts = 2
   if arg == 'runlocal':
     config.cases.count = 2

@@ -72,6 +72,7 @@ def _run(argv, arguments, values) -> int:
   absl_logging.set_verbosity(absl_logging.FATAL)  # Orbax's; we raise them
   _log_to_stderr()
   cache_compilations()
+  use_cores()
   _join_processes(values)
   from giajax.engine import hooks
   from giajax.engine import run as engine
@@ -133,6 +134,18 @@ def cache_compilations() -> None:
     home = os.environ.get('XDG_CACHE_HOME', '~/.cache')
     folder = pathlib.Path(home).expanduser() / 'giajax' / 'compiled'
     jax.config.update('jax_compilation_cache_dir', str(folder))
+
+
+def use_cores() -> None:
+  """Makes a device of each CPU core, where the user did not say otherwise.
+
+  Independent restarts on a device each keep all cores busy even where one
+  restart is too small to be split.
+  """
+  import jax
+
+  if 'JAX_NUM_CPU_DEVICES' not in os.environ:
+    jax.config.update('jax_num_cpu_devices', len(os.sched_getaffinity(0)))
 
 
 def _join_processes(values) -> None:

@@ -87,9 +87,7 @@ def _angular(m: moments.Moments) -> types.Array:
 def _similarity(dot, squared, target):
   # The product of two small norms would underflow in the derivative.
   return (
-    dot
-    / trees.safe_sqrt(squared, _EPSILON)
-    / trees.safe_sqrt(target, _EPSILON)
+    dot / trees.safe_sqrt(squared, _EPSILON) / trees.safe_sqrt(target, _EPSILON)
   )
 
 

@@ -32,7 +32,7 @@ def layout(
   restarts_per_batch: int,
   devices: Sequence[jax.Device] | None = None,
 ) -> Layout:
-  """Returns the layout that wastes least.
+  """Returns the layout that ends first, on as few devices as that takes.
 
   Args:
     items: N >= 1.
@@ -41,22 +41,26 @@ def layout(
     devices: all of all processes by default.
   """
   devices = list(jax.devices() if devices is None else devices)
-  count = len(devices)
+  # One process may leave devices idle; many have to use all of theirs.
+  total = len(devices)
+  counts = [total] if jax.process_count() > 1 else range(1, total + 1)
+  grids = [(d, n // d) for n in counts for d in range(1, n + 1) if n % d == 0]
 
-  def padded(across: int) -> tuple[int, int, int]:
-    down = count // across
+  def padded(across: int, down: int) -> tuple[int, int, int]:
     rows, columns = -(-items // across), -(-restarts // down)
     batches = -(-columns // restarts_per_batch)
     width = -(-columns // batches)
     return across * rows, down * batches * width, width
 
-  divisors = [d for d in range(1, count + 1) if count % d == 0]
-  across = min(divisors, key=lambda d: (math.prod(padded(d)[:2]), -d))
-  n, r, width = padded(across)
-  mesh = jax.sharding.Mesh(
-    np.array(devices).reshape(across, count // across), (ITEM, RESTART)
-  )
-  return Layout(mesh, n, r, width)
+  def cost(grid: tuple[int, int]) -> tuple[float, int, int]:
+    n, r, _ = padded(*grid)
+    used = math.prod(grid)
+    return n * r / used, used, -grid[0]
+
+  across, down = min(grids, key=cost)
+  n, r, width = padded(across, down)
+  grid = np.array(devices[: across * down]).reshape(across, down)
+  return Layout(jax.sharding.Mesh(grid, (ITEM, RESTART)), n, r, width)
 
 
 def shard(

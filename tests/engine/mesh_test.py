@@ -21,14 +21,22 @@ def test_padding_is_whole_and_least(
     items, restarts, batch, [_Device() for _ in range(devices)]
   )
   across, down = where.mesh
-  assert across * down == devices
+  assert across * down <= devices
   assert where.items >= items
   assert where.items % across == 0
   assert where.restarts >= restarts
   assert where.restarts % (down * where.restarts_per_batch) == 0
   assert where.restarts_per_batch <= batch
-  # No other arrangement of the devices has fewer restarts to run.
-  for d in (d for d in range(1, devices + 1) if devices % d == 0):
-    rows = d * -(-items // d)
-    columns = -(-restarts // (devices // d)) * (devices // d)
-    assert where.items * where.restarts <= rows * columns * 2
+  # No other arrangement has fewer restarts to run on a device.
+  most = where.items * where.restarts / (across * down)
+  for used in range(1, devices + 1):
+    for d in (d for d in range(1, used + 1) if used % d == 0):
+      rows, columns = -(-items // d), -(-restarts // (used // d))
+      assert most <= rows * -(-columns // batch) * batch
+
+
+def test_devices_that_would_only_repeat_work_stay_idle(monkeypatch):
+  monkeypatch.setattr(mesh.jax.sharding, 'Mesh', lambda grid, names: grid.shape)
+  where = mesh.layout(1, 1, 4, [_Device() for _ in range(8)])
+  assert where.mesh == (1, 1)
+  assert (where.items, where.restarts) == (1, 1)

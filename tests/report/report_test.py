@@ -9,11 +9,11 @@ import sys
 import numpy as np
 import pytest
 
+from giajax.metrics import success
 from giajax.report import markup
 from giajax.report import prose
 from giajax.report import records
 from giajax.report import report
-from giajax.metrics import success
 
 
 def _arrays(rng, b, c, r, length, size):
