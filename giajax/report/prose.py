@@ -8,14 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from giajax.metrics import success
 from giajax.report import records
-
-# When one image counts as recognised: the thresholds that `metrics.success`
-# puts to the medians (a test compares them; that package needs a device's
-# libraries, a report does not). A run may bring its own `recognised` [B].
-RECOGNISED_PSNR = 18.0  # dB
-RECOGNISED_SSIM = 0.5
-RECOGNISED_MARGIN = 3.0  # dB over the best baseline of the row
 
 LEVELS = {
   'A': 'Eavesdropper: what server and client exchange, no more',
@@ -122,9 +116,11 @@ def recognised(run: records.Run, row: Mapping[str, Any]) -> np.ndarray:
     return records.array(run, row, 'recognised').astype(bool)
   floor = records.best_baseline(row, 'psnr')
   psnr, ssim = (records.array(run, row, name) for name in ('psnr', 'ssim'))
-  close = (psnr >= RECOGNISED_PSNR) & (ssim >= RECOGNISED_SSIM)
+  close = (psnr >= success.LEAK_PSNR) & (ssim >= success.LEAK_SSIM)
   return (
-    close if math.isnan(floor) else close & (psnr >= floor + RECOGNISED_MARGIN)
+    close
+    if math.isnan(floor)
+    else close & (psnr >= floor + success.LEAK_MARGIN)
   )
 
 
@@ -133,9 +129,9 @@ def rule(run: records.Run) -> str:
   if all(records.has(run, row, 'recognised') for row in run.rows):
     return 'Recognisably: by the success rule of the run.'
   return (
-    f'Recognisably: a PSNR of at least {RECOGNISED_PSNR:g} dB, '
-    f'{RECOGNISED_MARGIN:g} dB over every baseline of its case, and an SSIM '
-    f'of at least {RECOGNISED_SSIM:g}.'
+    f'Recognisably: a PSNR of at least {success.LEAK_PSNR:g} dB, '
+    f'{success.LEAK_MARGIN:g} dB over every baseline of its case, and an SSIM '
+    f'of at least {success.LEAK_SSIM:g}.'
   )
 
 
