@@ -21,7 +21,7 @@ def get_config(arg=None):
   config.model = dict(name='lenet')
   config.attack = dict(name='dlg', num_steps=2000)
   config.threat = dict(level='C', grants=())
-  config.restarts = 4
+  config.restarts = 2
   if arg == 'runlocal':
     config.cases.count = 2
     config.attack.num_steps = 60

@@ -86,7 +86,7 @@ def _measure(name: str) -> dict[str, Any]:
   for _ in range(_ROUNDS.value):
     ours.append(_spawn(_own_command(name)))
     if _PEER.value:
-      theirs.append(_spawn(_peer_command(name)))
+      theirs.append(_spawn(_peer_command(name, _PEER.value)))
   result = dict(ours[0])
   for key, value in ours[0].items():
     if isinstance(value, float):
@@ -131,7 +131,9 @@ def _work(network: str, batch: int) -> dict[str, Any]:
     mesh.put(obs.query, where, mesh.P()),
     mesh.put((obs.update, obs.side), where, item),
     mesh.put(
-      {k: v[None] for k, v in build.hparams(config, setup.attack).items()},
+      {
+        k: np.stack([v]) for k, v in build.hparams(config, setup.attack).items()
+      },
       where,
       item,
     ),
@@ -231,12 +233,12 @@ def _own_command(name: str) -> list[str]:
   ]
 
 
-def _peer_command(name: str) -> list[str]:
+def _peer_command(name: str, python: str) -> list[str]:
   network, batch = _split(name)
   steps = WORKLOADS.get(name, 10)
   return [
-    _PEER.value,
-    _PEER_SCRIPT.value,
+    python,
+    str(_PEER_SCRIPT.value),
     f'--network={network}',
     f'--batch={batch}',
     f'--steps={steps}',

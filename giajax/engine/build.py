@@ -150,6 +150,12 @@ def _attack(resolved, world):
   if rule == 'granted':
     return attack
   make = registry.lookup({'granted': None, **labels.RULES}, rule, 'label rule')
+  if 'labels' not in attack.needs:
+    raise ValueError(
+      "Expected labels='granted' for an attack that finds its own; got "
+      f'labels={rule!r} with attack={resolved["attack"]["name"]!r}; leave '
+      'labels out'
+    )
   return compose.with_labels(attack, make(world))
 
 

@@ -117,14 +117,14 @@ def conv_general_dilated(
       f'with an HWIO kernel; got {found}, lhs_dilation={lhs_dilation}, '
       f"precision={precision}; use jax's own"
     )
-  dilation = tuple(rhs_dilation or (1, 1))
-  size = [d * (k - 1) + 1 for k, d in zip(rhs.shape[:2], dilation)]
+  dh, dw = rhs_dilation or (1, 1)
+  size = [dh * (rhs.shape[0] - 1) + 1, dw * (rhs.shape[1] - 1) + 1]
   if isinstance(padding, str):
     padding = lax.padtype_to_pads(lhs.shape[1:3], size, window_strides, padding)
   (top, bottom), (left, right) = padding
   sh, sw = window_strides
   geometry = forms.Geometry(
-    (sh, sw), ((top, bottom), (left, right)), feature_group_count, dilation
+    (sh, sw), ((top, bottom), (left, right)), feature_group_count, (dh, dw)
   )
   return convolve(lhs, rhs, geometry)
 

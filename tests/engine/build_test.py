@@ -24,6 +24,10 @@ def _setup(**changes):
     ({'defense': {'name': 'x'}}, r'known defense \(.*gaussian_noise'),
     ({'labels': 'guess'}, r'known label rule \(.*granted, idlg'),
     ({'threat__level': 'Z'}, r'known threat level \(A, B'),
+    (
+      {'labels': 'idlg', 'attack': {'name': 'dlg'}},
+      r"labels='granted' for an attack that finds its own",
+    ),
     ({'threat__grants': ('gold',)}, r'known grant \(.*labels'),
     ({'run__lowering': 'fft'}, r'known run.lowering \(auto'),
     ({'attack': {'name': 3}}, 'a string for attack.name; got attack.name=3'),
