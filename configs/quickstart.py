@@ -13,10 +13,11 @@ from giajax.engine import build
 def get_config(arg=None):
   """Returns the experiment; `runlocal` attacks two photographs, briefly."""
   config = build.default_config()
+  config.seed = 149  # draws eight different photographs
   config.dataset = dict(name='photographs', size=32)
   config.cases.count = 8
   config.model = dict(name='lenet')
-  config.attack = dict(name='dlg', num_steps=1200, memory_size=200)
+  config.attack = dict(name='dlg', num_steps=1600, memory_size=200)
   config.threat = dict(level='C', grants=())
   config.restarts = 2
   if arg == 'runlocal':

@@ -28,6 +28,7 @@ STOPPED = 85
 
 def run() -> None:
   """Entry point of the `giajax` command."""
+  use_cores()
   sys.exit(main(sys.argv))
 
 
@@ -72,7 +73,6 @@ def _run(argv, arguments, values) -> int:
   absl_logging.set_verbosity(absl_logging.FATAL)  # Orbax's; we raise them
   _log_to_stderr()
   cache_compilations()
-  use_cores()
   _join_processes(values)
   from giajax.engine import hooks
   from giajax.engine import run as engine

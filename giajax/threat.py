@@ -125,7 +125,6 @@ def setting(
   batch_size: int,
   granted: Collection[str],
   trained: bool,
-  local_steps: int = 1,
   has_batch_norm: bool = True,
 ) -> tuple[str, list[str]]:
   """Returns 'diagnostic' with its reasons, or 'deployment' with none.
@@ -138,7 +137,6 @@ def setting(
     batch_size: images behind the update.
     granted: what the attacker was given.
     trained: the network's weights come from training.
-    local_steps: optimiser steps behind the update.
     has_batch_norm: the network has BatchNorm layers.
   """
   rules: Mapping[str, bool] = {
@@ -146,7 +144,6 @@ def setting(
     'batch of one image': batch_size == 1,
     'known labels': 'labels' in granted,
     'untrained weights': not trained,
-    'a single local step': local_steps == 1 and batch_size == 1,
     'altered architecture': 'alter_architecture' in granted,
   }
   reasons = [reason for reason, holds in rules.items() if holds]

@@ -12,7 +12,6 @@ DEPLOYED = dict(
   batch_size=8,
   granted=('model', 'batch_size', 'bn_buffers_before', 'client_hparams'),
   trained=True,
-  local_steps=4,
   has_batch_norm=True,
 )
 
@@ -119,20 +118,12 @@ def test_each_rule_alone_makes_it_diagnostic(change, reason):
 
 
 def test_two_images_are_a_batch():
-  two = {**DEPLOYED, 'batch_size': 2, 'local_steps': 1}
-  assert threat.setting(**two) == ('deployment', [])
+  assert threat.setting(**{**DEPLOYED, 'batch_size': 2}) == ('deployment', [])
 
 
 def test_no_batch_norm_has_no_mode():
   change = dict(train_mode=False, has_batch_norm=False)
   assert threat.setting(**{**DEPLOYED, **change}) == ('deployment', [])
-
-
-def test_one_local_step_counts_for_one_image_only():
-  one = {**DEPLOYED, 'local_steps': 1}
-  assert threat.setting(**one) == ('deployment', [])
-  _, reasons = threat.setting(**{**one, 'batch_size': 1})
-  assert reasons == ['batch of one image', 'a single local step']
 
 
 def test_describe_splits_all_grants():

@@ -165,7 +165,6 @@ def _setting(world, used, trained):
     batch_size=world.batch_size,
     granted=used,
     trained=trained,
-    local_steps=world.client.local_steps,
     has_batch_norm=structure.has_batch_norm(world.net),
   )
 
