@@ -4,8 +4,7 @@
     --config.dataset.data_dir=DIR
 
 Ten test images, one an update, labels unknown, weights from U(-0.5, 0.5).
-Zhu, Liu and Han 2019, arXiv 1906.08935, figure 4, recovers such images to
-the eye.
+Zhu, Liu and Han 2019, arXiv 1906.08935.
 """
 
 from giajax.engine import build

@@ -4,7 +4,7 @@
     --config.dataset.data_dir=DIR
 
 Only the labels count here: the pixels get one step. Zhao, Mopuri and Bilen
-2020, arXiv 2001.02610, table 1, report 100 %.
+2020, arXiv 2001.02610.
 """
 
 from giajax.engine import build

@@ -4,7 +4,7 @@
     --config.dataset.data_dir=DIR
 
 Eight test images, one an update, fresh weights, labels known. Geiping et al.
-2020, arXiv 2003.14053, table 1, use 24,000 steps; a thousand reach most of it.
+2020, arXiv 2003.14053; their framework takes 24,000 steps, this a thousand.
 """
 
 from giajax.engine import build

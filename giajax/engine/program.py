@@ -22,8 +22,7 @@ from giajax.models import structure
 from giajax.ops import hoisting
 
 # On a CPU the largest layer input of a batch of restarts should stay in a
-# core's cache: more restarts at once then gain nothing, or lose (measured by
-# `launch.benchmark` with --restarts from 1 to 32).
+# core's cache; `launch.benchmark --restarts=R` shows what another choice costs.
 _CACHE_BYTES = 2**20
 _CPU_RESTARTS = 16
 # Elsewhere memory is the limit: the bytes that one device may give to the
