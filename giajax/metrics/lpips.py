@@ -13,13 +13,11 @@ The weights are not shipped: `load` reads an npz with the names and shapes of
 
 from collections.abc import Callable, Mapping
 import os
-import zipfile
-import zlib
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from giajax import archives
 from giajax import trees
 from giajax import types
 
@@ -136,27 +134,7 @@ def _features(
 
 def _read(path: str | os.PathLike) -> dict[str, types.Array]:
   """Returns the weights of an npz, checked against `SHAPES`."""
-  try:
-    with zipfile.ZipFile(path):  # a lone .npy or a pickle is refused here
-      pass
-    with np.load(path, allow_pickle=False) as archive:
-      arrays = {name: archive[name] for name in archive.files}
-  except FileNotFoundError as error:
-    raise ValueError(
-      f'Expected a file of LPIPS weights; got path={str(path)!r}, which does '
-      'not exist; correct the path or leave this metric out'
-    ) from error
-  except (
-    EOFError,
-    OSError,
-    ValueError,
-    zipfile.BadZipFile,
-    zlib.error,
-  ) as error:
-    raise ValueError(
-      f'Expected a whole npz of arrays; got path={str(path)!r} '
-      f'({type(error).__name__}); copy the file again'
-    ) from error
+  arrays = archives.read(path)
   missing = sorted(SHAPES.keys() - arrays.keys())
   surplus = sorted(arrays.keys() - SHAPES.keys())
   wrong = [

@@ -22,13 +22,12 @@ and takes weights back by `load_state_dict` on tensors of `to_state_dict`.
 from collections.abc import Mapping
 import os
 from typing import Any, NamedTuple
-import zipfile
-import zlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from giajax import archives
 from giajax import trees
 from giajax import types
 from giajax.models import base
@@ -45,7 +44,6 @@ _RULES = {
 }
 _IGNORED = 'num_batches_tracked'
 _SHOWN = 4  # names listed of each kind of trouble
-_DAMAGED = (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
 class _Entry(NamedTuple):
@@ -93,7 +91,7 @@ def read(path: str | os.PathLike, prefix: str = '') -> dict[str, np.ndarray]:
     ValueError: the file is missing, damaged, pickled or no npz, or has nothing
       under `prefix`.
   """
-  arrays = _read_npz(path)
+  arrays = archives.read(path)
   start = f'{prefix}.' if prefix else ''
   found = {k[len(start) :]: v for k, v in arrays.items() if k.startswith(start)}
   if not found:
@@ -283,32 +281,6 @@ def _renamed(mapping, rename):
       f'{_listed(idle)} for {_listed(sorted(mapping))}; correct it'
     )
   return out
-
-
-def _read_npz(path):
-  got = f'path={str(path)!r}'
-  try:
-    with zipfile.ZipFile(path):  # a lone .npy or a pickle is refused here
-      pass
-    with np.load(path, allow_pickle=False) as archive:
-      arrays = {name: archive[name] for name in archive.files}
-  except FileNotFoundError as error:
-    raise ValueError(
-      f'Expected a file of weights; got {got}, which does not exist; correct '
-      'the path'
-    ) from error
-  except _DAMAGED as error:
-    reason = (str(error).strip() or 'no message').splitlines()[0]
-    raise ValueError(
-      f'Expected a whole npz of plain arrays; got {got} '
-      f'({type(error).__name__}: {reason}); write it anew by np.savez'
-    ) from error
-  if not all(isinstance(value, np.ndarray) for value in arrays.values()):
-    raise ValueError(
-      f'Expected an npz of plain arrays; got {got}, a zip of other files '
-      '(such as those of torch.save); write its arrays by np.savez'
-    )
-  return arrays
 
 
 def _listed(names):
