@@ -3,17 +3,22 @@
   python -m launch.benchmark
   python -m launch.benchmark --peer=/path/to/python --peer_script=SCRIPT
   python -m launch.benchmark --only=resnet18:1 --restarts=64 --json
+  python -m launch.benchmark --suite=zoo --rounds=1 --peer=/path/to/python
 
-A workload is Inverting Gradients on one update of 32x32 photographs. Each runs
-in a process of its own, through the engine's compiled chunk, without the
-compilation cache; times are medians over `--rounds`. With `--peer`, an
-interpreter that has breaching, the two run alternately and the ratio compares
-processor time a restart-step. Run it on an idle machine.
+A workload is Inverting Gradients on one update of photographs, of 32x32 pixels
+unless it says `network:batch:size`. Each runs in a process of its own, through
+the engine's compiled chunk, without the compilation cache; times are medians
+over `--rounds`. With `--peer`, the two run alternately and the ratio compares
+processor time a restart-step: with breaching by default, and for the zoo, every
+architecture at 32x32 and 224x224, with the same step written in PyTorch
+(`tests/golden/torch_speed.py`, for an interpreter with torch and torchvision).
+Run it on an idle machine.
 """
 
 from collections.abc import Sequence
 import json
 import math
+import pathlib
 import resource
 import statistics
 import subprocess
@@ -24,11 +29,14 @@ from typing import Any
 from absl import app
 from absl import flags
 
-_ONLY = flags.DEFINE_list('only', None, 'Workloads as network:batch.')
-_RESTARTS = flags.DEFINE_integer('restarts', 0, 'R; 0: what fits a batch.')
+_ONLY = flags.DEFINE_list(
+  'only', None, 'Workloads as network:batch or network:batch:size.'
+)
+_SUITE = flags.DEFINE_enum('suite', 'main', ['main', 'zoo'], 'Workloads.')
+_RESTARTS = flags.DEFINE_integer('restarts', 0, 'R; 0: a full batch a device.')
 _STEPS = flags.DEFINE_integer('steps', 0, 'T; 0: about two seconds.')
 _ROUNDS = flags.DEFINE_integer('rounds', 3, 'Repetitions; medians are shown.')
-_PEER = flags.DEFINE_string('peer', None, 'An interpreter with breaching.')
+_PEER = flags.DEFINE_string('peer', None, "The peer's interpreter.")
 _PEER_SCRIPT = flags.DEFINE_string(
   'peer_script', '../shared/peers/breaching_speed.py', 'Times the peer.'
 )
@@ -46,6 +54,8 @@ WORKLOADS = {
   'convnet64:1': 10,
   'convnet64:8': 3,
 }
+_SIZES, _BATCHES = (32, 224), (1, 8)  # of the zoo
+_TORCH = pathlib.Path(__file__).parents[1] / 'tests' / 'golden'
 _MODELS = {'convnet64': {'name': 'convnet', 'width': 64}}
 _PASSES = 7  # forward passes of arithmetic in a matching step
 _COLUMNS = (
@@ -58,26 +68,44 @@ _COLUMNS = (
   ('peer_cpu_ms_per_step', 'peer cpu', 9, 1),
   ('ratio', 'ratio', 6, 2),
 )
+_WIDTH = 22  # of a workload's name
 
 
 def main(argv: Sequence[str]) -> None:
   """Runs the workloads."""
-  names = _ONLY.value or list(WORKLOADS)
+  names = _ONLY.value or (_zoo() if _SUITE.value == 'zoo' else list(WORKLOADS))
   for name in names:
-    batch = name.partition(':')[2]
-    if name not in WORKLOADS and not batch.isdigit():
+    numbers = name.split(':')[1:]
+    if len(numbers) not in (1, 2) or not all(n.isdigit() for n in numbers):
       raise app.UsageError(
-        f'Expected network:batch, such as {", ".join(WORKLOADS)}; got {name}'
+        'Expected network:batch or network:batch:size, such as '
+        f'{", ".join(WORKLOADS)}; got {name}'
       )
   if _WORKER.value:
     print(json.dumps(_work(*_split(names[0]))))
     return
   if not _JSON.value:
     print(
-      f'{"workload":14}' + ''.join(f'{t:>{w + 1}}' for _, t, w, _ in _COLUMNS)
+      f'{"workload":{_WIDTH}}'
+      + ''.join(f'{t:>{w + 1}}' for _, t, w, _ in _COLUMNS)
     )
   for name in names:
     _show(name, _measure(name))
+
+
+def _zoo() -> list[str]:
+  """Returns every architecture at every size and batch, small ones first."""
+  from giajax import models
+
+  return [
+    f'{network}:{batch}:{size}'
+    for size in _SIZES
+    for batch in _BATCHES
+    for network in models.MODELS
+    if size == 32
+    or not network.startswith(('convnet', 'lenet', 'mlp'))
+    or network.startswith('convnext')
+  ]
 
 
 def _measure(name: str) -> dict[str, Any]:
@@ -101,18 +129,21 @@ def _measure(name: str) -> dict[str, Any]:
   return result
 
 
-def _work(network: str, batch: int) -> dict[str, Any]:
+def _work(network: str, batch: int, size: int) -> dict[str, Any]:
   """Times one workload in this process."""
   import jax
   import numpy as np
 
+  from giajax import main as command
   from giajax.engine import build
   from giajax.engine import mesh
   from giajax.engine import program as programs
   from giajax.engine import round as rounds
 
+  command.use_cores()  # as `giajax` does
   config = build.resolve(
     {
+      'dataset': {'name': 'photographs', 'size': size},
       'cases': {'batch_size': batch},
       'model': _MODELS.get(network, {'name': network}),
       'noise_control': False,
@@ -123,7 +154,7 @@ def _work(network: str, batch: int) -> dict[str, Any]:
   items = [rounds.item(setup, config, 0, False)]
   obs = rounds.observer(setup, 0)(items)
   width = programs.restarts_per_batch(setup.world)
-  restarts = _RESTARTS.value or width
+  restarts = _RESTARTS.value or width * jax.device_count()
   where = mesh.layout(1, restarts, width)
   compiled = programs.program(setup.attack, where)
   item, both = mesh.P(mesh.ITEM), mesh.P(mesh.ITEM, mesh.RESTART)
@@ -162,6 +193,8 @@ def _work(network: str, batch: int) -> dict[str, Any]:
   return {
     'network': network,
     'batch': batch,
+    'size': size,
+    'lowerings': _lowerings(setup.net),
     'restarts': where.restarts,
     'restarts_per_batch': where.restarts_per_batch,
     'steps': steps,
@@ -173,6 +206,31 @@ def _work(network: str, batch: int) -> dict[str, Any]:
     'matmul_share': _PASSES * _forward_flops(setup) * done / wall / rate,
     'device': f'{jax.devices()[0].device_kind} x{jax.device_count()}',
   }
+
+
+def _lowerings(net: Any) -> dict[str, int]:
+  """Returns how many convolutions have which lowering."""
+  import collections
+
+  from giajax import trees
+  from giajax.models import structure
+  from giajax.ops import convolution
+  from giajax.ops import forms
+
+  params = trees.named_leaves(structure.abstract_variables(net).params)
+  return dict(
+    collections.Counter(
+      _LOWERING.value
+      if _LOWERING.value != 'auto'
+      else convolution.choose(
+        forms.Shapes(
+          site.input.shape, params[f'{path}.kernel'].shape, site.geometry
+        )
+      )
+      for path, site in structure.sites(net).items()
+      if site.kind == 'conv'
+    )
+  )
 
 
 def _forward_flops(setup: Any) -> float:
@@ -215,9 +273,10 @@ def _matmul_rate() -> float:
   return 5 * 2 * 2048**3 / (time.time() - began)
 
 
-def _split(name: str) -> tuple[str, int]:
-  network, _, batch = name.partition(':')
-  return network, int(batch)
+def _split(name: str) -> tuple[str, int, int]:
+  network, *numbers = name.split(':')
+  batch, size = (*map(int, numbers), 32)[:2]
+  return network, batch, size
 
 
 def _own_command(name: str) -> list[str]:
@@ -234,13 +293,17 @@ def _own_command(name: str) -> list[str]:
 
 
 def _peer_command(name: str, python: str) -> list[str]:
-  network, batch = _split(name)
-  steps = WORKLOADS.get(name, 10)
+  network, batch, size = _split(name)
+  steps = WORKLOADS.get(name, 3)
+  script = str(_PEER_SCRIPT.value)
+  if _SUITE.value == 'zoo':
+    script = str(_TORCH / 'torch_speed.py')
   return [
     python,
-    str(_PEER_SCRIPT.value),
+    script,
     f'--network={network}',
     f'--batch={batch}',
+    f'--size={size}',
     f'--steps={steps}',
   ]
 
@@ -270,7 +333,7 @@ def _show(name: str, result: dict[str, Any]) -> None:
     value = result[key]
     text = '–' if value is None else f'{value:.{digits}f}'
     cells += f' {text:>{width}}'
-  print(f'{name:14}{cells}', flush=True)
+  print(f'{name:{_WIDTH}}{cells}', flush=True)
 
 
 if __name__ == '__main__':

@@ -15,16 +15,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from giajax import keys
+from giajax import trees
 from giajax import types
 from giajax.attacks import base as attacks
 from giajax.engine import mesh
+from giajax.models import base as models
 from giajax.models import structure
 from giajax.ops import hoisting
 
-# On a CPU the largest layer input of a batch of restarts should stay in a
-# core's cache; `launch.benchmark --restarts=R` shows what another choice costs.
-_CACHE_BYTES = 2**20
-_CPU_RESTARTS = 16
+# On a CPU the largest layer input of a batch of restarts, and its patches,
+# should stay in a core's cache, but a pass over the weights should serve
+# activations of the same size; `launch.benchmark --restarts=R` shows what
+# another choice costs.
+_CACHE_BYTES = 2**18
+_CPU_RESTARTS = 8
 # Elsewhere memory is the limit: the bytes that one device may give to the
 # activations of a matching step, each of which is kept about so many times.
 _DEVICE_BYTES = {'gpu': 16e9, 'tpu': 4e9}
@@ -67,8 +71,10 @@ def restarts_per_batch(world: attacks.World) -> int:
     inputs = [math.prod(site.input.shape) for site in sites]
   backend = jax.default_backend()
   if backend == 'cpu':
-    largest = 4 * max(inputs) * world.batch_size
-    return max(1, min(_CPU_RESTARTS, _CACHE_BYTES // largest))
+    weights = models.count(structure.abstract_variables(world.net))
+    amortising = -(-weights // (sum(inputs) * world.batch_size))
+    cached = _CACHE_BYTES // (4 * max(inputs) * world.batch_size)
+    return max(1, min(_CPU_RESTARTS, max(cached, amortising)))
   needed = 4 * _COPIES * sum(inputs) * world.batch_size
   return max(1, min(1024, int(_DEVICE_BYTES.get(backend, 4e9) / needed)))
 
@@ -88,25 +94,30 @@ def program(attack: attacks.Attack, where: mesh.Layout) -> Program:
   def init(query, seen, hp, seeds):
     def restart(obs, hp, seed):
       key = keys.named(_key(seed), 'init')
-      state = jax.tree.map(_strong, attack.init(key, obs, hp))
+      state = trees.strong(attack.init(key, obs, hp))
       return Carry(state, jnp.bool_(True), jnp.full((), jnp.inf, jnp.float32))
 
-    return over_items(restart, query, seen, hp, (seeds,), width)
+    return over_items(_each(restart), query, seen, hp, (seeds,), width)
 
   def chunk(query, seen, hp, seeds, carry, t0, t1):
-    def restart(obs, hp, seed, carry):
-      def body(t, carry):
+    def restarts(obs, hp, seeds, carry):
+      def step(t, seed, carry):
         return _step(attack, _key(seed), t, carry, obs, hp)
+
+      # Restarts are vmapped inside the loop: JAX would trace the body of a
+      # vmapped loop again and again to find out what is batched.
+      def body(t, carry):
+        return jax.vmap(step, in_axes=(None, 0, 0))(t, seeds, carry)
 
       return jax.lax.fori_loop(t0, t1, hoisting.hoist(body, t0, carry), carry)
 
-    return over_items(restart, query, seen, hp, (seeds, carry), width)
+    return over_items(restarts, query, seen, hp, (seeds, carry), width)
 
   def read(query, seen, hp, carry):
     def restart(obs, hp, carry):
       return attack.read(carry.state, obs, hp)
 
-    return over_items(restart, query, seen, hp, (carry,), width)
+    return over_items(_each(restart), query, seen, hp, (carry,), width)
 
   chunk_specs = (none, item, item, both, both, none, none)
   steps = attack.num_steps > 0
@@ -169,8 +180,17 @@ def _step(attack, key, t, carry, obs, hp):
   return Carry(new, alive, jnp.where(alive, info.loss, carry.loss))
 
 
+def _each(restart: Callable[..., Any]) -> Callable[..., Any]:
+  """Makes a function of one restart one of a batch of them."""
+
+  def restarts(obs, hp, *each):
+    return jax.vmap(lambda e: restart(obs, hp, *e))(each)
+
+  return restarts
+
+
 def _mapped(
-  restart: Callable[..., Any],
+  restarts: Callable[..., Any],
   query: types.Query,
   seen: Any,
   hp: Any,
@@ -182,25 +202,27 @@ def _mapped(
   def one(args):
     (update, side), hp, each = args
     obs = types.Observation(query, update, side)
-    return jax.lax.map(lambda e: restart(obs, hp, *e), each, batch_size=width)
+    return _batches(lambda e: restarts(obs, hp, *e), each, width)
 
   return jax.lax.map(one, (seen, hp, each))
 
 
-def _vmapped(restart, query, seen, hp, each, width):
+def _vmapped(restarts, query, seen, hp, each, width):
   """Items together, restarts in batches of `width`."""
 
   def one(seen, hp, each):
     obs = types.Observation(query, *seen)
-    return jax.lax.map(lambda e: restart(obs, hp, *e), each, batch_size=width)
+    return _batches(lambda e: restarts(obs, hp, *e), each, width)
 
   return jax.vmap(one)(seen, hp, each)
 
 
+def _batches(function, each, width):
+  """Maps a function of `width` entries over all; `width` divides them."""
+  split = jax.tree.map(lambda a: a.reshape(-1, width, *a.shape[1:]), each)
+  done = jax.lax.map(function, split)
+  return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), done)
+
+
 def _key(seed: types.Array) -> types.Array:
   return jax.random.wrap_key_data(seed)
-
-
-def _strong(leaf: types.Array) -> types.Array:
-  """Drops weak types: a Python number in a state would compile twice."""
-  return jax.lax.convert_element_type(leaf, jnp.asarray(leaf).dtype)

@@ -18,8 +18,8 @@ how each of them is computed is closed under differentiation of any order:
             reference.
   direct    XLA's forward convolution for the output and, with the flipped
             kernel, for the input. Fast where all restarts share the kernel.
-  patches   shifted slices concatenated to patches, then one matmul. Costs
-            kh*kw times the input in memory.
+  patches   shifted slices concatenated to patches, then one matmul a group.
+            Costs kh*kw times the input in memory.
   blocks    patches that yield several neighbouring outputs at once, for
             kernels too narrow to fill a matmul.
   shifts    a sum of shifted multiply-adds, for depthwise convolutions.
@@ -32,6 +32,8 @@ Layout is NHWC x HWIO -> NHWC throughout.
 """
 
 from collections.abc import Callable, Sequence
+import functools
+import math
 from typing import Any
 
 import jax
@@ -40,6 +42,7 @@ import jax.numpy as jnp
 
 from giajax import registry
 from giajax import types
+from giajax.ops import depthwise
 from giajax.ops import forms
 from giajax.ops import winograd
 
@@ -151,7 +154,7 @@ def faces(
   shapes = forms.Shapes(tuple(x_shape), tuple(kernel_shape), geometry)
   if lowering == 'auto':
     lowering = choose(shapes, shared)
-  return _close(registry.lookup(LOWERINGS, lowering, 'lowering')(shapes))
+  return _closed(shapes, registry.lookup(LOWERINGS, lowering, 'lowering'))
 
 
 def choose(shapes: forms.Shapes, shared: bool = True) -> str:
@@ -169,10 +172,10 @@ def choose(shapes: forms.Shapes, shared: bool = True) -> str:
   """
   geometry, (kh, kw, per_group, features) = shapes.geometry, shapes.kernel
   if geometry.groups > 1:
-    depthwise = per_group == 1 and features % geometry.groups == 0
-    return 'shifts' if depthwise else 'lax'
+    return 'shifts' if per_group == 1 else 'patches'
   _, h, w, _ = shapes.output
-  if jax.default_backend() != 'cpu' or kh * kw == 1:
+  tiles = geometry.strides == (kh, kw)
+  if jax.default_backend() != 'cpu' or tiles or kh * kw == 1:
     return 'patches'
   if features < 16 and geometry.dilation == (1, 1):
     return 'blocks'
@@ -189,6 +192,8 @@ def patches(
   x: types.Array, size: tuple[int, int], geometry: forms.Geometry
 ) -> types.Array:
   """Returns [B, H', W', kh*kw*C], ordered as a kernel reshaped to rows."""
+  if geometry == forms.Geometry(size, groups=geometry.groups):
+    return _tiles(x, size)
   x = jnp.pad(x, ((0, 0), *geometry.padding, (0, 0)))
   slices = [
     _window(x, i, j, size, geometry)
@@ -198,9 +203,23 @@ def patches(
   return slices[0] if len(slices) == 1 else jnp.concatenate(slices, axis=-1)
 
 
-def _close(bare: forms.Faces) -> forms.Faces:
+def _tiles(x, size):
+  """Patches that do not overlap, in one transpose."""
+  b, h, w, c = x.shape
+  (kh, kw), rows, columns = size, h // size[0], w // size[1]
+  x = x[:, : rows * kh, : columns * kw]
+  x = x.reshape(b, rows, kh, columns, kw, c).swapaxes(2, 3)
+  return x.reshape(b, rows, columns, kh * kw * c)
+
+
+@functools.cache
+def _closed(
+  shapes: forms.Shapes, lowering: Callable[[forms.Shapes], forms.Faces]
+) -> forms.Faces:
   """Makes the derivatives of each face the two others."""
-  y, x, k = (jax.custom_vjp(f) for f in bare)
+  # Inlined where they are called, but traced only once for all layers alike.
+  traced = (jax.jit(face, inline=True) for face in lowering(shapes))
+  y, x, k = (jax.custom_vjp(face) for face in traced)
   y.defvjp(
     lambda a, b: (y(a, b), (a, b)), lambda r, t: (x(t, r[1]), k(r[0], t))
   )
@@ -251,7 +270,7 @@ def _direct(shapes):
   """XLA's forward convolution, also for the derivative to the input."""
   geometry = shapes.geometry
   forms.require(geometry.groups == 1, 'direct', 'one group', geometry)
-  config = [(0, 0, 0)]  # low, high and interior padding
+  padding = []
   for n, m, k, s, (lo, _), d in zip(
     shapes.x[1:3],
     shapes.output[1:3],
@@ -261,16 +280,18 @@ def _direct(shapes):
     geometry.dilation,
   ):
     before = d * (k - 1) - lo
-    config.append((before, n - before - ((m - 1) * s + 1) + d * (k - 1), s - 1))
+    padding.append((before, n - before - ((m - 1) * s + 1) + d * (k - 1)))
 
   def to_input(y, kernel):
-    spread = lax.pad(y, jnp.zeros((), y.dtype), (*config, (0, 0, 0)))
+    if geometry.strides != (1, 1):
+      interior = [(0, 0, s - 1) for s in geometry.strides]
+      y = lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0), *interior, (0, 0, 0)])
     flipped = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
     return lax.conv_general_dilated(
-      spread,
+      y,
       flipped,
       (1, 1),
-      'VALID',
+      padding,
       rhs_dilation=geometry.dilation,
       dimension_numbers=_NUMBERS,
     )
@@ -280,36 +301,34 @@ def _direct(shapes):
 
 def _patches(shapes):
   """Patches of the image, then one matmul."""
-  geometry = shapes.geometry
-  forms.require(geometry.groups == 1, 'patches', 'one group', geometry)
+  geometry, groups = shapes.geometry, shapes.geometry.groups
   size, features = shapes.kernel[:2], shapes.kernel[3]
 
   def output(x, kernel):
-    return patches(x, size, geometry) @ kernel.reshape(-1, features)
+    rows = patches(x, size, geometry)
+    if groups == 1:
+      return rows @ kernel.reshape(-1, features)
+    y = jnp.einsum('rtgc,tcgp->rgp', split(rows), parts(kernel))
+    return y.reshape(shapes.output)
 
   def to_kernel(x, y):
     rows = patches(x, size, geometry)
-    return jnp.einsum('bhwd,bhwp->dp', rows, y).reshape(shapes.kernel)
+    if groups == 1:
+      # In this order no transposed copy of the patches is made.
+      axes = ((0, 1, 2), (0, 1, 2))
+      transposed = lax.dot_general(y, rows, (axes, ((), ())))
+      return transposed.T.reshape(shapes.kernel)
+    y = y.reshape(-1, groups, features // groups)
+    kernel = jnp.einsum('rtgc,rgp->tcgp', split(rows), y)
+    return kernel.reshape(shapes.kernel)
+
+  def split(rows):  # [B * H' * W', kh * kw, groups, C / groups]
+    return rows.reshape(-1, math.prod(size), groups, shapes.kernel[2])
+
+  def parts(kernel):  # [kh * kw, C / groups, groups, P / groups]
+    return kernel.reshape(math.prod(size), -1, groups, features // groups)
 
   return _transposed(output, shapes)._replace(to_kernel=to_kernel)
-
-
-def _shifts(shapes):
-  """A sum of shifted multiply-adds, for depthwise kernels."""
-  geometry, (kh, kw, per_group, features) = shapes.geometry, shapes.kernel
-  depthwise = per_group == 1 and features % geometry.groups == 0
-  forms.require(depthwise, 'shifts', 'a depthwise kernel', geometry)
-
-  def output(x, kernel):
-    x = jnp.pad(x, ((0, 0), *geometry.padding, (0, 0)))
-    x = jnp.repeat(x, features // geometry.groups, axis=-1)
-    return sum(
-      _window(x, i, j, (kh, kw), geometry) * kernel[i, j, 0]
-      for i in range(kh)
-      for j in range(kw)
-    )
-
-  return _transposed(output, shapes)
 
 
 def _window(x, i, j, size, geometry):
@@ -359,8 +378,8 @@ def _blocks(shapes, width=None):
 
 
 def _block_width(outputs, features):
-  """The block of at least 64 output columns that wastes least of a row."""
-  wanted = min(outputs, max(1, -(-64 // features)))
+  """The block of at least 48 output columns that wastes least of a row."""
+  wanted = min(outputs, max(1, -(-48 // features)))
   return min(
     range(wanted, min(outputs, 2 * wanted) + 1),
     key=lambda m: (-(-outputs // m) * m, m),
@@ -372,6 +391,6 @@ LOWERINGS = {
   'direct': _direct,
   'patches': _patches,
   'blocks': _blocks,
-  'shifts': _shifts,
+  'shifts': depthwise.faces,
   'winograd': winograd.faces,
 }

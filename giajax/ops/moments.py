@@ -34,8 +34,8 @@ class Moments(NamedTuple):
 class Site(NamedTuple):
   """Where a layer with parameters met its input in one forward pass."""
 
-  kind: str  # 'conv', 'linear' or 'scale'
-  input: types.Array  # what the layer multiplied with its weight
+  kind: str  # 'conv', 'linear', 'scale' or 'value'
+  input: types.Array  # what the layer multiplied with its weight, or the value
   geometry: forms.Geometry = forms.Geometry()
   lowering: str = 'auto'
 
@@ -49,13 +49,15 @@ def site_moments(
     site: the layer's input and geometry.
     cotangent: the loss's derivative to the layer's output.
     target: the observed gradient of the layer's leaves ('kernel', 'bias',
-      'scale').
+      'scale', 'value').
   """
   out = {}
   if 'bias' in target:
     out['bias'] = _explicit(_total(cotangent), target['bias'])
   if site.kind == 'scale':
     out['scale'] = _explicit(_total(site.input * cotangent), target['scale'])
+  elif site.kind == 'value':  # the cotangent is the gradient itself
+    out['value'] = _explicit(cotangent, target['value'])
   elif site.kind == 'linear':
     out['kernel'] = _linear(site.input, cotangent, target['kernel'])
   else:
@@ -67,11 +69,12 @@ def _conv(site, cotangent, target):
   kh, kw, channels, features = target.shape
   b, h, w, _ = cotangent.shape
   rows, taps = b * h * w, kh * kw * channels
-  patches = convolution.patches(site.input, (kh, kw), site.geometry)
-  patches = patches.reshape(rows, taps)
-  flat = cotangent.reshape(rows, features)
   # The Gram form also saves forming g twice in the derivative, hence the 1.5.
-  if rows * (taps + features) < 1.5 * taps * features:
+  gram = rows * (taps + features) < 1.5 * taps * features
+  if gram and site.geometry.groups == 1:
+    patches = convolution.patches(site.input, (kh, kw), site.geometry)
+    patches = patches.reshape(rows, taps)
+    flat = cotangent.reshape(rows, features)
     dot = jnp.vdot(
       convolution.convolve(site.input, target, site.geometry, site.lowering),
       cotangent,

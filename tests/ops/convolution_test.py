@@ -45,6 +45,12 @@ CASES = {
     forms.Geometry((2, 2)),
     ('direct', 'patches', 'blocks'),
   ),
+  'tiles': (  # that do not overlap, nor reach the last column
+    (2, 6, 10, 3),
+    (2, 3, 3, 4),
+    forms.Geometry((2, 3)),
+    ('direct', 'patches', 'blocks'),
+  ),
   'dilated': (
     (1, 9, 9, 3),
     (3, 3, 3, 4),
@@ -55,13 +61,19 @@ CASES = {
     (2, 6, 6, 4),
     (3, 3, 1, 8),
     forms.Geometry((2, 2), SAME, 4),
-    ('shifts',),
+    ('shifts', 'patches'),
+  ),
+  'wide': (  # depthwise, more columns than a step of its loop
+    (2, 5, 19, 3),
+    (3, 5, 1, 3),
+    forms.Geometry((1, 1), ((1, 1), (4, 3)), 3, (1, 2)),
+    ('shifts', 'patches'),
   ),
   'grouped': (
     (1, 6, 6, 4),
     (3, 3, 2, 6),
     forms.Geometry((1, 1), SAME, 2),
-    ('lax',),
+    ('lax', 'patches'),
   ),
 }
 PAIRS = [
@@ -139,6 +151,16 @@ def test_winograd_of_wide_kernels():
   assert np.abs(got - want).max() < 1e-5 * np.abs(want).max()
 
 
+def test_shifts_sum_taps_otherwise_on_accelerators(monkeypatch):
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  x, kernel, geometry = _arrays('wide', 1, True)
+  found, wanted = (
+    jax.grad(lambda k, n=n: convolution.convolve(x[0], k, geometry, n).sum())
+    for n in ('shifts', 'lax')
+  )
+  np.testing.assert_allclose(found(kernel), wanted(kernel), rtol=1e-5)
+
+
 def test_every_lowering_is_tried():
   assert {name for _, name in PAIRS} == set(convolution.LOWERINGS)
 
@@ -151,7 +173,6 @@ def test_every_lowering_is_tried():
     ('blocks', 'dilated'),
     ('shifts', 'same'),
     ('direct', 'grouped'),
-    ('patches', 'grouped'),
     ('blocks', 'grouped'),
   ],
 )

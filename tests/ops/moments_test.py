@@ -8,6 +8,7 @@ import pytest
 
 from giajax.models import base
 from giajax.models import layers
+from giajax.models import pools
 from giajax.ops import convolution
 from giajax.ops import forms
 from giajax.ops import moments
@@ -23,13 +24,21 @@ class _Tiny(nnx.Module):
     self.norm = layers.BatchNorm(3, rngs=rngs)
     self.down = layers.Conv(3, 12, 5, 2, 2, bias=False, rngs=rngs)
     self.deep = layers.Conv(12, 12, 3, 2, 0, rngs=rngs)
-    self.fc = layers.Linear(12, 5, rngs=rngs)
+    self.depthwise = layers.Conv(12, 12, 3, 1, 1, groups=12, rngs=rngs)
+    self.grouped = layers.Conv(12, 8, 1, groups=4, rngs=rngs)
+    self.group_norm = layers.GroupNorm(8, groups=2, rngs=rngs)
+    self.layer_norm = layers.LayerNorm(8, rngs=rngs)
+    self.table = layers.Parameter(jnp.linspace(0.5, 1.5, 8))
+    self.fc = layers.Linear(8, 5, rank=2, rngs=rngs)
 
   def __call__(self, x):
     x = jax.nn.sigmoid(self.norm(self.wide(x)))
     x = jnp.tanh(self.down(x))
+    x = jnp.tanh(self.depthwise(x))
     x = jnp.tanh(self.deep(x))
-    return self.fc(layers.global_average_pool(x))
+    x = self.group_norm(jnp.tanh(self.grouped(x)))
+    x = self.layer_norm(x) * self.table()
+    return self.fc(pools.global_average_pool(x))
 
 
 def _case(batch):

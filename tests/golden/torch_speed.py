@@ -1,0 +1,74 @@
+"""Times one matching step in eager PyTorch, for `launch.benchmark --suite=zoo`.
+
+A step is the gradient to the images of 1 - cos between the parameters' gradient
+and an observed one, in inference mode: two backward passes, nothing else.
+Prints one JSON line. Needs torch and torchvision, nothing of giajax.
+"""
+
+import argparse
+import contextlib
+import json
+import pathlib
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+with contextlib.suppress(ImportError):  # what a torch without GPU lacks
+  import torchvision_cpu  # noqa: F401
+
+from golden import draws
+from golden import torch_nets
+import torch
+
+CLASSES = 16
+
+
+def main():
+  """Runs the workload that the flags name."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--network', required=True)
+  for name in ('batch', 'size', 'steps'):
+    parser.add_argument(f'--{name}', type=int, required=True)
+  args = parser.parse_args()
+  torch.manual_seed(0)
+  case = draws.Case(args.network, (args.size, args.size, 3), CLASSES)
+  net = torch_nets.NETS[args.network](case).eval()
+  params = list(net.parameters())
+  y = torch.arange(args.batch) % CLASSES
+
+  def gradient(x, **kwargs):
+    loss = torch.nn.functional.cross_entropy(net(x), y)
+    return torch.autograd.grad(loss, params, **kwargs)
+
+  def image():
+    return torch.randn(args.batch, 3, args.size, args.size)
+
+  observed = gradient(image())
+  norm = sum((t * t).sum() for t in observed).sqrt()
+  x = image().requires_grad_()
+
+  def step():
+    found = gradient(x, create_graph=True)
+    dot = sum((g * t).sum() for g, t in zip(found, observed))
+    length = sum((g * g).sum() for g in found).sqrt()
+    return torch.autograd.grad(1 - dot / length / norm, x)
+
+  # The other kernels of attention have no second derivative.
+  with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+    step()
+    wall, cpu = time.time(), time.process_time()
+    for _ in range(args.steps):
+      step()
+    wall, cpu = time.time() - wall, time.process_time() - cpu
+  result = {
+    'network': args.network,
+    'batch': args.batch,
+    'size': args.size,
+    'ms_per_step': 1e3 * wall / args.steps,
+    'cpu_ms_per_step': 1e3 * cpu / args.steps,
+  }
+  print(json.dumps(result))
+
+
+if __name__ == '__main__':
+  main()
