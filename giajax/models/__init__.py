@@ -6,16 +6,52 @@ and draws untrained weights; `convert` reads trained ones.
 
 import functools
 
+from giajax.models import alexnet
 from giajax.models import convnet
+from giajax.models import convnext
+from giajax.models import densenet
+from giajax.models import efficientnet
+from giajax.models import googlenet
 from giajax.models import lenet
+from giajax.models import maxvit
 from giajax.models import mlp
+from giajax.models import mobilenet_v2
+from giajax.models import mobilenet_v3
 from giajax.models import resnet
+from giajax.models import swin
+from giajax.models import vgg
+from giajax.models import vit
 
 MODELS = {
+  'alexnet': alexnet.alexnet,
+  'convnet': convnet.convnet,
+  'convnext_tiny': convnext.convnext,
+  'convnext_small': functools.partial(
+    convnext.convnext, depths=(3, 3, 27, 3), stochastic_depth=0.4
+  ),
+  'convnext_base': functools.partial(
+    convnext.convnext, width=128, depths=(3, 3, 27, 3), stochastic_depth=0.5
+  ),
+  'densenet121': densenet.densenet,
+  'efficientnet_b0': functools.partial(efficientnet.efficientnet, variant='b0'),
+  'efficientnet_v2_s': functools.partial(
+    efficientnet.efficientnet, variant='v2_s'
+  ),
+  'googlenet': googlenet.googlenet,
   'lenet': lenet.lenet,
   'lenet_relu': functools.partial(lenet.lenet, activation='relu'),
-  'convnet': convnet.convnet,
+  'maxvit_tiny': maxvit.maxvit,
   'mlp': mlp.mlp,
+  'mobilenet_v2': mobilenet_v2.mobilenet_v2,
+  'mobilenet_v3_small': functools.partial(
+    mobilenet_v3.mobilenet_v3, size='small'
+  ),
+  'mobilenet_v3_large': functools.partial(
+    mobilenet_v3.mobilenet_v3, size='large'
+  ),
+  'preact_resnet18': functools.partial(
+    resnet.resnet, depth=18, placement='before'
+  ),
   'resnet18': functools.partial(resnet.resnet, depth=18),
   'resnet20': functools.partial(resnet.resnet, depth=20),
   'resnet32': functools.partial(resnet.resnet, depth=32),
@@ -23,4 +59,24 @@ MODELS = {
   'resnet44': functools.partial(resnet.resnet, depth=44),
   'resnet50': functools.partial(resnet.resnet, depth=50),
   'resnet56': functools.partial(resnet.resnet, depth=56),
+  'resnet101': functools.partial(resnet.resnet, depth=101),
+  'resnet152': functools.partial(resnet.resnet, depth=152),
+  'resnext50': functools.partial(
+    resnet.resnet, depth=50, groups=32, group_width=4
+  ),
+  'swin_tiny': swin.swin,
+  'swin_v2_tiny': functools.partial(swin.swin, version=2),
+  'vgg11': functools.partial(vgg.vgg, depth=11),
+  'vgg11_bn': functools.partial(vgg.vgg, depth=11, norm='batch'),
+  'vgg13': functools.partial(vgg.vgg, depth=13),
+  'vgg13_bn': functools.partial(vgg.vgg, depth=13, norm='batch'),
+  'vgg16': functools.partial(vgg.vgg, depth=16),
+  'vgg16_bn': functools.partial(vgg.vgg, depth=16, norm='batch'),
+  'vgg19': functools.partial(vgg.vgg, depth=19),
+  'vgg19_bn': functools.partial(vgg.vgg, depth=19, norm='batch'),
+  'vit_tiny': functools.partial(vit.vit, width=192, heads=3),
+  'vit_small': functools.partial(vit.vit, width=384, heads=6),
+  'vit_base': functools.partial(vit.vit, width=768, heads=12),
+  'vit_large': functools.partial(vit.vit, width=1024, heads=16, depth=24),
+  'wide_resnet50': functools.partial(resnet.resnet, depth=50, group_width=128),
 }

@@ -69,14 +69,62 @@ def make_spec(
   return Spec(name, tuple(image_shape), num_classes, mean, std)
 
 
+def image_form(
+  image_shape: tuple[int, int, int], form: str | None, option: str = 'stem'
+) -> str:
+  """Returns 'cifar' or 'imagenet', by image size where not given.
+
+  Args:
+    image_shape: (H, W, C); up to 64 pixels on a side are 'cifar'.
+    form: what the user chose, or None.
+    option: what the user calls it.
+
+  Raises:
+    ValueError: another form.
+  """
+  small = min(image_shape[:2]) <= 64
+  form = form or ('cifar' if small else 'imagenet')
+  if form not in ('cifar', 'imagenet'):
+    raise ValueError(
+      f"Expected {option} 'cifar' or 'imagenet'; got {option}={form!r}; use "
+      'one of them'
+    )
+  return form
+
+
+def require_size(image_shape: tuple[int, int, int], least: int) -> None:
+  """Raises a ValueError for images below `least` pixels on a side."""
+  if min(image_shape[:2]) < least:
+    raise ValueError(
+      f'Expected images of at least {least}x{least} pixels; got '
+      f'image_shape={image_shape}; use larger images or the CIFAR form'
+    )
+
+
+def scaled(channels: int, width: float) -> int:
+  """Returns `channels * width`, rounded.
+
+  Raises:
+    ValueError: that is no channel.
+  """
+  out = round(channels * width)
+  if out < 1:
+    raise ValueError(
+      f'Expected a width factor that leaves a channel of {channels}; got '
+      f'width={width}; use 1 for the published width'
+    )
+  return out
+
+
 class Net(NamedTuple):
   """A network as pure functions of its variables.
 
   Attributes:
     init: `(key) -> Variables`; the key is consumed.
-    apply: `(variables, x, *, train=False, taps=()) -> Output` for images
-      x [B, H, W, C] in [0, 1]; the normalisation is inside.
-    probe: `(variables, x, offsets, *, train=False) -> (Output, sites,
+    apply: `(variables, x, *, train=False, taps=(), key=None) -> Output` for
+      images x [B, H, W, C] in [0, 1]; the normalisation is inside. A training
+      pass of a network with dropout needs a key, which is consumed.
+    probe: `(variables, x, offsets, *, train=False, key=None) -> (Output, sites,
       outputs)`, the same pass with `offsets` added to the outputs of the
       layers with parameters (None for none), or None where the network cannot
       tell its layers.
@@ -116,11 +164,12 @@ def from_nnx(
   def run(variables, x, context):
     model = nnx.merge(
       graphdef,
-      unpack_params(variables.params),
+      unpack_params(whole(variables)),
       unpack_stats(variables.stats),
       copy=True,
     )
     layers.bind(model, context)
+    context.frozen = _layers(variables.frozen) - _layers(variables.params)
     logits = model(normalise(x, spec))
     flat = trees.named_leaves(variables.stats)
     fresh = {
@@ -131,8 +180,8 @@ def from_nnx(
     stats = trees.nested({**flat, **fresh})
     return types.Output(logits, stats, context.tapped)
 
-  def apply(variables, x, *, train=False, taps=()):
-    context = layers.Context(train, lowering, tuple(taps))
+  def apply(variables, x, *, train=False, taps=(), key=None):
+    context = layers.Context(train, lowering, tuple(taps), key=key)
     output = run(variables, x, context)
     missing = set(taps) - set(context.tapped)
     if missing:
@@ -142,8 +191,8 @@ def from_nnx(
       )
     return output
 
-  def probe(variables, x, offsets, *, train=False):
-    context = layers.Context(train, lowering, (), offsets)
+  def probe(variables, x, offsets, *, train=False, key=None):
+    context = layers.Context(train, lowering, (), offsets, key)
     output = run(variables, x, context)
     return output, context.sites, context.outputs
 
@@ -171,12 +220,14 @@ def from_linen(module: Any, spec: Spec, **init_kwargs: Any) -> Net:
     raw = module.init(key, x, **init_kwargs)
     return types.Variables(raw['params'], raw.get('batch_stats', {}))
 
-  def apply(variables, x, *, train=False, taps=()):
+  def apply(variables, x, *, train=False, taps=(), key=None):
     _no_taps(taps, spec)
     kwargs = dict(init_kwargs)
     if 'train' in kwargs:
       kwargs['train'] = train
-    raw = {'params': variables.params}
+    if train and key is not None:
+      kwargs['rngs'] = {'dropout': key}
+    raw = {'params': whole(variables)}
     if variables.stats:
       raw['batch_stats'] = variables.stats
     out, state = module.apply(
@@ -216,10 +267,10 @@ def from_callable(
     spec: static facts.
   """
 
-  def pure(variables, x, *, train=False, taps=()):
-    del train
+  def pure(variables, x, *, train=False, taps=(), key=None):
+    del train, key
     _no_taps(taps, spec)
-    out = apply(variables.params, normalise(x, spec))
+    out = apply(whole(variables), normalise(x, spec))
     return types.Output(out, variables.stats, {})
 
   return Net(lambda key: types.Variables(init(key), {}), pure, None, spec)
@@ -228,6 +279,15 @@ def from_callable(
 def normalise(x: types.Array, spec: Spec) -> types.Array:
   """Maps images [..., C] in [0, 1] to the network's input space."""
   return (x - jnp.asarray(spec.mean)) / jnp.asarray(spec.std)
+
+
+def whole(variables: types.Variables) -> types.Tree:
+  """Returns all parameters, trained or not, as one tree."""
+  if not variables.frozen:
+    return variables.params
+  parts = (variables.params, variables.frozen)
+  merged = {k: v for part in parts for k, v in trees.named_leaves(part).items()}
+  return trees.nested(merged)
 
 
 def count(variables: types.Variables) -> int:
@@ -243,6 +303,7 @@ def gradient_moments(
   target: types.Tree,
   *,
   train: bool = False,
+  key: types.Array | None = None,
 ) -> tuple[moments.Moments, types.Output]:
   """Returns the moments of the gradient of a loss to all parameters.
 
@@ -252,17 +313,19 @@ def gradient_moments(
     variables: of the network.
     x: [B, H, W, C] images in [0, 1].
     target: like `variables.params`, the gradient to compare with.
-    train: whether BatchNorm uses the batch's statistics.
+    train: whether BatchNorm uses the batch's statistics and dropout drops.
+    key: of the pass's random draws; consumed.
   """
+  pass_kwargs = {'train': train, 'key': key}
   shapes = jax.eval_shape(
-    lambda: net.probe(variables, x, None, train=train)[2]  # pyrefly: ignore
+    lambda: net.probe(variables, x, None, **pass_kwargs)[2]  # pyrefly: ignore
   )
   offsets = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
   sites = {}
 
   def loss(offsets):
     output, found, _ = net.probe(  # pyrefly: ignore
-      variables, x, offsets, train=train
+      variables, x, offsets, **pass_kwargs
     )
     sites.update(found)
     inputs = {path: site.input for path, site in found.items()}
@@ -286,6 +349,11 @@ def gradient_moments(
     ),
     output,
   )
+
+
+def _layers(params: types.Tree) -> frozenset[str]:
+  """Returns the paths of the layers that have parameters in a tree."""
+  return frozenset(n.rpartition('.')[0] for n in trees.named_leaves(params))
 
 
 def _packing(state: Any) -> tuple[Callable, Callable]:

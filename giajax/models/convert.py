@@ -1,4 +1,4 @@
-"""Weights of torch models: state dicts in npz files, and back.
+"""Weights of torch models: state dicts in files, and back.
 
 One rule maps names and layouts:
 
@@ -9,17 +9,21 @@ One rule maps names and layouts:
   x.bias                       params x.bias
   x.running_mean               stats x.mean
   x.running_var                stats x.var
-  x.num_batches_tracked        ignored
+  x        (any shape)         params x.value
+  x.in_proj_weight, _bias      those of a linear layer x.in_proj
+  x.num_batches_tracked        ignored, as are tables that depend on shapes only
 
 A linear layer behind a flattened image needs no permutation, because
 `layers.flatten` keeps torch's order, channels first. A torch model is saved by
 
   np.savez(path, **{k: v.cpu().numpy() for k, v in model.state_dict().items()})
 
-and takes weights back by `load_state_dict` on tensors of `to_state_dict`.
+and takes weights back by `load_state_dict` on tensors of `to_state_dict`; or by
+safetensors. `python -m giajax.models.convert` is `giajax convert`, see there.
+Names other than torchvision's, such as timm's, are translated by `rename`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import os
 from typing import Any, NamedTuple
 
@@ -42,14 +46,19 @@ _RULES = {
   ('stats', 'mean', 1): ('running_mean', (0,)),
   ('stats', 'var', 1): ('running_var', (0,)),
 }
-_IGNORED = 'num_batches_tracked'
-_SHOWN = 4  # names listed of each kind of trouble
+# Buffers that are constants of the architecture or count.
+_IGNORED = frozenset(
+  ('num_batches_tracked', 'relative_coords_table', 'relative_position_index')
+)
+# Layers whose leaves torch keeps in the module above, joined by '_'.
+_FUSED = 'in_proj'
+_ADAPTER = '.lora_'
 
 
 class _Entry(NamedTuple):
   """Where a tensor of a state dict goes."""
 
-  section: str  # 'params' or 'stats'
+  section: str  # a field of Variables
   name: str  # dotted, within the section
   axes: tuple[int, ...]  # of ours, in torch's order
   shape: tuple[int, ...]  # torch's
@@ -61,46 +70,32 @@ def load(
   *,
   prefix: str = '',
   rename: Mapping[str, str] | None = None,
+  adapters: types.Variables | None = None,
+  reader: Callable[..., dict[str, np.ndarray]] = archives.read,
 ) -> types.Variables:
-  """Returns the variables of a network, read from a state dict in an npz.
+  """Returns the variables of a network, read from a state dict in a file.
 
   Args:
-    path: the npz file. It is never unpickled.
+    path: the file, npz or .safetensors. It is never unpickled.
     net: a network made of `layers`.
     prefix: read only the names under it, e.g. 'state' for 'state.fc.bias'.
     rename: leading parts of the file's names (behind `prefix`) and what they
       are called in `net`, e.g. `{'layers.0': 'layer1', 'linear': 'fc'}`. The
       longest that matches is applied; '' drops a part.
+    adapters: variables of `net` whose low-rank adapters are taken where the
+      file has none, as weights from before fine-tuning have not.
+    reader: `(path) -> arrays by name`.
 
   Raises:
-    ValueError: the file is missing, damaged, pickled or no npz, or its arrays
-      are not those of `net`; the message lists missing, surplus, misshapen and
-      non-finite ones together, in torch's names and layout.
+    ValueError: the file is missing, damaged, pickled or of another kind, or its
+      arrays are not those of `net`; the message lists missing, surplus,
+      misshapen and non-finite ones together, in torch's names and layout.
   """
-  return _variables(read(path, prefix), net, rename, f'path={str(path)!r}')
-
-
-def read(path: str | os.PathLike, prefix: str = '') -> dict[str, np.ndarray]:
-  """Returns the arrays of an npz whose names are under a dotted prefix.
-
-  Args:
-    path: the npz file. It is never unpickled.
-    prefix: leading parts of the wanted names; they are removed.
-
-  Raises:
-    ValueError: the file is missing, damaged, pickled or no npz, or has nothing
-      under `prefix`.
-  """
-  arrays = archives.read(path)
-  start = f'{prefix}.' if prefix else ''
-  found = {k[len(start) :]: v for k, v in arrays.items() if k.startswith(start)}
-  if not found:
-    groups = sorted({name.partition('.')[0] for name in arrays})
-    raise ValueError(
-      f'Expected names under prefix={prefix!r} in path={str(path)!r}; got '
-      f'{_listed(groups)}; correct the prefix'
-    )
-  return found
+  arrays = archives.under(reader(path), prefix, path)
+  if adapters is not None:
+    fresh = to_state_dict(adapters)
+    arrays = {k: v for k, v in fresh.items() if _ADAPTER in k} | arrays
+  return _variables(arrays, net, rename, f'path={str(path)!r}')
 
 
 def from_state_dict(
@@ -155,7 +150,7 @@ def to_state_dict(variables: types.Variables) -> dict[str, np.ndarray]:
   """
   flat = {
     section: trees.named_leaves(getattr(variables, section))
-    for section in ('params', 'stats')
+    for section in types.Variables._fields
   }
   return {
     torch_name: np.asarray(flat[e.section][e.name]).transpose(e.axes)
@@ -165,7 +160,7 @@ def to_state_dict(variables: types.Variables) -> dict[str, np.ndarray]:
 
 def _variables(mapping, net, rename, where) -> types.Variables:
   out = _assemble(mapping, _table(net), net.spec, rename, where)
-  return types.Variables(out['params'], out['stats'])
+  return types.Variables(out['params'], out['stats'], out['frozen'] or ())
 
 
 def _table(net: base.Net) -> dict[str, _Entry]:
@@ -175,10 +170,15 @@ def _table(net: base.Net) -> dict[str, _Entry]:
 def _entries(variables: types.Variables) -> dict[str, _Entry]:
   """Returns torch's names of all leaves, and where they live here."""
   out = {}
-  for section in ('params', 'stats'):
+  for section in types.Variables._fields:
+    kind = 'stats' if section == 'stats' else 'params'
     for name, leaf in trees.named_leaves(getattr(variables, section)).items():
       path, _, last = name.rpartition('.')
-      rule = _RULES.get((section, last, len(leaf.shape)))
+      if last == 'value':
+        axes = tuple(range(len(leaf.shape)))
+        out[path] = _Entry(section, name, axes, tuple(leaf.shape))
+        continue
+      rule = _RULES.get((kind, last, len(leaf.shape)))
       if rule is None:
         known = sorted({f'{s} {n}' for s, n, _ in _RULES})
         raise ValueError(
@@ -187,7 +187,8 @@ def _entries(variables: types.Variables) -> dict[str, _Entry]:
         )
       torch_last, axes = rule
       shape = tuple(leaf.shape[a] for a in axes)
-      torch_name = f'{path}.{torch_last}' if path else torch_last
+      dot = '_' if path.rpartition('.')[2] == _FUSED else '.'
+      torch_name = f'{path}{dot}{torch_last}' if path else torch_last
       out[torch_name] = _Entry(section, name, axes, shape)
   return out
 
@@ -199,14 +200,16 @@ def _assemble(
   rename: Mapping[str, str] | None,
   where: str,
 ) -> dict[str, types.Tree]:
-  """Returns `{'params': tree, 'stats': tree}` of a checked state dict."""
+  """Returns the fields of the Variables of a checked state dict."""
   arrays = {
     name: np.asarray(value)
     for name, value in _renamed(mapping, rename or {}).items()
-    if name.rpartition('.')[2] != _IGNORED
+    if name.rpartition('.')[2] not in _IGNORED
   }
   _check(arrays, table, spec, where)
-  leaves: dict[str, dict[str, types.Array]] = {'params': {}, 'stats': {}}
+  leaves: dict[str, dict[str, types.Array]] = {
+    section: {} for section in types.Variables._fields
+  }
   for name, entry in table.items():
     ours = arrays[name].transpose(np.argsort(entry.axes))
     leaves[entry.section][entry.name] = jnp.asarray(ours, jnp.float32)
@@ -222,7 +225,7 @@ def _check(arrays, table, spec, where):
     if arrays[name].shape != table[name].shape
   }
   kinds = {name: arrays[name].dtype for name in common}
-  floating = [n for n in common if np.issubdtype(kinds[n], np.floating)]
+  floating = [n for n in common if jnp.issubdtype(kinds[n], jnp.floating)]
   troubles = {
     'missing': [name for name in table if name not in arrays],
     'surplus': [name for name in arrays if name not in table],
@@ -232,7 +235,9 @@ def _check(arrays, table, spec, where):
   }
   troubles = {kind: names for kind, names in troubles.items() if names}
   if troubles:
-    parts = [f'{kind}: {_listed(names)}' for kind, names in troubles.items()]
+    parts = [
+      f'{kind}: {archives.listed(names)}' for kind, names in troubles.items()
+    ]
     raise ValueError(
       f'Expected the {len(table)} tensors of {spec.name}; got {where} with '
       f'{"; ".join(parts)}; {_advice(set(troubles), wrong, spec)}'
@@ -278,12 +283,15 @@ def _renamed(mapping, rename):
   if idle:
     raise ValueError(
       'Expected every renamed prefix to begin a name; got rename of '
-      f'{_listed(idle)} for {_listed(sorted(mapping))}; correct it'
+      f'{archives.listed(idle)} for {archives.listed(sorted(mapping))}; '
+      'correct it'
     )
   return out
 
 
-def _listed(names):
-  shown = ', '.join(names[:_SHOWN])
-  rest = len(names) - _SHOWN
-  return f'{shown} and {rest} more' if rest > 0 else shown
+if __name__ == '__main__':
+  import sys
+
+  from giajax import main
+
+  sys.exit(main.main(['giajax', 'convert', *sys.argv[1:]]))

@@ -11,6 +11,7 @@ import jax
 from giajax import types
 from giajax.models import base
 from giajax.models import layers
+from giajax.models import pools
 
 # Width factor of each convolution; the pools follow the sixth and the eighth.
 _WIDTHS = (1, 2, 2, 4, 4, 4, 4, 4)
@@ -41,7 +42,7 @@ class Body(nnx.Module):
       x = getattr(self, f'bn{i}')(getattr(self, f'conv{i}')(x))
       x = jax.nn.relu(x)
       if i in _POOL_AFTER:
-        x = layers.max_pool(x, 3, 3)
+        x = pools.max_pool(x, 3, 3)
     return self.linear(layers.flatten(x))
 
 

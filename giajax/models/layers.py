@@ -15,16 +15,23 @@ from flax import nnx
 import jax
 import jax.numpy as jnp
 
+from giajax import keys
 from giajax import types
+from giajax.models import initializers
 from giajax.ops import convolution
 from giajax.ops import forms
+from giajax.ops import materialize
 from giajax.ops import moments
 
 # By torch's names and definitions.
 ACTIVATIONS = {
   'elu': jax.nn.elu,
   'gelu': functools.partial(jax.nn.gelu, approximate=False),
+  'hardsigmoid': jax.nn.hard_sigmoid,
+  'hardswish': jax.nn.hard_swish,
+  'leaky_relu': jax.nn.leaky_relu,
   'relu': jax.nn.relu,
+  'relu6': jax.nn.relu6,
   'sigmoid': jax.nn.sigmoid,
   'silu': jax.nn.silu,
   'softplus': jax.nn.softplus,
@@ -42,6 +49,9 @@ class Context:
       wanted.
     offsets: zeros to be added to the outputs of layers with parameters, by
       layer; the loss's derivative to them is the layer's output cotangent.
+    key: of the pass's random draws, or None.
+    frozen: the layers none of whose parameters is trained; a BatchNorm among
+      them stays in inference mode.
     stats: new running statistics by layer, filled by the pass.
     tapped: the activations in `taps`, filled by the pass.
     sites: where each layer with parameters met its input.
@@ -54,11 +64,14 @@ class Context:
     lowering: str = 'auto',
     taps: tuple[str, ...] = (),
     offsets: Mapping[str, types.Array] | None = None,
+    key: types.Array | None = None,
   ):
     self.train = train
     self.lowering = lowering
     self.taps = taps
     self.offsets = offsets
+    self.key = key
+    self.frozen: frozenset[str] = frozenset()
     self.stats: dict[str, dict[str, types.Array]] = {}
     self.tapped: dict[str, types.Array] = {}
     self.sites: dict[str, moments.Site] = {}
@@ -67,7 +80,7 @@ class Context:
   def record(
     self,
     layer: 'Layer',
-    x: types.Array,
+    x: types.Array | None,
     y: types.Array,
     site: moments.Site | None = None,
   ) -> types.Array:
@@ -85,9 +98,23 @@ class Context:
         y = y + self.offsets[path]
     if path in self.taps:
       self.tapped[path] = y
-    if f'{path}.input' in self.taps:
+    if f'{path}.input' in self.taps and x is not None:
       self.tapped[f'{path}.input'] = x
     return y
+
+  def draw(self, layer: 'Layer') -> types.Array:
+    """Returns the key of a layer's random draws in this pass.
+
+    Raises:
+      ValueError: the pass was given no key.
+    """
+    if self.key is None:
+      raise ValueError(
+        f'Expected a key for a training pass through {layer.path!r}, which '
+        'draws random numbers; got key=None; pass one to apply, or build the '
+        'network with rate 0'
+      )
+    return keys.named(self.key, layer.path)
 
 
 class Layer(nnx.Module):
@@ -117,6 +144,7 @@ class Conv(Layer):
     bias: whether to add one.
     groups: blocks of channels that do not mix.
     init: kernel initialiser `(key, shape) -> array`; torch's default if None.
+    bias_init: the bias's, likewise.
     rngs: source of the initial weights.
   """
 
@@ -131,13 +159,15 @@ class Conv(Layer):
     bias: bool = True,
     groups: int = 1,
     init: Callable[..., types.Array] | None = None,
+    bias_init: Callable[..., types.Array] | None = None,
     rngs: nnx.Rngs,
   ):
     shape = (size, size, inputs // groups, outputs)
-    fan_in = math.prod(shape[:3])
-    self.kernel = nnx.Param((init or uniform(fan_in))(rngs.params(), shape))
+    default = initializers.uniform(math.prod(shape[:3]))
+    self.kernel = nnx.Param((init or default)(rngs.params(), shape))
+    bias_init = bias_init or default
     self.bias = (
-      nnx.Param(uniform(fan_in)(rngs.params(), (outputs,))) if bias else None
+      nnx.Param(bias_init(rngs.params(), (outputs,))) if bias else None
     )
     self.geometry = forms.Geometry(
       (stride, stride), ((padding, padding), (padding, padding)), groups
@@ -154,7 +184,19 @@ class Conv(Layer):
 
 
 class Linear(Layer):
-  """torch.nn.Linear, with torch's default initialisation."""
+  """torch.nn.Linear, with torch's default initialisation.
+
+  Args:
+    inputs: features in.
+    outputs: features out.
+    bias: whether to add one.
+    init: kernel initialiser `(key, shape) -> array`; torch's default if None.
+    bias_init: the bias's, likewise.
+    rank: of a low-rank adapter beside the kernel, `lora_a` then `lora_b`, the
+      latter zero at first (Hu et al., LoRA, 2021, arXiv 2106.09685, with
+      alpha = rank); 0 for none.
+    rngs: source of the initial weights.
+  """
 
   def __init__(
     self,
@@ -163,20 +205,46 @@ class Linear(Layer):
     *,
     bias: bool = True,
     init: Callable[..., types.Array] | None = None,
+    bias_init: Callable[..., types.Array] | None = None,
+    rank: int = 0,
     rngs: nnx.Rngs,
   ):
-    init = init or uniform(inputs)
+    init, bias_init = (
+      init or initializers.uniform(inputs),
+      bias_init or initializers.uniform(inputs),
+    )
     self.kernel = nnx.Param(init(rngs.params(), (inputs, outputs)))
     self.bias = (
-      nnx.Param(uniform(inputs)(rngs.params(), (outputs,))) if bias else None
+      nnx.Param(bias_init(rngs.params(), (outputs,))) if bias else None
     )
+    part = functools.partial(Linear, bias=False, rngs=rngs)
+    self.lora_a = part(inputs, rank) if rank else None
+    self.lora_b = part(rank, outputs, init=initializers.zeros) if rank else None
 
   def __call__(self, x: types.Array) -> types.Array:
     """Maps [..., inputs] to [..., outputs]."""
     y = x @ self.kernel[...]
     if self.bias is not None:
       y = y + self.bias[...]
-    return self.context.record(self, x, y, moments.Site('linear', x))
+    y = self.context.record(self, x, y, moments.Site('linear', x))
+    if self.lora_a is None or self.lora_b is None:
+      return y
+    return y + self.lora_b(self.lora_a(x))
+
+
+class Parameter(Layer):
+  """An array that is trained by itself: a token, a table, a scale.
+
+  Its torch name is the module's, without a leaf.
+  """
+
+  def __init__(self, value: types.Array):
+    self.value = nnx.Param(value)
+
+  def __call__(self) -> types.Array:
+    """Returns the array."""
+    value = self.value[...]
+    return self.context.record(self, None, value, moments.Site('value', value))
 
 
 class BatchNorm(Layer):
@@ -214,7 +282,7 @@ class BatchNorm(Layer):
   def __call__(self, x: types.Array) -> types.Array:
     """Maps [B, H, W, C] to the same shape."""
     mean, var = self.mean[...], self.var[...]
-    if self.context.train:
+    if self.context.train and self.path not in self.context.frozen:
       mean, var = self._batch_statistics(x, mean, var)
     normal = (x - mean) * jax.lax.rsqrt(var + self.epsilon)
     y = normal * self.scale[...] + self.bias[...]
@@ -238,36 +306,137 @@ class BatchNorm(Layer):
     return mean, var
 
 
-def uniform(fan_in: int) -> Callable[..., types.Array]:
-  """Returns torch's default initialiser, U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
-  return symmetric(fan_in**-0.5)
+class LayerNorm(Layer):
+  """torch.nn.LayerNorm over the last axis, the channels of an NHWC image.
+
+  Args:
+    features: size of the last axis.
+    epsilon: added to the variance.
+    rngs: unused, as the layer starts from constants.
+  """
+
+  def __init__(self, features: int, *, epsilon: float = 1e-5, rngs: nnx.Rngs):
+    del rngs
+    self.scale = nnx.Param(jnp.ones(features))
+    self.bias = nnx.Param(jnp.zeros(features))
+    self.epsilon = epsilon
+
+  def __call__(self, x: types.Array) -> types.Array:
+    """Maps [..., C] to the same shape."""
+    normal = _standardised(x, (-1,), self.epsilon)
+    y = normal * self.scale[...] + self.bias[...]
+    return self.context.record(self, x, y, moments.Site('scale', normal))
 
 
-def symmetric(bound: float) -> Callable[..., types.Array]:
-  """Returns an initialiser that draws from U(-bound, bound)."""
-  return lambda key, shape: jax.random.uniform(
-    key, shape, minval=-bound, maxval=bound
-  )
+class GroupNorm(Layer):
+  """torch.nn.GroupNorm on NHWC images.
+
+  Args:
+    features: channels.
+    groups: of neighbouring channels; the largest divisor of `features` up to
+      32 that is a power of two if None.
+    epsilon: added to the variance.
+    rngs: unused, as the layer starts from constants.
+  """
+
+  def __init__(
+    self,
+    features: int,
+    *,
+    groups: int | None = None,
+    epsilon: float = 1e-5,
+    rngs: nnx.Rngs,
+  ):
+    del rngs
+    self.scale = nnx.Param(jnp.ones(features))
+    self.bias = nnx.Param(jnp.zeros(features))
+    self.groups = groups or math.gcd(32, features)
+    self.epsilon = epsilon
+
+  def __call__(self, x: types.Array) -> types.Array:
+    """Maps [B, H, W, C] to the same shape."""
+    grouped = x.reshape(x.shape[0], -1, self.groups, x.shape[-1] // self.groups)
+    normal = _standardised(grouped, (1, 3), self.epsilon).reshape(x.shape)
+    y = normal * self.scale[...] + self.bias[...]
+    return self.context.record(self, x, y, moments.Site('scale', normal))
 
 
-def he_normal_fan_out(key: types.Array, shape: tuple[int, ...]) -> types.Array:
-  """Torch's kaiming_normal_(mode='fan_out', nonlinearity='relu')."""
-  fan_out = math.prod(shape) // shape[-2]
-  return jax.random.normal(key, shape) * math.sqrt(2 / fan_out)
+class Identity(Layer):
+  """Nothing, where another normalisation may stand."""
+
+  def __init__(self, features: int, *, rngs: nnx.Rngs):
+    del features, rngs
+
+  def __call__(self, x: types.Array) -> types.Array:
+    """Returns x."""
+    return x
 
 
-def max_pool(
-  x: types.Array, size: int, stride: int, padding: int = 0
-) -> types.Array:
-  """torch.nn.MaxPool2d on [B, H, W, C]."""
-  return nnx.max_pool(
-    x, (size, size), (stride, stride), [(padding, padding)] * 2
-  )
+class Dropout(Layer):
+  """torch.nn.Dropout: zeroes values of a training pass, scales up the others.
+
+  Args:
+    rate: probability of a zero, in [0, 1).
+    rows: draw once an image, as stochastic depth does (Huang et al., Deep
+      Networks with Stochastic Depth, ECCV 2016, arXiv 1603.09382).
+  """
+
+  def __init__(self, rate: float, *, rows: bool = False):
+    if not 0 <= rate < 1:
+      raise ValueError(
+        f'Expected a rate in [0, 1); got rate={rate}; use 0 for none'
+      )
+    self.rate = rate
+    self.rows = rows
+
+  def __call__(self, x: types.Array) -> types.Array:
+    """Maps [B, ...] to the same shape."""
+    if not self.context.train or not self.rate:
+      return x
+    shape = (x.shape[0], *[1] * (x.ndim - 1)) if self.rows else x.shape
+    kept = jax.random.bernoulli(self.context.draw(self), 1 - self.rate, shape)
+    return jnp.where(kept, x / (1 - self.rate), 0)
 
 
-def global_average_pool(x: types.Array) -> types.Array:
-  """Maps [B, H, W, C] to [B, C]."""
-  return x.mean(axis=(1, 2))
+class Sequential(nnx.List):
+  """torch.nn.Sequential: modules, or plain functions, one after another."""
+
+  def __call__(self, x: types.Array) -> types.Array:
+    """Returns what the last of them makes of x."""
+    for part in self:
+      x = part(x)
+    return x
+
+
+# By option: BatchNorm, LayerNorm over the channels, GroupNorm, or none. Each is
+# `(features, *, rngs)`.
+NORMS = {
+  'batch': BatchNorm,
+  'group': GroupNorm,
+  'layer': LayerNorm,
+  'none': Identity,
+}
+
+
+def _standardised(x, axes, epsilon):
+  mean = x.mean(axes, keepdims=True)
+  var = jnp.square(x - mean).mean(axes, keepdims=True)
+  return (x - mean) * jax.lax.rsqrt(var + epsilon)
+
+
+def depth_rates(last: float, blocks: int) -> list[float]:
+  """Returns a network's rates of stochastic depth, rising from 0 to `last`."""
+  return [last * i / max(blocks - 1, 1) for i in range(blocks)]
+
+
+def residual(x: types.Array, branch: types.Array) -> types.Array:
+  """Returns x + branch, added up once (see `ops.materialize`)."""
+  return materialize.materialize(x + branch)
+
+
+def identity(x: types.Array) -> types.Array:
+  """Returns x, where torch's Sequential has a step that is none here."""
+  return x
 
 
 def flatten(x: types.Array) -> types.Array:

@@ -15,6 +15,7 @@ from flax import nnx
 from giajax import registry
 from giajax import types
 from giajax.models import base
+from giajax.models import initializers
 from giajax.models import layers
 
 _STRIDES = (2, 2, 1, 1)
@@ -25,19 +26,19 @@ class LeNet(nnx.Module):
 
   def __init__(self, image_shape, classes, strides, activation, bound, *, rngs):
     h, w, channels = image_shape
-    init = layers.symmetric(bound) if bound else None
+    init = initializers.symmetric(bound) if bound else None
     body: list[nnx.Module | Callable] = []
     for stride in strides:
       conv = layers.Conv(channels, 12, 5, stride, 2, init=init, rngs=rngs)
       if bound and conv.bias is not None:
-        conv.bias[...] = layers.symmetric(bound)(rngs.params(), (12,))
+        conv.bias[...] = initializers.symmetric(bound)(rngs.params(), (12,))
       body += [conv, activation]
       channels = 12
     self.body = nnx.List(body)
     features = 12 * -(-h // 4) * -(-w // 4)
     fc = layers.Linear(features, classes, init=init, rngs=rngs)
     if bound and fc.bias is not None:
-      fc.bias[...] = layers.symmetric(bound)(rngs.params(), (classes,))
+      fc.bias[...] = initializers.symmetric(bound)(rngs.params(), (classes,))
     self.fc = fc
 
   def __call__(self, x: types.Array) -> types.Array:

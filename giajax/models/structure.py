@@ -39,7 +39,7 @@ def abstract_variables(net: base.Net):
 
 
 def leaf_names(net: base.Net) -> frozenset[str]:
-  """Returns the dotted names of all parameters."""
+  """Returns the dotted names of the parameters that a client trains."""
   return frozenset(trees.named_leaves(abstract_variables(net).params))
 
 
@@ -47,13 +47,18 @@ def head(net: base.Net) -> str:
   """Returns the path of the last linear layer, the classifier.
 
   Raises:
-    ValueError: a network without one.
+    ValueError: a network without one, or whose client does not train it.
   """
   linear = [path for path, site in sites(net).items() if site.kind == 'linear']
   if not linear:
     raise ValueError(
       f'Expected a network with a linear classifier; got {net.spec.name}; '
       'choose a label rule or an attack that does not read it'
+    )
+  if f'{linear[-1]}.kernel' not in leaf_names(net):
+    raise ValueError(
+      f'Expected an update that covers the classifier {linear[-1]!r}; got one '
+      'where it is frozen; choose an attack that does not read it'
     )
   return linear[-1]
 
@@ -68,6 +73,15 @@ def has_batch_norm(net: base.Net) -> bool:
   return bool(jax.tree.leaves(abstract_variables(net).stats))
 
 
+def norms(net: base.Net) -> list[str]:
+  """Returns the paths of the normalisation layers, in a pass's order.
+
+  `net.apply(..., taps=[f'{path}.input' for path in norms(net)])` gives what
+  each of them normalises.
+  """
+  return [path for path, site in sites(net).items() if site.kind == 'scale']
+
+
 def first_linear(net: base.Net) -> str:
   """Returns the path of a first layer that is linear, with a bias.
 
@@ -79,7 +93,7 @@ def first_linear(net: base.Net) -> str:
   if (
     site.kind != 'linear'
     or site.input.shape[-1] != pixels
-    or not has_bias(net, path)
+    or not {f'{path}.kernel', f'{path}.bias'} <= leaf_names(net)
   ):
     raise ValueError(
       'Expected a network whose first layer is linear over all pixels, with a '

@@ -1,7 +1,7 @@
 """What the torch generator and the parity test must agree on, numpy only.
 
 Weights and images are drawn by name from a seed, so goldens need not hold
-them. Large results are held as a norm and seeded projections.
+them. Gradients and statistics are held as norms and seeded projections.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,6 @@ import numpy as np
 FOLDER = pathlib.Path(__file__).resolve().parent / 'models'
 BATCH_SIZE = 2
 MODES = ('eval', 'train')
-_FULL = 256  # larger tensors are summarised
 _PROJECTIONS = 8
 
 
@@ -30,6 +29,11 @@ class Case(NamedTuple):
   # Evaluate in float64: of half a million ReLUs behind statistics of 8 values,
   # rounding to float32 switches some.
   double: bool = False
+  # Tried when the golden is made; of large networks only a few can be.
+  seeds: int = 40
+  # Of the kernels: residuals that add up would saturate a deep network's loss
+  # in inference mode.
+  gain: float = 1.0
 
 
 CASES = {
@@ -46,10 +50,313 @@ CASES = {
   'resnet44': Case('resnet44', (16, 16, 3)),
   'resnet50': Case('resnet50', (16, 16, 3), double=True),
   'resnet56': Case('resnet56', (16, 16, 3)),
+  'resnet101': Case('resnet101', (16, 16, 3), double=True),
+  'resnet152': Case('resnet152', (16, 16, 3), double=True),
+  'resnext50': Case('resnext50', (16, 16, 3), double=True),
+  'wide_resnet50': Case('wide_resnet50', (16, 16, 3), double=True),
+  'preact_resnet18': Case('preact_resnet18', (16, 16, 3)),
+  'resnet_grouped': Case(
+    'resnet50',
+    (8, 8, 3),
+    10,
+    {'blocks': (1, 1), 'width': 1 / 8, 'groups': 2, 'group_width': 64},
+    MODES,
+  ),
+  'resnet_before': Case(
+    'preact_resnet18',
+    (16, 16, 3),
+    10,
+    {
+      'blocks': (1, 2),
+      'width': 1 / 8,
+      'stem': 'imagenet',
+      'activation': 'silu',
+    },
+    ('train',),
+  ),
+  'resnet_no_skip': Case(
+    'resnet18',
+    (8, 8, 3),
+    10,
+    {
+      'blocks': (1, 1),
+      'width': 1 / 4,
+      'skip': False,
+      'norm': 'group',
+      'activation': 'gelu',
+    },
+    ('eval',),
+  ),
+  'resnet_before_a': Case(
+    'resnet20',
+    (8, 8, 3),
+    10,
+    {'blocks': (1, 1), 'norm': 'layer', 'placement': 'before'},
+  ),
+  'alexnet': Case('alexnet', (32, 32, 3)),
+  'alexnet_imagenet': Case(
+    'alexnet',
+    (63, 96, 3),
+    7,
+    {'width': 1 / 32, 'form': 'imagenet', 'dropout': 0.0},
+    ('eval',),
+  ),
+  'densenet121': Case('densenet121', (16, 16, 3), double=True),
+  'densenet_shrunk': Case(
+    'densenet121',
+    (32, 39, 3),
+    7,
+    {'blocks': (2, 1), 'growth': 4, 'stem': 'imagenet'},
+    ('train',),
+    double=True,  # the norm behind it undoes most of what norm0 scales
+  ),
+  'densenet_group': Case(
+    'densenet121',
+    (8, 11, 3),
+    7,
+    {'blocks': (1, 1), 'growth': 4, 'norm': 'group', 'activation': 'silu'},
+  ),
+  'googlenet': Case(
+    'googlenet', (16, 16, 3), 10, {'dropout': 0.0}, double=True
+  ),
+  'googlenet_shrunk': Case(
+    'googlenet',
+    (35, 45, 3),
+    7,
+    {'blocks': (1, 1, 1), 'width': 1 / 8, 'stem': 'imagenet', 'dropout': 0.0},
+    ('train',),
+    double=True,  # statistics of 4 values
+  ),
+  'googlenet_group': Case(
+    'googlenet',
+    (24, 29, 3),
+    7,
+    {'blocks': (1, 2, 1), 'width': 1 / 8, 'norm': 'group', 'dropout': 0.0},
+  ),
+  'vgg11': Case('vgg11', (32, 32, 3)),
+  'vgg11_bn': Case('vgg11_bn', (32, 32, 3)),
+  'vgg13': Case('vgg13', (32, 32, 3), double=True),
+  'vgg13_bn': Case('vgg13_bn', (32, 32, 3), double=True),
+  'vgg16': Case('vgg16', (32, 32, 3)),
+  'vgg16_bn': Case('vgg16_bn', (32, 32, 3), double=True),
+  'vgg19': Case('vgg19', (32, 32, 3), double=True),
+  'vgg19_bn': Case('vgg19_bn', (32, 32, 3), double=True),
+  'vgg_shrunk': Case('vgg11_bn', (32, 35, 3), 7, {'width': 1 / 16}, ('train',)),
+  'vgg_imagenet': Case(
+    'vgg11',
+    (32, 64, 3),
+    7,
+    {
+      'width': 1 / 16,
+      'norm': 'layer',
+      'activation': 'tanh',
+      'form': 'imagenet',
+      'dropout': 0.0,
+    },
+  ),
+  'mobilenet_v2': Case(
+    'mobilenet_v2', (16, 16, 3), 10, {'dropout': 0.0}, double=True
+  ),
+  'mobilenet_v2_tiny': Case(
+    'mobilenet_v2',
+    (16, 21, 3),
+    7,
+    {'width': 0.1, 'depth': 3, 'dropout': 0.0},
+    MODES,
+  ),
+  'mobilenet_v2_group': Case(
+    'mobilenet_v2',
+    (32, 35, 3),
+    7,
+    {
+      'width': 0.1,
+      'depth': 4,
+      'dropout': 0.0,
+      'stem': 'imagenet',
+      'norm': 'group',
+      'activation': 'tanh',
+    },
+  ),
+  'mobilenet_v3_small': Case(
+    'mobilenet_v3_small', (32, 32, 3), 10, {'dropout': 0.0}
+  ),
+  'mobilenet_v3_large': Case(
+    'mobilenet_v3_large', (32, 32, 3), 10, {'dropout': 0.0}, double=True
+  ),
+  'mobilenet_v3_tiny': Case(
+    'mobilenet_v3_small',
+    (17, 16, 3),
+    7,
+    {'width': 0.2, 'depth': 3, 'dropout': 0.0},
+    ('train',),
+  ),
+  'mobilenet_v3_gelu': Case(
+    'mobilenet_v3_large',
+    (16, 16, 3),
+    7,
+    {'width': 0.1, 'depth': 4, 'dropout': 0.0, 'activation': 'gelu'},
+  ),
+  'efficientnet_b0': Case(
+    'efficientnet_b0',
+    (32, 32, 3),
+    10,
+    {'dropout': 0.0, 'stochastic_depth': 0.0},
+    double=True,
+  ),
+  'efficientnet_b0_tiny': Case(
+    'efficientnet_b0',
+    (17, 16, 3),
+    7,
+    {'width': 0.2, 'depth': 3, 'dropout': 0.0, 'stochastic_depth': 0.0},
+    MODES,
+  ),
+  'efficientnet_v2_s': Case(
+    'efficientnet_v2_s',
+    (32, 32, 3),
+    10,
+    {'dropout': 0.0, 'stochastic_depth': 0.0},
+    double=True,
+    gain=0.75,
+  ),
+  'efficientnet_v2_s_tiny': Case(
+    'efficientnet_v2_s',
+    (17, 16, 3),
+    7,
+    {
+      'width': 0.2,
+      'depth': 4,
+      'dropout': 0.0,
+      'stochastic_depth': 0.0,
+      'activation': 'gelu',
+    },
+    ('train',),
+  ),
+  'convnext_shrunk': Case(
+    'convnext_tiny',
+    (12, 9, 3),
+    7,
+    {
+      'stem': 'patch',
+      'width': 8,
+      'depths': (1, 1),
+      'stochastic_depth': 0.0,
+    },
+    MODES,
+  ),
+  'convnext_ablated': Case(
+    'convnext_tiny',
+    (10, 9, 3),
+    10,
+    {
+      'width': 8,
+      'depths': (1, 1),
+      'norm': 'batch',
+      'placement': 'after',
+      'activation': 'silu',
+      'stochastic_depth': 0.0,
+    },
+    ('train',),
+  ),
+  'convnext_no_skip': Case(
+    'convnext_tiny',
+    (8, 8, 3),
+    10,
+    {'width': 8, 'depths': (2,), 'skip': False, 'stochastic_depth': 0.0},
+  ),
+  'convnext_tiny': Case(
+    'convnext_tiny', (32, 32, 3), 10, {'stochastic_depth': 0.0}
+  ),
+  'convnext_small': Case(
+    'convnext_small', (32, 32, 3), 10, {'stochastic_depth': 0.0}
+  ),
+  'convnext_base': Case(
+    'convnext_base', (32, 32, 3), 10, {'stochastic_depth': 0.0}
+  ),
+  'maxvit_shrunk': Case(
+    'maxvit_tiny',
+    (16, 16, 3),
+    7,
+    {
+      'stem': 'imagenet',
+      'width': 8,
+      'head_dim': 4,
+      'depths': (1,),
+      'partition': 2,
+      'stochastic_depth': 0.0,
+    },
+    MODES,
+  ),
+  'maxvit_stages': Case(
+    'maxvit_tiny',
+    (8, 8, 3),
+    7,
+    {
+      'width': 8,
+      'head_dim': 4,
+      'depths': (2, 1),
+      'partition': 2,
+      'stochastic_depth': 0.0,
+    },
+  ),
+  'maxvit_tiny': Case(
+    'maxvit_tiny', (32, 32, 3), 10, {'stochastic_depth': 0.0}
+  ),
+  'swin_shrunk': Case(
+    'swin_tiny',
+    (14, 6, 3),
+    7,
+    {
+      'patch': 2,
+      'window': 3,
+      'width': 8,
+      'head_dim': 4,
+      'depths': (2, 1),
+      'stochastic_depth': 0.0,
+    },
+    MODES,
+  ),
+  'swin_tiny': Case('swin_tiny', (32, 32, 3), 10, {'stochastic_depth': 0.0}),
+  'swin_v2_shrunk': Case(
+    'swin_v2_tiny',
+    (8, 14, 3),
+    10,
+    {
+      'patch': 2,
+      'window': 3,
+      'width': 8,
+      'head_dim': 4,
+      'depths': (2, 1),
+      'stochastic_depth': 0.0,
+    },
+    ('train',),
+  ),
+  'swin_v2_tiny': Case(
+    'swin_v2_tiny', (32, 32, 3), 10, {'stochastic_depth': 0.0}, seeds=3
+  ),
+  'vit_shrunk': Case(
+    'vit_tiny',
+    (16, 8, 3),
+    7,
+    {'width': 12, 'depth': 2, 'heads': 3, 'hidden': 2},
+    MODES,
+  ),
+  'vit_lora': Case(
+    'vit_tiny',
+    (8, 8, 3),
+    10,
+    {'width': 16, 'depth': 2, 'heads': 2, 'lora_rank': 2, 'activation': 'silu'},
+    ('train',),
+  ),
+  'vit_tiny': Case('vit_tiny', (32, 32, 3)),
+  'vit_small': Case('vit_small', (32, 32, 3)),
+  'vit_base': Case('vit_base', (32, 32, 3)),
+  'vit_large': Case('vit_large', (32, 32, 3)),
 }
 
 
-def weight(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+def weight(
+  name: str, shape: tuple[int, ...], seed: int, gain: float = 1.0
+) -> np.ndarray:
   """Returns the tensor of a torch parameter or buffer name, float32."""
   u = _uniform(name, shape, seed)
   last = name.rpartition('.')[2]
@@ -59,8 +366,8 @@ def weight(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     out = 0.2 * u
   elif len(shape) == 1:
     out = 1 + 0.3 * u
-  else:  # variance 2 / fan_in
-    out = u * np.sqrt(6 / np.prod(shape[1:]))
+  else:  # variance 2 gain^2 / fan_in
+    out = u * gain * np.sqrt(6 / np.prod(shape[1:]))
   return out.astype(np.float32)
 
 
@@ -75,41 +382,49 @@ def labels(case: Case) -> np.ndarray:
   return np.arange(1, 1 + BATCH_SIZE) % case.num_classes
 
 
-def summary(name: str, value: np.ndarray) -> np.ndarray:
-  """Returns a tensor in full, or (its norm, projections) if it is large."""
-  value = np.asarray(value, np.float64)
-  if value.size <= _FULL:
-    return value
-  flat, out = value.ravel(), [np.linalg.norm(value)]
-  for i in range(_PROJECTIONS):
-    draw = _uniform(f'{name}.projection{i}', flat.shape, 0)
-    out.append(flat @ draw * np.sqrt(3 / _PROJECTIONS))
-  return np.array(out)
+def summaries(tensors: Mapping[str, np.ndarray]) -> np.ndarray:
+  """Returns [len(tensors), 9]: a norm and projections of each, by name."""
+  rows = [_summary(name, tensors[name]) for name in sorted(tensors)]
+  return np.array(rows, np.float64)
 
 
-def error(name: str, value: np.ndarray, golden: np.ndarray) -> float:
-  """Returns the error of a tensor relative to its golden's norm.
+def errors(
+  tensors: Mapping[str, np.ndarray], golden: np.ndarray
+) -> dict[str, float]:
+  """Returns each tensor's error relative to the norm of its golden.
 
   Args:
-    name: what `summary` was told.
-    value: the tensor in full.
-    golden: the summary of the reference.
+    tensors: by torch's names.
+    golden: `summaries` of the reference.
 
   Raises:
-    ValueError: the two differ in shape.
+    ValueError: another number of tensors.
   """
-  found = summary(name, value)
+  found = summaries(tensors)
   if found.shape != golden.shape:
     raise ValueError(
-      f'Expected shape {golden.shape} of the golden; got {found.shape} of '
-      f'{name}; make the goldens anew'
+      f'Expected {golden.shape[0]} tensors of the golden; got {len(tensors)}; '
+      'make the goldens anew'
     )
-  return float(np.linalg.norm(found - golden) / norm(value, golden))
+  wrong = np.linalg.norm(found - golden, axis=1)
+  return dict(zip(sorted(tensors), wrong / np.maximum(golden[:, 0], 1e-300)))
 
 
-def norm(value: np.ndarray, golden: np.ndarray) -> float:
-  """Returns the reference's norm, of a tensor that `value` is shaped like."""
-  return float(golden[0] if value.size > _FULL else np.linalg.norm(golden))
+def norms(
+  tensors: Mapping[str, np.ndarray], golden: np.ndarray
+) -> dict[str, float]:
+  """Returns the norms of the reference's tensors, by name."""
+  return dict(zip(sorted(tensors), golden[:, 0]))
+
+
+def _summary(name, value):
+  flat = np.asarray(value, np.float64).ravel()
+  scale = np.sqrt(3 / _PROJECTIONS)
+  draws = (
+    _uniform(f'{name}.projection{i}', flat.shape, 0)
+    for i in range(_PROJECTIONS)
+  )
+  return [np.linalg.norm(flat), *(flat @ draw * scale for draw in draws)]
 
 
 def _uniform(name, shape, seed):

@@ -73,7 +73,7 @@ def _subject(name: str) -> Subject:
     lambda s: np.zeros(s.shape), jax.eval_shape(net.init, jax.random.key(0))
   )
   state = {
-    name: draws.weight(name, value.shape, seed)
+    name: draws.weight(name, value.shape, seed, case.gain)
     for name, value in convert.to_state_dict(zeros).items()
   }
   variables = convert.from_state_dict(state, net)
@@ -96,15 +96,16 @@ def _evaluate(name: str, train: bool) -> Evaluation:
 @functools.cache
 def _evaluate_mode(name: str, train: bool) -> Evaluation:
   subject = _subject(name)
-  net, variables = subject.net, subject.variables
+  variables = subject.variables
 
-  def loss(params, x):
-    output = net.apply(variables._replace(params=params), x, train=train)
+  def loss(params, variables, x):
+    variables = variables._replace(params=params)
+    output = subject.net.apply(variables, x, train=train)
     return subject.loss_fn(output), output
 
-  def matching(x, observed):
+  def matching(x, observed, variables):
     found, gradient = jax.value_and_grad(loss, has_aux=True)(
-      variables.params, x
+      variables.params, variables, x
     )
     norms = trees.squared_norm(gradient) * trees.squared_norm(observed)
     value = 1 - trees.dot(gradient, observed) / jnp.sqrt(norms)
@@ -113,8 +114,10 @@ def _evaluate_mode(name: str, train: bool) -> Evaluation:
   program = _quick_jit(jax.value_and_grad(matching, has_aux=True))
   # The first call is for the gradient only; any direction will do.
   with _precision(name):
-    (_, (*_, observed)), _ = program(subject.target, variables.params)
-    (value, found), dx = program(subject.x, observed)
+    (_, (*_, observed)), _ = program(
+      subject.target, variables.params, variables
+    )
+    (value, found), dx = program(subject.x, observed, variables)
   return Evaluation(observed, *found, value, dx)
 
 

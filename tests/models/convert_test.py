@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors import numpy as safetensors
 
 from giajax.models import base
 from giajax.models import convert
 from giajax.models import mlp
+from giajax.models import mobilenet_v2
 from giajax.models import resnet
 
 BREACHING = {
@@ -55,6 +57,23 @@ def test_round_trip_and_layout(net, state, tmp_path):
   np.testing.assert_allclose(
     net.apply(variables, x).out, expected, rtol=1e-5, atol=1e-5
   )
+
+
+def test_safetensors_of_any_floating_type(net, state, tmp_path):
+  path = tmp_path / 'x.safetensors'
+  for dtype in (np.float32, np.float16, jnp.bfloat16):
+    given = {name: value.astype(dtype) for name, value in state.items()}
+    safetensors.save_file(given, path)
+    variables = convert.load(path, net)
+    kernel = variables.params['layers']['0']['kernel']
+    assert kernel.dtype == jnp.float32
+    np.testing.assert_array_equal(
+      kernel, given['layers.0.weight'].T.astype(np.float32)
+    )
+  given['layers.1.bias'] = np.full(4, np.nan, jnp.bfloat16)
+  safetensors.save_file(given, path)
+  with pytest.raises(ValueError, match=r'not finite: layers\.1\.bias'):
+    convert.load(path, net)
 
 
 def test_statistics_and_kernels():
@@ -178,7 +197,7 @@ def test_files_that_are_no_weights(net, state, tmp_path):
   for name in ('cut.npz', 'flipped.npz', 'text.npz', 'pickle.npz'):
     refused(name, 'Expected a whole npz of plain arrays.*write it anew')
   refused('object.npz', 'allow_pickle=False')
-  refused('torch.pt', r'those of torch.save\); write its arrays')
+  refused('torch.pt', r'those of torch.save\); convert it')
 
 
 def test_networks_beyond_the_rules_are_refused():
@@ -212,3 +231,38 @@ def test_breaching_names_become_ours():
     convert.from_state_dict(theirs, net, rename=BREACHING),
     convert.from_state_dict(convert.to_state_dict(zeros), net),
   )
+
+
+# The parts of timm's MobileNetV2, and what torchvision calls them.
+TIMM = {
+  'conv_stem': 'features.0.0',
+  'bn1': 'features.0.1',
+  'blocks.0.0.conv_dw': 'features.1.conv.0.0',
+  'blocks.0.0.bn1': 'features.1.conv.0.1',
+  'blocks.0.0.conv_pw': 'features.1.conv.1',
+  'blocks.0.0.bn2': 'features.1.conv.2',
+  'blocks.1.0.conv_pw': 'features.2.conv.0.0',
+  'blocks.1.0.bn1': 'features.2.conv.0.1',
+  'blocks.1.0.conv_dw': 'features.2.conv.1.0',
+  'blocks.1.0.bn2': 'features.2.conv.1.1',
+  'blocks.1.0.conv_pwl': 'features.2.conv.2',
+  'blocks.1.0.bn3': 'features.2.conv.3',
+  'conv_head': 'features.3.0',
+  'bn2': 'features.3.1',
+  'classifier': 'classifier.1',
+}
+
+
+def test_timm_names_become_ours():
+  net = mobilenet_v2.mobilenet_v2(depth=2, width=0.1)
+  abstract = jax.eval_shape(net.init, jax.random.key(0))
+  state = convert.to_state_dict(
+    jax.tree.map(lambda s: np.ones(s.shape), abstract)
+  )
+  theirs = {}
+  for old, new in TIMM.items():
+    for name in [n for n in state if n.rpartition('.')[0] == new]:
+      theirs[old + name.removeprefix(new)] = state.pop(name)
+  assert not state
+  variables = convert.from_state_dict(theirs, net, rename=TIMM)
+  assert jax.tree.structure(variables) == jax.tree.structure(abstract)

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from giajax.models import base
+from giajax.models import initializers
 from giajax.models import layers
+from giajax.models import pools
 
 SPEC = base.make_spec('tiny', (2, 2, 1), 1, 'none')
 
@@ -88,7 +90,7 @@ def test_flatten_is_channels_first():
 def test_max_pool_pads_with_minus_infinity():
   x = -jnp.ones((1, 3, 3, 1))
   np.testing.assert_array_equal(
-    layers.max_pool(x, 3, 2, 1), -np.ones((1, 2, 2, 1))
+    pools.max_pool(x, 3, 2, 1), -np.ones((1, 2, 2, 1))
   )
 
 
@@ -97,7 +99,7 @@ def test_initial_bounds(quick_jit):
   def draw(key):
     conv = layers.Conv(4, 8, 3, rngs=nnx.Rngs(key))
     assert conv.bias is not None
-    he = layers.he_normal_fan_out(key, (3, 3, 16, 64))
+    he = initializers.he_normal_fan_out(key, (3, 3, 16, 64))
     return conv.kernel[...], conv.bias[...], he
 
   kernel, bias, he = draw(jax.random.key(0))

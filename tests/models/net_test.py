@@ -12,7 +12,10 @@ import pytest
 from giajax import trees
 from giajax.models import base
 from giajax.models import mlp
+from giajax.models import resnet
+from giajax.models import structure
 
+RESNET = resnet.resnet((8, 8, 3), 4, depth=20)
 SPEC = base.make_spec('brought', (6, 5, 3), 4, 'half')
 X = np.random.default_rng(0).random((3, 6, 5, 3), np.float32)
 
@@ -156,3 +159,17 @@ def test_normalisation_of_other_channels_is_the_average():
   np.testing.assert_allclose(
     base.normalise(x, grey), (1 - grey.mean[0]) / grey.std[0], rtol=1e-6
   )
+
+
+def test_inputs_of_every_norm_layer_can_be_tapped():
+  paths = structure.norms(RESNET)
+  assert len(paths) == 19
+  assert paths[0] == 'bn1'
+  taps = tuple(f'{path}.input' for path in paths)
+  variables = structure.abstract_variables(RESNET)
+  x = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
+  found = jax.eval_shape(
+    lambda v, x: RESNET.apply(v, x, taps=taps), variables, x
+  ).taps
+  assert found['bn1.input'].shape == (2, 8, 8, 16)
+  assert set(found) == set(taps)

@@ -1,0 +1,78 @@
+"""Pooling of [B, H, W, C] images, by torch's definitions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from giajax import types
+
+
+def max_pool(
+  x: types.Array,
+  size: int,
+  stride: int,
+  padding: int = 0,
+  *,
+  ceil: bool = False,
+) -> types.Array:
+  """torch.nn.MaxPool2d on [B, H, W, C].
+
+  The maximum of shifted slices: on a CPU core, the second derivative took a
+  half to a quarter of the time of `lax.reduce_window`'s. Of equal values, the
+  first row's first is the one that has a derivative, as in torch.
+
+  Args:
+    x: images.
+    size: of the window.
+    stride: in both directions.
+    padding: on every side, of minus infinity.
+    ceil: keep a last window that reaches over the end (`ceil_mode`).
+  """
+  for axis in (2, 1):
+    x = _max_along(x, axis, size, stride, padding, ceil)
+  return x
+
+
+def _max_along(x, axis, size, stride, padding, ceil):
+  length = x.shape[axis]
+  count, rest = divmod(length + 2 * padding - size, stride)
+  count += 1
+  # The last window must begin within the image or the padding before it.
+  if ceil and rest and count * stride < length + padding:
+    count += 1
+  reach = (count - 1) * stride + 1
+  config = [(0, 0, 0)] * x.ndim
+  config[axis] = (padding, max(reach - 1 + size - length - padding, 0), 0)
+  x = jax.lax.pad(x, jnp.array(-jnp.inf, x.dtype), config)
+  out = jax.lax.slice_in_dim(x, 0, reach, stride, axis)
+  for i in range(1, size):
+    part = jax.lax.slice_in_dim(x, i, i + reach, stride, axis)
+    out = jnp.where((part > out) | jnp.isnan(part), part, out)
+  return out
+
+
+def average_pool(x: types.Array, size: int) -> types.Array:
+  """torch.nn.AvgPool2d of stride `size` on [B, H, W, C]."""
+  h, w = (n // size for n in x.shape[1:3])
+  x = x[:, : h * size, : w * size]
+  return x.reshape(len(x), h, size, w, size, -1).mean((2, 4))
+
+
+def adaptive_average_pool(x: types.Array, size: int) -> types.Array:
+  """torch.nn.AdaptiveAvgPool2d: maps [B, H, W, C] to [B, size, size, C]."""
+  if x.shape[1:3] == (size, size):
+    return x
+  rows, columns = (_averages(n, size).astype(x.dtype) for n in x.shape[1:3])
+  return jnp.einsum('ih,bhwc,jw->bijc', rows, x, columns)
+
+
+def _averages(length, size):
+  """Returns [size, length]: the weights of neighbouring, overlapping means."""
+  i, at = np.arange(size)[:, None], np.arange(length)
+  start, end = i * length // size, -(-(i + 1) * length // size)
+  return ((start <= at) & (at < end)) / (end - start)
+
+
+def global_average_pool(x: types.Array) -> types.Array:
+  """Maps [B, H, W, C] to [B, C]."""
+  return x.mean(axis=(1, 2))
