@@ -1,40 +1,175 @@
-"""Reading an npz of a user: whole, plain arrays, or one clear line."""
+"""Reading a file of arrays of a user: whole and plain, or one clear line."""
 
+from collections.abc import Mapping, Sequence
 import os
+import pathlib
+import pickle
+from typing import Any
 import zipfile
 import zlib
 
 import numpy as np
+import safetensors
+from safetensors import numpy as safetensors_numpy
 
-_DAMAGED = (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error)
+_DAMAGED = (
+  EOFError,
+  OSError,
+  ValueError,
+  zipfile.BadZipFile,
+  zlib.error,
+  safetensors.SafetensorError,
+)
+_SHOWN = 4  # names listed of each kind of trouble
+_TORCH = ('.pth', '.pt')
 
 
 def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
-  """Returns the arrays of an npz by name; nothing is ever unpickled.
+  """Returns the arrays of a file by name; nothing is ever unpickled.
+
+  Args:
+    path: a .safetensors file, or an npz under any other name.
 
   Raises:
-    ValueError: no such file, or no whole npz of plain arrays.
+    ValueError: no such file, or no whole file of plain arrays.
   """
   got = f'path={str(path)!r}'
+  tensors = pathlib.Path(path).suffix == '.safetensors'
+  kind = 'safetensors file' if tensors else 'npz of plain arrays'
   try:
+    if tensors:
+      return safetensors_numpy.load_file(path)
     with zipfile.ZipFile(path):  # a lone .npy or a pickle is refused here
       pass
     with np.load(path, allow_pickle=False) as archive:
       arrays = {name: archive[name] for name in archive.files}
   except FileNotFoundError as error:
-    raise ValueError(
-      f'Expected a file of weights; got {got}, which does not exist; correct '
-      'the path'
-    ) from error
+    raise _missing(got) from error
   except _DAMAGED as error:
-    reason = (str(error).strip() or 'no message').splitlines()[0]
     raise ValueError(
-      f'Expected a whole npz of plain arrays; got {got} '
-      f'({type(error).__name__}: {reason}); write it anew by np.savez'
+      f'Expected a whole {kind}; got {got} ({_reason(error)}); write it anew '
+      f'by {"safetensors" if tensors else "np.savez"}'
     ) from error
   if not all(isinstance(value, np.ndarray) for value in arrays.values()):
     raise ValueError(
       f'Expected an npz of plain arrays; got {got}, a zip of other files '
-      '(such as those of torch.save); write its arrays by np.savez'
+      '(such as those of torch.save); convert it by giajax convert'
     )
   return arrays
+
+
+def read_any(path: str | os.PathLike) -> dict[str, np.ndarray]:
+  """Returns the arrays of a file by name, also those of torch.save.
+
+  Args:
+    path: as for `read`; or a .pth or .pt, which is read with
+      `weights_only=True` where torch is installed. Of nested dicts, names are
+      joined by dots; what is no tensor is passed over.
+
+  Raises:
+    ValueError: as `read`; no torch, or a file that holds more than tensors.
+  """
+  if pathlib.Path(path).suffix not in _TORCH:
+    return read(path)
+  got = f'path={str(path)!r}'
+  try:
+    import torch  # pyrefly: ignore
+  except ImportError as error:
+    raise ValueError(
+      f'Expected torch for a file of torch.save; got {got} without it; install '
+      'giajax[convert], or write the tensors as safetensors where torch is'
+    ) from error
+  try:
+    loaded = torch.load(path, map_location='cpu', weights_only=True)
+  except FileNotFoundError as error:
+    raise _missing(got) from error
+  except (*_DAMAGED, pickle.UnpicklingError, RuntimeError, KeyError) as error:
+    raise ValueError(
+      f'Expected a whole state dict of tensors alone; got {got} '
+      f'({_reason(error)}); save model.state_dict() anew'
+    ) from error
+  return {
+    name: (v.float() if v.is_floating_point() else v).detach().numpy()
+    for name, v in _flat(loaded).items()
+    if isinstance(v, torch.Tensor)
+  }
+
+
+def under(
+  arrays: Mapping[str, np.ndarray], prefix: str, path: str | os.PathLike
+) -> dict[str, np.ndarray]:
+  """Returns the arrays whose names are under a dotted prefix, without it.
+
+  Args:
+    arrays: by name.
+    prefix: leading parts of the wanted names; '' for all.
+    path: where they were read, for the message.
+
+  Raises:
+    ValueError: nothing is under `prefix`.
+  """
+  start = f'{prefix}.' if prefix else ''
+  found = {k[len(start) :]: v for k, v in arrays.items() if k.startswith(start)}
+  if not found:
+    groups = sorted({name.partition('.')[0] for name in arrays})
+    raise ValueError(
+      f'Expected names under prefix={prefix!r} in path={str(path)!r}; got '
+      f'{listed(groups)}; correct the prefix'
+    )
+  return found
+
+
+def listed(names: Sequence[str]) -> str:
+  """Returns the first few of some names, and how many more there are."""
+  shown = ', '.join(names[:_SHOWN])
+  rest = len(names) - _SHOWN
+  return f'{shown} and {rest} more' if rest > 0 else shown
+
+
+def write(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
+  """Writes an npz as a whole, or nothing.
+
+  Args:
+    path: ends in .npz; a file there is replaced.
+    arrays: by name.
+
+  Raises:
+    ValueError: another ending, or a place that cannot be written.
+  """
+  path = pathlib.Path(path)
+  if path.suffix != '.npz':
+    raise ValueError(
+      f'Expected a name that ends in .npz; got {str(path)!r}; rename it'
+    )
+  part = path.with_name(f'{path.name}.{os.getpid()}.part')
+  try:
+    with open(part, 'wb') as file:
+      np.savez(file, **dict(arrays))  # pyrefly: ignore
+    os.replace(part, path)
+  except OSError as error:
+    part.unlink(missing_ok=True)
+    raise ValueError(
+      f'Expected a place that can be written; got {str(path)!r} '
+      f'({error.strerror}); choose another'
+    ) from error
+
+
+def _flat(tree: Any, path: str = '') -> dict[str, Any]:
+  if not isinstance(tree, Mapping):
+    return {path: tree}
+  out = {}
+  for key, value in tree.items():
+    out |= _flat(value, f'{path}.{key}' if path else str(key))
+  return out
+
+
+def _missing(got: str) -> ValueError:
+  return ValueError(
+    f'Expected a file of weights; got {got}, which does not exist; correct '
+    'the path'
+  )
+
+
+def _reason(error: BaseException) -> str:
+  text = (str(error).strip() or 'no message').splitlines()[0]
+  return f'{type(error).__name__}: {text}'

@@ -3,6 +3,7 @@
   giajax --config=PATH_OR_NAME --workdir=DIR [--config.x.y=value] [--shard=i/n]
   giajax --list             prints every attack, model, data set, ...
   giajax report WORKDIR     rebuilds the report, without a device
+  giajax convert SOURCE --model=NAME --out=FILE.npz    weights from elsewhere
 
 A mistake of the user ends in one line and exit code 2; a run that was asked to
 stop saves first and exits with 85. The same command continues it.
@@ -35,8 +36,8 @@ def run() -> None:
 def main(argv: Sequence[str]) -> int:
   """Runs a command line and returns its exit code."""
   try:
-    if len(argv) > 1 and argv[1] == 'report':
-      return _report(argv[2:])
+    if len(argv) > 1 and argv[1] in COMMANDS:
+      return COMMANDS[argv[1]](argv[2:])
     return _audit(argv)
   except ValueError as error:
     # Deliberate errors have this form; others are bugs and keep their trace.
@@ -190,6 +191,14 @@ def _report(argv: Sequence[str]) -> int:
   return 0
 
 
+def _convert(argv: Sequence[str]) -> int:
+  """Writes weights of another framework as those of an architecture."""
+  from giajax import converter
+
+  print(converter.run(argv))
+  return 0
+
+
 def _mistake(error: Exception, argv: Sequence[str]) -> str:
   """Returns an error of absl or of a config file in one line."""
   text = str(error.args[0] if error.args else error)
@@ -287,6 +296,8 @@ def _fail(text: str) -> int:
   print(f'giajax: {text}', file=sys.stderr)
   return 2
 
+
+COMMANDS = {'convert': _convert, 'report': _report}
 
 if __name__ == '__main__':
   run()

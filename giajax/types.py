@@ -38,6 +38,7 @@ class Variables(NamedTuple):
 
   params: Tree  # trained by the client
   stats: Tree  # BatchNorm running statistics, {} where there are none
+  frozen: Tree = ()  # parameters that it does not train, () for none
 
 
 class Output(NamedTuple):

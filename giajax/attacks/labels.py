@@ -14,6 +14,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from giajax import keys
 from giajax import trees
 from giajax import types
 from giajax.attacks import base
@@ -103,7 +104,10 @@ def bias_corrected(world: base.World) -> Rule:
     mean, std = jnp.asarray(spec.mean), jnp.asarray(spec.std)
     noise = jax.random.normal(key, (32, *spec.image_shape)) * std + mean
     out = world.net.apply(
-      obs.query.variables, jnp.clip(noise, 0, 1), train=world.client.train_mode
+      obs.query.variables,
+      jnp.clip(noise, 0, 1),
+      train=world.client.train_mode,
+      key=keys.named(key, 'pass'),
     ).out
     p = jax.nn.softmax(out).mean(axis=0)
     return _largest_remainders(b * (p - bias), b)  # pyrefly: ignore

@@ -22,19 +22,18 @@ def fedsgd(
   Args:
     net: the network.
     task: its loss.
-    train_mode: BatchNorm uses the batch's statistics; inference mode freezes
-      them and makes inversion much easier.
+    train_mode: BatchNorm uses the batch's statistics and dropout drops;
+      inference mode freezes the former and makes inversion much easier.
   """
 
   def update(
     key: types.Array, query: types.Query, batch: types.Batch
   ) -> tuple[types.Update, types.Output]:
-    del key
     variables = query.variables
 
     def loss(params):
       output = net.apply(
-        variables._replace(params=params), batch.x, train=train_mode
+        variables._replace(params=params), batch.x, train=train_mode, key=key
       )
       return jnp.mean(task.loss(output.out, batch.y)), output
 
@@ -48,7 +47,6 @@ def fedsgd(
     batch: types.Batch,
     target: types.Tree,
   ) -> tuple[moments.Moments, types.Output]:
-    del key
     return models.gradient_moments(
       net,
       lambda output: jnp.mean(task.loss(output.out, batch.y)),
@@ -56,6 +54,7 @@ def fedsgd(
       batch.x,
       target,
       train=train_mode,
+      key=key,
     )
 
   return base.Client(

@@ -31,6 +31,7 @@ from giajax.models import base as models
 from giajax.models import convert
 from giajax.models import MODELS
 from giajax.models import structure
+from giajax.models import subset
 from giajax.ops import convolution
 from giajax.tasks import TASKS
 
@@ -93,16 +94,13 @@ def setup(resolved: Mapping[str, Any]) -> Setup:
   dataset = _make(DATASETS, resolved['dataset'], 'dataset')
   task = _make(TASKS, resolved['task'], 'task', num_classes=dataset.num_classes)
   defense = _make(DEFENSES, resolved['defense'], 'defense')
-  net = defense.on_net(
-    _make(
-      MODELS,
-      resolved['model'],
-      'model',
-      image_shape=dataset.image_shape,
-      num_classes=dataset.num_classes,
-      lowering=resolved['run']['lowering'],
-    )
+  net = model(
+    resolved['model'],
+    image_shape=dataset.image_shape,
+    num_classes=dataset.num_classes,
+    lowering=resolved['run']['lowering'],
   )
+  net = subset.subset(defense.on_net(net), **resolved['trainable'])
   client = _make(CLIENTS, resolved['client'], 'client', net=net, task=task)
   world = attacks.World(net, task, client, resolved['cases']['batch_size'])
   attack = _attack(resolved, world)
@@ -124,6 +122,19 @@ def setup(resolved: Mapping[str, Any]) -> Setup:
     setting=_setting(world, granted & attack.needs, bool(weights['path'])),
     lpips=lpips.load(resolved['lpips']) if resolved['lpips'] else None,
   )
+
+
+def model(entry: Mapping[str, Any], **given: Any) -> models.Net:
+  """Returns the network of a config's entry.
+
+  Args:
+    entry: a name in `MODELS` and arguments of that row.
+    **given: further arguments, left out where the row does not take them.
+
+  Raises:
+    ValueError: an unknown name or argument, or a value out of range.
+  """
+  return _make(MODELS, entry, 'model', **given)
 
 
 def hparams(
@@ -170,9 +181,12 @@ def _setting(world, used, trained):
 
 
 def _variables(net, weights, seed):
-  if weights['path']:
-    return convert.load(weights['path'], net, rename=weights['rename'])
-  return net.init(keys.named(jax.random.key(seed), 'model'))
+  fresh = net.init(keys.named(jax.random.key(seed), 'model'))
+  if not weights['path']:
+    return fresh
+  return convert.load(
+    weights['path'], net, rename=weights['rename'], adapters=fresh
+  )
 
 
 def _make(

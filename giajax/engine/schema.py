@@ -24,6 +24,7 @@ DEFAULTS: dict[str, Any] = {
   'cases': {'count': 1, 'batch_size': 1, 'rule': 'random', 'given': None},
   'model': {'name': 'convnet'},
   'weights': {'path': '', 'rename': {}},
+  'trainable': {'include': ('*',), 'freeze': ()},
   'task': {'name': 'classification'},
   'client': {'name': 'fedsgd'},
   'defense': {'name': 'none'},

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tiny
 
+from giajax import trees
 from giajax.engine import build
 from giajax.models import convert
 
@@ -30,6 +31,7 @@ def _setup(**changes):
     ),
     ({'threat__grants': ('gold',)}, r'known grant \(.*labels'),
     ({'run__lowering': 'fft'}, r'known run.lowering \(auto'),
+    ({'trainable': {'include': ('fd.*',)}}, r"name parameters of .*'fd"),
     ({'attack': {'name': 3}}, 'a string for attack.name; got attack.name=3'),
     ({'attack': {'num_steps': 3}}, 'attack.name; got .* name one of'),
     (
@@ -106,6 +108,13 @@ def test_weights_are_never_unpickled(tmp_path, weights):
     ValueError, match=r'^Expected a whole npz of plain arrays'
   ):
     _setup(**_saved(tmp_path / 'w.npz', pickled))
+
+
+def test_an_update_may_cover_a_part():
+  setup = _setup(trainable={'include': ('*',), 'freeze': ('*kernel',)})
+  names = trees.named_leaves(setup.variables.params)
+  assert names
+  assert all(name.endswith('bias') for name in names)
 
 
 def test_no_level_is_single_grants():
