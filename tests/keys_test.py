@@ -42,6 +42,18 @@ def test_position_does_not_matter(wrap):
   np.testing.assert_array_equal(draw(np.array([3])), together[[3]])
 
 
+def test_draws_are_those_of_jax():
+  """Drawing flat changes how long it takes to compile, not one bit."""
+  shape = (3, 2, 4, 5)
+  np.testing.assert_array_equal(
+    keys.normal(KEY, shape), jax.random.normal(KEY, shape)
+  )
+  np.testing.assert_array_equal(
+    keys.uniform(KEY, shape, 0.5),
+    jax.random.uniform(KEY, shape, minval=-0.5, maxval=0.5),
+  )
+
+
 KEY = jax.random.key(7)
 NAMED = [303697408, 1831871300]
 PATH = [322093509, 564533456]

@@ -63,7 +63,7 @@ def logger():
   'change, words',
   [
     ("config.attack = dict(name='dgl')", "known attack (dlg, .*'dlg'"),
-    ("config.model = dict(name='x')", 'known model (convnet, .*mlp'),
+    ("config.model = dict(name='x')", 'known model (alexnet, .*mlp'),
     ("config.dataset = dict(name='x')", 'known dataset (.*photographs'),
     ('config.hparams = dict(tv=1.)', "hparams (.*total_variation.* got 'tv'"),
     ("config.labels = 'x'", 'known label rule (.*idlg'),

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from giajax import registry
 from giajax import trees
 from giajax import types
+from giajax.ops import materialize
 from giajax.ops import moments
 
 _EPSILON = 1e-24  # of a squared norm; a norm below 1e-12 counts as none
@@ -92,7 +93,8 @@ def _similarity(dot, squared, target):
 
 
 def _sum(parts: dict[str, types.Array]) -> types.Array:
-  return sum(parts.values(), jnp.zeros(()))
+  # Else XLA would add the leaves up again for every pixel that needs the sum.
+  return materialize.materialize(sum(parts.values(), jnp.zeros(())))
 
 
 def _of_moments(function: Callable[..., types.Array]) -> Distance:

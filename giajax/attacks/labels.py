@@ -102,7 +102,7 @@ def bias_corrected(world: base.World) -> Rule:
   def rule(key, obs):
     _, bias = _classifier(obs.update.delta, head)
     mean, std = jnp.asarray(spec.mean), jnp.asarray(spec.std)
-    noise = jax.random.normal(key, (32, *spec.image_shape)) * std + mean
+    noise = keys.normal(key, (32, *spec.image_shape)) * std + mean
     out = world.net.apply(
       obs.query.variables,
       jnp.clip(noise, 0, 1),

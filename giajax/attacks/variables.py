@@ -1,9 +1,9 @@
 """What an optimisation attack optimises, and how it becomes a batch."""
 
 from collections.abc import Callable
+import functools
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from giajax import keys
@@ -28,20 +28,16 @@ class Variable(NamedTuple):
   needs: frozenset[str]
 
 
-def _normal(key: types.Array, shape: tuple[int, ...]) -> types.Array:
-  return jax.random.normal(key, shape)
-
-
-def _uniform(key: types.Array, shape: tuple[int, ...]) -> types.Array:
-  return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
-
-
 def _zeros(key: types.Array, shape: tuple[int, ...]) -> types.Array:
   del key
   return jnp.zeros(shape)
 
 
-STARTS = {'normal': _normal, 'uniform': _uniform, 'zeros': _zeros}
+STARTS = {
+  'normal': keys.normal,
+  'uniform': functools.partial(keys.uniform, bound=1.0),
+  'zeros': _zeros,
+}
 
 
 def pixels(
@@ -79,7 +75,7 @@ def pixels(
     tree = {'x': draw(keys.named(key, 'x'), shape)}
     if joint_labels:
       label_shape = (world.batch_size, spec.num_classes)
-      tree['y'] = jax.random.normal(keys.named(key, 'y'), label_shape)
+      tree['y'] = keys.normal(keys.named(key, 'y'), label_shape)
     return project(tree)
 
   def batch(tree, obs):

@@ -7,8 +7,6 @@ buffers leave the client as they are.
 
 import math
 
-import jax
-
 from giajax import keys
 from giajax import trees
 from giajax.defenses import base
@@ -34,8 +32,7 @@ def gaussian_noise(*, scale: float) -> base.Defense:
       clean, output = client.update(keys.named(key, 'client'), query, batch)
       root = keys.named(key, 'gaussian_noise')
       noisy = {
-        name: leaf
-        + scale * jax.random.normal(keys.named(root, name), leaf.shape)
+        name: leaf + scale * keys.normal(keys.named(root, name), leaf.shape)
         for name, leaf in trees.named_leaves(clean.delta).items()
       }
       return clean._replace(delta=trees.like(clean.delta, noisy)), output

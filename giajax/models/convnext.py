@@ -130,7 +130,7 @@ def convnext(
   normalisation: str = 'imagenet',
   lowering: str = 'auto',
 ) -> base.Net:
-  """ConvNeXt of any width and depth; ConvNeXt-T by default.
+  """ConvNeXt of any width and depth, tiny by default.
 
   Args:
     image_shape: (H, W, C).

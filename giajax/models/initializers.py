@@ -6,6 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from giajax import keys
 from giajax import types
 
 
@@ -17,14 +18,18 @@ def zeros(key: types.Array, shape: tuple[int, ...]) -> types.Array:
 
 def normal(std: float) -> Callable[..., types.Array]:
   """Returns torch's normal_ around zero, of standard deviation `std`."""
-  return lambda key, shape: std * jax.random.normal(key, shape)
+  return lambda key, shape: std * keys.normal(key, shape)
 
 
 def truncated_normal(std: float) -> Callable[..., types.Array]:
   """Returns torch's trunc_normal_, of standard deviation `std` within 2."""
-  return lambda key, shape: (
-    std * jax.random.truncated_normal(key, -2 / std, 2 / std, shape)
-  )
+
+  def draw(key, shape):
+    size, bound = (math.prod(shape),), 2 / std
+    flat = jax.random.truncated_normal(key, -bound, bound, size)
+    return std * flat.reshape(shape)
+
+  return draw
 
 
 def xavier_uniform(key: types.Array, shape: tuple[int, ...]) -> types.Array:
@@ -39,17 +44,15 @@ def uniform(fan_in: int) -> Callable[..., types.Array]:
 
 def symmetric(bound: float) -> Callable[..., types.Array]:
   """Returns an initialiser that draws from U(-bound, bound)."""
-  return lambda key, shape: jax.random.uniform(
-    key, shape, minval=-bound, maxval=bound
-  )
+  return lambda key, shape: keys.uniform(key, shape, bound)
 
 
 def he_normal_fan_out(key: types.Array, shape: tuple[int, ...]) -> types.Array:
   """Torch's kaiming_normal_(mode='fan_out', nonlinearity='relu')."""
   fan_out = math.prod(shape) // shape[-2]
-  return jax.random.normal(key, shape) * math.sqrt(2 / fan_out)
+  return keys.normal(key, shape) * math.sqrt(2 / fan_out)
 
 
 def he_normal_fan_in(key: types.Array, shape: tuple[int, ...]) -> types.Array:
   """Torch's kaiming_normal_()."""
-  return jax.random.normal(key, shape) * math.sqrt(2 / math.prod(shape[:-1]))
+  return keys.normal(key, shape) * math.sqrt(2 / math.prod(shape[:-1]))

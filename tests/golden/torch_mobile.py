@@ -98,10 +98,18 @@ def kept(stages, depth):
 
 
 def _efficientnet(
-  case, stages, last, stem=None, activation='silu', stochastic_depth=0.2, **rest
+  case,
+  stages,
+  last,
+  stem=None,
+  activation='silu',
+  dropout=0.2,
+  stochastic_depth=0.2,
+  **rest,
 ):
   net = efficientnet.EfficientNet(
     stages,
+    dropout,
     stochastic_depth_prob=stochastic_depth,
     num_classes=case.num_classes,
     last_channel=last,
