@@ -336,19 +336,12 @@ def gradient_moments(
   for name, leaf in trees.named_leaves(target).items():
     path, _, leaf_name = name.rpartition('.')
     by_layer.setdefault(path, {})[leaf_name] = leaf
-  pairs = {}
+  parts = {}
   for path, leaves in by_layer.items():
     site = sites[path]._replace(input=inputs[path])
-    found = moments.site_moments(site, cotangents[path], leaves)
-    pairs |= {f'{path}.{leaf}': pair for leaf, pair in found.items()}
-  return (
-    moments.Moments(
-      {name: pair[0] for name, pair in pairs.items()},
-      {name: pair[1] for name, pair in pairs.items()},
-      {n: jnp.vdot(t, t) for n, t in trees.named_leaves(target).items()},
-    ),
-    output,
-  )
+    found = moments.site_parts(site, cotangents[path], leaves)
+    parts |= {f'{path}.{leaf}': part for leaf, part in found.items()}
+  return moments.of_parts(parts, target), output
 
 
 def _layers(params: types.Tree) -> frozenset[str]:

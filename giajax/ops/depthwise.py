@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from giajax.ops import forms
 
 _POSITIONS = 16  # columns of the output that a step of the loop takes
+_UNROLLED = 9  # taps; more are a loop over the kernel's rows
 
 
 def faces(shapes: forms.Shapes) -> forms.Faces:
@@ -68,10 +69,23 @@ def _windows(x, bare, size):
 
 def _correlate(x, kernel, bare):
   kh, kw = kernel.shape[:2]
-  taps = kernel.reshape(kh * kw, -1)
-  windows = _windows(x, bare, (kh, kw))
+  taps = kernel.reshape(kh, kw, -1)
   zero = jnp.zeros((), x.dtype)
-  return sum((w * tap for w, tap in zip(windows, taps)), zero)
+  if kh * kw <= _UNROLLED:
+    windows = _windows(x, bare, (kh, kw))
+    return sum(
+      (w * tap for w, tap in zip(windows, taps.reshape(kh * kw, -1))), zero
+    )
+  (sh, _), (dh, _) = bare.strides, bare.dilation
+  h, w = forms.output_size(x.shape[1:3], (kh, kw), bare)
+
+  def step(i, total):
+    rows = lax.dynamic_slice_in_dim(x, i * dh, sh * (h - 1) + 1, 1)
+    windows = _windows(rows, bare, (1, kw))
+    return total + sum((x * taps[i, j] for j, x in enumerate(windows)), zero)
+
+  start = jnp.zeros((x.shape[0], h, w, x.shape[3]), x.dtype)
+  return lax.fori_loop(0, kh, step, start)
 
 
 def _transposed_padding(shapes):

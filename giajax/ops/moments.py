@@ -13,6 +13,7 @@ matmul has a right-hand side that all restarts share. The cheaper of the two
 forms is chosen layer by layer from the shapes.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ from giajax import trees
 from giajax import types
 from giajax.ops import convolution
 from giajax.ops import forms
+from giajax.ops import materialize
 
 
 class Moments(NamedTuple):
@@ -40,29 +42,36 @@ class Site(NamedTuple):
   lowering: str = 'auto'
 
 
-def site_moments(
-  site: Site, cotangent: types.Array, target: dict[str, types.Array]
-) -> dict[str, tuple[types.Array, types.Array]]:
-  """Returns `{leaf: (<g, t>, |g|^2)}` of one layer.
+class Pair(NamedTuple):
+  """The moments of one leaf whose gradient is not formed."""
+
+  dot: types.Array
+  squared: types.Array
+
+
+def site_parts(
+  site: Site, cotangent: types.Array, target: Mapping[str, types.Array]
+) -> dict[str, Pair | types.Array]:
+  """Returns the moments of a layer's leaves, or gradients where cheaper.
 
   Args:
     site: the layer's input and geometry.
     cotangent: the loss's derivative to the layer's output.
-    target: the observed gradient of the layer's leaves ('kernel', 'bias',
-      'scale', 'value').
+    target: the observed gradient of the leaves that are trained, of 'kernel',
+      'bias', 'scale' and 'value'.
   """
-  out = {}
-  if 'bias' in target:
-    out['bias'] = _explicit(_total(cotangent), target['bias'])
-  if site.kind == 'scale':
-    out['scale'] = _explicit(_total(site.input * cotangent), target['scale'])
-  elif site.kind == 'value':  # the cotangent is the gradient itself
-    out['value'] = _explicit(cotangent, target['value'])
-  elif site.kind == 'linear':
-    out['kernel'] = _linear(site.input, cotangent, target['kernel'])
-  else:
-    out['kernel'] = _conv(site, cotangent, target['kernel'])
-  return out
+  makers = {
+    'bias': lambda: _total(cotangent),
+    'kernel': lambda: _kernel(site, cotangent, target['kernel']),
+    'scale': lambda: _total(site.input * cotangent),
+    'value': lambda: cotangent,
+  }
+  return {leaf: makers[leaf]() for leaf in target}
+
+
+def _kernel(site, cotangent, target):
+  make = _linear if site.kind == 'linear' else _conv
+  return make(site, cotangent, target)
 
 
 def _conv(site, cotangent, target):
@@ -79,23 +88,19 @@ def _conv(site, cotangent, target):
       convolution.convolve(site.input, target, site.geometry, site.lowering),
       cotangent,
     )
-    return dot, jnp.vdot(patches @ patches.T, flat @ flat.T)
+    return Pair(dot, jnp.vdot(patches @ patches.T, flat @ flat.T))
   faces = convolution.faces(
     site.input.shape, target.shape, site.geometry, site.lowering, shared=False
   )
-  return _explicit(faces.to_kernel(site.input, cotangent), target)
+  return faces.to_kernel(site.input, cotangent)
 
 
-def _linear(x, cotangent, target):
-  x = x.reshape(-1, x.shape[-1])
+def _linear(site, cotangent, target):
+  x = site.input.reshape(-1, site.input.shape[-1])
   d = cotangent.reshape(-1, cotangent.shape[-1])
   if x.shape[0] * sum(target.shape) < 1.5 * target.size:
-    return jnp.vdot(x @ target, d), jnp.vdot(x @ x.T, d @ d.T)
-  return _explicit(x.T @ d, target)
-
-
-def _explicit(g, target):
-  return jnp.vdot(g, target), jnp.vdot(g, g)
+    return Pair(jnp.vdot(x @ target, d), jnp.vdot(x @ x.T, d @ d.T))
+  return x.T @ d
 
 
 def _total(x):
@@ -104,9 +109,34 @@ def _total(x):
 
 def of_gradients(gradient: types.Tree, target: types.Tree) -> Moments:
   """Returns the moments of two explicit trees of one structure."""
-  g, t = trees.named_leaves(gradient), trees.named_leaves(target)
-  return Moments(
-    {name: jnp.vdot(g[name], t[name]) for name in g},
-    {name: jnp.vdot(g[name], g[name]) for name in g},
-    {name: jnp.vdot(t[name], t[name]) for name in t},
-  )
+  return of_parts(trees.named_leaves(gradient), target)
+
+
+def of_parts(
+  parts: Mapping[str, Pair | types.Array], target: types.Tree
+) -> Moments:
+  """Returns the moments of all leaves.
+
+  Args:
+    parts: by dotted name, a leaf's moments or its gradient.
+    target: the observed gradient.
+  """
+  t = trees.named_leaves(target)
+  dot, squared, own, vectors = {}, {}, {}, {}
+  for name, part in parts.items():
+    if not isinstance(part, Pair) and part.ndim == 1:
+      vectors.setdefault(part.size, []).append(name)
+      continue
+    if not isinstance(part, Pair):
+      part = Pair(jnp.vdot(part, t[name]), jnp.vdot(part, part))
+    dot[name], squared[name] = part
+    own[name] = jnp.vdot(t[name], t[name])
+  # XLA makes a kernel or two of each product, and a network has hundreds of
+  # vectors: those of one length share it.
+  for names in vectors.values():
+    g, other = (jnp.stack([tree[n] for n in names]) for tree in (parts, t))
+    g = materialize.materialize(g)
+    dot |= zip(names, (g * other).sum(1))
+    squared |= zip(names, (g * g).sum(1))
+    own |= zip(names, (other * other).sum(1))
+  return Moments(dot, squared, own)

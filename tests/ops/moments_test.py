@@ -111,16 +111,17 @@ def test_ghost_equals_explicit_and_so_do_gradients(batch, train):
 )
 def test_site_moments_of_a_convolution(geometry, features):
   keys = jax.random.split(jax.random.key(0), 3)
-  x = jax.random.normal(keys[0], (2, 5, 5, 3))
+  x = jax.random.normal(keys[0], (2, 5, 5, 16))
   size = forms.output_size((5, 5), (3, 3), geometry)
   cotangent = jax.random.normal(keys[1], (2, *size, features))
-  target = jax.random.normal(keys[2], (3, 3, 3, features))
+  target = jax.random.normal(keys[2], (3, 3, 16, features))
   site = moments.Site('conv', x, geometry)
-  dot, squared = moments.site_moments(site, cotangent, {'kernel': target})[
-    'kernel'
-  ]
+  parts = moments.site_parts(site, cotangent, {'kernel': target})
+  assert isinstance(parts['kernel'], moments.Pair) == (features == 96)
+  found = moments.of_parts(parts, {'kernel': target})
   g = convolution.faces(x.shape, target.shape, geometry, 'lax').to_kernel(
     x, cotangent
   )
+  dot, squared = found.dot['kernel'], found.squared['kernel']
   np.testing.assert_allclose(dot, jnp.vdot(g, target), rtol=1e-4, atol=1e-3)
   np.testing.assert_allclose(squared, jnp.vdot(g, g), rtol=1e-4)
