@@ -55,7 +55,8 @@ def _audit(argv: Sequence[str]) -> int:
   except (flags.Error, AttributeError, KeyError, TypeError) as error:
     return _fail(
       f'Expected known flags and keys of the config; got '
-      f'{_mistake(error, argv)}; see giajax --help'
+      f'{_mistake(error, argv)}; set single keys, as in '
+      '--config.model.name=NAME, or see giajax --help'
     )
   if values.help:
     print(f'{__doc__}\n{values.main_module_help()}')

@@ -5,14 +5,14 @@
   python -m launch.benchmark --only=resnet18:1 --restarts=64 --json
   python -m launch.benchmark --suite=zoo --rounds=1 --peer=/path/to/python
 
-A workload is Inverting Gradients on one update of photographs, of 32x32 pixels
-unless it says `network:batch:size`. Each runs in a process of its own, through
-the engine's compiled chunk, compiled with an empty cache and once more from it;
-times are medians over `--rounds`. With `--peer`, the two run alternately and
-the ratio compares processor time a restart-step: with breaching by default, and
-for the zoo, every architecture at 32x32 and 224x224, with the same step written
-in PyTorch (`tests/golden/torch_speed.py`, for an interpreter with torch and
-torchvision).
+A workload is Inverting Gradients on one update of random numbers, of images of
+32x32 pixels unless it says `network:batch:size`. Each runs in a process of its
+own, through the engine's compiled chunk, compiled with an empty cache and once
+more from it; times are medians over `--rounds`. With `--peer`, the two run
+alternately and the ratio compares processor time a restart-step: with breaching
+by default, and for the zoo, every architecture at 32x32 and 224x224, with the
+same step written in PyTorch (`tests/golden/torch_speed.py`, for an interpreter
+with torch and torchvision).
 Run it on an idle machine.
 """
 
@@ -154,16 +154,16 @@ def _work(network: str, batch: int, size: int) -> dict[str, Any]:
     }
   )
   setup = build.setup(config)
-  items = [rounds.item(setup, config, 0, False)]
-  obs = rounds.observer(setup, 0)(items)
+  images = rounds.item(setup, config, 0, False).batch
+  query, seen = _seen(setup, images)
   width = programs.restarts_per_batch(setup.world)
   restarts = _RESTARTS.value or width * jax.device_count()
   where = mesh.layout(1, restarts, width)
   compiled = programs.program(setup.attack, where)
   item, both = mesh.P(mesh.ITEM), mesh.P(mesh.ITEM, mesh.RESTART)
   inputs = (
-    mesh.put(obs.query, where, mesh.P()),
-    mesh.put((obs.update, obs.side), where, item),
+    mesh.put(query, where, mesh.P()),
+    mesh.put(jax.tree.map(lambda a: np.asarray(a)[None], seen), where, item),
     mesh.put(
       {
         k: np.stack([v]) for k, v in build.hparams(config, setup.attack).items()
@@ -217,6 +217,24 @@ def _work(network: str, batch: int, size: int) -> dict[str, Any]:
     'matmul_share': _PASSES * _forward_flops(setup) * done / wall / rate,
     'device': f'{jax.devices()[0].device_kind} x{jax.device_count()}',
   }
+
+
+def _seen(setup: Any, batch: Any) -> tuple[Any, Any]:
+  """Returns what an attacker sees of a batch, the update drawn at random."""
+  import jax
+  import numpy as np
+
+  from giajax import threat
+  from giajax import types
+
+  variables, draw = setup.variables, np.random.default_rng(0).normal
+  delta = jax.tree.map(
+    lambda a: draw(size=a.shape).astype(a.dtype), variables.params
+  )
+  update = types.Update(delta, variables.stats, np.int32(len(batch.y)))
+  query = types.Query(variables)
+  shown, update = threat.observed(setup.granted, query, update)
+  return shown, (update, threat.side(setup.granted, batch))
 
 
 def _lowerings(net: Any) -> dict[str, int]:

@@ -115,6 +115,7 @@ def test_mistakes_in_a_config(capsys, tmp_path, change, words):
     (('--config={c}', '--workdir={w}', '--config.restarts=x'), 'invalid lit'),
     (('--config={c}', '--workdir={w}', '--config.atack.x=1'), 'attack'),
     (('--config={c}', '--workdir={w}', '--config.attack.x=1'), 'attack.x=1'),
+    (('--config={c}', '--workdir={w}', "--config.model={{'a':1}}"), '.name=N'),
     (('--config={c}', '--workdir={w}', '--processes=2'), '--coordinator'),
     (('--config={c}', '--workdir={w}', '--processes=0'), 'processes'),
     (('--config={c}', '--workdir={c}'), 'a workdir that can be written'),

@@ -125,3 +125,16 @@ def test_site_moments_of_a_convolution(geometry, features):
   dot, squared = found.dot['kernel'], found.squared['kernel']
   np.testing.assert_allclose(dot, jnp.vdot(g, target), rtol=1e-4, atol=1e-3)
   np.testing.assert_allclose(squared, jnp.vdot(g, g), rtol=1e-4)
+
+
+def test_moments_of_gradients_are_those_of_each_leaf():
+  """Leaves of one length, which share a product, stay apart."""
+  shapes = {'a': (3,), 'b': (2, 3), 'c': (3,), 'd': (4,), 'e': (), 'f': (3,)}
+  rng = np.random.default_rng(0)
+  g, t = ({n: rng.normal(size=s) for n, s in shapes.items()} for _ in range(2))
+  found = moments.of_gradients(*jax.tree.map(jnp.float32, (g, t)))
+  for part, one, other in zip(found, (g, g, t), (t, g, t)):
+    assert part.keys() == shapes.keys()
+    for name, value in part.items():
+      want = np.vdot(one[name], other[name])
+      np.testing.assert_allclose(value, want, rtol=1e-5, err_msg=name)
