@@ -222,6 +222,7 @@ def _work(network: str, batch: int, size: int) -> dict[str, Any]:
 def _seen(setup: Any, batch: Any) -> tuple[Any, Any]:
   """Returns what an attacker sees of a batch, the update drawn at random."""
   import jax
+  import jax.numpy as jnp
   import numpy as np
 
   from giajax import threat
@@ -231,7 +232,8 @@ def _seen(setup: Any, batch: Any) -> tuple[Any, Any]:
   delta = jax.tree.map(
     lambda a: draw(size=a.shape).astype(a.dtype), variables.params
   )
-  update = types.Update(delta, variables.stats, np.int32(len(batch.y)))
+  size = jnp.asarray(len(batch.y), jnp.int32)
+  update = types.Update(delta, variables.stats, size)
   query = types.Query(variables)
   shown, update = threat.observed(setup.granted, query, update)
   return shown, (update, threat.side(setup.granted, batch))

@@ -122,21 +122,22 @@ def of_parts(
     target: the observed gradient.
   """
   t = trees.named_leaves(target)
-  dot, squared, own, vectors = {}, {}, {}, {}
+  dot, squared, own = {}, {}, {}
+  vectors: dict[int, dict[str, types.Array]] = {}
   for name, part in parts.items():
-    if not isinstance(part, Pair) and part.ndim == 1:
-      vectors.setdefault(part.size, []).append(name)
-      continue
     if not isinstance(part, Pair):
+      if part.ndim == 1:
+        vectors.setdefault(part.size, {})[name] = part
+        continue
       part = Pair(jnp.vdot(part, t[name]), jnp.vdot(part, part))
     dot[name], squared[name] = part
     own[name] = jnp.vdot(t[name], t[name])
   # XLA makes a kernel or two of each product, and a network has hundreds of
   # vectors: those of one length share it.
-  for names in vectors.values():
-    g, other = (jnp.stack([tree[n] for n in names]) for tree in (parts, t))
-    g = materialize.materialize(g)
-    dot |= zip(names, (g * other).sum(1))
-    squared |= zip(names, (g * g).sum(1))
-    own |= zip(names, (other * other).sum(1))
+  for leaves in vectors.values():
+    g = materialize.materialize(jnp.stack(list(leaves.values())))
+    other = jnp.stack([t[name] for name in leaves])
+    dot |= zip(leaves, (g * other).sum(1))
+    squared |= zip(leaves, (g * g).sum(1))
+    own |= zip(leaves, (other * other).sum(1))
   return Moments(dot, squared, own)
