@@ -2,7 +2,7 @@
 
 Keys depend on (seed, point, case, restart, step) through `fold_in`, so that
 any split of an experiment over devices, processes or jobs draws the same
-numbers. Arrays are drawn flat: XLA takes five times as long to compile the same
+numbers. Arrays are drawn flat, because XLA takes longer to compile the same
 draw along four axes.
 """
 
