@@ -20,6 +20,7 @@ import json
 import math
 import pathlib
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -92,8 +93,18 @@ def main(argv: Sequence[str]) -> None:
       f'{"workload":{_WIDTH}}'
       + ''.join(f'{t:>{w + 1}}' for _, t, w, _ in _COLUMNS)
     )
+  failed = []
   for name in names:
-    _show(name, _measure(name))
+    try:
+      _show(name, _measure(name))
+    except subprocess.CalledProcessError as error:
+      failed.append(name)
+      _failed(name, error)
+  if failed:
+    raise SystemExit(
+      f'Expected {len(names)} workloads to succeed; {len(failed)} failed: '
+      f'{", ".join(failed)}; run the commands above alone'
+    )
 
 
 def _zoo() -> list[str]:
@@ -141,7 +152,7 @@ def _work(network: str, batch: int, size: int) -> dict[str, Any]:
   from giajax.engine import program as programs
   from giajax.engine import round as rounds
 
-  command.use_cores()  # as `giajax` does
+  command.use_machine()  # as `giajax` does
   config = build.resolve(
     {
       'dataset': {'name': 'photographs', 'size': size},
@@ -339,14 +350,18 @@ def _peer_command(name: str, python: str) -> list[str]:
 
 def _spawn(command: list[str]) -> dict[str, Any]:
   """Runs a command and returns the JSON object on its last line."""
-  done = subprocess.run(command, capture_output=True, text=True, check=False)
-  if done.returncode:
-    tail = done.stderr.strip().splitlines()[-1:] or ['nothing on stderr']
-    raise SystemExit(
-      f'Expected {command[1]} to succeed; got exit code {done.returncode}: '
-      f'{tail[0]}; run it alone: {" ".join(command)}'
-    )
+  done = subprocess.run(command, capture_output=True, text=True, check=True)
   return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def _failed(name: str, error: subprocess.CalledProcessError) -> None:
+  """Says on stderr what failed; a killed process most often lacked memory."""
+  tail = error.stderr.strip().splitlines()[-1:] or ['nothing on stderr']
+  how = f'exit code {error.returncode}'
+  if error.returncode < 0:
+    how = f'killed by {signal.Signals(-error.returncode).name}'
+  line = f'{name}: {how}: {tail[0]}: {" ".join(error.cmd)}'
+  print(line, file=sys.stderr, flush=True)
 
 
 def _median(runs: Sequence[dict[str, Any]], key: str) -> float | None:

@@ -7,6 +7,7 @@ that one compilation serves every chunk.
 
 from collections.abc import Callable, Sequence
 import math
+import os
 import time
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ from giajax.ops import hoisting
 # another choice costs.
 _CACHE_BYTES = 2**18
 _CPU_RESTARTS = 8
-# Elsewhere memory is the limit: the bytes that one device may give to the
+# Memory is a limit everywhere: the bytes that one device may give to the
 # activations of a matching step, each of which is kept about so many times.
 _DEVICE_BYTES = {'gpu': 16e9, 'tpu': 4e9}
 _COPIES = 16
@@ -70,13 +71,16 @@ def restarts_per_batch(world: attacks.World) -> int:
     sites = structure.sites(world.net).values()
     inputs = [math.prod(site.input.shape) for site in sites]
   backend = jax.default_backend()
+  room = _cpu_bytes() if backend == 'cpu' else _DEVICE_BYTES.get(backend, 4e9)
+  fitting = int(room / (4 * _COPIES * sum(inputs) * world.batch_size))
   if backend == 'cpu':
     weights = models.count(structure.abstract_variables(world.net))
     amortising = -(-weights // (sum(inputs) * world.batch_size))
     cached = _CACHE_BYTES // (4 * max(inputs) * world.batch_size)
-    return max(1, min(_CPU_RESTARTS, max(cached, amortising)))
-  needed = 4 * _COPIES * sum(inputs) * world.batch_size
-  return max(1, min(1024, int(_DEVICE_BYTES.get(backend, 4e9) / needed)))
+    fastest = min(_CPU_RESTARTS, max(cached, amortising))
+  else:
+    fastest = 1024
+  return max(1, min(fastest, fitting))
 
 
 def program(attack: attacks.Attack, where: mesh.Layout) -> Program:
@@ -222,6 +226,12 @@ def _batches(function, each, width):
   split = jax.tree.map(lambda a: a.reshape(-1, width, *a.shape[1:]), each)
   done = jax.lax.map(function, split)
   return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), done)
+
+
+def _cpu_bytes() -> float:
+  """Returns half of this machine's memory, shared by its devices."""
+  memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+  return memory / 2 / jax.local_device_count()
 
 
 def _key(seed: types.Array) -> types.Array:

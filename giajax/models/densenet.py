@@ -18,6 +18,7 @@ from giajax.models import base
 from giajax.models import initializers
 from giajax.models import layers
 from giajax.models import pools
+from giajax.ops import materialize
 
 _BOTTLENECK = 4  # channels between a layer's convolutions, in growths
 
@@ -57,7 +58,8 @@ class DenseBlock(nnx.Module):
   def __call__(self, x: types.Array) -> types.Array:
     """Maps [B, H, W, inputs] to [B, H, W, inputs + count * growth]."""
     for name in self.names:
-      x = jnp.concatenate([x, getattr(self, name)(x)], axis=-1)
+      grown = jnp.concatenate([x, getattr(self, name)(x)], axis=-1)
+      x = materialize.materialize(grown)
     return x
 
 

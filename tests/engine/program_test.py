@@ -14,6 +14,7 @@ import tiny
 
 from giajax import types
 from giajax.attacks import base
+from giajax.engine import build
 from giajax.engine import mesh
 from giajax.engine import program as programs
 
@@ -161,3 +162,11 @@ def test_compiled_chunk_has_no_collectives(by_devices, devices):
   text = (by_devices / str(devices) / 'hlo.txt').read_text()
   assert 'while' in text
   assert not _COLLECTIVES.search(text)
+
+
+def test_restarts_fit_the_memory(monkeypatch):
+  world = build.setup(tiny.config()).world
+  plenty = programs.restarts_per_batch(world)
+  assert plenty > 1
+  monkeypatch.setattr(programs, '_cpu_bytes', lambda: 1.0)
+  assert programs.restarts_per_batch(world) == 1
