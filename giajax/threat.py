@@ -6,7 +6,7 @@ Learning (USENIX Security 2025). Everything an attack is given goes through
 before anything runs.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -86,13 +86,25 @@ def require(needs: Collection[str], granted: Collection[str], who: str) -> None:
 
 
 def side(
-  granted: Collection[str], batch: types.Batch
+  granted: Collection[str],
+  batch: types.Batch,
+  num_classes: int,
+  proxy: Callable[[], types.Array],
 ) -> Mapping[str, types.Array]:
   """Returns exactly the side knowledge that was granted about a batch.
 
-  Of all grants only 'labels' is a fact about a batch that an attack reads.
+  Args:
+    granted: names in `GRANTS`; those that are no facts about data add nothing.
+    batch: the client's, with hard labels.
+    num_classes: K.
+    proxy: makes the images [P, H, W, C] of 'proxy_data'.
   """
-  return {'labels': batch.y} if 'labels' in granted else {}
+  facts = {
+    'labels': lambda: batch.y,
+    'label_counts': lambda: jnp.bincount(batch.y, length=num_classes),
+    'proxy_data': proxy,
+  }
+  return {name: make() for name, make in facts.items() if name in granted}
 
 
 def observed(

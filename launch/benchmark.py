@@ -242,10 +242,14 @@ def _seen(setup: Any, batch: Any) -> tuple[Any, Any]:
     lambda a: draw(size=a.shape).astype(a.dtype), variables.params
   )
   size = jnp.asarray(len(batch.y), jnp.int32)
+  classes = setup.net.spec.num_classes
   update = types.Update(delta, variables.stats, size)
   query = types.Query(variables)
   shown, update = threat.observed(setup.granted, query, update)
-  return shown, (update, threat.side(setup.granted, batch))
+  return shown, (
+    update,
+    threat.side(setup.granted, batch, classes, lambda: batch.x),
+  )
 
 
 def _lowerings(net: Any) -> dict[str, int]:

@@ -75,10 +75,18 @@ def test_require_lists_both():
 
 def test_side_contains_what_was_granted():
   batch = seen()[0]
-  assert threat.side(set(threat.GRANTS) - {'labels'}, batch) == {}
-  found = threat.side({'labels', 'model'}, batch)
-  assert set(found) == {'labels'}
+  proxy = jnp.ones((5, 2, 2, 1))
+  facts = {'labels', 'label_counts', 'proxy_data'}
+  rest = set(threat.GRANTS) - facts
+  assert threat.side(rest, batch, 4, lambda: proxy) == {}
+  for name in facts:
+    assert set(threat.side({name, 'model'}, batch, 4, lambda: proxy)) == {name}
+  found = threat.side(facts, batch, 4, lambda: proxy)
   np.testing.assert_array_equal(found['labels'], batch.y)
+  np.testing.assert_array_equal(
+    found['label_counts'], np.bincount(batch.y, minlength=4)
+  )
+  assert found['proxy_data'] is proxy
 
 
 def test_buffers_after_are_withheld():

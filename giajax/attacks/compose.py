@@ -1,6 +1,5 @@
 """Combinators: attacks in, attacks out."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -9,6 +8,7 @@ from giajax import keys
 from giajax import trees
 from giajax import types
 from giajax.attacks import base
+from giajax.attacks import labels
 
 
 class Best(NamedTuple):
@@ -57,25 +57,20 @@ class Labelled(NamedTuple):
   labels: types.Array  # [B] int32
 
 
-def with_labels(
-  attack: base.Attack,
-  rule: Callable[[types.Array, types.Observation], types.Array],
-  needs: frozenset[str] = frozenset(),
-) -> base.Attack:
+def with_labels(attack: base.Attack, rule: labels.Rule) -> base.Attack:
   """Gives an attack labels inferred from the update instead of granted ones.
 
   Args:
     attack: one that needs 'labels'.
-    rule: `(key, obs) -> labels [B] int32` (`labels.RULES`).
-    needs: the grants that the rule uses.
+    rule: of `labels.RULES`.
   """
 
-  def known(obs, labels):
-    return obs._replace(side={**obs.side, 'labels': labels})
+  def known(obs, found):
+    return obs._replace(side={**obs.side, 'labels': found})
 
   def init(key, obs, hp):
-    labels = rule(keys.named(key, 'labels'), obs)
-    return Labelled(attack.init(key, known(obs, labels), hp), labels)
+    found = rule.infer(keys.named(key, 'labels'), obs)
+    return Labelled(attack.init(key, known(obs, found), hp), found)
 
   def step(key, state, obs, hp):
     obs = known(obs, state.labels)
@@ -89,5 +84,5 @@ def with_labels(
     init=init,
     step=step,
     read=read,
-    needs=(attack.needs - {'labels'}) | needs,
+    needs=(attack.needs - {'labels'}) | rule.needs,
   )

@@ -53,13 +53,8 @@ def inverting_gradients(
       world,
       variable=variables.pixels(world, start=start),
       distance=distance,
-      terms={'total_variation': priors.total_variation(world.net.spec)},
-      optimizer=optax.chain(
-        signed(),
-        optax.scale_by_adam(),
-        optax.scale_by_schedule(step_decay(num_steps)),
-        optax.scale(-1.0),
-      ),
+      terms={'total_variation': priors.total_variation(world)},
+      optimizer=signed_adam(num_steps),
       num_steps=num_steps,
       hparams={
         'learning_rate': learning_rate,
@@ -67,6 +62,16 @@ def inverting_gradients(
       },
       form=form,
     )
+  )
+
+
+def signed_adam(num_steps: int) -> optax.GradientTransformation:
+  """Returns Adam on the sign of the gradient, with `step_decay`."""
+  return optax.chain(
+    signed(),
+    optax.scale_by_adam(),
+    optax.scale_by_schedule(step_decay(num_steps)),
+    optax.scale(-1.0),
   )
 
 

@@ -5,11 +5,12 @@ mean loss over B images is
 
   dL/db_k = mean_i (p_ik - [y_i = k])        dL/dW_k = mean_i (...) h_i
 
-with p the softmax. A rule is a factory `(world) -> rule`, and a rule is
-`(key, obs) -> labels [B] int32`, in ascending order.
+with p the softmax. What several local steps changed is read as one gradient
+(`Client.as_gradient`). A row is a factory `(world) -> Rule`.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,17 @@ from giajax import types
 from giajax.attacks import base
 from giajax.models import structure
 
-Rule = Callable[[types.Array, types.Observation], types.Array]
+
+class Rule(NamedTuple):
+  """How labels are found.
+
+  Attributes:
+    infer: `(key, obs) -> labels [B] int32`, in ascending order.
+    needs: the grants (`threat.GRANTS`) that it uses.
+  """
+
+  infer: Callable[[types.Array, types.Observation], types.Array]
+  needs: frozenset[str] = frozenset()
 
 
 def idlg(world: base.World) -> Rule:
@@ -40,9 +51,9 @@ def idlg(world: base.World) -> Rule:
     )
   head = structure.head(world.net)
 
-  def rule(key, obs):
+  def infer(key, obs):
     del key
-    kernel, bias = _classifier(obs.update.delta, head)
+    kernel, bias = _classifier(world, obs, head)
     if bias is not None:
       return jnp.argmin(bias)[None].astype(jnp.int32)
     products = kernel.T @ kernel
@@ -50,7 +61,7 @@ def idlg(world: base.World) -> Rule:
       jnp.int32
     )
 
-  return rule
+  return Rule(infer)
 
 
 def column_minimum(world: base.World) -> Rule:
@@ -70,13 +81,13 @@ def column_minimum(world: base.World) -> Rule:
     )
   head = structure.head(world.net)
 
-  def rule(key, obs):
+  def infer(key, obs):
     del key
-    kernel, _ = _classifier(obs.update.delta, head)
+    kernel, _ = _classifier(world, obs, head)
     order = jnp.argsort(kernel.min(axis=0))
     return jnp.sort(order[:b]).astype(jnp.int32)
 
-  return rule
+  return Rule(infer)
 
 
 def bias_corrected(world: base.World) -> Rule:
@@ -99,8 +110,8 @@ def bias_corrected(world: base.World) -> Rule:
       'use column_minimum'
     )
 
-  def rule(key, obs):
-    _, bias = _classifier(obs.update.delta, head)
+  def infer(key, obs):
+    _, bias = _classifier(world, obs, head)
     mean, std = jnp.asarray(spec.mean), jnp.asarray(spec.std)
     noise = keys.normal(key, (32, *spec.image_shape)) * std + mean
     out = world.net.apply(
@@ -112,7 +123,7 @@ def bias_corrected(world: base.World) -> Rule:
     p = jax.nn.softmax(out).mean(axis=0)
     return _largest_remainders(b * (p - bias), b)  # pyrefly: ignore
 
-  return rule
+  return Rule(infer)
 
 
 def _largest_remainders(counts: types.Array, total: int) -> types.Array:
@@ -126,11 +137,25 @@ def _largest_remainders(counts: types.Array, total: int) -> types.Array:
   return jnp.sort(labels).astype(jnp.int32)
 
 
+def counts(world: base.World) -> Rule:
+  """The labels whose counts were granted; only their order is unknown."""
+  b, k = world.batch_size, world.net.spec.num_classes
+
+  def infer(key, obs):
+    del key
+    repeats = obs.side['label_counts']
+    return jnp.repeat(
+      jnp.arange(k, dtype=jnp.int32), repeats, total_repeat_length=b
+    )
+
+  return Rule(infer, frozenset({'label_counts'}))
+
+
 def _classifier(
-  delta: types.Tree, head: str
+  world: base.World, obs: types.Observation, head: str
 ) -> tuple[types.Array, types.Array | None]:
   """Returns the gradient of the last layer: [in, K] and [K] or None."""
-  leaves = trees.named_leaves(delta)
+  leaves = trees.named_leaves(world.client.as_gradient(obs.update.delta))
   return leaves[f'{head}.kernel'], leaves.get(f'{head}.bias')
 
 
@@ -138,4 +163,5 @@ RULES = {
   'idlg': idlg,
   'column_minimum': column_minimum,
   'bias_corrected': bias_corrected,
+  'counts': counts,
 }

@@ -71,6 +71,7 @@ def match(
   hparams = {'learning_rate': 1.0, **(hparams or {})}
   _check(num_steps, terms, hparams)
   use_moments = _use_moments(form, chosen, world)
+  taps = tuple(dict.fromkeys(t for term in terms.values() for t in term.taps))
   optimizer = optax.with_extra_args_support(optimizer)
 
   def parts(key, tree, obs):
@@ -79,14 +80,14 @@ def match(
     target = obs.update.delta
     if use_moments:
       found, aux = world.client.moments(  # pyrefly: ignore
-        key, obs.query, batch, target
+        key, obs.query, batch, target, taps
       )
       values = {'matching': chosen.on_moments(found)}  # pyrefly: ignore
     else:
-      update, aux = world.client.update(key, obs.query, batch)
+      update, aux = world.client.update(key, obs.query, batch, taps)
       values = {'matching': chosen.on_gradients(update.delta, target)}
     for name, term in terms.items():
-      values[name] = term(keys.named(key, name), batch, aux, obs)
+      values[name] = term.value(keys.named(key, name), batch, aux, obs)
     return values
 
   def objective(tree, key, obs, hp):
@@ -141,7 +142,9 @@ def match(
     num_steps=num_steps,
     num_rounds=1,
     hparams=hparams,
-    needs=variable.needs | _needs(world),
+    needs=variable.needs.union(
+      _needs(world), *(term.needs for term in terms.values())
+    ),
   )
 
 

@@ -1,5 +1,6 @@
 """What a client computes from its batch."""
 
+from giajax.clients import fedavg
 from giajax.clients import fedsgd
 
-CLIENTS = {'fedsgd': fedsgd.fedsgd}
+CLIENTS = {'fedavg': fedavg.fedavg, 'fedsgd': fedsgd.fedsgd}

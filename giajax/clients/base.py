@@ -16,18 +16,21 @@ class Client(NamedTuple):
   """What a client computes.
 
   Attributes:
-    update: `(key, query, batch) -> (Update, Output)`; the Output is that of
-      the last forward pass, for priors that read statistics.
-    moments: `(key, query, batch, target) -> (Moments, Output)`, the moments of
-      `update`'s delta against a target delta without forming the former, or
-      None where this client or its network cannot.
+    update: `(key, query, batch, taps=()) -> (Update, Output)`; the Output is
+      that of a forward pass over the batch, for priors that read statistics,
+      with the activations named in `taps`.
+    moments: `(key, query, batch, target, taps=()) -> (Moments, Output)`, the
+      moments of `update`'s delta against a target delta without forming the
+      former, or None where this client or its network cannot.
+    as_gradient: `delta -> tree`, an update's delta read as one gradient of the
+      mean loss: the sign turned and the rate divided out where it is a
+      difference of weights. Exact for one local step.
     train_mode: BatchNorm uses the batch's statistics.
     local_steps: optimiser steps behind one update.
   """
 
-  update: Callable[
-    [types.Array, types.Query, types.Batch], tuple[types.Update, types.Output]
-  ]
+  update: Callable[..., tuple[types.Update, types.Output]]
   moments: Callable[..., tuple[moments.Moments, types.Output]] | None
+  as_gradient: Callable[[types.Tree], types.Tree]
   train_mode: bool
   local_steps: int = 1

@@ -4,6 +4,8 @@ McMahan et al., Communication-Efficient Learning of Deep Networks from
 Decentralized Data, AISTATS 2017, arXiv 1602.05629.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
@@ -27,13 +29,20 @@ def fedsgd(
   """
 
   def update(
-    key: types.Array, query: types.Query, batch: types.Batch
+    key: types.Array,
+    query: types.Query,
+    batch: types.Batch,
+    taps: Sequence[str] = (),
   ) -> tuple[types.Update, types.Output]:
     variables = query.variables
 
     def loss(params):
       output = net.apply(
-        variables._replace(params=params), batch.x, train=train_mode, key=key
+        variables._replace(params=params),
+        batch.x,
+        train=train_mode,
+        taps=taps,
+        key=key,
       )
       return jnp.mean(task.loss(output.out, batch.y)), output
 
@@ -46,6 +55,7 @@ def fedsgd(
     query: types.Query,
     batch: types.Batch,
     target: types.Tree,
+    taps: Sequence[str] = (),
   ) -> tuple[moments.Moments, types.Output]:
     return models.gradient_moments(
       net,
@@ -54,11 +64,13 @@ def fedsgd(
       batch.x,
       target,
       train=train_mode,
+      taps=taps,
       key=key,
     )
 
   return base.Client(
     update,
     update_moments if net.probe is not None else None,
+    lambda delta: delta,
     train_mode,
   )

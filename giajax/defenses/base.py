@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from giajax import keys
+from giajax import trees
 from giajax import types
 from giajax.clients import base as clients
 from giajax.models import base as models
@@ -16,6 +17,9 @@ class Defense(NamedTuple):
     on_net: `(net) -> net`, what the client trains instead.
     on_batch: `(key, batch) -> batch`, applied to the truth only.
     on_client: `(client) -> client`, what leaves the device.
+    on_belief: `(client) -> client`, what a server that knows of the defence
+      takes the client for: differentiable, and without draws that it does not
+      see.
   """
 
   on_net: Callable[[models.Net], models.Net] = lambda net: net
@@ -23,6 +27,7 @@ class Defense(NamedTuple):
     lambda key, batch: batch
   )
   on_client: Callable[[clients.Client], clients.Client] = lambda client: client
+  on_belief: Callable[[clients.Client], clients.Client] = lambda client: client
 
 
 def none() -> Defense:
@@ -48,4 +53,37 @@ def chain(*defenses: Defense) -> Defense:
       client = defense.on_client(client)
     return client
 
-  return Defense(on_net, on_batch, on_client)
+  def on_belief(client):
+    for defense in defenses:
+      client = defense.on_belief(client)
+    return client
+
+  return Defense(on_net, on_batch, on_client, on_belief)
+
+
+def on_leaves(
+  change: Callable[[types.Array, types.Array], types.Array], name: str
+) -> Callable[[clients.Client], clients.Client]:
+  """Returns an `on_client` that changes each leaf of the update's delta.
+
+  Args:
+    change: `(key, leaf) -> leaf`; the key is consumed.
+    name: what its draws are for.
+  """
+
+  def on_client(client):
+    def update(key, query, batch, taps=()):
+      # A client that draws itself must not draw the same numbers again.
+      own = keys.named(key, 'client')
+      clean, output = client.update(own, query, batch, taps)
+      root = keys.named(key, name)
+      changed = {
+        path: change(keys.named(root, path), leaf)
+        for path, leaf in trees.named_leaves(clean.delta).items()
+      }
+      delta = trees.like(clean.delta, changed)
+      return clean._replace(delta=delta), output
+
+    return client._replace(update=update, moments=None)
+
+  return on_client

@@ -8,7 +8,6 @@ buffers leave the client as they are.
 import math
 
 from giajax import keys
-from giajax import trees
 from giajax.defenses import base
 
 
@@ -26,17 +25,7 @@ def gaussian_noise(*, scale: float) -> base.Defense:
       f'Expected a finite scale >= 0; got scale={scale}; use 0 for no noise'
     )
 
-  def on_client(client):
-    def update(key, query, batch):
-      # A client that is itself noisy must not draw the same noise again.
-      clean, output = client.update(keys.named(key, 'client'), query, batch)
-      root = keys.named(key, 'gaussian_noise')
-      noisy = {
-        name: leaf + scale * keys.normal(keys.named(root, name), leaf.shape)
-        for name, leaf in trees.named_leaves(clean.delta).items()
-      }
-      return clean._replace(delta=trees.like(clean.delta, noisy)), output
+  def change(key, leaf):
+    return leaf + scale * keys.normal(key, leaf.shape)
 
-    return client._replace(update=update, moments=None)
-
-  return base.Defense(on_client=on_client)
+  return base.Defense(on_client=base.on_leaves(change, 'gaussian_noise'))

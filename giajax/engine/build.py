@@ -101,12 +101,18 @@ def setup(resolved: Mapping[str, Any]) -> Setup:
     lowering=resolved['run']['lowering'],
   )
   net = subset.subset(defense.on_net(net), **resolved['trainable'])
-  client = _make(CLIENTS, resolved['client'], 'client', net=net, task=task)
-  world = attacks.World(net, task, client, resolved['cases']['batch_size'])
-  attack = _attack(resolved, world)
+  count = resolved['cases']['batch_size']
+  given = {'net': net, 'task': task, 'num_images': count}
+  client = _make(CLIENTS, resolved['client'], 'client', **given)
   granted = threat.grants(
     resolved['threat']['level'], resolved['threat']['grants']
   )
+  believed, needs = _belief(resolved['belief'], client, given)
+  if 'defense' in granted:
+    believed = defense.on_belief(believed)
+  world = attacks.World(net, task, believed, count)
+  attack = _attack(resolved, world)
+  attack = attack._replace(needs=attack.needs | needs)
   name = resolved['attack']['name']
   threat.require(attack.needs, granted, f'attack {name!r}')
   weights = resolved['weights']
@@ -119,7 +125,9 @@ def setup(resolved: Mapping[str, Any]) -> Setup:
     world=world,
     variables=_variables(net, weights, resolved['seed']),
     granted=granted,
-    setting=_setting(world, granted & attack.needs, bool(weights['path'])),
+    setting=_setting(
+      world, client, granted & attack.needs, bool(weights['path'])
+    ),
     lpips=lpips.load(resolved['lpips']) if resolved['lpips'] else None,
   )
 
@@ -170,9 +178,17 @@ def _attack(resolved, world):
   return compose.with_labels(attack, make(world))
 
 
-def _setting(world, used, trained):
+def _belief(entry, client, given):
+  """Returns what the server takes the client for, and what it must know."""
+  table = {'same': lambda: client, **CLIENTS}
+  believed = _make(table, entry, 'belief', **given)
+  knows = believed is client and client.local_steps > 1
+  return believed, frozenset({'client_hparams'} if knows else ())
+
+
+def _setting(world, client, used, trained):
   return threat.setting(
-    train_mode=world.client.train_mode,
+    train_mode=client.train_mode,
     batch_size=world.batch_size,
     granted=used,
     trained=trained,

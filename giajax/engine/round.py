@@ -68,14 +68,14 @@ def indices(
 
 
 def observer(
-  setup: build.Setup, seed: int
+  setup: build.Setup, config: Mapping[str, Any]
 ) -> Callable[[Sequence[Item]], types.Observation]:
   """Returns a function that runs clients: what the attacker sees of each.
 
   Its result has a leading axis [N], but for the query, which all items share.
   It raises ValueError for an update that is not finite.
   """
-  root = keys.named(jax.random.key(seed), 'round')
+  root = keys.named(jax.random.key(config['seed']), 'round')
   query = setup.attack.craft(
     keys.named(root, 'craft'), types.Query(setup.variables), ()
   )
@@ -103,12 +103,31 @@ def observer(
         delta = _noise_like(keys.named(key, 'noise'), sent.delta)
         sent = sent._replace(delta=delta)
       shown, sent = threat.observed(setup.granted, query, sent)
-      side = threat.side(setup.granted, one.batch)
+      side = _side(setup, config, one)
       seen.append(jax.tree.map(np.asarray, (sent, side)))
     updates, side = jax.tree.map(lambda *leaves: np.stack(leaves), *seen)
     return types.Observation(shown, updates, side)
 
   return observe
+
+
+def _side(
+  setup: build.Setup, config: Mapping[str, Any], one: Item
+) -> Mapping[str, types.Array]:
+  """Returns what the server was told about a case's data."""
+
+  def proxy():
+    others = cases.held_out(
+      setup.dataset.size,
+      one.indices,
+      seed=config['seed'],
+      case=one.case,
+      count=config['threat']['proxy_images'],
+    )
+    return setup.dataset.take(others).x
+
+  classes = setup.net.spec.num_classes
+  return threat.side(setup.granted, one.batch, classes, proxy)
 
 
 @jax.jit

@@ -116,7 +116,7 @@ def _run(folder, found, shard, hooks, stop) -> results.Rows:
     parts = list(parts)
     width = max(part.stop - part.start for part in parts)
     cohort = parts[0].cohort
-    observe = rounds.observer(cohort.setup, cohort.work[0].point.config['seed'])
+    observe = rounds.observer(cohort.setup, cohort.work[0].point.config)
     for part in parts:
       if signals.agreed((stop.asked,))[0]:
         raise Interrupted('stopped between two parts, which are saved')

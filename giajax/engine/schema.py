@@ -27,11 +27,12 @@ DEFAULTS: dict[str, Any] = {
   'trainable': {'include': ('*',), 'freeze': ()},
   'task': {'name': 'classification'},
   'client': {'name': 'fedsgd'},
+  'belief': {'name': 'same'},
   'defense': {'name': 'none'},
   'attack': {'name': 'inverting_gradients'},
   'hparams': {},
   'labels': 'granted',
-  'threat': {'level': 'C', 'grants': ('labels',)},
+  'threat': {'level': 'C', 'grants': ('labels',), 'proxy_images': 32},
   'restarts': 1,
   'records': 50,
   'noise_control': True,
@@ -45,7 +46,15 @@ DEFAULTS: dict[str, Any] = {
   },
 }
 # A row of a family: its keys are the row's arguments, checked by `build`.
-FAMILIES = ('dataset', 'model', 'task', 'client', 'defense', 'attack')
+FAMILIES = (
+  'dataset',
+  'model',
+  'task',
+  'client',
+  'belief',
+  'defense',
+  'attack',
+)
 # Keys that are names of something else, checked where that is known.
 _FREE = ('hparams', 'sweep', 'weights.rename')
 _LEAST = {
@@ -54,6 +63,7 @@ _LEAST = {
   'records': 1,
   'cases.count': 1,
   'cases.batch_size': 1,
+  'threat.proxy_images': 1,
   'run.restarts_per_batch': 0,
   'run.cases_per_batch': 0,
   'run.save_seconds': 0,

@@ -124,10 +124,10 @@ class Net(NamedTuple):
     apply: `(variables, x, *, train=False, taps=(), key=None) -> Output` for
       images x [B, H, W, C] in [0, 1]; the normalisation is inside. A training
       pass of a network with dropout needs a key, which is consumed.
-    probe: `(variables, x, offsets, *, train=False, key=None) -> (Output, sites,
-      outputs)`, the same pass with `offsets` added to the outputs of the
-      layers with parameters (None for none), or None where the network cannot
-      tell its layers.
+    probe: `(variables, x, offsets, *, train=False, taps=(), key=None) ->
+      (Output, sites, outputs)`, the same pass with `offsets` added to the
+      outputs of the layers with parameters (None for none), or None where the
+      network cannot tell its layers.
     spec: static facts.
   """
 
@@ -171,6 +171,12 @@ def from_nnx(
     layers.bind(model, context)
     context.frozen = _layers(variables.frozen) - _layers(variables.params)
     logits = model(normalise(x, spec))
+    missing = set(context.taps) - set(context.tapped)
+    if missing:
+      raise ValueError(
+        f'Expected taps that name a layer of {spec.name}; got '
+        f'taps={sorted(missing)}; use a layer path or path.input'
+      )
     flat = trees.named_leaves(variables.stats)
     fresh = {
       f'{path}.{name}': value
@@ -182,17 +188,10 @@ def from_nnx(
 
   def apply(variables, x, *, train=False, taps=(), key=None):
     context = layers.Context(train, lowering, tuple(taps), key=key)
-    output = run(variables, x, context)
-    missing = set(taps) - set(context.tapped)
-    if missing:
-      raise ValueError(
-        f'Expected taps that name a layer of {spec.name}; got '
-        f'taps={sorted(missing)}; use a layer path or path.input'
-      )
-    return output
+    return run(variables, x, context)
 
-  def probe(variables, x, offsets, *, train=False, key=None):
-    context = layers.Context(train, lowering, (), offsets, key)
+  def probe(variables, x, offsets, *, train=False, taps=(), key=None):
+    context = layers.Context(train, lowering, tuple(taps), offsets, key)
     output = run(variables, x, context)
     return output, context.sites, context.outputs
 
@@ -303,6 +302,7 @@ def gradient_moments(
   target: types.Tree,
   *,
   train: bool = False,
+  taps: Sequence[str] = (),
   key: types.Array | None = None,
 ) -> tuple[moments.Moments, types.Output]:
   """Returns the moments of the gradient of a loss to all parameters.
@@ -314,9 +314,10 @@ def gradient_moments(
     x: [B, H, W, C] images in [0, 1].
     target: like `variables.params`, the gradient to compare with.
     train: whether BatchNorm uses the batch's statistics and dropout drops.
+    taps: activations wanted in the Output, as in `Net.apply`.
     key: of the pass's random draws; consumed.
   """
-  pass_kwargs = {'train': train, 'key': key}
+  pass_kwargs = {'train': train, 'taps': taps, 'key': key}
   shapes = jax.eval_shape(
     lambda: net.probe(variables, x, None, **pass_kwargs)[2]  # pyrefly: ignore
   )

@@ -1,9 +1,11 @@
 """What an attacker believes about images, as terms of its objective."""
 
+from giajax.priors import bn_statistics
 from giajax.priors import l2
 from giajax.priors import total_variation
 
 PRIORS = {
+  'bn_statistics': bn_statistics.bn_statistics,
   'total_variation': total_variation.total_variation,
   'l2': l2.l2,
 }

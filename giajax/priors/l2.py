@@ -9,19 +9,21 @@ weight does not depend on the image size).
 
 import jax.numpy as jnp
 
+from giajax.attacks import base as attacks
 from giajax.models import base as models
 from giajax.priors import base
 
 
-def l2(spec: models.Spec) -> base.Term:
+def l2(world: attacks.World) -> base.Term:
   """Pixels of the normalised image are near 0.
 
   Args:
-    spec: the network's, for its normalisation.
+    world: for the normalisation of its network.
   """
+  spec = world.net.spec
 
   def term(key, batch, aux, obs):
     del key, aux, obs
     return jnp.mean(jnp.square(models.normalise(batch.x, spec)))
 
-  return term
+  return base.Term(term)

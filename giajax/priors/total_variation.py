@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from giajax import trees
 from giajax import types
+from giajax.attacks import base as attacks
 from giajax.models import base as models
 from giajax.priors import base
 
@@ -25,7 +26,7 @@ _OUTER = 1e-16
 
 
 def total_variation(
-  spec: models.Spec,
+  world: attacks.World,
   *,
   p: float = 1.0,
   q: float = 1.0,
@@ -34,7 +35,7 @@ def total_variation(
   """Neighbouring pixels of the normalised image are alike.
 
   Args:
-    spec: the network's, for its normalisation.
+    world: for the normalisation of its network.
     p: inner exponent, > 0.
     q: outer exponent, > 0.
     double_opponents: also penalise the differences of colour channels.
@@ -43,6 +44,7 @@ def total_variation(
     ValueError: an exponent that is not positive, or colour differences asked
       of images that do not have three channels.
   """
+  spec = world.net.spec
   if not (0 < p < math.inf and 0 < q < math.inf):
     raise ValueError(f'Expected p > 0 and q > 0; got p={p}, q={q}; use 1 and 1')
   if double_opponents and spec.image_shape[-1] != 3:
@@ -61,7 +63,7 @@ def total_variation(
     inner = _power(dx, p) + _power(dy, p)
     return jnp.mean(inner if q == 1 else (inner + _OUTER) ** q)
 
-  return term
+  return base.Term(term)
 
 
 def _difference(x: types.Array, axis: int) -> types.Array:

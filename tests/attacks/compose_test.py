@@ -10,6 +10,7 @@ import pytest
 from giajax import types
 from giajax.attacks import base
 from giajax.attacks import compose
+from giajax.attacks import labels
 
 INF, NAN = np.inf, np.nan
 
@@ -91,9 +92,12 @@ def test_keeping_is_the_same_attack_otherwise():
   assert kept.craft is attack.craft
 
 
-def rule(key, obs):
+def three(key, obs):
   del key
   return obs.update
+
+
+rule = labels.Rule(three)
 
 
 def test_labels_are_those_of_the_rule():
@@ -121,14 +125,18 @@ def test_rule_draws_from_a_key_of_its_own():
     init=lambda key, obs, hp: drawn.append(jax.random.key_data(key).tolist())
   )
   obs = types.Observation(None, jnp.array([7]), {})
-  compose.with_labels(attack, noted).init(jax.random.key(0), obs, {})
+  compose.with_labels(attack, labels.Rule(noted)).init(
+    jax.random.key(0), obs, {}
+  )
   assert len(drawn) == 2 and drawn[0] != drawn[1]
 
 
 def test_needs_of_the_rule_take_the_place_of_labels():
   attack = counting([1.0])
   assert compose.with_labels(attack, rule).needs == {'model'}
-  found = compose.with_labels(attack, rule, frozenset({'proxy_data'})).needs
+  found = compose.with_labels(
+    attack, labels.Rule(three, frozenset({'proxy_data'}))
+  ).needs
   assert found == {'model', 'proxy_data'}
 
 

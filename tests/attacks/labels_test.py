@@ -52,7 +52,7 @@ def inferred(rule, net, y, weight=1.0, fresh=True, train_mode=False):
     params = jax.tree.map(lambda v: weight * v, sent.params)
     query = types.Query(sent._replace(params=params))
     update = client.update(key, query, batch)[0]
-    found = rule(key, types.Observation(query, update, {}))
+    found = rule.infer(key, types.Observation(query, update, {}))
     return found, jnp.sort(y)
 
   run = jax.jit(lambda pairs: jax.lax.map(lambda pair: one(*pair), pairs))
@@ -142,7 +142,7 @@ def test_column_minimum_by_hand():
   obs = types.Observation(None, types.Update(delta, {}, jnp.int32(1)), {})
   for b, expected in ((1, [4]), (2, [4, 7])):
     rule = labels.column_minimum(world(net, b))
-    assert rule(jax.random.key(0), obs).tolist() == expected
+    assert rule.infer(jax.random.key(0), obs).tolist() == expected
 
 
 def test_column_minimum_cannot_repeat():
@@ -171,3 +171,12 @@ def test_column_minimum_wants_no_more_images_than_classes():
 def test_largest_remainders(counts, expected):
   found = labels._largest_remainders(jnp.array(counts), 3)
   assert found.tolist() == expected
+
+
+def test_counts_repeat_each_label():
+  net = mlp.mlp((3, 3, 3), K, widths=())
+  rule = labels.counts(world(net, 4))
+  counts = jnp.array([0, 2, 0, 0, 0, 1, 0, 0, 0, 1])
+  obs = types.Observation(None, None, {'label_counts': counts})
+  found = jax.jit(rule.infer)(jax.random.key(0), obs)
+  assert found.tolist() == [1, 1, 5, 9] and rule.needs == {'label_counts'}

@@ -19,6 +19,7 @@ from giajax.attacks import variables
 from giajax.clients import fedsgd
 from giajax.models import convnet
 from giajax.models import mlp
+from giajax.priors import base as priors
 from giajax.tasks import classification
 
 K = 4
@@ -35,10 +36,13 @@ def make(world=WORLD, box=True, **kwargs):
   return match.match(world, variable=variable, **{**usual, **kwargs})
 
 
-def term(key, batch, aux, obs):
+def total(key, batch, aux, obs):
   del key, obs
   assert aux.out.shape == (2, K)
   return jnp.sum(batch.x)
+
+
+term = priors.Term(total)
 
 
 @functools.cache

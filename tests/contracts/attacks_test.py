@@ -16,6 +16,7 @@ from giajax.attacks import ATTACKS
 from giajax.attacks import base
 from giajax.clients import fedsgd
 from giajax.models import mlp
+from giajax.models import resnet
 from giajax.ops import hoisting
 from giajax.tasks import classification
 
@@ -31,11 +32,28 @@ class Setup(NamedTuple):
   )
   batch_size: int = 1
   kwargs: Any = ()
+  train_mode: bool = False
 
 
 _LBFGS = dict(num_steps=STEPS, memory_size=2, max_linesearch_steps=3)
+_NORMED = Setup(
+  net=functools.partial(
+    resnet.resnet,
+    (4, 4, 3),
+    4,
+    depth=18,
+    blocks=(1,),
+    width=0.05,
+    normalisation='cifar10',
+  ),
+  batch_size=2,
+  kwargs=dict(num_steps=STEPS, total_variation=1e-3, bn_statistics=0.1),
+  train_mode=True,
+)
 SETUPS = {
   'dlg': Setup(batch_size=2, kwargs=_LBFGS),
+  'estimate': _NORMED,
+  'huang': _NORMED,
   'idlg': Setup(kwargs=_LBFGS),
   'inverting_gradients': Setup(
     net=functools.partial(
@@ -45,6 +63,7 @@ SETUPS = {
     kwargs=dict(num_steps=STEPS, total_variation=1e-3),
   ),
   'linear_layer': Setup(),
+  'running': _NORMED,
 }
 
 
@@ -65,7 +84,7 @@ class Case:
     assert name in SETUPS, f'give {name!r} a row in SETUPS'
     setup = SETUPS[name]
     net, task = setup.net(), classification.classification(4)
-    client = fedsgd.fedsgd(net, task)
+    client = fedsgd.fedsgd(net, task, train_mode=setup.train_mode)
     self.world = base.World(net, task, client, setup.batch_size)
     self.attack = ATTACKS[name](self.world, **dict(setup.kwargs))
     x = jax.random.uniform(
@@ -76,7 +95,8 @@ class Case:
     update = client.update(jax.random.key(3), query, self.batch)[0]
     needs = self.attack.needs
     self.obs = types.Observation(
-      *threat.observed(needs, query, update), threat.side(needs, self.batch)
+      *threat.observed(needs, query, update),
+      threat.side(needs, self.batch, 4, lambda: self.batch.x[::-1]),
     )
     self.hp = {n: jnp.float32(v) for n, v in self.attack.hparams.items()}
     self.keys = jax.random.split(jax.random.key(4), RESTARTS)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from giajax import threat
 from giajax import trees
 from giajax import types
 from giajax.attacks import base as attacks
@@ -25,7 +26,18 @@ from giajax.tasks import TASKS
 K = 4
 TASK = classification.classification(K)
 # Keyword arguments with which a row that has required ones is made.
-DEFENSE_KWARGS = {'none': {}, 'gaussian_noise': {'scale': 0.1}}
+CLIENT_KWARGS = {
+  'fedavg': {'num_images': 3, 'learning_rate': 0.3},
+  'fedsgd': {},
+}
+DEFENSE_KWARGS = {
+  'none': {},
+  'gaussian_noise': {'scale': 0.1},
+  'laplace_noise': {'scale': 0.1},
+  'per_example_clipping': {'clip': 0.5, 'noise_multiplier': 0.1},
+  'pruning': {'keep': 0.3},
+  'quantization': {'bits': 2},
+}
 
 
 class Normed(nnx.Module):
@@ -66,34 +78,36 @@ def shapes(tree):
 
 @pytest.fixture(params=sorted(PRIORS))
 def prior(request):
-  spec = models.make_spec('spec', (6, 5, 3), K, 'cifar10')
-  term = PRIORS[request.param](spec)
+  net, variables, batch = sample('normed')
+  client = fedsgd.fedsgd(net, TASK, train_mode=True)
+  term = PRIORS[request.param](attacks.World(net, TASK, client, 3))
+  assert term.needs <= set(threat.GRANTS)
+  key, query = jax.random.key(0), types.Query(variables)
+  update = client.update(key, query, batch)[0]
+  side = threat.side(term.needs, batch, K, lambda: batch.x[::-1])
+  obs = types.Observation(*threat.observed(term.needs, query, update), side)
 
+  @jax.jit
+  @jax.value_and_grad
   def value(x):
-    output = types.Output(jnp.zeros((len(x), K)), {}, {})
-    batch = types.Batch(x, jnp.zeros(len(x), jnp.int32))
-    return term(jax.random.key(0), batch, output, None)
+    candidate = batch._replace(x=x)
+    aux = client.update(key, query, candidate, term.taps)[1]
+    return term.value(key, candidate, aux, obs)
 
   return value
 
 
 @pytest.mark.parametrize('level', [0.0, 0.4, 1.0, None])
 def test_prior_is_a_finite_scalar_with_finite_derivative(prior, level):
-  shape = (2, 6, 5, 3)
+  shape = (3, 5, 5, 3)
   if level is None:
     x = jax.random.uniform(jax.random.key(0), shape)
   else:
     x = jnp.full(shape, level)
-  value, slope = jax.value_and_grad(prior)(x)
+  value, slope = prior(x)
   assert value.shape == () and value.dtype == jnp.float32
   assert np.isfinite(value) and value >= 0
   assert slope.shape == x.shape and np.isfinite(slope).all()
-
-
-def test_prior_is_the_mean_of_its_images(prior):
-  x = jax.random.uniform(jax.random.key(1), (2, 6, 5, 3))
-  alone = (prior(x[:1]) + prior(x[1:])) / 2
-  np.testing.assert_allclose(prior(x), alone, rtol=1e-5)
 
 
 # Label rules.
@@ -107,7 +121,8 @@ def ruled(request):
   rule = labels.RULES[request.param](attacks.World(net, TASK, client, b))
   query = types.Query(variables)
   update = jax.jit(client.update)(jax.random.key(0), query, batch)[0]
-  return rule, types.Observation(query, update, {}), b
+  side = threat.side(rule.needs, batch, K, lambda: batch.x)
+  return rule.infer, types.Observation(query, update, side), b
 
 
 def test_rule_gives_ascending_classes(ruled):
@@ -159,7 +174,9 @@ def test_task_relaxed_targets_fit_its_loss_and_harden(task):
 def updates(name, net_name, train_mode):
   """Returns one row's update, its query and batch, and the client."""
   net, variables, batch = sample(net_name)
-  client = CLIENTS[name](net, TASK, train_mode=train_mode)
+  client = CLIENTS[name](
+    net, TASK, train_mode=train_mode, **CLIENT_KWARGS[name]
+  )
   query = types.Query(variables)
   update, output = jax.jit(client.update)(jax.random.key(0), query, batch)
   return client, query, batch, update, output
@@ -185,6 +202,18 @@ def test_update_is_like_the_parameters(name, net, mode):
   # A training pass moves the buffers, an inference pass does not.
   same = jax.tree.map(np.array_equal, update.stats, query.variables.stats)
   assert all(jax.tree.leaves(same)) is not (mode and net == 'normed')
+
+
+@pytest.mark.parametrize(('name', 'net', 'mode'), _CLIENTS)
+def test_one_step_reads_as_the_gradient(name, net, mode):
+  client, _, _, update, _ = updates(name, net, mode)
+  gradient = updates('fedsgd', net, mode)[3].delta
+  assert client.local_steps == 1
+  jax.tree.map(
+    lambda u, v: np.testing.assert_allclose(u, v, rtol=1e-3, atol=1e-6),
+    client.as_gradient(update.delta),
+    gradient,
+  )
 
 
 @pytest.mark.parametrize(('name', 'net', 'mode'), _CLIENTS)
@@ -243,6 +272,9 @@ def test_defended_update_keeps_its_form(defense):
     found,
     again,
   )
+  believed = defense.on_belief(client)
+  surrogate = believed.update(key, query, batch)
+  assert shapes(surrogate) == shapes(plain)
   # What cannot be had of the defended update is not offered.
   same = np.allclose(
     *(

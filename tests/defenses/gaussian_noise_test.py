@@ -25,8 +25,9 @@ def constant(value=2.0):
   update = types.Update(delta, {'bn': jnp.ones(3)}, jnp.int32(1))
   output = types.Output(jnp.zeros((1, 2)), {}, {})
   return clients.Client(
-    lambda key, query, batch: (update, output),
+    lambda key, query, batch, taps=(): (update, output),
     lambda *args: None,
+    lambda delta: delta,
     train_mode=True,
   )
 
@@ -116,8 +117,8 @@ def times(factor):
   """A defence that multiplies the update, the batch and the net's name."""
 
   def on_client(client):
-    def update(key, query, batch):
-      clean, output = client.update(key, query, batch)
+    def update(key, query, batch, taps=()):
+      clean, output = client.update(key, query, batch, taps)
       delta = jax.tree.map(lambda v: factor * v, clean.delta)
       return clean._replace(delta=delta), output
 

@@ -14,7 +14,7 @@ def _seen(controls=(False,), **changes):
   resolved = build.resolve(tiny.config(**changes))
   setup = build.setup(resolved)
   items = [rounds.item(setup, resolved, 0, control) for control in controls]
-  return setup, items, rounds.observer(setup, resolved['seed'])(items)
+  return setup, items, rounds.observer(setup, resolved)(items)
 
 
 @pytest.fixture(scope='module')
@@ -40,9 +40,10 @@ def test_side_is_what_was_granted(seen):
 
 def test_buffers_are_shown_only_if_granted(seen):
   setup, items, _ = seen
+  resolved = build.resolve(tiny.config())
   stats = {'bn': {'mean': np.full(2, 3.0), 'var': np.full(2, 4.0)}}
 
-  def update(key, query, batch):
+  def update(key, query, batch, taps=()):
     sent = types.Update(query.variables.params, query.variables.stats, 1)
     return sent, None
 
@@ -50,12 +51,12 @@ def test_buffers_are_shown_only_if_granted(seen):
     client=setup.client._replace(update=update),
     variables=setup.variables._replace(stats=stats),
   )
-  obs = rounds.observer(setup, 0)(items)
+  obs = rounds.observer(setup, resolved)(items)
   np.testing.assert_array_equal(obs.query.variables.stats['bn']['mean'], 3)
   np.testing.assert_array_equal(obs.update.stats['bn']['var'], 4)
   buffers = {'bn_buffers_before', 'bn_buffers_after', 'labels'}
   setup = setup._replace(granted=setup.granted - buffers)
-  obs = rounds.observer(setup, 0)(items)
+  obs = rounds.observer(setup, resolved)(items)
   np.testing.assert_array_equal(obs.query.variables.stats['bn']['mean'], 0)
   assert obs.update.stats == {}
   assert obs.side == {}
@@ -63,10 +64,11 @@ def test_buffers_are_shown_only_if_granted(seen):
 
 def test_update_that_is_not_finite_is_named(seen):
   setup, items, _ = seen
+  resolved = build.resolve(tiny.config())
   broken = jax.tree.map(
     lambda leaf: np.full_like(leaf, np.nan), setup.variables
   )
-  observe = rounds.observer(setup._replace(variables=broken), 0)
+  observe = rounds.observer(setup._replace(variables=broken), resolved)
   with pytest.raises(
     ValueError, match=r'^Expected a finite update of case 0; got NaN or inf in'
   ):
@@ -106,3 +108,14 @@ def test_defended_updates_differ_by_case_and_repeat():
   )
   flat = np.concatenate([np.ravel(d) for d in jax.tree.leaves(differences)])
   assert abs(flat.std() - 0.1) < 0.01
+
+
+def test_proxies_and_counts_are_shown_only_if_granted():
+  grants = ('labels', 'label_counts', 'proxy_data')
+  _, items, obs = _seen(
+    threat__grants=grants, threat__proxy_images=3, cases__batch_size=2
+  )
+  assert obs.side['proxy_data'].shape == (1, 3, 12, 12, 3)
+  for image in items[0].batch.x:
+    assert not (obs.side['proxy_data'][0] == image).all((1, 2, 3)).any()
+  assert obs.side['label_counts'].sum() == 2

@@ -55,7 +55,7 @@ class MLP(nn.Module):
 class ConvNet(nn.Module):
   """Eight convolutions with BatchNorm and two 3x3 pools."""
 
-  def __init__(self, case, width):
+  def __init__(self, case, width=64):
     super().__init__()
     h, w, inputs = case.image_shape
     model = nn.Sequential()

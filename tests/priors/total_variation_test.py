@@ -6,18 +6,21 @@ import numpy as np
 import pytest
 
 from giajax import types
+from giajax.attacks import base as attacks
 from giajax.models import base as models
 from giajax.priors import l2
 from giajax.priors import total_variation
 
 
-def spec(channels=1, normalisation='none'):
-  return models.make_spec('spec', (4, 4, channels), 10, normalisation)
+def world(channels=1, normalisation='none'):
+  spec = models.make_spec('spec', (4, 4, channels), 10, normalisation)
+  net = models.from_callable(lambda key: (), lambda params, x: x, spec)
+  return attacks.World(net, None, None, 1)
 
 
 def value(term, x):
   batch = types.Batch(jnp.asarray(x, jnp.float32), jnp.zeros(len(x), int))
-  return term(jax.random.key(0), batch, None, None)
+  return term.value(jax.random.key(0), batch, None, None)
 
 
 def edge(channels=1, channel=0):
@@ -50,7 +53,7 @@ def dot():
 )
 @pytest.mark.parametrize('transpose', [False, True])
 def test_by_hand(x, p, q, expected, transpose):
-  term = total_variation.total_variation(spec(), p=p, q=q)
+  term = total_variation.total_variation(world(), p=p, q=q)
   x = np.swapaxes(x, 1, 2) if transpose else x
   np.testing.assert_allclose(value(term, x), expected, rtol=1e-5, atol=1e-6)
 
@@ -58,20 +61,20 @@ def test_by_hand(x, p, q, expected, transpose):
 def test_border_counts_nothing():
   x = np.zeros((1, 4, 4, 1), np.float32)
   x[0, -1, -1] = 1  # two neighbours only
-  term = total_variation.total_variation(spec())
+  term = total_variation.total_variation(world())
   np.testing.assert_allclose(value(term, x), 2 / 16, rtol=1e-6)
 
 
 def test_is_taken_of_the_normalised_image():
-  term = total_variation.total_variation(spec(1, 'half'))
+  term = total_variation.total_variation(world(1, 'half'))
   np.testing.assert_allclose(value(term, edge()), 2 * 4 / 16, rtol=1e-6)
 
 
 @pytest.mark.parametrize('channel', [0, 1, 2])
 def test_double_opponents(channel):
   """A lit channel differs from both others: three of six channels."""
-  plain = total_variation.total_variation(spec(3))
-  double = total_variation.total_variation(spec(3), double_opponents=True)
+  plain = total_variation.total_variation(world(3))
+  double = total_variation.total_variation(world(3), double_opponents=True)
   x = edge(3, channel)
   np.testing.assert_allclose(value(plain, x), 4 / 48, rtol=1e-6)
   np.testing.assert_allclose(value(double, x), 3 * 4 / 96, rtol=1e-6)
@@ -83,7 +86,7 @@ def test_double_opponents(channel):
   ('p', 'q'), [(1, 1), (2, 0.5), (1, 0.5), (0.5, 1), (2, 1), (6, 0.1), (1, 2)]
 )
 def test_derivative_is_finite_where_pixels_agree(p, q):
-  term = total_variation.total_variation(spec(), p=p, q=q)
+  term = total_variation.total_variation(world(), p=p, q=q)
   for x in (np.full((1, 4, 4, 1), 0.3), edge(), dot()):
     slope = jax.grad(lambda x: value(term, x))(jnp.asarray(x, jnp.float32))
     assert np.isfinite(slope).all()
@@ -91,7 +94,7 @@ def test_derivative_is_finite_where_pixels_agree(p, q):
 
 def test_derivative_by_hand():
   """A lit pixel inside lowers all four differences around it."""
-  term = total_variation.total_variation(spec())
+  term = total_variation.total_variation(world())
   slope = jax.grad(lambda x: value(term, x))(jnp.asarray(dot()))
   expected = np.zeros((4, 4))
   expected[1, 1] = 4 / 16
@@ -106,12 +109,12 @@ def test_derivative_by_hand():
 )
 def test_exponents_are_positive(p, q):
   with pytest.raises(ValueError, match='p > 0 and q > 0'):
-    total_variation.total_variation(spec(), p=p, q=q)
+    total_variation.total_variation(world(), p=p, q=q)
 
 
 def test_colours_differ_among_three():
   with pytest.raises(ValueError, match='3 channels'):
-    total_variation.total_variation(spec(1), double_opponents=True)
+    total_variation.total_variation(world(1), double_opponents=True)
 
 
 @pytest.mark.parametrize(
@@ -119,11 +122,19 @@ def test_colours_differ_among_three():
   [('none', 0.5, 0.25), ('half', 0.5, 0), ('half', 1.0, 1), ('half', 0.0, 1)],
 )
 def test_l2_by_hand(normalisation, level, expected):
-  term = l2.l2(spec(1, normalisation))
+  term = l2.l2(world(1, normalisation))
   found = value(term, np.full((2, 4, 4, 1), level))
   np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_l2_is_a_mean():
-  term = l2.l2(spec())
+  term = l2.l2(world())
   np.testing.assert_allclose(value(term, dot()), 1 / 16, rtol=1e-6)
+
+
+@pytest.mark.parametrize('make', [total_variation.total_variation, l2.l2])
+def test_is_the_mean_over_images(make):
+  term = make(world(3, 'cifar10'))
+  x = np.random.default_rng(0).uniform(size=(2, 4, 4, 3))
+  alone = (value(term, x[:1]) + value(term, x[1:])) / 2
+  np.testing.assert_allclose(value(term, x), alone, rtol=1e-5)

@@ -1,0 +1,171 @@
+"""FedAvg: some epochs of SGD, and what they changed.
+
+McMahan et al., Communication-Efficient Learning of Deep Networks from
+Decentralized Data, AISTATS 2017, arXiv 1602.05629. From the received weights
+w_0 the client takes S = epochs * images / batch_size steps
+
+  v_s = momentum v_(s-1) + grad L_s(w_s),   w_(s+1) = w_s - learning_rate v_s
+
+over its batches, in a new order each epoch, and sends w_S - w_0 with the
+BatchNorm buffers that its passes moved. The steps are one scan: three hundred
+of them compile as fast as two.
+
+With one epoch over one batch this is FedSGD's gradient times -learning_rate.
+That is what a server which does not know the protocol makes of any update:
+believe in `fedavg(learning_rate=1)` and match by a distance that scale does not
+change.
+"""
+
+from collections.abc import Sequence
+import math
+
+import jax
+import jax.numpy as jnp
+
+from giajax import keys
+from giajax import types
+from giajax.clients import base
+from giajax.models import base as models
+from giajax.ops import moments
+from giajax.tasks import base as tasks
+
+
+def fedavg(
+  net: models.Net,
+  task: tasks.Task,
+  *,
+  num_images: int,
+  epochs: int = 1,
+  batch_size: int = 0,
+  learning_rate: float = 0.01,
+  momentum: float = 0.0,
+  shuffle: bool = True,
+  train_mode: bool = False,
+) -> base.Client:
+  """Some epochs of SGD over the client's images.
+
+  Args:
+    net: the network.
+    task: its loss.
+    num_images: B, of the client, in all.
+    epochs: passes over them.
+    batch_size: images a step, a divisor of `num_images`; 0 for all of them.
+    learning_rate: of SGD.
+    momentum: of SGD, as torch defines it, in [0, 1).
+    shuffle: whether each epoch has an order of its own, drawn from the key.
+    train_mode: BatchNorm uses each batch's statistics and dropout drops.
+
+  Returns:
+    A client whose update holds the buffers after the last step. Its Output is
+    the last step's, but for the activations asked for: those are of a pass of
+    all images through the received weights.
+
+  Raises:
+    ValueError: a count, rate or momentum outside its range.
+  """
+  size = batch_size or num_images
+  _check(num_images, epochs, size, learning_rate, momentum)
+  per_epoch = num_images // size
+  steps = epochs * per_epoch
+
+  def batches(key):
+    """Returns [S, size], the images of each step."""
+    order = jnp.tile(jnp.arange(num_images), (epochs, 1))
+    if shuffle and per_epoch > 1:
+      each = jax.random.split(keys.named(key, 'order'), epochs)
+      order = jax.vmap(jax.random.permutation)(each, order)
+    return order.reshape(steps, size)
+
+  def update(
+    key: types.Array,
+    query: types.Query,
+    batch: types.Batch,
+    taps: Sequence[str] = (),
+  ) -> tuple[types.Update, types.Output]:
+    if len(batch.x) != num_images:
+      raise ValueError(
+        f'Expected the {num_images} images that the client was made for; got '
+        f'{len(batch.x)}; build it with num_images={len(batch.x)}'
+      )
+    start = query.variables
+
+    def step(carry, now):
+      params, stats, velocity = carry
+      s, taken = now
+
+      def loss(params):
+        output = net.apply(
+          start._replace(params=params, stats=stats),
+          batch.x[taken],
+          train=train_mode,
+          key=keys.at(key, s),
+        )
+        return jnp.mean(task.loss(output.out, batch.y[taken])), output
+
+      gradient, output = jax.grad(loss, has_aux=True)(params)
+      velocity = jax.tree.map(lambda v, g: momentum * v + g, velocity, gradient)
+      params = jax.tree.map(
+        lambda p, v: p - learning_rate * v, params, velocity
+      )
+      return (params, output.stats, velocity), output.out
+
+    still = jax.tree.map(jnp.zeros_like, start.params)
+    (params, stats, _), outs = jax.lax.scan(
+      step,
+      (start.params, start.stats, still),
+      (jnp.arange(steps), batches(key)),
+    )
+    delta = jax.tree.map(jnp.subtract, params, start.params)
+    tapped = {}
+    if taps:
+      seen = net.apply(start, batch.x, train=train_mode, taps=taps, key=key)
+      tapped = seen.taps
+    sent = types.Update(delta, stats, jnp.asarray(num_images, jnp.int32))
+    return sent, types.Output(outs[-1], stats, tapped)
+
+  def update_moments(
+    key: types.Array,
+    query: types.Query,
+    batch: types.Batch,
+    target: types.Tree,
+    taps: Sequence[str] = (),
+  ) -> tuple[moments.Moments, types.Output]:
+    found, output = models.gradient_moments(
+      net,
+      lambda output: jnp.mean(task.loss(output.out, batch.y)),
+      query.variables,
+      batch.x,
+      target,
+      train=train_mode,
+      taps=taps,
+      key=keys.at(key, 0),
+    )
+    dot = {n: -learning_rate * v for n, v in found.dot.items()}
+    squared = {n: learning_rate**2 * v for n, v in found.squared.items()}
+    return found._replace(dot=dot, squared=squared), output
+
+  def as_gradient(delta):
+    return jax.tree.map(lambda d: d / (-learning_rate * steps), delta)
+
+  single = steps == 1 and net.probe is not None
+  return base.Client(
+    update,
+    update_moments if single else None,
+    as_gradient,
+    train_mode,
+    steps,
+  )
+
+
+def _check(num_images, epochs, size, learning_rate, momentum):
+  if min(num_images, epochs, size) < 1 or num_images % size:
+    raise ValueError(
+      'Expected at least one epoch, and a batch_size of at least 1 that '
+      f'divides the {num_images} images of the client; got epochs={epochs}, '
+      f'batch_size={size}; change one of them'
+    )
+  if not 0 < learning_rate < math.inf or not 0 <= momentum < 1:
+    raise ValueError(
+      'Expected a finite learning_rate above 0 and a momentum in [0, 1); got '
+      f'learning_rate={learning_rate}, momentum={momentum}; correct them'
+    )

@@ -1,0 +1,178 @@
+"""Per-example clipping and Gaussian noise: the mechanism of DP-SGD.
+
+Abadi et al., Deep Learning with Differential Privacy, CCS 2016, arXiv
+1607.00133. Of B images with gradients g_i the client sends
+
+  1/B (sum_i g_i min(1, clip / |g_i|) + N(0, (noise_multiplier clip)^2))
+
+over all leaves together. `epsilon` says what that guarantees to one example
+over a training, by the Renyi accountant of google/differential-privacy
+(dp-accounting), for batches drawn by Poisson sampling; a simulated client
+whose batches are drawn otherwise has the noise and not the proof. BatchNorm in
+training mode couples examples and cannot be had with it.
+"""
+
+import math
+
+import dp_accounting
+from dp_accounting import rdp
+import jax
+import jax.numpy as jnp
+
+from giajax import keys
+from giajax import trees
+from giajax import types
+from giajax.defenses import base
+
+
+def per_example_clipping(
+  *,
+  clip: float,
+  noise_multiplier: float = 0.0,
+  epsilon: float | None = None,
+  delta: float = 1e-5,
+  sampling_rate: float = 1.0,
+  rounds: int = 1,
+) -> base.Defense:
+  """Clips the gradient of each example and adds noise to their sum.
+
+  A server that knows of it clips the candidate's gradients likewise.
+
+  Args:
+    clip: largest norm of an example's gradient, > 0.
+    noise_multiplier: standard deviation of the noise on the sum, over `clip`.
+    epsilon: in place of the noise multiplier, the guarantee to reach.
+    delta: of that guarantee, in (0, 1).
+    sampling_rate: part of the client's examples in a batch, in (0, 1].
+    rounds: updates sent in all.
+
+  Raises:
+    ValueError: a value outside its range, or epsilon beside a multiplier. The
+      client's `update` raises it for BatchNorm in training mode, and
+      `on_client` for several local steps.
+  """
+  if isinstance(clip, bool) or not 0 < clip < math.inf:
+    raise ValueError(
+      f'Expected a finite clip > 0; got clip={clip}; choose one near the '
+      "median norm of an example's gradient"
+    )
+  if not 0 <= noise_multiplier < math.inf or (
+    epsilon is not None and noise_multiplier
+  ):
+    raise ValueError(
+      'Expected a finite noise_multiplier >= 0, and none beside epsilon; got '
+      f'noise_multiplier={noise_multiplier}, epsilon={epsilon}; give one'
+    )
+  if epsilon is not None:
+    noise_multiplier = multiplier(
+      epsilon, delta=delta, sampling_rate=sampling_rate, rounds=rounds
+    )
+
+  def on_client(client, noise=noise_multiplier):
+    if client.local_steps != 1:
+      raise ValueError(
+        'Expected a client of one local step for per_example_clipping; got '
+        f'local_steps={client.local_steps}; use fedsgd'
+      )
+
+    def update(key, query, batch, taps=()):
+      if client.train_mode and query.variables.stats:
+        raise ValueError(
+          'Expected a network without BatchNorm in training mode for '
+          'per_example_clipping; got running statistics; use norm="group" or '
+          'train_mode=False'
+        )
+      own = keys.named(key, 'client')
+      clean, output = client.update(own, query, batch, taps)
+
+      def clipped(x, y):
+        one = types.Batch(x[None], y[None])
+        gradient = client.update(own, query, one)[0].delta
+        norm = trees.safe_sqrt(trees.squared_norm(gradient))
+        factor = jnp.minimum(1.0, clip / norm)
+        return jax.tree.map(lambda g: factor * g, gradient)
+
+      each = jax.vmap(clipped)(*batch)
+      root = keys.named(key, 'per_example_clipping')
+      scale = noise * clip / len(batch.x)
+      sent = {
+        path: leaf.mean(0)
+        + scale * keys.normal(keys.named(root, path), leaf.shape[1:])
+        for path, leaf in trees.named_leaves(each).items()
+      }
+      return clean._replace(delta=trees.like(clean.delta, sent)), output
+
+    return client._replace(update=update, moments=None)
+
+  return base.Defense(
+    on_client=on_client, on_belief=lambda client: on_client(client, 0.0)
+  )
+
+
+def epsilon(
+  noise_multiplier: float,
+  *,
+  delta: float = 1e-5,
+  sampling_rate: float = 1.0,
+  rounds: int = 1,
+) -> float:
+  """Returns the epsilon of (epsilon, delta)-differential privacy.
+
+  Neighbouring data sets differ by one example that is added or removed.
+
+  Args:
+    noise_multiplier: standard deviation of the noise over the clip, > 0.
+    delta: in (0, 1).
+    sampling_rate: part of the client's examples in a batch, in (0, 1].
+    rounds: updates sent in all.
+
+  Raises:
+    ValueError: a value outside its range.
+  """
+  _check(noise_multiplier, 'noise_multiplier', delta, sampling_rate, rounds)
+  accountant = rdp.RdpAccountant()
+  accountant.compose(_event(noise_multiplier, sampling_rate, rounds))
+  return accountant.get_epsilon(delta)
+
+
+def multiplier(
+  epsilon: float,
+  *,
+  delta: float = 1e-5,
+  sampling_rate: float = 1.0,
+  rounds: int = 1,
+) -> float:
+  """Returns the least noise multiplier that guarantees an epsilon.
+
+  Args:
+    epsilon: > 0.
+    delta: in (0, 1).
+    sampling_rate: part of the client's examples in a batch, in (0, 1].
+    rounds: updates sent in all.
+
+  Raises:
+    ValueError: a value outside its range.
+  """
+  _check(epsilon, 'epsilon', delta, sampling_rate, rounds)
+  return dp_accounting.calibrate_dp_mechanism(
+    rdp.RdpAccountant,
+    lambda noise: _event(noise, sampling_rate, rounds),
+    epsilon,
+    delta,
+  )
+
+
+def _event(noise_multiplier, sampling_rate, rounds):
+  one = dp_accounting.GaussianDpEvent(noise_multiplier)
+  sampled = dp_accounting.PoissonSampledDpEvent(sampling_rate, one)
+  return dp_accounting.SelfComposedDpEvent(sampled, rounds)
+
+
+def _check(value, name, delta, sampling_rate, rounds):
+  ranges = 0 < delta < 1 and 0 < sampling_rate <= 1 and rounds >= 1
+  if not 0 < value < math.inf or not ranges:
+    raise ValueError(
+      f'Expected a finite {name} > 0, delta in (0, 1), sampling_rate in '
+      f'(0, 1] and rounds >= 1; got {name}={value}, delta={delta}, '
+      f'sampling_rate={sampling_rate}, rounds={rounds}; correct them'
+    )

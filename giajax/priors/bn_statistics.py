@@ -1,0 +1,150 @@
+"""BatchNorm statistics: the candidate's layer inputs have known moments.
+
+  R(x) = sum over layers l of |mu_l(x) - m_l|_2 + |var_l(x) - v_l|_2
+
+with the mean and the biased variance of each normalisation layer's input over
+the candidate batch, in the pass that the matching loss makes. Where the targets
+m and v come from is the source:
+
+  before    the buffers of the received model, statistics of its training data
+            (Yin et al., See through Gradients, CVPR 2021, arXiv 2104.07586).
+  after     the buffers that the client sent back, taken as they are (Huang et
+            al., Evaluating Gradient Inversion Attacks and Defenses in Federated
+            Learning, NeurIPS 2021, arXiv 2112.00059).
+  running   those of the client's batch alone, from both: for momentum m and n
+            values a channel, (after - (1 - m) before) / m, and the variance
+            times (n - 1) / n, as buffers hold the unbiased one. Exact for one
+            local step, in training mode.
+  estimate  those of a proxy batch in the same mode, and also for LayerNorm and
+            GroupNorm, by one mean and one variance a layer.
+
+'running' and 'estimate' are of Valadi et al., Practical Feasibility of Gradient
+Inversion Attacks in Federated Learning, 2025, arXiv 2508.19819.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from giajax import registry
+from giajax import trees
+from giajax import types
+from giajax.attacks import base as attacks
+from giajax.models import base as models
+from giajax.models import structure
+from giajax.priors import base
+
+SOURCES: dict[str, frozenset[str]] = {
+  'before': frozenset({'bn_buffers_before'}),
+  'after': frozenset({'bn_buffers_after'}),
+  'running': frozenset(
+    {'bn_buffers_before', 'bn_buffers_after', 'client_hparams'}
+  ),
+  'estimate': frozenset({'proxy_data'}),
+}
+
+
+def bn_statistics(
+  world: attacks.World,
+  *,
+  source: str = 'running',
+  momentum: float = 0.1,
+) -> base.Term:
+  """The inputs of normalisation layers have known means and variances.
+
+  Args:
+    world: the attacker's picture of network and client.
+    source: a name in `SOURCES`, of the targets.
+    momentum: of the network's BatchNorm layers, for 'running', in (0, 1].
+
+  Raises:
+    ValueError: an unknown source, a momentum outside (0, 1], a network without
+      the layers, or 'running' against a client of several local steps or in
+      inference mode.
+  """
+  net, client = world.net, world.client
+  needs = registry.lookup(SOURCES, source, 'source')
+  if not 0 < momentum <= 1:
+    raise ValueError(
+      f"Expected momentum in (0, 1]; got momentum={momentum}; use the network's"
+    )
+  batch_norms = _batch_norms(net)
+  paths = structure.norms(net) if source == 'estimate' else batch_norms
+  if not paths:
+    kind = 'normalisation' if source == 'estimate' else 'BatchNorm'
+    raise ValueError(
+      f'Expected a network with {kind} layers for source={source!r}; got '
+      f'{net.spec.name}; choose another attack'
+    )
+  if source == 'running' and (client.local_steps > 1 or not client.train_mode):
+    raise ValueError(
+      "Expected a client of one local step in training mode for source='"
+      f"running'; got local_steps={client.local_steps}, "
+      f"train_mode={client.train_mode}; use 'after' or 'estimate'"
+    )
+  taps = tuple(f'{path}.input' for path in paths)
+
+  def statistics(tapped):
+    """Returns {path: (mean, variance, values a channel)}."""
+    return {
+      path: _moments(tapped[f'{path}.input'], path in batch_norms)
+      for path in paths
+    }
+
+  def targets(obs, found):
+    if source == 'estimate':
+      proxy = net.apply(
+        obs.query.variables,
+        obs.side['proxy_data'],
+        train=client.train_mode,
+        taps=taps,
+        key=jax.random.key(0),
+      )
+      known = statistics(proxy.taps)
+      return {path: known[path][:2] for path in paths}
+    before = trees.named_leaves(obs.query.variables.stats)
+    after = trees.named_leaves(obs.update.stats)
+    if source != 'running':
+      buffers = before if source == 'before' else after
+      return {p: (buffers[f'{p}.mean'], buffers[f'{p}.var']) for p in paths}
+
+    def own(name):
+      return (after[name] - (1 - momentum) * before[name]) / momentum
+
+    return {
+      path: (own(f'{path}.mean'), own(f'{path}.var') * (n - 1) / n)
+      for path, (_, _, n) in found.items()
+    }
+
+  def value(key, batch, aux, obs):
+    del key, batch
+    found = statistics(aux.taps)
+    wanted = jax.lax.stop_gradient(targets(obs, found))
+    parts = [
+      _norm(a - b)
+      for path in paths
+      for a, b in zip(found[path][:2], wanted[path])
+    ]
+    return sum(parts, jnp.zeros(()))
+
+  return base.Term(value, taps, needs)
+
+
+def _batch_norms(net: models.Net) -> list[str]:
+  """Returns the paths of the layers that keep running statistics."""
+  stats = trees.named_leaves(structure.abstract_variables(net).stats)
+  return [name.removesuffix('.mean') for name in stats if name[-5:] == '.mean']
+
+
+def _moments(
+  x: types.Array, per_channel: bool
+) -> tuple[types.Array, types.Array, int]:
+  axes = tuple(range(x.ndim - 1 if per_channel else x.ndim))
+  mean = x.mean(axes)
+  count = math.prod(x.shape[axis] for axis in axes)
+  return mean, jnp.square(x - mean).mean(axes), count
+
+
+def _norm(difference: types.Array) -> types.Array:
+  return trees.safe_sqrt(jnp.sum(jnp.square(difference)))
