@@ -5,6 +5,7 @@ factory; the rest is described in `schema`.
 """
 
 from collections.abc import Callable, Mapping
+import functools
 import inspect
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from giajax.attacks import compose
 from giajax.attacks import labels
 from giajax.clients import base as clients
 from giajax.clients import CLIENTS
+from giajax.clients import fedavg
 from giajax.data import base as data
 from giajax.data import DATASETS
 from giajax.defenses import base as defenses
@@ -180,7 +182,11 @@ def _attack(resolved, world):
 
 def _belief(entry, client, given):
   """Returns what the server takes the client for, and what it must know."""
-  table = {'same': lambda: client, **CLIENTS}
+  table = {
+    'same': lambda: client,
+    'one_gradient': functools.partial(fedavg.fedavg, learning_rate=1.0),
+    **CLIENTS,
+  }
   believed = _make(table, entry, 'belief', **given)
   knows = believed is client and client.local_steps > 1
   return believed, frozenset({'client_hparams'} if knows else ())

@@ -23,6 +23,20 @@ from giajax.engine import workdir
 
 # What the observed updates of one part may take on the host and each device.
 _PART_BYTES = 1e9
+# Keys of a config that are arguments of a compiled program, or used around it;
+# any other key has a program of its own.
+_NOT_COMPILED = frozenset(
+  {
+    'hparams',
+    'lpips',
+    'noise_control',
+    'records',
+    'restarts',
+    'seed',
+    'threat',
+    'weights',
+  }
+)
 _NAME = re.compile(r'(\d+)-(\d+)-(\d+)\.npz')
 
 
@@ -175,9 +189,11 @@ def _width(config, setup, count) -> int:
 
 
 def _signature(config: Mapping[str, Any], setup: build.Setup) -> str:
-  """Names the compiled program: nothing else of a config enters it."""
-  keys = ['dataset', 'model', 'task', 'client', 'attack', 'labels', 'run']
-  if setup.defense.on_net is not defenses.none().on_net:
-    keys.append('defense')
-  relevant = [{key: config[key] for key in keys}, config['cases']['batch_size']]
+  """Names the compiled program; a key that may enter it is part of the name."""
+  left_out = _NOT_COMPILED
+  apart = setup.defense.on_net is defenses.none().on_net
+  if apart and 'defense' not in setup.granted:
+    left_out |= {'defense'}
+  relevant = {k: v for k, v in config.items() if k not in left_out}
+  relevant['cases'] = config['cases']['batch_size']
   return json.dumps(relevant, sort_keys=True)

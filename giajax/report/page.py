@@ -72,6 +72,7 @@ def _opening(run: records.Run, title: str) -> markup.Html:
     'data': _values(run, 'dataset'),
     'batch size': _values(run, 'batch_size'),
     'client': _named(run, 'client'),
+    'the server believes': _belief(run),
     'defence': _named(run, 'defense') or _named(run, 'defenses'),
     'steps': _values(run, 'steps'),
     'restarts': _values(run, 'restarts'),
@@ -191,6 +192,12 @@ def _section(title: str, *children: markup.Html | None) -> markup.Html:
 
 def _values(run: records.Run, key: str) -> str:
   return prose.listing(row.get(key) for row in run.rows)
+
+
+def _belief(run: records.Run) -> str:
+  """Returns what the server takes the client for, '' if for what it is."""
+  name = _named(run, 'belief')
+  return '' if name == 'same' else name
 
 
 def _named(run: records.Run, key: str) -> str:

@@ -80,9 +80,12 @@ def significant(value: Any) -> str:
 
 
 def plain(value: Any) -> str:
-  """Returns a value of a sweep as text: '0.001', 'resnet18'."""
+  """Returns a value of a sweep as text: '0.001', 'resnet18', 'fedavg: ...'."""
   if isinstance(value, float):
     return f'{value:g}'
+  if isinstance(value, dict) and 'name' in value:
+    rest = [f'{k} {plain(v)}' for k, v in value.items() if k != 'name']
+    return f'{value["name"]}: {", ".join(rest)}' if rest else value['name']
   text = str(value)
   return text if len(text) <= 40 else f'{text[:39]}…'
 

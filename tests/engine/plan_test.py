@@ -110,3 +110,16 @@ def test_signature_ignores_what_is_not_compiled():
 def test_mistakes_are_found_before_a_run(changes, words):
   with pytest.raises(ValueError, match=f'^Expected .*{words}'):
     plan.cohorts(sweep.expand(tiny.config(**changes)))
+
+
+def test_what_the_server_believes_is_compiled():
+  beliefs = ({'name': 'same'}, {'name': 'one_gradient'})
+  config = tiny.config(client__name='fedavg', sweep={'belief': beliefs})
+  same, other = plan.cohorts(sweep.expand(config))
+  assert same.signature != other.signature
+  # A defence is, where the server knows of it.
+  defenses = ({'name': 'none'}, {'name': 'pruning', 'keep': 0.5})
+  for grants, programs in ((('labels',), 1), (('labels', 'defense'), 2)):
+    config = tiny.config(threat__grants=grants, sweep={'defense': defenses})
+    found = plan.cohorts(sweep.expand(config))
+    assert len({c.signature for c in found}) == programs
