@@ -27,6 +27,7 @@ class Client(NamedTuple):
       difference of weights. Exact for one local step.
     train_mode: BatchNorm uses the batch's statistics.
     local_steps: optimiser steps behind one update.
+    clients: whose mean it is.
   """
 
   update: Callable[..., tuple[types.Update, types.Output]]
@@ -34,3 +35,4 @@ class Client(NamedTuple):
   as_gradient: Callable[[types.Tree], types.Tree]
   train_mode: bool
   local_steps: int = 1
+  clients: int = 1

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 
 from giajax import keys
 from giajax import types
+from giajax.clients import augmentation
 from giajax.clients import base
 from giajax.models import base as models
 from giajax.ops import moments
@@ -41,6 +42,7 @@ def fedavg(
   momentum: float = 0.0,
   shuffle: bool = True,
   train_mode: bool = False,
+  augment: bool = False,
 ) -> base.Client:
   """Some epochs of SGD over the client's images.
 
@@ -54,6 +56,8 @@ def fedavg(
     momentum: of SGD, as torch defines it, in [0, 1).
     shuffle: whether each epoch has an order of its own, drawn from the key.
     train_mode: BatchNorm uses each batch's statistics and dropout drops.
+    augment: each step flips and crops its images at random, see
+      `augmentation`.
 
   Returns:
     A client whose update holds the buffers after the last step. Its Output is
@@ -76,6 +80,11 @@ def fedavg(
       order = jax.vmap(jax.random.permutation)(each, order)
     return order.reshape(steps, size)
 
+  def seen(key, x):
+    if not augment:
+      return x
+    return augmentation.flip_and_crop(keys.named(key, 'augment'), x)
+
   def update(
     key: types.Array,
     query: types.Query,
@@ -96,7 +105,7 @@ def fedavg(
       def loss(params):
         output = net.apply(
           start._replace(params=params, stats=stats),
-          batch.x[taken],
+          seen(keys.at(key, s), batch.x[taken]),
           train=train_mode,
           key=keys.at(key, s),
         )
@@ -118,8 +127,8 @@ def fedavg(
     delta = jax.tree.map(jnp.subtract, params, start.params)
     tapped = {}
     if taps:
-      seen = net.apply(start, batch.x, train=train_mode, taps=taps, key=key)
-      tapped = seen.taps
+      first = net.apply(start, batch.x, train=train_mode, taps=taps, key=key)
+      tapped = first.taps
     sent = types.Update(delta, stats, jnp.asarray(num_images, jnp.int32))
     return sent, types.Output(outs[-1], stats, tapped)
 
@@ -134,7 +143,7 @@ def fedavg(
       net,
       lambda output: jnp.mean(task.loss(output.out, batch.y)),
       query.variables,
-      batch.x,
+      seen(keys.at(key, 0), batch.x),
       target,
       train=train_mode,
       taps=taps,

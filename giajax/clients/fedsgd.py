@@ -9,7 +9,9 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from giajax import keys
 from giajax import types
+from giajax.clients import augmentation
 from giajax.clients import base
 from giajax.models import base as models
 from giajax.ops import moments
@@ -17,7 +19,11 @@ from giajax.tasks import base as tasks
 
 
 def fedsgd(
-  net: models.Net, task: tasks.Task, *, train_mode: bool = False
+  net: models.Net,
+  task: tasks.Task,
+  *,
+  train_mode: bool = False,
+  augment: bool = False,
 ) -> base.Client:
   """One gradient of the mean loss over the batch.
 
@@ -26,7 +32,13 @@ def fedsgd(
     task: its loss.
     train_mode: BatchNorm uses the batch's statistics and dropout drops;
       inference mode freezes the former and makes inversion much easier.
+    augment: images are flipped and cropped at random, see `augmentation`.
   """
+
+  def seen(key, x):
+    if not augment:
+      return x
+    return augmentation.flip_and_crop(keys.named(key, 'augment'), x)
 
   def update(
     key: types.Array,
@@ -39,7 +51,7 @@ def fedsgd(
     def loss(params):
       output = net.apply(
         variables._replace(params=params),
-        batch.x,
+        seen(key, batch.x),
         train=train_mode,
         taps=taps,
         key=key,
@@ -61,7 +73,7 @@ def fedsgd(
       net,
       lambda output: jnp.mean(task.loss(output.out, batch.y)),
       query.variables,
-      batch.x,
+      seen(key, batch.x),
       target,
       train=train_mode,
       taps=taps,

@@ -2,10 +2,15 @@
 
 A case's draw never depends on other cases, so that any shard of an experiment
 sees the same batches. A rule is a function
-`(generator, labels [size], batch_size, given) -> indices [B]`.
+`(generator, labels [size], wanted) -> indices [B]`.
+
+Where one update is the sum of several clients', the batch is theirs, one after
+the other in equal shares, and the rules of partitions say how they differ.
 """
 
 from collections.abc import Callable
+import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +18,18 @@ import numpy.typing as npt
 from giajax import registry
 from giajax.data import base
 
-_Rule = Callable[
-  [np.random.Generator, np.ndarray, int, npt.ArrayLike | None], np.ndarray
-]
+
+class Wanted(NamedTuple):
+  """What a rule is asked for."""
+
+  batch_size: int
+  clients: int = 1
+  repeats: int = 2
+  alpha: float = 0.5
+  given: npt.ArrayLike | None = None
+
+
+_Rule = Callable[[np.random.Generator, np.ndarray, Wanted], np.ndarray]
 
 
 def indices(
@@ -25,6 +39,9 @@ def indices(
   case: int,
   batch_size: int,
   rule: str = 'random',
+  clients: int = 1,
+  repeats: int = 2,
+  alpha: float = 0.5,
   given: npt.ArrayLike | None = None,
 ) -> np.ndarray:
   """Returns which images form the batch of a case, [B] int32, all different.
@@ -33,14 +50,18 @@ def indices(
     labels: [size] int32 labels of the data set.
     seed: the experiment's seed, at least 0.
     case: number of the case, at least 0.
-    batch_size: B.
+    batch_size: B, of all clients together.
     rule: a name in `RULES`.
+    clients: that share the batch equally.
+    repeats: images of one label, for the rule 'repeated_label', 1 to B.
+    alpha: concentration of the rule 'dirichlet', > 0; small is far from IID.
     given: [B] indices, for the rule 'given' only: the same in every case.
 
   Raises:
     ValueError: an unknown rule, a negative seed or case, a batch that the
-      data set cannot fill under the rule, or `given` without its rule, of
-      another length, repeated or out of range.
+      data set cannot fill under the rule or that the clients cannot share, an
+      argument outside its range, or `given` without its rule, of another
+      length, repeated or out of range.
   """
   draw = registry.lookup(RULES, rule, 'rule')
   labels = np.asarray(labels)
@@ -49,12 +70,18 @@ def indices(
       f'Expected a batch_size of 1 to {len(labels)}, the size of the data '
       f'set; got batch_size={batch_size}; choose one in between'
     )
+  if clients < 1 or batch_size % clients:
+    raise ValueError(
+      'Expected clients that share the batch equally; got '
+      f'clients={clients}, batch_size={batch_size}; change one of them'
+    )
   if (given is not None) != (rule == 'given'):
     raise ValueError(
       "Expected indices in given exactly when rule='given'; got "
       f'rule={rule!r}, given={given}; set both or neither'
     )
-  found = draw(_generator(seed, case), labels, batch_size, given)
+  wanted = Wanted(batch_size, clients, repeats, alpha, given)
+  found = draw(_generator(seed, case), labels, wanted)
   return found.astype(np.int32)
 
 
@@ -99,23 +126,19 @@ def _generator(seed: int, *path: int) -> np.random.Generator:
 def _random(
   generator: np.random.Generator,
   labels: np.ndarray,
-  batch_size: int,
-  given: npt.ArrayLike | None,
+  wanted: Wanted,
 ) -> np.ndarray:
   """Any images."""
-  del given
-  return generator.choice(len(labels), batch_size, replace=False)
+  return generator.choice(len(labels), wanted.batch_size, replace=False)
 
 
 def _unique_labels(
   generator: np.random.Generator,
   labels: np.ndarray,
-  batch_size: int,
-  given: npt.ArrayLike | None,
+  wanted: Wanted,
 ) -> np.ndarray:
   """One image a class, of classes drawn at random."""
-  del given
-  classes = np.unique(labels)
+  batch_size, classes = wanted.batch_size, np.unique(labels)
   if batch_size > len(classes):
     raise ValueError(
       f'Expected batch_size <= {len(classes)}, the classes there are, for '
@@ -131,11 +154,10 @@ def _unique_labels(
 def _same_label(
   generator: np.random.Generator,
   labels: np.ndarray,
-  batch_size: int,
-  given: npt.ArrayLike | None,
+  wanted: Wanted,
 ) -> np.ndarray:
   """Images of one class, drawn among those that hold enough."""
-  del given
+  batch_size = wanted.batch_size
   classes, counts = np.unique(labels, return_counts=True)
   if batch_size > counts.max():
     raise ValueError(
@@ -151,11 +173,11 @@ def _same_label(
 def _given(
   generator: np.random.Generator,
   labels: np.ndarray,
-  batch_size: int,
-  given: npt.ArrayLike | None,
+  wanted: Wanted,
 ) -> np.ndarray:
   """The images the user names."""
   del generator
+  given, batch_size = wanted.given, wanted.batch_size
   found = base.check_indices(given if given is not None else (), len(labels))
   if len(found) != batch_size or len(np.unique(found)) != batch_size:
     raise ValueError(
@@ -165,9 +187,88 @@ def _given(
   return found
 
 
+def _repeated_label(
+  generator: np.random.Generator,
+  labels: np.ndarray,
+  wanted: Wanted,
+) -> np.ndarray:
+  """Some images of one class, and one each of as many others as it takes."""
+  size, repeats = wanted.batch_size, wanted.repeats
+  classes, counts = np.unique(labels, return_counts=True)
+  others = size - repeats
+  if not 1 <= repeats <= min(size, counts.max()) or others >= len(classes):
+    raise ValueError(
+      f'Expected repeats from 1 to {min(size, counts.max())} and at most '
+      f'{len(classes) - 1} other labels; got repeats={repeats}, '
+      f'batch_size={size}; change one of them'
+    )
+  most = generator.choice(classes[counts >= repeats])
+  rest = generator.choice(classes[classes != most], others, replace=False)
+  drawn = [
+    generator.choice(np.flatnonzero(labels == c), n, replace=False)
+    for c, n in ((most, repeats), *((c, 1) for c in rest))
+  ]
+  return np.concatenate(drawn)
+
+
+def _dirichlet(
+  generator: np.random.Generator,
+  labels: np.ndarray,
+  wanted: Wanted,
+) -> np.ndarray:
+  """Each client's labels follow proportions of its own, from Dirichlet(alpha).
+
+  Hsu, Qi and Brown, Measuring the Effects of Non-Identical Data Distribution
+  for Federated Visual Classification, 2019, arXiv 1909.06335. A class that has
+  run out passes its share on to the others.
+  """
+  if not 0 < wanted.alpha < math.inf:
+    raise ValueError(
+      f'Expected a finite alpha > 0; got alpha={wanted.alpha}; use 0.5'
+    )
+  left = [
+    generator.permutation(np.flatnonzero(labels == c)).tolist()
+    for c in np.unique(labels)
+  ]
+  found = []
+  for _ in range(wanted.clients):
+    shares = generator.dirichlet(np.full(len(left), wanted.alpha))
+    for _ in range(wanted.batch_size // wanted.clients):
+      # All shares may be 0 in float64 but for those of empty classes.
+      usable = [(p + 1e-12) * bool(own) for p, own in zip(shares, left)]
+      p = np.divide(usable, np.sum(usable))
+      found.append(left[generator.choice(len(left), p=p)].pop())
+  return np.array(found)
+
+
+def _class_a_client(
+  generator: np.random.Generator,
+  labels: np.ndarray,
+  wanted: Wanted,
+) -> np.ndarray:
+  """Each client holds images of one class, which no other client has."""
+  share = wanted.batch_size // wanted.clients
+  classes, counts = np.unique(labels, return_counts=True)
+  usable = classes[counts >= share]
+  if wanted.clients > len(usable):
+    raise ValueError(
+      f'Expected at most {len(usable)} clients, the classes of {share} images, '
+      f"for rule='class_a_client'; got clients={wanted.clients}; use "
+      "fewer, or rule='dirichlet'"
+    )
+  drawn = generator.choice(usable, wanted.clients, replace=False)
+  members = [np.flatnonzero(labels == c) for c in drawn]
+  return np.concatenate(
+    [generator.choice(m, share, replace=False) for m in members]
+  )
+
+
 RULES: dict[str, _Rule] = {
-  'random': _random,
-  'unique_labels': _unique_labels,
-  'same_label': _same_label,
+  'class_a_client': _class_a_client,
+  'dirichlet': _dirichlet,
   'given': _given,
+  'random': _random,
+  'repeated_label': _repeated_label,
+  'same_label': _same_label,
+  'unique_labels': _unique_labels,
 }

@@ -61,6 +61,17 @@ def chain(*defenses: Defense) -> Defense:
   return Defense(on_net, on_batch, on_client, on_belief)
 
 
+def protect(client: clients.Client, defense: Defense) -> clients.Client:
+  """Returns the client that hides its batch and its update, as it runs."""
+  inner = defense.on_client(client)
+
+  def update(key, query, batch, taps=()):
+    batch = defense.on_batch(keys.named(key, 'defense'), batch)
+    return inner.update(keys.named(key, 'client'), query, batch, taps)
+
+  return inner._replace(update=update, moments=None)
+
+
 def on_leaves(
   change: Callable[[types.Array, types.Array], types.Array], name: str
 ) -> Callable[[clients.Client], clients.Client]:

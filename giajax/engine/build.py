@@ -20,6 +20,7 @@ from giajax.attacks import ATTACKS
 from giajax.attacks import base as attacks
 from giajax.attacks import compose
 from giajax.attacks import labels
+from giajax.clients import aggregate
 from giajax.clients import base as clients
 from giajax.clients import CLIENTS
 from giajax.clients import fedavg
@@ -35,9 +36,28 @@ from giajax.models import MODELS
 from giajax.models import structure
 from giajax.models import subset
 from giajax.ops import convolution
+from giajax.tasks import base as tasks
 from giajax.tasks import TASKS
 
 default_config = schema.default_config
+
+
+class System(NamedTuple):
+  """A federated system, before anybody looks at it.
+
+  Attributes:
+    dataset: where the clients' images come from.
+    task: what the network learns.
+    net: the network that the clients train.
+    client: what one of them computes, without the defence.
+    defense: what protects it.
+  """
+
+  dataset: data.Dataset
+  task: tasks.Task
+  net: models.Net
+  client: clients.Client
+  defense: defenses.Defense
 
 
 class Setup(NamedTuple):
@@ -46,8 +66,8 @@ class Setup(NamedTuple):
   Attributes:
     dataset: where the client's images come from.
     net: the network that the client trains.
-    client: what the client really computes, defence included.
-    defense: for `on_batch`.
+    client: what the clients really compute, defence included.
+    defense: what protects them.
     attack: what the server runs.
     world: the attacker's picture.
     variables: the weights that the server sends.
@@ -93,6 +113,55 @@ def setup(resolved: Mapping[str, Any]) -> Setup:
     ValueError: an unknown name or argument, an impossible combination, or an
       attack that needs more than was granted.
   """
+  cases = resolved['cases']
+  count, parties = cases['batch_size'], cases['clients']
+  if count % parties:
+    raise ValueError(
+      'Expected a cases.batch_size that the clients share equally; got '
+      f'cases.batch_size={count}, cases.clients={parties}; change one of them'
+    )
+  share = count // parties
+  made = system(resolved, share)
+  granted = threat.grants(
+    resolved['threat']['level'], resolved['threat']['grants']
+  )
+  believed, needs = _belief(resolved['belief'], made, share)
+  if 'defense' in granted:
+    believed = made.defense.on_belief(believed)
+  believed = aggregate.aggregate(believed, parties)
+  world = attacks.World(made.net, made.task, believed, count)
+  attack = _attack(resolved, world)
+  attack = attack._replace(needs=attack.needs | needs)
+  name = resolved['attack']['name']
+  threat.require(attack.needs, granted, f'attack {name!r}')
+  weights = resolved['weights']
+  protected = defenses.protect(made.client, made.defense)
+  return Setup(
+    dataset=made.dataset,
+    net=made.net,
+    client=aggregate.aggregate(protected, parties),
+    defense=made.defense,
+    attack=attack,
+    world=world,
+    variables=_variables(made.net, weights, resolved['seed']),
+    granted=granted,
+    setting=_setting(
+      world, made.client, granted & attack.needs, bool(weights['path'])
+    ),
+    lpips=lpips.load(resolved['lpips']) if resolved['lpips'] else None,
+  )
+
+
+def system(resolved: Mapping[str, Any], num_images: int) -> System:
+  """Builds the parts of a config that are there without an attacker.
+
+  Args:
+    resolved: a config as `resolve` returns it, without sweep.
+    num_images: of one client.
+
+  Raises:
+    ValueError: an unknown name or argument, or a value out of range.
+  """
   dataset = _make(DATASETS, resolved['dataset'], 'dataset')
   task = _make(TASKS, resolved['task'], 'task', num_classes=dataset.num_classes)
   defense = _make(DEFENSES, resolved['defense'], 'defense')
@@ -103,35 +172,9 @@ def setup(resolved: Mapping[str, Any]) -> Setup:
     lowering=resolved['run']['lowering'],
   )
   net = subset.subset(defense.on_net(net), **resolved['trainable'])
-  count = resolved['cases']['batch_size']
-  given = {'net': net, 'task': task, 'num_images': count}
+  given = {'net': net, 'task': task, 'num_images': num_images}
   client = _make(CLIENTS, resolved['client'], 'client', **given)
-  granted = threat.grants(
-    resolved['threat']['level'], resolved['threat']['grants']
-  )
-  believed, needs = _belief(resolved['belief'], client, given)
-  if 'defense' in granted:
-    believed = defense.on_belief(believed)
-  world = attacks.World(net, task, believed, count)
-  attack = _attack(resolved, world)
-  attack = attack._replace(needs=attack.needs | needs)
-  name = resolved['attack']['name']
-  threat.require(attack.needs, granted, f'attack {name!r}')
-  weights = resolved['weights']
-  return Setup(
-    dataset=dataset,
-    net=net,
-    client=defense.on_client(client),
-    defense=defense,
-    attack=attack,
-    world=world,
-    variables=_variables(net, weights, resolved['seed']),
-    granted=granted,
-    setting=_setting(
-      world, client, granted & attack.needs, bool(weights['path'])
-    ),
-    lpips=lpips.load(resolved['lpips']) if resolved['lpips'] else None,
-  )
+  return System(dataset, task, net, client, defense)
 
 
 def model(entry: Mapping[str, Any], **given: Any) -> models.Net:
@@ -180,15 +223,16 @@ def _attack(resolved, world):
   return compose.with_labels(attack, make(world))
 
 
-def _belief(entry, client, given):
+def _belief(entry, made, num_images):
   """Returns what the server takes the client for, and what it must know."""
   table = {
-    'same': lambda: client,
+    'same': lambda: made.client,
     'one_gradient': functools.partial(fedavg.fedavg, learning_rate=1.0),
     **CLIENTS,
   }
+  given = {'net': made.net, 'task': made.task, 'num_images': num_images}
   believed = _make(table, entry, 'belief', **given)
-  knows = believed is client and client.local_steps > 1
+  knows = believed is made.client and made.client.local_steps > 1
   return believed, frozenset({'client_hparams'} if knows else ())
 
 

@@ -195,5 +195,5 @@ def _signature(config: Mapping[str, Any], setup: build.Setup) -> str:
   if apart and 'defense' not in setup.granted:
     left_out |= {'defense'}
   relevant = {k: v for k, v in config.items() if k not in left_out}
-  relevant['cases'] = config['cases']['batch_size']
+  relevant['cases'] = [config['cases'][k] for k in ('batch_size', 'clients')]
   return json.dumps(relevant, sort_keys=True)

@@ -56,14 +56,9 @@ def indices(
   Raises:
     ValueError: the data set cannot fill it.
   """
-  rules = config['cases']
+  rules = {k: v for k, v in config['cases'].items() if k != 'count'}
   return cases.indices(
-    setup.dataset.labels,
-    seed=config['seed'],
-    case=case,
-    batch_size=rules['batch_size'],
-    rule=rules['rule'],
-    given=rules['given'],
+    setup.dataset.labels, seed=config['seed'], case=case, **rules
   )
 
 
@@ -82,8 +77,7 @@ def observer(
 
   @jax.jit
   def update(query, batch, key):
-    batch = setup.defense.on_batch(keys.named(key, 'defense'), batch)
-    sent, _ = setup.client.update(keys.named(key, 'client'), query, batch)
+    sent, _ = setup.client.update(key, query, batch)
     leaves = trees.named_leaves(sent)
     return sent, {name: trees.all_finite(v) for name, v in leaves.items()}
 

@@ -60,8 +60,8 @@ def bn_statistics(
 
   Raises:
     ValueError: an unknown source, a momentum outside (0, 1], a network without
-      the layers, or 'running' against a client of several local steps or in
-      inference mode.
+      the layers, or 'running' against an aggregate, a client of several local
+      steps or one in inference mode.
   """
   net, client = world.net, world.client
   needs = registry.lookup(SOURCES, source, 'source')
@@ -77,11 +77,13 @@ def bn_statistics(
       f'Expected a network with {kind} layers for source={source!r}; got '
       f'{net.spec.name}; choose another attack'
     )
-  if source == 'running' and (client.local_steps > 1 or not client.train_mode):
+  alone = client.local_steps == client.clients == 1
+  if source == 'running' and not (alone and client.train_mode):
     raise ValueError(
-      "Expected a client of one local step in training mode for source='"
-      f"running'; got local_steps={client.local_steps}, "
-      f"train_mode={client.train_mode}; use 'after' or 'estimate'"
+      "Expected one client of one local step in training mode for source='"
+      f"running'; got clients={client.clients}, "
+      f'local_steps={client.local_steps}, train_mode={client.train_mode}; use '
+      "'after' or 'estimate'"
     )
   taps = tuple(f'{path}.input' for path in paths)
 

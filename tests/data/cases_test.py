@@ -9,9 +9,9 @@ LABELS = np.repeat(np.arange(5, dtype=np.int32), [1, 2, 3, 4, 10])
 DRAWN = [rule for rule in cases.RULES if rule != 'given']
 
 
-def draw(rule='random', *, seed=0, case=0, batch_size=3, given=None):
+def draw(rule='random', *, seed=0, case=0, batch_size=3, **more):
   return cases.indices(
-    LABELS, seed=seed, case=case, batch_size=batch_size, rule=rule, given=given
+    LABELS, seed=seed, case=case, batch_size=batch_size, rule=rule, **more
   )
 
 
@@ -115,3 +115,58 @@ def test_held_out_avoids_the_batch():
 def test_held_out_of_a_whole_set_is_refused():
   with pytest.raises(ValueError, match='outside the batch'):
     cases.held_out(4, np.arange(4), seed=0, case=0, count=1)
+
+
+def test_a_label_is_repeated_as_often_as_asked():
+  for repeats in (1, 2, 3, 4):
+    for case in range(20):
+      found = draw('repeated_label', case=case, batch_size=4, repeats=repeats)
+      counts = np.bincount(LABELS[found])
+      assert sorted(counts[counts > 0]) == [1] * (4 - repeats) + [repeats]
+
+
+def test_a_class_a_client():
+  for case in range(20):
+    found = draw('class_a_client', case=case, batch_size=6, clients=2)
+    first, second = LABELS[found[:3]], LABELS[found[3:]]
+    assert len(set(first)) == len(set(second)) == 1 and first[0] != second[0]
+
+
+def test_dirichlet_is_between_one_class_and_the_mixture():
+  labels = np.repeat(np.arange(5), 100)
+  largest = {}
+  for alpha in (1e-3, 1.0, 1e4):
+    shares = []
+    for case in range(40):
+      found = cases.indices(
+        labels,
+        seed=0,
+        case=case,
+        batch_size=80,
+        rule='dirichlet',
+        clients=2,
+        alpha=alpha,
+      )
+      assert len(set(found.tolist())) == 80
+      for own in np.split(labels[found], 2):
+        shares.append(np.bincount(own).max() / 40)
+    largest[alpha] = np.mean(shares)
+  # One class; E[max of Dirichlet(1, ..., 1)] = (1 + 1/2 + ... + 1/5) / 5;
+  # a fifth and what 40 draws vary by.
+  assert largest[1e-3] > 0.97
+  np.testing.assert_allclose(largest[1.0], 0.457, atol=0.06)
+  assert largest[1e4] < 0.35
+
+
+@pytest.mark.parametrize(
+  ('changes', 'words'),
+  [
+    (dict(rule='dirichlet', alpha=0.0), 'alpha > 0; got alpha=0.0'),
+    (dict(rule='repeated_label', repeats=4), 'repeats from 1 to 3'),
+    (dict(rule='class_a_client', clients=3, batch_size=12), 'at most 2 client'),
+    (dict(clients=2), 'share the batch equally; got clients=2'),
+  ],
+)
+def test_partitions_that_cannot_be(changes, words):
+  with pytest.raises(ValueError, match=f'^Expected .*{words}'):
+    draw(**changes)

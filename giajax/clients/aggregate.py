@@ -1,0 +1,71 @@
+"""Secure aggregation: the server sees the mean of several clients' updates.
+
+Bonawitz et al., Practical Secure Aggregation for Privacy-Preserving Machine
+Learning, CCS 2017, arXiv 1611.04482, in what it lets through: the protocol
+itself is not simulated. Every client has the same number of images, so that
+the mean is FedAvg's weighted one.
+
+Of FedSGD in inference mode the aggregate is the gradient of one large batch.
+Clients that take local steps, or use their own batch's statistics, make more
+of it.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from giajax import keys
+from giajax import types
+from giajax.clients import base
+
+
+def aggregate(client: base.Client, clients: int) -> base.Client:
+  """The mean of several clients' updates, of which the server sees no other.
+
+  Args:
+    client: what each of them computes, defence included.
+    clients: how many; 1 returns the client as it is.
+
+  Returns:
+    A client of the batch that holds their images one after the other, in
+    equal shares. Its buffers are the means of theirs.
+
+  Raises:
+    ValueError: fewer clients than 1. The client's `update` raises it for
+      images that they cannot share equally.
+  """
+  if clients < 1:
+    raise ValueError(
+      f'Expected at least one client; got clients={clients}; use 1'
+    )
+  if clients == 1:
+    return client
+
+  def update(key, query, batch, taps=()):
+    if len(batch.x) % clients:
+      raise ValueError(
+        f'Expected images that {clients} clients share equally; got '
+        f'{len(batch.x)}; change one of them'
+      )
+    parts = jax.tree.map(lambda a: a.reshape(clients, -1, *a.shape[1:]), batch)
+
+    def one(args):
+      i, part = args
+      return client.update(keys.at(key, i), query, part, taps)
+
+    # One after the other: weights of their own would make each convolution a
+    # grouped one.
+    sent, output = jax.lax.map(one, (jnp.arange(clients), parts))
+    delta, stats = jax.tree.map(lambda a: a.mean(0), (sent.delta, sent.stats))
+    out, tapped = jax.tree.map(
+      lambda a: a.reshape(-1, *a.shape[2:]), (output.out, output.taps)
+    )
+    total = types.Update(delta, stats, sent.size.sum())
+    return total, types.Output(out, stats, tapped)
+
+  # Images that do not meet in a client's pass may as well share one.
+  separate = not client.train_mode
+  return client._replace(
+    update=update,
+    moments=client.moments if separate else None,
+    clients=client.clients * clients,
+  )
