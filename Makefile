@@ -13,7 +13,7 @@ demo: $(VENV)/.base
 	$(BIN)/giajax --config=quickstart --workdir=$(WORKDIR)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -137,10 +137,7 @@ def write(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
     ValueError: another ending, or a place that cannot be written.
   """
   path = pathlib.Path(path)
-  if path.suffix != '.npz':
-    raise ValueError(
-      f'Expected a name that ends in .npz; got {str(path)!r}; rename it'
-    )
+  check(path)
   part = path.with_name(f'{path.name}.{os.getpid()}.part')
   try:
     with open(part, 'wb') as file:
@@ -152,6 +149,20 @@ def write(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
       f'Expected a place that can be written; got {str(path)!r} '
       f'({error.strerror}); choose another'
     ) from error
+
+
+def check(path: str | os.PathLike) -> None:
+  """Raises ValueError where `write` would: before the work, not after it."""
+  path = pathlib.Path(path)
+  if path.suffix != '.npz':
+    raise ValueError(
+      f'Expected a name that ends in .npz; got {str(path)!r}; rename it'
+    )
+  if not os.access(path.parent, os.W_OK):
+    raise ValueError(
+      f'Expected a folder that can be written; got {str(path.parent)!r}; '
+      'choose or make another'
+    )
 
 
 def _flat(tree: Any, path: str = '') -> dict[str, Any]:

@@ -4,14 +4,13 @@
   giajax --list             prints every attack, model, data set, ...
   giajax report WORKDIR     rebuilds the report, without a device
   giajax convert SOURCE --model=NAME --out=FILE.npz    weights from elsewhere
+  giajax train --config=PATH_OR_NAME --out=FILE.npz    weights of one's own
 
 A mistake of the user ends in one line and exit code 2; a run that was asked to
 stop saves first and exits with 85. The same command continues it.
 """
 
-import ast
-from collections.abc import Iterator, Sequence
-import contextlib
+from collections.abc import Sequence
 import gc
 import logging
 import os
@@ -21,9 +20,9 @@ import sys
 
 from absl import flags
 from absl import logging as absl_logging
-from ml_collections import config_flags
 
-_CONFIGS = pathlib.Path(__file__).resolve().parent.parent / 'configs'
+from giajax import arguments
+
 _log = logging.getLogger('giajax')
 STOPPED = 85
 
@@ -49,16 +48,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _audit(argv: Sequence[str]) -> int:
   values = _flags()
-  arguments = _with_paths(argv)
-  try:
-    with _as_sys_argv(arguments):
-      rest = values(arguments)[1:]
-  except (flags.Error, AttributeError, KeyError, TypeError) as error:
-    return _fail(
-      f'Expected known flags and keys of the config; got '
-      f'{_mistake(error, argv)}; set single keys, as in '
-      '--config.model.name=NAME, or see giajax --help'
-    )
+  rest = arguments.parse(values, argv)
   if values.help:
     print(f'{__doc__}\n{values.main_module_help()}')
     return 0
@@ -69,10 +59,10 @@ def _audit(argv: Sequence[str]) -> int:
     return _fail(
       f'Expected --config=... and --workdir=...; got {got}; see giajax --help'
     )
-  return _run(argv, arguments, values)
+  return _run(argv, values)
 
 
-def _run(argv, arguments, values) -> int:
+def _run(argv, values) -> int:
   absl_logging.set_verbosity(absl_logging.FATAL)  # Orbax's; we raise them
   _log_to_stderr()
   cache_compilations()
@@ -86,7 +76,7 @@ def _run(argv, arguments, values) -> int:
       values.workdir,
       hooks=[hooks.progress()],
       shard=_shard(values.shard),
-      card=_card(arguments),
+      card=arguments.card(argv),
       command=shlex.join(['giajax', *argv[1:]]),
     )
   except engine.Interrupted as stopped:
@@ -102,13 +92,7 @@ def _run(argv, arguments, values) -> int:
 
 
 def _flags() -> flags.FlagValues:
-  values = flags.FlagValues()
-  config_flags.DEFINE_config_file(
-    'config',
-    None,
-    'A config file or the name of one in configs/; name:arg passes arg.',
-    flag_values=values,
-  )
+  values = arguments.values()
   strings = {
     'workdir': (None, 'Where results are written.'),
     'shard': ('0/1', "i/n: this process's n-th of the work, i from 0."),
@@ -123,9 +107,6 @@ def _flags() -> flags.FlagValues:
     'process', 0, 'The number of this one.', 0, flag_values=values
   )
   flags.DEFINE_bool('list', False, 'Print every table.', flag_values=values)
-  flags.DEFINE_bool(
-    'help', False, 'Print this.', short_name='h', flag_values=values
-  )
   return values
 
 
@@ -197,33 +178,22 @@ def _report(argv: Sequence[str]) -> int:
   return 0
 
 
+def _train(argv: Sequence[str]) -> int:
+  """Trains the network of a config and writes its weights."""
+  from giajax import trainer
+
+  _log_to_stderr()
+  cache_compilations()
+  print(trainer.run(argv))
+  return 0
+
+
 def _convert(argv: Sequence[str]) -> int:
   """Writes weights of another framework as those of an architecture."""
   from giajax import converter
 
   print(converter.run(argv))
   return 0
-
-
-def _mistake(error: Exception, argv: Sequence[str]) -> str:
-  """Returns an error of absl or of a config file in one line."""
-  text = str(error.args[0] if error.args else error)
-  if 'Traceback' in text:  # of the user's config file
-    text = text.splitlines()[-1]
-  # config_flags names the last part of a key alone, in quotes.
-  key = text.strip('\'"')
-  where = [a for a in argv if f'.{key}=' in a]
-  return where[0] if where else ' '.join(text.split())
-
-
-@contextlib.contextmanager
-def _as_sys_argv(arguments: Sequence[str]) -> Iterator[None]:
-  """Shows config_flags the arguments: it looks for overrides in sys.argv."""
-  old, sys.argv = sys.argv, list(arguments)
-  try:
-    yield
-  finally:
-    sys.argv = old
 
 
 def _print_tables() -> int:
@@ -236,47 +206,6 @@ def _print_tables() -> int:
     for name, row in table.items():
       print(f'  {name:{width}}  {registry.summary(row)}')
   return 0
-
-
-def _with_paths(argv: Sequence[str]) -> list[str]:
-  """Turns `--config=name` and `--config name` into configs/name.py."""
-  found, rest = [], iter(argv)
-  for argument in rest:
-    flag, equals, value = argument.partition('=')
-    if flag in ('--config', '-config'):
-      value = value if equals else next(rest, '')
-      argument = f'{flag}={_path(value)}'
-    found.append(argument)
-  return found
-
-
-def _path(value: str) -> str:
-  name, colon, arg = value.partition(':')
-  path = pathlib.Path(name)
-  if path.suffix != '.py':
-    path = _CONFIGS / f'{name}.py'
-  if not path.is_file():
-    known = sorted(
-      str(f.relative_to(_CONFIGS).with_suffix(''))
-      for f in _CONFIGS.rglob('*.py')
-      if f.name != '__init__.py'
-    )
-    raise ValueError(
-      f'Expected a config file, or one of {", ".join(known)}; got '
-      f'--config={name}; correct the name'
-    )
-  return f'{path}{colon}{arg}'
-
-
-def _card(arguments: Sequence[str]) -> str:
-  """Returns the docstring of the config file."""
-  for argument in arguments:
-    flag, _, value = argument.partition('=')
-    if flag in ('--config', '-config'):
-      path = pathlib.Path(value.partition(':')[0])
-      tree = ast.parse(path.read_text(encoding='utf-8'))
-      return ast.get_docstring(tree) or ''
-  return ''
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -303,7 +232,7 @@ def _fail(text: str) -> int:
   return 2
 
 
-COMMANDS = {'convert': _convert, 'report': _report}
+COMMANDS = {'convert': _convert, 'report': _report, 'train': _train}
 
 if __name__ == '__main__':
   run()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors import numpy as safetensors
 
+from giajax import arguments
 from giajax import main
 from giajax.engine import build
 
@@ -297,7 +298,7 @@ def test_list_and_help(capsys):
 @pytest.mark.parametrize('separate', [True, False])
 def test_names_are_found_in_configs(separate):
   given = ['--config', 'smoke:a'] if separate else ['--config=smoke:a']
-  (found,) = main._with_paths(given)
+  (found,) = arguments.with_paths(given)
   path, _, arg = found.removeprefix('--config=').partition(':')
   assert pathlib.Path(path).is_file()
   assert arg == 'a'

@@ -143,7 +143,7 @@ def setup(resolved: Mapping[str, Any]) -> Setup:
     defense=made.defense,
     attack=attack,
     world=world,
-    variables=_variables(made.net, weights, resolved['seed']),
+    variables=variables(made.net, weights, resolved['seed']),
     granted=granted,
     setting=_setting(
       world, made.client, granted & attack.needs, bool(weights['path'])
@@ -162,19 +162,49 @@ def system(resolved: Mapping[str, Any], num_images: int) -> System:
   Raises:
     ValueError: an unknown name or argument, or a value out of range.
   """
-  dataset = _make(DATASETS, resolved['dataset'], 'dataset')
-  task = _make(TASKS, resolved['task'], 'task', num_classes=dataset.num_classes)
+  images = dataset(resolved['dataset'])
+  task = _make(TASKS, resolved['task'], 'task', num_classes=images.num_classes)
   defense = _make(DEFENSES, resolved['defense'], 'defense')
   net = model(
     resolved['model'],
-    image_shape=dataset.image_shape,
-    num_classes=dataset.num_classes,
+    image_shape=images.image_shape,
+    num_classes=images.num_classes,
     lowering=resolved['run']['lowering'],
   )
   net = subset.subset(defense.on_net(net), **resolved['trainable'])
   given = {'net': net, 'task': task, 'num_images': num_images}
   client = _make(CLIENTS, resolved['client'], 'client', **given)
-  return System(dataset, task, net, client, defense)
+  return System(images, task, net, client, defense)
+
+
+def dataset(entry: Mapping[str, Any]) -> data.Dataset:
+  """Returns the data set of a config's entry.
+
+  Raises:
+    ValueError: an unknown name or argument, or images that cannot be read.
+  """
+  return _make(DATASETS, entry, 'dataset')
+
+
+def variables(
+  net: models.Net, weights: Mapping[str, Any], seed: int
+) -> types.Variables:
+  """Returns the weights of a config: those of its file, or fresh ones.
+
+  Args:
+    net: the network.
+    weights: the config's entry.
+    seed: of fresh ones.
+
+  Raises:
+    ValueError: a file that is missing, damaged or of another network.
+  """
+  fresh = net.init(keys.named(jax.random.key(seed), 'model'))
+  if not weights['path']:
+    return fresh
+  return convert.load(
+    weights['path'], net, rename=weights['rename'], adapters=fresh
+  )
 
 
 def model(entry: Mapping[str, Any], **given: Any) -> models.Net:
@@ -243,15 +273,6 @@ def _setting(world, client, used, trained):
     granted=used,
     trained=trained,
     has_batch_norm=structure.has_batch_norm(world.net),
-  )
-
-
-def _variables(net, weights, seed):
-  fresh = net.init(keys.named(jax.random.key(seed), 'model'))
-  if not weights['path']:
-    return fresh
-  return convert.load(
-    weights['path'], net, rename=weights['rename'], adapters=fresh
   )
 
 

@@ -1,6 +1,7 @@
 """From what parts found to rows, and from all rows to the files of a run."""
 
 from collections.abc import Sequence
+import hashlib
 import json
 import pathlib
 import platform
@@ -26,7 +27,7 @@ Rows = list[dict[str, Any]]
 
 def meta(resolved: dict[str, Any], card: str, command: str) -> dict[str, Any]:
   """Returns what `config.json` says before anything is built."""
-  level = resolved['threat']['level']
+  level, weights = resolved['threat']['level'], resolved['weights']['path']
   granted = threat.grants(level, resolved['threat']['grants'])
   return {
     'config': resolved,
@@ -34,7 +35,8 @@ def meta(resolved: dict[str, Any], card: str, command: str) -> dict[str, Any]:
     'card': card,
     'command': command,
     'versions': versions(),
-    'device': f'{jax.devices()[0].device_kind} x{jax.device_count()}',
+    'weights_sha256': _sha256(weights) if weights else None,
+    'device': device(),
     'threat': {'level': level, **threat.describe(granted)},
   }
 
@@ -45,6 +47,11 @@ def dataset_meta(setup: build.Setup) -> dict[str, Any]:
     'class_names': list(setup.dataset.class_names),
     'data_note': setup.dataset.note,
   }
+
+
+def device() -> str:
+  """Returns the kind of the devices and their number."""
+  return f'{jax.devices()[0].device_kind} x{jax.device_count()}'
 
 
 def versions() -> dict[str, str]:
@@ -162,6 +169,14 @@ def _facts(cohort: plan.Cohort, work: plan.Work) -> dict[str, Any]:
     'config_hash': schema.config_hash(config),
     'versions': versions(),
   }
+
+
+def _sha256(path: str) -> str | None:
+  """Returns what names a file's content; None if there is no such file."""
+  try:
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+  except OSError:  # `build` says so in its own words
+    return None
 
 
 def _jsonable(value: Any) -> Any:

@@ -1,0 +1,149 @@
+"""Training, by the updates that an audit looks at.
+
+Each step, one client draws a batch, computes its update behind its defence, and
+the server takes that for the gradient of SGD: without a defence, and with the
+client `fedsgd`, this is plain minibatch SGD. The accuracy that a defence costs
+is that of a network trained under it by this very loop.
+"""
+
+from collections.abc import Callable, Mapping
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from giajax import keys
+from giajax import trees
+from giajax import types
+from giajax.data import base as data
+from giajax.defenses import base as defenses
+from giajax.engine import build
+from giajax.models import base as models
+
+_EVALUATED = 250  # images a pass over the test set
+
+
+class Plan(NamedTuple):
+  """How long and how fast to train.
+
+  Attributes:
+    epochs: passes over the training set, at least 1.
+    batch_size: images behind one update.
+    learning_rate: of the first step; it falls to 0 along a cosine.
+    momentum: of SGD, in [0, 1).
+    weight_decay: of every parameter, >= 0.
+    seed: of the initial weights, the order of the images and all draws.
+  """
+
+  epochs: int = 1
+  batch_size: int = 128
+  learning_rate: float = 0.1
+  momentum: float = 0.9
+  weight_decay: float = 5e-4
+  seed: int = 0
+
+
+def train(
+  made: build.System,
+  plan: Plan,
+  variables: types.Variables,
+  on_epoch: Callable[[int, types.Variables], Any] = lambda *_: None,
+) -> types.Variables:
+  """Trains a network.
+
+  Args:
+    made: whose client is that of `plan.batch_size` images, and whose data set
+      is the training set.
+    plan: how long and how fast.
+    variables: to start from.
+    on_epoch: called with the number of epochs done and the variables.
+
+  Returns:
+    The variables after the last step. What remains of an epoch when no whole
+    batch is left is not used.
+
+  Raises:
+    ValueError: a plan out of range, or weights that became NaN or infinite.
+  """
+  _check(plan, made.dataset.size)
+  per_epoch = made.dataset.size // plan.batch_size
+  client = defenses.protect(made.client, made.defense)
+  rate = optax.cosine_decay_schedule(
+    plan.learning_rate, plan.epochs * per_epoch
+  )
+  optimizer = optax.chain(
+    optax.add_decayed_weights(plan.weight_decay),
+    optax.sgd(rate, plan.momentum),
+  )
+
+  @jax.jit
+  def step(variables, memory, key, batch):
+    sent, _ = client.update(key, types.Query(variables), batch)
+    gradient = client.as_gradient(sent.delta)
+    updates, memory = optimizer.update(gradient, memory, variables.params)
+    params = optax.apply_updates(variables.params, updates)
+    return variables._replace(params=params, stats=sent.stats), memory
+
+  memory = optimizer.init(variables.params)
+  root = keys.named(jax.random.key(plan.seed), 'train')
+  order = np.random.default_rng(plan.seed)
+  for epoch in range(plan.epochs):
+    drawn = order.permutation(made.dataset.size)[: per_epoch * plan.batch_size]
+    for s, taken in enumerate(drawn.reshape(per_epoch, -1)):
+      key = keys.at(root, epoch, s)
+      batch = made.dataset.take(taken)
+      variables, memory = step(variables, memory, key, batch)
+    if not trees.all_finite(variables):
+      raise ValueError(
+        f'Expected finite weights; got NaN or inf in epoch {epoch + 1} with '
+        f'learning_rate={plan.learning_rate}; lower it'
+      )
+    on_epoch(epoch + 1, variables)
+  return variables
+
+
+def accuracy(
+  net: models.Net, variables: types.Variables, dataset: data.Dataset
+) -> float:
+  """Returns the part of a data set that a network classifies rightly.
+
+  Args:
+    net: run in inference mode.
+    variables: its weights.
+    dataset: the test set.
+  """
+
+  @jax.jit
+  def right(variables, batch, valid):
+    found = net.apply(variables, batch.x, train=False, key=jax.random.key(0))
+    return jnp.sum((jnp.argmax(found.out, -1) == batch.y) & valid)
+
+  count, total = min(_EVALUATED, dataset.size), 0
+  for first in range(0, dataset.size, count):
+    taken = np.arange(first, first + count)
+    batch = dataset.take(taken % dataset.size)  # the last pass is filled up
+    total += int(right(variables, batch, taken < dataset.size))
+  return total / dataset.size
+
+
+def _check(plan: Plan, size: int) -> None:
+  if plan.epochs < 1 or not 1 <= plan.batch_size <= size:
+    raise ValueError(
+      f'Expected epochs >= 1 and a batch_size of 1 to {size}, the training '
+      f'set; got epochs={plan.epochs}, batch_size={plan.batch_size}; correct '
+      'them'
+    )
+  rates: Mapping[str, bool] = {
+    'learning_rate': 0 < plan.learning_rate < math.inf,
+    'momentum': 0 <= plan.momentum < 1,
+    'weight_decay': 0 <= plan.weight_decay < math.inf,
+  }
+  for name, good in rates.items():
+    if not good:
+      raise ValueError(
+        'Expected learning_rate > 0, momentum in [0, 1) and weight_decay >= 0; '
+        f'got {name}={getattr(plan, name)}; correct it'
+      )
