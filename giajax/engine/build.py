@@ -36,6 +36,7 @@ from giajax.models import MODELS
 from giajax.models import structure
 from giajax.models import subset
 from giajax.ops import convolution
+from giajax.report import study
 from giajax.tasks import base as tasks
 from giajax.tasks import TASKS
 
@@ -95,6 +96,8 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     ValueError: a key that does not exist, or a value of another kind.
   """
   resolved = schema.resolve(config)
+  for key in resolved['study']:
+    schema.known(key, study.KEYS, 'study')
   registry.lookup(
     {'auto': None, **convolution.LOWERINGS},
     resolved['run']['lowering'],

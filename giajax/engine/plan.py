@@ -33,6 +33,7 @@ _NOT_COMPILED = frozenset(
     'records',
     'restarts',
     'seed',
+    'study',
     'threat',
     'weights',
   }

@@ -2,8 +2,8 @@
 
 A config is a nested dict (or ConfigDict) of the keys in `DEFAULTS`. An unknown
 key, or a value of another kind, is an error and never a default. Everything
-under `run` may change the speed of an experiment and not its results, and is
-left out of its hash.
+under `run` may change the speed of an experiment and not its results, `study`
+says what to set beside them, and both are left out of its hash.
 """
 
 from collections.abc import Collection, Mapping
@@ -46,6 +46,7 @@ DEFAULTS: dict[str, Any] = {
   'noise_control': True,
   'lpips': '',
   'sweep': {},
+  'study': {},
   'run': {
     'lowering': 'auto',
     'restarts_per_batch': 0,
@@ -64,7 +65,7 @@ FAMILIES = (
   'attack',
 )
 # Keys that are names of something else, checked where that is known.
-_FREE = ('hparams', 'sweep', 'weights.rename')
+_FREE = ('hparams', 'study', 'sweep', 'weights.rename')
 _LEAST = {
   'seed': 0,
   'restarts': 1,
@@ -100,7 +101,7 @@ class Config(ml_collections.ConfigDict):
 def default_config() -> ml_collections.ConfigDict:
   """Returns `DEFAULTS` for an experiment to change; its keys are locked."""
   config = Config(DEFAULTS)
-  for key in (*FAMILIES, 'hparams', 'sweep'):
+  for key in (*FAMILIES, 'hparams', 'study', 'sweep'):
     config[key] = Config(DEFAULTS[key])
   return config.lock()
 
@@ -130,7 +131,7 @@ def config_hash(resolved: Mapping[str, Any]) -> str:
   content = {
     key: value
     for key, value in resolved.items()
-    if key != 'run' and not (key == 'sweep' and not value)
+    if key not in ('run', 'study') and not (key == 'sweep' and not value)
   }
   text = json.dumps(content, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:12]

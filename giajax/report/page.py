@@ -9,6 +9,7 @@ from giajax.report import gallery
 from giajax.report import markup
 from giajax.report import prose
 from giajax.report import records
+from giajax.report import study
 from giajax.report import stylesheet
 from giajax.report import tables
 
@@ -61,6 +62,7 @@ def _sections(
     _numbers(run),
     _curves(run, drawn),
     _sweep(run, drawn),
+    _study(run),
     _provenance(run),
   ]
 
@@ -154,6 +156,14 @@ def _sweep(run: records.Run, drawn: figures.Figures) -> markup.Html | None:
     f'Over {names or "the points"}',
     tag('p', text, class_='note'),
     _plots(drawn.sweep),
+  )
+
+
+def _study(run: records.Run) -> markup.Html | None:
+  return (
+    _section('Beside the paper', *study.section(run))
+    if study.has(run)
+    else None
   )
 
 

@@ -1,8 +1,8 @@
 """The report: a pure function of the files in a workdir.
 
-Reads `config.json`, `results.jsonl` and `recon.npz`; writes `figures/*.png`
-and `report.html`, a page that needs no other file. No device is needed, and
-the same files give the same bytes.
+Reads `config.json`, `results.jsonl` and `recon.npz`; writes `figures/*.png`,
+`report.html`, a page that needs no other file, and `study.md` where the config
+is a study. No device is needed, and the same files give the same bytes.
 """
 
 import os
@@ -11,6 +11,7 @@ import pathlib
 from giajax.report import figures
 from giajax.report import page
 from giajax.report import records
+from giajax.report import study
 
 
 def write(workdir: str | os.PathLike[str]) -> pathlib.Path:
@@ -27,9 +28,11 @@ def write(workdir: str | os.PathLike[str]) -> pathlib.Path:
   with run.arrays:
     samples = records.sample(run)
     drawn = figures.draw(run, samples, root / 'figures')
-    text = page.render(run, samples, drawn)
-  path = root / 'report.html'
-  partial = root / '.report.html.partial'
-  partial.write_text(text, encoding='utf-8')
-  partial.replace(path)
-  return path
+    pages = {'report.html': page.render(run, samples, drawn)}
+    if study.has(run):
+      pages['study.md'] = study.markdown(run)
+  for name, text in pages.items():
+    partial = root / f'.{name}.partial'
+    partial.write_text(text, encoding='utf-8')
+    partial.replace(root / name)
+  return root / 'report.html'

@@ -1,0 +1,61 @@
+"""Gradient similarity: how alike an image's gradient is to its batch's.
+
+  s_i = cos(g_i, mean_j g_j)
+
+with g_i the gradient of the loss of image i alone, BatchNorm in inference mode.
+Guo et al., Exploring the Vulnerabilities of Federated Learning, TPAMI 2025,
+arXiv 2503.11514, table of gradient similarities: where many images of a batch
+have one gradient, they cannot be told apart (their Proposition 1). Known only
+to who has the images; no attack sees it.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from giajax import trees
+from giajax import types
+from giajax.models import base as models
+from giajax.tasks import base as tasks
+
+
+def gradient_similarity(
+  net: models.Net, task: tasks.Task
+) -> Callable[[types.Variables, types.Batch], types.Array]:
+  """Returns `(variables, batch) -> [B] cosines`, compiled.
+
+  Args:
+    net: the network.
+    task: its loss.
+  """
+
+  def gradient(variables, x, y):
+    def loss(params):
+      output = net.apply(
+        variables._replace(params=params),
+        x[None],
+        train=False,
+        key=jax.random.key(0),
+      )
+      return task.loss(output.out, y[None])[0]
+
+    return jax.grad(loss)(variables.params)
+
+  @jax.jit
+  def similarity(variables, batch):
+    # One after the other: a gradient is as large as the network.
+    def add(total, one):
+      return jax.tree.map(jnp.add, total, gradient(variables, *one)), None
+
+    zero = jax.tree.map(jnp.zeros_like, variables.params)
+    total, _ = jax.lax.scan(add, zero, batch)
+
+    def cosine(one):
+      own = gradient(variables, *one)
+      norms = trees.squared_norm(own) * trees.squared_norm(total)
+      return trees.dot(own, total) / trees.safe_sqrt(norms)
+
+    return jax.lax.map(cosine, batch)
+
+  return similarity

@@ -1,0 +1,247 @@
+"""A study: what a paper found, beside what this run found.
+
+The config says which paper under `study`, all optional:
+
+  claim         its sentence
+  source        authors, venue, year and table
+  metrics       of the table, names of a row of results or 'l2', the norm of the
+                error; PSNR and SSIM if not given
+  paper         a list of {'at': {sweep key: value}, metric: figure}; a value
+                that is a dict with a name is named by it. A point that is near
+                the paper's and not it says so under 'note'.
+  fits          a list of {'x': sweep key, 'y': metric, 'paper': exponent}:
+                y ~ x^exponent over the points, other keys at their first value
+  correlations  a list of {'x': metric, 'y': metric, 'paper': sign}, over cases
+  columns       {title: a value a point}, figures from elsewhere
+
+`study.md` in the workdir holds the table, and how far the two agree.
+"""
+
+from collections.abc import Mapping, Sequence
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.stats
+
+from giajax.report import markup
+from giajax.report import prose
+from giajax.report import records
+
+KEYS = (
+  'claim',
+  'source',
+  'metrics',
+  'paper',
+  'fits',
+  'correlations',
+  'columns',
+)
+_TITLES = {
+  'psnr': 'PSNR (dB)',
+  'ssim': 'SSIM',
+  'lpips': 'LPIPS',
+  'l2': 'error (l2)',
+  'gradient_similarity': 'gradient cosine',
+}
+_DIGITS = {'psnr': 2, 'l2': 2}
+
+
+class Line(NamedTuple):
+  """One point of the sweep."""
+
+  at: Sequence[str]  # a value a swept key
+  ours: Mapping[str, float]  # medians over the cases
+  paper: Mapping[str, float]  # {} where the paper has no such point
+  note: str  # how the paper's point differs
+
+
+def has(run: records.Run) -> bool:
+  """Returns whether the run is a study."""
+  return bool(run.meta['config'].get('study'))
+
+
+def value(run: records.Run, row: Mapping[str, Any], metric: str) -> float:
+  """Returns a row's metric; 'l2' is the norm of the error of all its pixels."""
+  if metric == 'l2':
+    mse = records.number(row.get('mse'))
+    return math.sqrt(mse * records.array(run, row, 'x').size)
+  return records.number(row.get(metric))
+
+
+def lines(run: records.Run) -> list[Line]:
+  """Returns the points of a study, in the order of the sweep."""
+  study, keys = run.meta['config']['study'], records.swept(run)
+  found = []
+  for rows in records.points(run).values():
+    sweep = rows[0].get('sweep') or {}
+    entry = _entry(study.get('paper') or (), sweep)
+    found.append(
+      Line(
+        [prose.plain(sweep.get(key)) for key in keys],
+        {m: _median(run, rows, m) for m in _metrics(study)},
+        {k: v for k, v in entry.items() if k not in ('at', 'note')},
+        str(entry.get('note', '')),
+      )
+    )
+  return found
+
+
+def sentences(run: records.Run) -> list[str]:
+  """Returns how far the run agrees with the paper."""
+  study, found = run.meta['config']['study'], lines(run)
+  told = [_agreement(found, m) for m in _metrics(study)]
+  told += [_fit(run, **fit) for fit in study.get('fits') or ()]
+  told += [_correlation(run, **c) for c in study.get('correlations') or ()]
+  return [text for text in told if text]
+
+
+def table(run: records.Run) -> list[list[str]]:
+  """Returns the table's rows as text, the first its titles."""
+  study, found = run.meta['config']['study'], lines(run)
+  extra = study.get('columns') or {}
+  titles = [prose.axis_label(key) for key in records.swept(run)]
+  beside = [
+    m for m in _metrics(study) if any(m in line.paper for line in found)
+  ]
+  for metric in _metrics(study):
+    titles.append(_title(metric))
+    titles += ['the paper'] * (metric in beside)
+  rows = [[*titles, *extra]]
+  for i, line in enumerate(found):
+    row = list(line.at)
+    for metric in _metrics(study):
+      row.append(_figure(line.ours[metric], metric))
+      if metric in beside:
+        text = _figure(line.paper.get(metric, math.nan), metric)
+        row.append(f'{text} ({line.note})' if line.note else text)
+    rows.append(row + [prose.plain(values[i]) for values in extra.values()])
+  return rows
+
+
+def markdown(run: records.Run) -> str:
+  """Returns the study as a page of Markdown."""
+  meta, study = run.meta, run.meta['config']['study']
+  card = str(meta.get('card') or '').strip().splitlines() or ['A study']
+  head, *body = (f'| {" | ".join(row)} |' for row in table(run))
+  seconds = sum(records.number(row.get('seconds')) for row in run.rows)
+  versions = (meta.get('versions') or {}).items()
+  parts = [
+    f'# {card[0]}',
+    *([f'The paper: {study["claim"]}'] if study.get('claim') else []),
+    *([f'Source: {study["source"]}.'] if study.get('source') else []),
+    '\n'.join([head, '|' + '-|' * (head.count('|') - 1), *body]),
+    f'{_cases(run)} Baselines and every case are in `results.jsonl`.',
+    '\n'.join(f'- {text}' for text in sentences(run)),
+    f'`{meta.get("command", "")}`',
+    f'{meta.get("device", "")}, {seconds:.0f} s of steps; '
+    + ', '.join(f'{name} {version}' for name, version in versions),
+  ]
+  return '\n\n'.join(part for part in parts if part) + '\n'
+
+
+def section(run: records.Run) -> list[markup.Html]:
+  """Returns the study as elements of the report's page."""
+  study, tag = run.meta['config']['study'], markup.tag
+  head, *body = table(run)
+  told = [study.get('claim'), study.get('source')]
+  return [
+    *(tag('p', text, class_='note') for text in told if text),
+    tag(
+      'table',
+      tag('thead', tag('tr', *(tag('th', cell) for cell in head))),
+      tag(
+        'tbody',
+        *(tag('tr', *(tag('td', cell) for cell in row)) for row in body),
+      ),
+    ),
+    tag('ul', *(tag('li', text) for text in sentences(run))),
+  ]
+
+
+def _metrics(study: Mapping[str, Any]) -> list[str]:
+  return list(study.get('metrics') or ('psnr', 'ssim'))
+
+
+def _entry(
+  paper: Sequence[Mapping[str, Any]], sweep: Mapping[str, Any]
+) -> Mapping[str, Any]:
+  """Returns the paper's entry of a point, {} where it has none."""
+
+  def named(v):
+    return v['name'] if isinstance(v, dict) and 'name' in v else v
+
+  for entry in paper:
+    if all(named(sweep.get(k)) == v for k, v in entry['at'].items()):
+      return entry
+  return {}
+
+
+def _median(run, rows, metric) -> float:
+  return records.median(value(run, row, metric) for row in rows)
+
+
+def _agreement(found: Sequence[Line], metric: str) -> str:
+  pairs = [
+    (line.ours[metric], line.paper[metric])
+    for line in found
+    if metric in line.paper and math.isfinite(line.ours[metric])
+  ]
+  if len(pairs) < 3:
+    return ''
+  ours, paper = np.array(pairs).T
+  rank = scipy.stats.spearmanr(ours, paper).statistic
+  gap = float(np.median(ours - paper))
+  return (
+    f'{_title(metric)}: over {len(pairs)} points, ours and the paper’s rank '
+    f'alike with Spearman’s rho {prose.figure(rank)}; ours is '
+    f'{_figure(abs(gap), metric)} {"higher" if gap >= 0 else "lower"} in the '
+    'median.'
+  )
+
+
+def _fit(run: records.Run, x: str, y: str, paper: float) -> str:
+  """Fits y ~ x^a over the points that have all other keys at their first."""
+  groups = list(records.points(run).values())
+  first = groups[0][0].get('sweep') or {}
+  pairs = []
+  for rows in groups:
+    sweep = rows[0].get('sweep') or {}
+    if all(sweep[k] == first[k] for k in sweep if k != x):
+      pairs.append((float(sweep[x]), _median(run, rows, y)))
+  fit = scipy.stats.linregress(*np.log(np.array(pairs)).T)
+  margin = fit.stderr * scipy.stats.t.ppf(0.975, len(pairs) - 2)
+  return (
+    f'{_title(y)} grows like {prose.axis_label(x)}^{fit.slope:.2f} (95 % '
+    f'interval {fit.slope - margin:.2f} to {fit.slope + margin:.2f}, over '
+    f'{len(pairs)} points); the paper’s bound like ^{paper:g}.'
+  )
+
+
+def _correlation(run: records.Run, x: str, y: str, paper: str) -> str:
+  pairs = [(value(run, r, x), value(run, r, y)) for r in run.rows]
+  known = np.array([p for p in pairs if all(map(math.isfinite, p))])
+  found = scipy.stats.spearmanr(*known.T)
+  rank = prose.figure(found.statistic)
+  return (
+    f'Over {len(known)} cases, {_title(x)} and {_title(y)} correlate with '
+    f'Spearman’s rho {rank} (p = {found.pvalue:.2g}); the paper expects it to '
+    f'be {paper}.'
+  )
+
+
+def _cases(run: records.Run) -> str:
+  count = len(run.rows) // len(records.points(run))
+  images = len(records.array(run, run.rows[0], 'y'))
+  return (
+    f'Medians over {count} case{"s" * (count > 1)} a point'
+    f'{f", each the mean of {images} images" if images > 1 else ""}.'
+  )
+
+
+def _title(metric: str) -> str:
+  return _TITLES.get(metric, metric)
+
+
+def _figure(number: float, metric: str) -> str:
+  return prose.figure(number, _DIGITS.get(metric, 3))

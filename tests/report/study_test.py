@@ -1,0 +1,126 @@
+"""Tests of giajax.report.study: tables and sentences from rows by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from giajax.report import markup
+from giajax.report import records
+from giajax.report import study
+
+
+class Arrays(dict):
+  """Stands for a lazily read archive."""
+
+  @property
+  def files(self):
+    return list(self)
+
+
+def run(
+  about, values=((1, 20.0), (4, 16.0), (9, 12.0)), key='cases.batch_size'
+):
+  rows, arrays = [], Arrays()
+  for point, (x, psnr) in enumerate(values):
+    for case, shift in enumerate((-1.0, 0.0, 1.0)):
+      number = len(rows)
+      rows.append(
+        {
+          'row': number,
+          'point': point,
+          'case': case,
+          'psnr': psnr + shift,
+          'ssim': 0.5,
+          'mse': 0.25,
+          'verdict': 'leaks',
+          'setting': 'diagnostic',
+          'seconds': 2.0,
+          'sweep': {key: x},
+        }
+      )
+      size = x if isinstance(x, int) else 1
+      arrays[f'{number:04d}/x'] = np.zeros((size, 2, 2, 1))
+      arrays[f'{number:04d}/y'] = np.zeros(size)
+  meta = {
+    'config': {'study': about},
+    'card': 'A table <of theirs>.\n\nMore.',
+    'command': 'giajax --config=x',
+    'device': 'cpu x2',
+    'versions': {'jax': '1'},
+  }
+  return records.Run(meta, rows, arrays)
+
+
+PAPER = [
+  {'at': {'cases.batch_size': 1}, 'psnr': 25.0},
+  {'at': {'cases.batch_size': 4}, 'psnr': 19.0, 'note': 'B 8'},
+  {'at': {'cases.batch_size': 9}, 'psnr': 13.0},
+]
+
+
+def test_medians_stand_beside_the_paper():
+  found = study.table(run({'paper': PAPER, 'claim': 'c'}))
+  assert found == [
+    ['cases.batch_size', 'PSNR (dB)', 'the paper', 'SSIM'],
+    ['1', '20.00', '25.00', '0.500'],
+    ['4', '16.00', '19.00 (B 8)', '0.500'],
+    ['9', '12.00', '13.00', '0.500'],
+  ]
+
+
+def test_agreement_of_ranks_and_size():
+  (text,) = study.sentences(run({'paper': PAPER}))
+  assert 'over 3 points' in text and 'rho 1.00' in text
+  assert 'ours is 3.00 lower' in text
+  turned = [{**p, 'psnr': -p['psnr']} for p in PAPER]
+  assert 'rho −1.00' in study.sentences(run({'paper': turned}))[0]
+  assert study.sentences(run({'paper': PAPER[:2]})) == []
+
+
+def test_named_parts_match_by_name():
+  values = (({'name': 'same'}, 9.0), ({'name': 'fedavg', 'epochs': 2}, 8.0))
+  paper = [{'at': {'belief': 'fedavg'}, 'psnr': 7.0}]
+  first, second = study.lines(run({'paper': paper}, values, 'belief'))
+  assert first.paper == {} and second.paper == {'psnr': 7.0}
+  assert second.at == ['fedavg: epochs 2']
+
+
+def test_a_power_law_is_fitted():
+  """With one MSE in all rows, the norm of the error grows like B^(1/2)."""
+  fit = {'x': 'cases.batch_size', 'y': 'l2', 'paper': 0.5}
+  made = run({'fits': [fit]})
+  rows = [made.rows[0], made.rows[4]]
+  lengths = [study.value(made, row, 'l2') for row in rows]
+  assert lengths == [math.sqrt(0.25 * 4), math.sqrt(0.25 * 16)]
+  (text,) = study.sentences(made)
+  assert 'batch_size^0.50' in text and 'like ^0.5' in text
+
+
+def test_correlations_over_cases():
+  about = {'correlations': [{'x': 'psnr', 'y': 'mse', 'paper': 'negative'}]}
+  made = run(about)
+  for row in made.rows:
+    row['mse'] = 10 ** (-row['psnr'] / 10)
+  (text,) = study.sentences(made)
+  assert 'Over 9 cases' in text and 'rho −1.00' in text
+
+
+def test_page_and_markdown_say_the_same():
+  about = {
+    'paper': PAPER,
+    'claim': 'It <leaks>.',
+    'columns': {'accuracy': [0.5, 0.25, 0.125]},
+  }
+  made = run(about)
+  text = study.markdown(made)
+  assert text.startswith('# A table <of theirs>.')
+  assert '| 9 | 12.00 | 13.00 | 0.500 | 0.125 |' in text
+  assert 'cpu x2, 18 s of steps; jax 1' in text
+  html = markup.join(*study.section(made))
+  assert 'It &lt;leaks&gt;.' in html and '<td>0.125</td>' in html
+
+
+@pytest.mark.parametrize('config', [{}, {'study': {}}])
+def test_other_runs_are_no_studies(config):
+  assert not study.has(records.Run({'config': config}, [], None))
