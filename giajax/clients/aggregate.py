@@ -68,4 +68,5 @@ def aggregate(client: base.Client, clients: int) -> base.Client:
     update=update,
     moments=client.moments if separate else None,
     clients=client.clients * clients,
+    unrolled=None,
   )

@@ -28,6 +28,10 @@ class Client(NamedTuple):
     train_mode: BatchNorm uses the batch's statistics.
     local_steps: optimiser steps behind one update.
     clients: whose mean it is.
+    epochs: passes over the images.
+    unrolled: as `update`, of a batch that holds the images of every epoch one
+      after the other, [epochs B, ...], in the order in which they are taken;
+      None where this client cannot.
   """
 
   update: Callable[..., tuple[types.Update, types.Output]]
@@ -36,3 +40,5 @@ class Client(NamedTuple):
   train_mode: bool
   local_steps: int = 1
   clients: int = 1
+  epochs: int = 1
+  unrolled: Callable[..., tuple[types.Update, types.Output]] | None = None

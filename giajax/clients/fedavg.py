@@ -96,6 +96,14 @@ def fedavg(
         f'Expected the {num_images} images that the client was made for; got '
         f'{len(batch.x)}; build it with num_images={len(batch.x)}'
       )
+    return run(key, query, batch, batches(key), taps)
+
+  def unrolled(key, query, batch, taps=()):
+    order = jnp.arange(epochs * num_images).reshape(steps, size)
+    return run(key, query, batch, order, taps)
+
+  def run(key, query, batch, order, taps):
+    """Takes the steps on the images that `order` [S, size] names."""
     start = query.variables
 
     def step(carry, now):
@@ -122,7 +130,7 @@ def fedavg(
     (params, stats, _), outs = jax.lax.scan(
       step,
       (start.params, start.stats, still),
-      (jnp.arange(steps), batches(key)),
+      (jnp.arange(steps), order),
     )
     delta = jax.tree.map(jnp.subtract, params, start.params)
     tapped = {}
@@ -163,6 +171,8 @@ def fedavg(
     as_gradient,
     train_mode,
     steps,
+    epochs=epochs,
+    unrolled=unrolled,
   )
 
 

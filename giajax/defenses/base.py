@@ -69,7 +69,7 @@ def protect(client: clients.Client, defense: Defense) -> clients.Client:
     batch = defense.on_batch(keys.named(key, 'defense'), batch)
     return inner.update(keys.named(key, 'client'), query, batch, taps)
 
-  return inner._replace(update=update, moments=None)
+  return inner._replace(update=update, moments=None, unrolled=None)
 
 
 def on_leaves(
@@ -95,6 +95,6 @@ def on_leaves(
       delta = trees.like(clean.delta, changed)
       return clean._replace(delta=delta), output
 
-    return client._replace(update=update, moments=None)
+    return client._replace(update=update, moments=None, unrolled=None)
 
   return on_client

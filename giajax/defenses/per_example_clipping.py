@@ -102,7 +102,7 @@ def per_example_clipping(
       }
       return clean._replace(delta=trees.like(clean.delta, sent)), output
 
-    return client._replace(update=update, moments=None)
+    return client._replace(update=update, moments=None, unrolled=None)
 
   return base.Defense(
     on_client=on_client, on_belief=lambda client: on_client(client, 0.0)

@@ -14,6 +14,7 @@ from giajax import trees
 from giajax import types
 from giajax.attacks import ATTACKS
 from giajax.attacks import base
+from giajax.clients import fedavg
 from giajax.clients import fedsgd
 from giajax.models import mlp
 from giajax.models import resnet
@@ -33,6 +34,7 @@ class Setup(NamedTuple):
   batch_size: int = 1
   kwargs: Any = ()
   train_mode: bool = False
+  client: Any = fedsgd.fedsgd
 
 
 _LBFGS = dict(num_steps=STEPS, memory_size=2, max_linesearch_steps=3)
@@ -51,6 +53,13 @@ _NORMED = Setup(
   train_mode=True,
 )
 SETUPS = {
+  'dimitrov': Setup(
+    batch_size=2,
+    kwargs=dict(num_steps=STEPS),
+    client=functools.partial(
+      fedavg.fedavg, num_images=2, epochs=2, batch_size=1, shuffle=False
+    ),
+  ),
   'dlg': Setup(batch_size=2, kwargs=_LBFGS),
   'estimate': _NORMED,
   'huang': _NORMED,
@@ -84,7 +93,7 @@ class Case:
     assert name in SETUPS, f'give {name!r} a row in SETUPS'
     setup = SETUPS[name]
     net, task = setup.net(), classification.classification(4)
-    client = fedsgd.fedsgd(net, task, train_mode=setup.train_mode)
+    client = setup.client(net, task, train_mode=setup.train_mode)
     self.world = base.World(net, task, client, setup.batch_size)
     self.attack = ATTACKS[name](self.world, **dict(setup.kwargs))
     x = jax.random.uniform(

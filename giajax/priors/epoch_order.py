@@ -1,0 +1,39 @@
+"""Epoch order: every epoch sees the same images, in whatever order.
+
+  R(x) = 1 / E^2 sum over epochs e, f of mean (h(x_e) - h(x_f))^2
+
+with x_e the candidate's images of epoch e and h their pixel-wise mean, which
+does not change with their order. Dimitrov, Balunović, Konstantinov and Vechev,
+Data Leakage in Federated Averaging, TMLR 2022, arXiv 2206.12395, the epoch
+order-invariant prior with the mean for h and a squared distance.
+"""
+
+import jax.numpy as jnp
+
+from giajax.attacks import base as attacks
+from giajax.models import base as models
+from giajax.priors import base
+
+
+def epoch_order(world: attacks.World, *, epochs: int = 1) -> base.Term:
+  """The images of each epoch have one mean; 0 for a single epoch.
+
+  Args:
+    world: for the normalisation of its network.
+    epochs: E, of which the candidate holds the images one after the other.
+
+  Raises:
+    ValueError: fewer epochs than 1.
+  """
+  if epochs < 1:
+    raise ValueError(f'Expected epochs >= 1; got epochs={epochs}; use 1')
+  spec = world.net.spec
+
+  def term(key, batch, aux, obs):
+    del key, aux, obs
+    x = models.normalise(batch.x, spec)
+    means = x.reshape(epochs, -1, *x.shape[1:]).mean(1)
+    # The mean over pairs is twice the variance over epochs.
+    return 2 * jnp.mean(jnp.square(means - means.mean(0)))
+
+  return base.Term(term)
