@@ -15,6 +15,7 @@ from giajax.attacks import idlg
 from giajax.attacks import inverting_gradients
 from giajax.attacks import match
 from giajax.attacks import matching
+from giajax.attacks import optimizers
 from giajax.attacks import variables
 from giajax.clients import fedsgd
 from giajax.models import convnet
@@ -178,7 +179,7 @@ def test_box_is_the_unit_cube_in_either_space():
     np.testing.assert_allclose(batch.x.max(), 1, atol=1e-6)
     free = variables.pixels(WORLD, space=space, box=False)
     assert free.project(far) is far
-    tree = variable.init(jax.random.key(0), observed())
+    tree = variable.init(jax.random.key(0), observed(), {})
     inside = variable.batch(tree, observed()).x
     assert inside.min() >= -1e-6 and inside.max() <= 1 + 1e-6
 
@@ -190,7 +191,7 @@ def test_box_is_the_unit_cube_in_either_space():
 def test_starts(start, mean, std):
   world = WORLD._replace(batch_size=64)
   variable = variables.pixels(world, start=start, box=False)
-  x = variable.init(jax.random.key(0), observed())['x']
+  x = variable.init(jax.random.key(0), observed(), {})['x']
   assert x.shape == (64, 4, 3, 3) and x.dtype == jnp.float32
   np.testing.assert_allclose(x.mean(), mean, atol=0.1)
   np.testing.assert_allclose(x.std(), std, atol=0.1)
@@ -205,7 +206,7 @@ def test_joint_labels_are_soft_and_need_no_grant():
   assert variable.needs == frozenset()
   assert variables.pixels(WORLD).needs == {'labels'}
   obs = observed()._replace(side={})
-  tree = variable.init(jax.random.key(0), obs)
+  tree = variable.init(jax.random.key(0), obs, {})
   y = variable.batch(tree, obs).y
   assert y.shape == (2, K)
   np.testing.assert_allclose(y.sum(axis=1), 1, rtol=1e-6)
@@ -283,11 +284,11 @@ def test_inverting_gradients_by_hand():
 
 
 def test_signed_and_decayed_as_published():
-  updates, _ = inverting_gradients.signed().update(
+  updates, _ = optimizers.signed().update(
     {'x': jnp.array([-3.0, 0.0, 1e-9])}, ()
   )
   assert updates['x'].tolist() == [-1, 0, 1]
-  rate = inverting_gradients.step_decay(24_000)
+  rate = optimizers.step_decay(24_000)
   for step, expected in (
     (0, 1),
     (8997, 1),
