@@ -159,13 +159,13 @@ def on_leaves(
     )
   if not top and weights == 'equal':
     return chosen
+  of_sums = chosen.on_moments
   summing = [DISTANCES[n].on_moments for n in ('cosine', 'l2', 'angular')]
-  if chosen.on_moments not in summing:
+  if of_sums is None or of_sums not in summing:
     raise ValueError(
       'Expected distance in (cosine, l2, angular) for top leaves or leaf '
       f'weights; got distance={distance!r}; use cosine'
     )
-  of_sums = chosen.on_moments
   fixed = dict(zip(order, make(len(order))))
 
   def on_moments(m: moments.Moments) -> types.Array:

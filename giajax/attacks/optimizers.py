@@ -30,7 +30,7 @@ def _begin(params) -> Count:
 
 
 def _after(state: Count) -> Count:
-  return Count(optax.safe_increment(state.count))
+  return Count(state.count + 1)
 
 
 # What happens to a gradient before Adam sees it.
@@ -126,10 +126,10 @@ def flat(
       f'fraction={fraction}, radius={radius}; use 0.5 and 0.1'
     )
 
-  def update(updates, state, params, *, value_fn, key, hp, **_):
+  def update(updates, state, params=None, **extra):
     scale = radius / trees.safe_sqrt(trees.squared_norm(updates))
     ahead = jax.tree.map(lambda p, g: p + scale * g, params, updates)
-    there = jax.grad(value_fn)(ahead, key=key, hp=hp)
+    there = jax.grad(extra['value_fn'])(ahead, key=extra['key'], hp=extra['hp'])
     mix = jax.tree.map(
       lambda g, h: (1 - fraction) * g + fraction * h, updates, there
     )
@@ -152,9 +152,9 @@ def langevin(scale: float) -> optax.GradientTransformationExtraArgs:
     scale: standard deviation at the full learning rate.
   """
 
-  def update(updates, state, params=None, *, key, **_):
+  def update(updates, state, params=None, **extra):
     del params
-    key = keys.named(key, 'langevin')
+    key = keys.named(extra['key'], 'langevin')
     leaves, treedef = jax.tree.flatten(updates)
     noisy = [
       leaf + scale * keys.normal(keys.at(key, i), leaf.shape)
@@ -187,9 +187,10 @@ def median_filter(every: int) -> optax.GradientTransformationExtraArgs:
   if not every:
     return optax.with_extra_args_support(optax.identity())
 
-  def update(updates, state, params, *, hp, **_):
+  def update(updates, state, params=None, **extra):
     state = _after(state)
-    rate, due = hp['learning_rate'], state.count % every == 0
+    due = state.count % every == 0
+    rate = extra['hp']['learning_rate']
 
     def filtered(p, u):
       if p.ndim != 4:

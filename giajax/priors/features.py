@@ -26,12 +26,13 @@ def features(world: attacks.World) -> base.Term:
     world: the attacker's picture of network and client.
 
   Raises:
-    ValueError: a network without a classifier, or one without a bias.
+    ValueError: a network without a classifier, or one whose bias the client
+      does not train.
   """
   head = structure.head(world.net)
   if not structure.has_bias(world.net, head):
     raise ValueError(
-      f'Expected a classifier with a bias for features; got {head!r} of '
+      f'Expected an update of the bias of {head!r} for features; got none of '
       f'{world.net.spec.name}; choose another prior'
     )
   tap = f'{head}.input'
