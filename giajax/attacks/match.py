@@ -169,16 +169,16 @@ def _check(num_steps, terms, hparams, variable):
       f'Expected a whole num_steps >= 1; got num_steps={num_steps!r}; an '
       'attack without steps returns its start'
     )
+  if 'matching' in terms:
+    raise ValueError(
+      "Expected terms beside the distance; got a term 'matching', as the "
+      'distance is called; rename it'
+    )
   weights = set(hparams) - {'learning_rate', 'matching', *variable.hparams}
   if weights != set(terms):
     raise ValueError(
       f'Expected one weight a term ({", ".join(sorted(terms))}); got '
       f'hparams={sorted(weights)}; name them alike'
-    )
-  if 'matching' in terms:
-    raise ValueError(
-      "Expected terms beside the distance; got a term 'matching', as the "
-      'distance is called; rename it'
     )
   for name, value in hparams.items():
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)

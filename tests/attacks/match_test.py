@@ -138,6 +138,20 @@ def test_one_step_by_hand():
   assert info.finite
 
 
+def test_a_weighted_distance_and_steps_with_noise_of_their_key():
+  noise = optimizers.langevin(0.2)
+  noisy = optimizers.adam(lambda count: 1.0, after=[noise])
+  one = make(box=False, optimizer=noisy, hparams={'matching': 3.0})
+  assert one.hparams == {'learning_rate': 1.0, 'matching': 3.0}
+  state = one.init(jax.random.key(0), observed(), one.hparams)
+  step = jax.jit(one.step)
+  a, info = step(jax.random.key(1), state, observed(), one.hparams)
+  np.testing.assert_allclose(info.loss, 3 * info.terms['matching'], rtol=1e-6)
+  b, _ = step(jax.random.key(2), state, observed(), one.hparams)
+  apart = a.variable['x'] - b.variable['x']
+  np.testing.assert_allclose(apart.std(), 0.2 * 2**0.5, rtol=0.2)
+
+
 def test_non_finite_steps_are_told():
   one = make()
   obs = observed()
@@ -199,6 +213,27 @@ def test_starts(start, mean, std):
   seen = variable.batch({'x': x}, types.Observation(None, None, {'labels': 0}))
   normal = (seen.x - jnp.array(SPEC.mean)) / jnp.array(SPEC.std)
   np.testing.assert_allclose(normal, x, atol=1e-5)
+
+
+def test_a_start_from_the_truth_has_a_knob():
+  variable = variables.pixels(WORLD, start='target')
+  assert variable.needs == {'labels', 'target'}
+  assert variable.hparams == {'noised_fraction': 0.5}
+  one = match.match(
+    WORLD,
+    variable=variable,
+    distance='cosine',
+    optimizer=optax.sgd(1.0),
+    num_steps=1,
+    hparams={'noised_fraction': 0.25},
+  )
+  assert one.needs == {'model', 'batch_size', 'labels', 'target'}
+  truth = jax.random.uniform(jax.random.key(0), (2, 4, 3, 3))
+  obs = observed()._replace(side={'labels': jnp.arange(2), 'target': truth})
+  for p in (0.0, 1.0):
+    state = one.init(jax.random.key(0), obs, {'noised_fraction': p})
+    apart = np.abs(variable.batch(state.variable, obs).x - truth).max()
+    assert apart < 1e-5 if p == 0 else apart > 0.1
 
 
 def test_joint_labels_are_soft_and_need_no_grant():

@@ -25,6 +25,37 @@ def draw(text, key=0, shape=SHAPE, side=(), **hp):
   )
 
 
+# A text for every row.
+TEXTS = {
+  'normal': 'normal',
+  'uniform': 'uniform',
+  'zeros': 'zeros',
+  'tiled': 'tiled:4',
+  'coarse': 'coarse:4',
+  'colour': 'colour:blue',
+  'image': 'image:{folder}/a.png',
+  'target': 'target',
+}
+
+
+def test_every_row_has_a_text():
+  assert set(TEXTS) == set(starts.STARTS)
+
+
+@pytest.mark.parametrize('name', sorted(starts.STARTS))
+def test_a_start_is_a_finite_batch(name, tmp_path):
+  Image.new('RGB', (7, 5)).save(tmp_path / 'a.png')
+  shape = (2, 6, 6, 3)
+  x = draw(
+    TEXTS[name].format(folder=tmp_path),
+    shape=shape,
+    side={'target': jnp.ones(shape)},
+    noised_fraction=0.5,
+  )
+  assert x.shape == shape and x.dtype == np.float32
+  assert np.isfinite(x).all()
+
+
 @pytest.mark.parametrize(
   ('text', 'words'),
   [

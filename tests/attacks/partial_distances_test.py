@@ -1,4 +1,4 @@
-"""Tests of giajax.attacks.distances: parts of the gradient."""
+"""Tests of giajax.attacks.distances: parts of the gradient, by hand."""
 
 import jax
 import jax.numpy as jnp
