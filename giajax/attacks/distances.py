@@ -98,7 +98,8 @@ def _gaussian(m: moments.Moments) -> types.Array:
   for n, target in m.target.items():
     squared = jnp.maximum(m.squared[n] - 2 * m.dot[n] + target, 0.0)
     ratio = squared / jnp.maximum(target, _EPSILON)
-    parts.append(jnp.where(target > least, 1 - jnp.exp(-ratio), 0.0))
+    # In these words, a NaN counts.
+    parts.append(jnp.where(target <= least, 0.0, 1 - jnp.exp(-ratio)))
   return sum(parts, jnp.zeros(())) / len(parts)
 
 
@@ -199,7 +200,8 @@ def on_entries(distance: str | Distance, fraction: float) -> Distance:
   def kept(leaf):
     size = jnp.abs(leaf).ravel()
     count = max(1, round(fraction * size.size))
-    return jnp.abs(leaf) >= jnp.sort(size)[size.size - count]
+    # A NaN is kept, or nobody would see it.
+    return ~(jnp.abs(leaf) < jnp.sort(size)[size.size - count])
 
   def on_gradients(g: types.Tree, t: types.Tree) -> types.Array:
     masks = jax.tree.map(kept, t)
