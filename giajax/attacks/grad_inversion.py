@@ -11,7 +11,8 @@ that to the mean of all restarts (`priors.group_consistency`), by Adam with a
 rise over 50 steps, a cosine decay and noise in each step, clipped to images.
 Weights are those of breaching, the framework of Geiping et al., where it has
 them, else the paper's: 20,000 steps, learning rate 0.1, noise 0.2, w = a =
-1e-4, b = 1e-6, c = 0.1, d = 0.01.
+1e-4, b = 1e-6, c = 0.1, d = 0.01. They are meant for trained networks: the
+buffers of an untrained one are no statistics of images, and lead away.
 
 Differs from the paper: the mean of the restarts is not registered; norms are
 mean squares, and the squared l2 distance has no root, as in the framework;
