@@ -3,6 +3,7 @@
 from giajax.attacks import ATTACKS
 from giajax.attacks import distances
 from giajax.attacks import labels
+from giajax.attacks import starts
 from giajax.clients import CLIENTS
 from giajax.data import DATASETS
 from giajax.defenses import DEFENSES
@@ -23,5 +24,6 @@ TABLES = {
   'metrics': METRICS,
   'models': MODELS,
   'priors': PRIORS,
+  'starts': starts.STARTS,
   'tasks': TASKS,
 }

@@ -29,6 +29,7 @@ GRANTS: dict[str, str] = {
   'labels': 'the true labels of the batch',
   'label_counts': 'how often each label occurs in the batch',
   'defense': 'which defence the client applies, and its strength',
+  'target': 'the images themselves (diagnostic)',
 }
 
 _B = ('model', 'batch_size', 'bn_buffers_before')
@@ -103,6 +104,7 @@ def side(
     'labels': lambda: batch.y,
     'label_counts': lambda: jnp.bincount(batch.y, length=num_classes),
     'proxy_data': proxy,
+    'target': lambda: batch.x,
   }
   return {name: make() for name, make in facts.items() if name in granted}
 
@@ -155,6 +157,7 @@ def setting(
     'inference-mode client': has_batch_norm and not train_mode,
     'batch of one image': batch_size == 1,
     'known labels': 'labels' in granted,
+    'known images': 'target' in granted,
     'untrained weights': not trained,
     'altered architecture': 'alter_architecture' in granted,
   }

@@ -167,7 +167,7 @@ def _work(network: str, batch: int, size: int) -> dict[str, Any]:
   query, seen = _seen(setup, images)
   width = programs.restarts_per_batch(setup.world)
   restarts = _RESTARTS.value or width * jax.device_count()
-  where = mesh.layout(1, restarts, width)
+  where = mesh.layout(1, restarts, width, together=setup.attack.group)
   compiled = programs.program(setup.attack, where)
   item, both = mesh.P(mesh.ITEM), mesh.P(mesh.ITEM, mesh.RESTART)
   inputs = (

@@ -1,5 +1,7 @@
 """Tests of giajax.threat."""
 
+import itertools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -45,7 +47,7 @@ def test_levels_grow(less, more):
 def test_levels_by_hand():
   assert threat.grants('A') == frozenset()
   assert threat.grants('B') == {'model', 'batch_size', 'bn_buffers_before'}
-  assert 'labels' not in frozenset().union(*threat.LEVELS.values())
+  assert not {'labels', 'target'} & {*itertools.chain(*threat.LEVELS.values())}
   for level in 'ABCDE':
     assert not {'alter_parameters', 'alter_architecture'} & threat.grants(level)
   assert 'alter_parameters' in threat.grants('F')
@@ -76,7 +78,7 @@ def test_require_lists_both():
 def test_side_contains_what_was_granted():
   batch = seen()[0]
   proxy = jnp.ones((5, 2, 2, 1))
-  facts = {'labels', 'label_counts', 'proxy_data'}
+  facts = {'labels', 'label_counts', 'proxy_data', 'target'}
   rest = set(threat.GRANTS) - facts
   assert threat.side(rest, batch, 4, lambda: proxy) == {}
   for name in facts:
@@ -86,7 +88,7 @@ def test_side_contains_what_was_granted():
   np.testing.assert_array_equal(
     found['label_counts'], np.bincount(batch.y, minlength=4)
   )
-  assert found['proxy_data'] is proxy
+  assert found['proxy_data'] is proxy and found['target'] is batch.x
 
 
 def test_buffers_after_are_withheld():
@@ -117,6 +119,7 @@ def test_deployment():
     (dict(train_mode=False), 'inference-mode client'),
     (dict(batch_size=1), 'batch of one image'),
     (dict(granted=('model', 'labels')), 'known labels'),
+    (dict(granted=('model', 'target')), 'known images'),
     (dict(trained=False), 'untrained weights'),
     (dict(granted=('alter_architecture',)), 'altered architecture'),
   ],

@@ -12,6 +12,8 @@ from giajax.clients import base as clients
 from giajax.models import base as models
 from giajax.tasks import base as tasks
 
+GROUP = 'group'  # the vmapped axis of an item's restarts
+
 
 class World(NamedTuple):
   """What an attacker believes about the system it attacks.
@@ -45,6 +47,8 @@ class Attack(NamedTuple):
     num_rounds: rounds of communication.
     hparams: default values of the traced knobs `hp`.
     needs: the grants (`threat.GRANTS`) that it uses.
+    group: the restarts of an item work together: `step` and `read` run under
+      a vmapped axis `GROUP` over all of them, and on one device.
   """
 
   craft: Callable[[types.Array, types.Query, Any], types.Query]
@@ -55,6 +59,7 @@ class Attack(NamedTuple):
   num_rounds: int
   hparams: Mapping[str, float]
   needs: frozenset[str]
+  group: bool = False
 
 
 def honest(key: types.Array, query: types.Query, history: Any) -> types.Query:

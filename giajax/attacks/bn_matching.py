@@ -22,8 +22,8 @@ not the one most similar to the truth.
 
 from giajax.attacks import base
 from giajax.attacks import compose
-from giajax.attacks import inverting_gradients
 from giajax.attacks import match
+from giajax.attacks import optimizers
 from giajax.attacks import variables
 from giajax.priors import bn_statistics as statistics
 from giajax.priors import total_variation as variation
@@ -51,7 +51,7 @@ def bn_matching(
     total_variation: weight of the prior; traced.
     bn_statistics: weight of the prior; traced.
     momentum: of the network's BatchNorm layers, in (0, 1].
-    start: a name in `variables.STARTS`.
+    start: see `starts.parse`.
     form: see `match`.
 
   Raises:
@@ -67,7 +67,7 @@ def bn_matching(
         'total_variation': variation.total_variation(world),
         'bn_statistics': term,
       },
-      optimizer=inverting_gradients.signed_adam(num_steps),
+      optimizer=optimizers.signed_adam(num_steps),
       num_steps=num_steps,
       hparams={
         'learning_rate': learning_rate,

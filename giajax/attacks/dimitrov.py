@@ -27,8 +27,8 @@ from giajax import types
 from giajax.attacks import base
 from giajax.attacks import compose
 from giajax.attacks import distances
-from giajax.attacks import inverting_gradients
 from giajax.attacks import match
+from giajax.attacks import optimizers
 from giajax.attacks import variables
 from giajax.priors import epoch_order as order
 from giajax.priors import total_variation as variation
@@ -55,10 +55,11 @@ def dimitrov(
     total_variation: weight of the prior; traced.
     epoch_order: weight of the prior; traced.
     distance: a name in `DISTANCES` or a Distance, of the updates.
-    start: a name in `variables.STARTS`.
+    start: as in `starts.parse`, but no 'target'.
 
   Raises:
-    ValueError: a client that does not say what its epochs do.
+    ValueError: a client that does not say what its epochs do, or a start from
+      the truth.
   """
   client, images = world.client, world.batch_size
   if client.unrolled is None:
@@ -66,6 +67,11 @@ def dimitrov(
       'Expected a client that is alone and takes local epochs, without a '
       'defence on its update; got one that cannot be simulated; believe in '
       "'fedavg', or use inverting_gradients"
+    )
+  if start.startswith('target'):
+    raise ValueError(
+      'Expected a start that each epoch can have for itself; got '
+      f'start={start!r}; use another'
     )
   simulated = world._replace(
     client=client._replace(update=client.unrolled, moments=None),
@@ -86,7 +92,7 @@ def dimitrov(
         'total_variation': variation.total_variation(world),
         'epoch_order': order.epoch_order(world, epochs=client.epochs),
       },
-      optimizer=inverting_gradients.signed_adam(num_steps),
+      optimizer=optimizers.signed_adam(num_steps),
       num_steps=num_steps,
       hparams={
         'learning_rate': learning_rate,

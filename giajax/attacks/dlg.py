@@ -11,11 +11,10 @@ torch's, which has a fixed step; half the squared norm, as elsewhere here; the
 iterate of lowest objective is kept.
 """
 
-import optax
-
 from giajax.attacks import base
 from giajax.attacks import compose
 from giajax.attacks import match
+from giajax.attacks import optimizers
 from giajax.attacks import variables
 
 
@@ -34,7 +33,7 @@ def dlg(
     num_steps: L-BFGS iterations.
     memory_size: pairs that L-BFGS remembers.
     max_linesearch_steps: evaluations a line search may take.
-    start: a name in `variables.STARTS`.
+    start: see `starts.parse`.
   """
   return compose.keep_best(
     match.match(
@@ -43,34 +42,8 @@ def dlg(
         world, start=start, box=False, joint_labels=True
       ),
       distance='l2',
-      optimizer=lbfgs(memory_size, max_linesearch_steps),
+      optimizer=optimizers.lbfgs(memory_size, max_linesearch_steps),
       num_steps=num_steps,
       form='explicit',
     )
-  )
-
-
-def lbfgs(
-  memory_size: int, max_linesearch_steps: int
-) -> optax.GradientTransformationExtraArgs:
-  """L-BFGS with a zoom line search; updates of unit learning rate.
-
-  Args:
-    memory_size: pairs that L-BFGS remembers, >= 1.
-    max_linesearch_steps: evaluations a line search may take, >= 1.
-
-  Raises:
-    ValueError: a number below 1.
-  """
-  if memory_size < 1 or max_linesearch_steps < 1:
-    raise ValueError(
-      'Expected memory_size and max_linesearch_steps >= 1; got '
-      f'memory_size={memory_size}, max_linesearch_steps='
-      f'{max_linesearch_steps}; use 10 and 20'
-    )
-  return optax.lbfgs(
-    memory_size=memory_size,
-    linesearch=optax.scale_by_zoom_linesearch(
-      max_linesearch_steps=max_linesearch_steps, initial_guess_strategy='one'
-    ),
   )

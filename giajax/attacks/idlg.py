@@ -10,9 +10,9 @@ minimise the squared gradient difference by L-BFGS, as in DLG.
 
 from giajax.attacks import base
 from giajax.attacks import compose
-from giajax.attacks import dlg
 from giajax.attacks import labels
 from giajax.attacks import match
+from giajax.attacks import optimizers
 from giajax.attacks import variables
 
 
@@ -31,7 +31,7 @@ def idlg(
     num_steps: L-BFGS iterations.
     memory_size: pairs that L-BFGS remembers.
     max_linesearch_steps: evaluations a line search may take.
-    start: a name in `variables.STARTS`.
+    start: see `starts.parse`.
 
   Raises:
     ValueError: a batch of more than one image.
@@ -40,7 +40,7 @@ def idlg(
     world,
     variable=variables.pixels(world, start=start, box=False),
     distance='l2',
-    optimizer=dlg.lbfgs(memory_size, max_linesearch_steps),
+    optimizer=optimizers.lbfgs(memory_size, max_linesearch_steps),
     num_steps=num_steps,
     form='explicit',
   )

@@ -53,11 +53,13 @@ def match(
     variable: what is optimised.
     distance: a name in `DISTANCES` or a Distance.
     optimizer: maps gradients to updates of unit learning rate; may use
-      `value`, `grad` and `value_fn` as optax's line searches do.
+      `value`, `grad` and `value_fn` as optax's line searches do, the step's
+      `key`, and `hp`.
     num_steps: T >= 1.
     terms: priors by name; each needs an entry of that name in `hparams`.
-    hparams: traced knobs: 'learning_rate' > 0, 1 if not given, and a weight a
-      term.
+    hparams: traced knobs: 'learning_rate' > 0, 1 if not given, a weight a
+      term, a weight 'matching' of the distance if it is not 1, and any of the
+      variable's.
     form: 'explicit' forms the candidate's update; 'moments' matches without
       forming it; 'auto' takes the latter where distance and client allow.
 
@@ -68,8 +70,8 @@ def match(
   """
   chosen = distances.lookup(distance)
   terms = dict(terms or {})
-  hparams = {'learning_rate': 1.0, **(hparams or {})}
-  _check(num_steps, terms, hparams)
+  hparams = {'learning_rate': 1.0, **variable.hparams, **(hparams or {})}
+  _check(num_steps, terms, hparams, variable)
   use_moments = _use_moments(form, chosen, world)
   taps = tuple(dict.fromkeys(t for term in terms.values() for t in term.taps))
   optimizer = optax.with_extra_args_support(optimizer)
@@ -92,14 +94,13 @@ def match(
 
   def objective(tree, key, obs, hp):
     values = parts(key, tree, obs)
-    loss = values['matching']
+    loss = values['matching'] * hp.get('matching', 1.0)
     for name in terms:
       loss = loss + hp[name] * values[name]
     return loss, values
 
   def init(key, obs, hp):
-    del hp
-    tree = variable.init(key, obs)
+    tree = variable.init(key, obs, hp)
     # optax's line search starts from Python numbers.
     return State(tree, trees.strong(optimizer.init(tree)))
 
@@ -113,7 +114,9 @@ def match(
       state.variable,
       value=loss,
       grad=gradient,
-      value_fn=lambda tree: objective(tree, key, obs, hp)[0],
+      value_fn=lambda tree, key, hp: objective(tree, key, obs, hp)[0],
+      key=key,
+      hp=hp,
     )
     rate = hp['learning_rate']
     tree = jax.tree.map(lambda v, u: v + rate * u, state.variable, updates)
@@ -145,6 +148,7 @@ def match(
     needs=variable.needs.union(
       _needs(world), *(term.needs for term in terms.values())
     ),
+    group=any(term.group for term in terms.values()),
   )
 
 
@@ -155,7 +159,7 @@ def _needs(world):
   return frozenset(needs | {'bn_buffers_before'} if buffers else needs)
 
 
-def _check(num_steps, terms, hparams):
+def _check(num_steps, terms, hparams, variable):
   if (
     not isinstance(num_steps, int)
     or isinstance(num_steps, bool)
@@ -165,16 +169,16 @@ def _check(num_steps, terms, hparams):
       f'Expected a whole num_steps >= 1; got num_steps={num_steps!r}; an '
       'attack without steps returns its start'
     )
-  weights = set(hparams) - {'learning_rate'}
-  if weights != set(terms):
-    raise ValueError(
-      f'Expected one weight a term ({", ".join(sorted(terms))}); got '
-      f'hparams={sorted(weights)}; name them alike'
-    )
   if 'matching' in terms:
     raise ValueError(
       "Expected terms beside the distance; got a term 'matching', as the "
       'distance is called; rename it'
+    )
+  weights = set(hparams) - {'learning_rate', 'matching', *variable.hparams}
+  if weights != set(terms):
+    raise ValueError(
+      f'Expected one weight a term ({", ".join(sorted(terms))}); got '
+      f'hparams={sorted(weights)}; name them alike'
     )
   for name, value in hparams.items():
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)

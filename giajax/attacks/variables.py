@@ -1,7 +1,7 @@
 """What an optimisation attack optimises, and how it becomes a batch."""
 
-from collections.abc import Callable
-import functools
+from collections.abc import Callable, Mapping
+import types as builtins
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -10,34 +10,25 @@ from giajax import keys
 from giajax import registry
 from giajax import types
 from giajax.attacks import base
+from giajax.attacks import starts
 
 
 class Variable(NamedTuple):
   """A parametrisation of the candidate batch.
 
   Attributes:
-    init: `(key, obs) -> tree` of float32 arrays; the key is consumed.
+    init: `(key, obs, hp) -> tree` of float32 arrays; the key is consumed.
     batch: `(tree, obs) -> Batch`, differentiable.
     project: `tree -> tree`, the nearest allowed one.
     needs: the grants that it uses.
+    hparams: default values of the traced knobs that `init` reads.
   """
 
-  init: Callable[[types.Array, types.Observation], Any]
+  init: Callable[[types.Array, types.Observation, types.HParams], Any]
   batch: Callable[[Any, types.Observation], types.Batch]
   project: Callable[[Any], Any]
   needs: frozenset[str]
-
-
-def _zeros(key: types.Array, shape: tuple[int, ...]) -> types.Array:
-  del key
-  return jnp.zeros(shape)
-
-
-STARTS = {
-  'normal': keys.normal,
-  'uniform': functools.partial(keys.uniform, bound=1.0),
-  'zeros': _zeros,
-}
+  hparams: Mapping[str, float] = builtins.MappingProxyType({})
 
 
 def pixels(
@@ -52,7 +43,7 @@ def pixels(
 
   Args:
     world: for the image shape, its normalisation and the number of images.
-    start: a name in `STARTS`, drawn in the space of optimisation.
+    start: see `starts.parse`; noise is drawn in the space of optimisation.
     box: project onto images in [0, 1] after each step.
     space: 'normalised', the network's input space, in which the literature's
       learning rates are meant, or 'unit' for [0, 1].
@@ -63,16 +54,18 @@ def pixels(
     ValueError: an unknown start or space.
   """
   spec = world.net.spec
-  draw = registry.lookup(STARTS, start, 'start')
+  begin = starts.parse(start, spec.image_shape)
   registry.lookup({'normalised': 0, 'unit': 0}, space, 'space')
   shape = (world.batch_size, *spec.image_shape)
   mean, std = jnp.asarray(spec.mean), jnp.asarray(spec.std)
   if space == 'unit':
     mean, std = jnp.zeros_like(mean), jnp.ones_like(std)
 
-  def init(key, obs):
-    del obs
-    tree = {'x': draw(keys.named(key, 'x'), shape)}
+  def to_space(x):
+    return (x - mean) / std
+
+  def init(key, obs, hp):
+    tree = {'x': begin.draw(keys.named(key, 'x'), shape, to_space, obs, hp)}
     if joint_labels:
       label_shape = (world.batch_size, spec.num_classes)
       tree['y'] = keys.normal(keys.named(key, 'y'), label_shape)
@@ -85,8 +78,7 @@ def pixels(
   def project(tree):
     if not box:
       return tree
-    x = jnp.clip(tree['x'], (0 - mean) / std, (1 - mean) / std)
-    return {**tree, 'x': x}
+    return {**tree, 'x': jnp.clip(tree['x'], to_space(0), to_space(1))}
 
   needs = frozenset() if joint_labels else frozenset({'labels'})
-  return Variable(init, batch, project, needs)
+  return Variable(init, batch, project, needs | begin.needs, begin.hparams)

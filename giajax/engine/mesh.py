@@ -31,6 +31,8 @@ def layout(
   restarts: int,
   restarts_per_batch: int,
   devices: Sequence[jax.Device] | None = None,
+  *,
+  together: bool = False,
 ) -> Layout:
   """Returns the layout that ends first, on as few devices as that takes.
 
@@ -39,12 +41,16 @@ def layout(
     restarts: R >= 1.
     restarts_per_batch: at most so many are vmapped together.
     devices: all of all processes by default.
+    together: all restarts of an item form one batch, on one device.
   """
   devices = list(jax.devices() if devices is None else devices)
   # One process may leave devices idle; many have to use all of theirs.
   total = len(devices)
   counts = [total] if jax.process_count() > 1 else range(1, total + 1)
   grids = [(d, n // d) for n in counts for d in range(1, n + 1) if n % d == 0]
+  if together:
+    restarts_per_batch = restarts
+    grids = [(across, down) for across, down in grids if down == 1]
 
   def padded(across: int, down: int) -> tuple[int, int, int]:
     rows, columns = -(-items // across), -(-restarts // down)

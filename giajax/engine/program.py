@@ -111,7 +111,8 @@ def program(attack: attacks.Attack, where: mesh.Layout) -> Program:
       # Restarts are vmapped inside the loop: JAX would trace the body of a
       # vmapped loop again and again to find out what is batched.
       def body(t, carry):
-        return jax.vmap(step, in_axes=(None, 0, 0))(t, seeds, carry)
+        among = jax.vmap(step, (None, 0, 0), axis_name=attacks.GROUP)
+        return among(t, seeds, carry)
 
       return jax.lax.fori_loop(t0, t1, hoisting.hoist(body, t0, carry), carry)
 
@@ -188,7 +189,8 @@ def _each(restart: Callable[..., Any]) -> Callable[..., Any]:
   """Makes a function of one restart one of a batch of them."""
 
   def restarts(obs, hp, *each):
-    return jax.vmap(lambda e: restart(obs, hp, *e))(each)
+    among = jax.vmap(lambda e: restart(obs, hp, *e), axis_name=attacks.GROUP)
+    return among(each)
 
   return restarts
 

@@ -139,6 +139,7 @@ def _run_part(folder, part, width, observe, compiler, hooks, stop) -> None:
     config['restarts'],
     config['run']['restarts_per_batch']
     or programs.restarts_per_batch(setup.world),
+    together=setup.attack.group,
   )
   inputs = _inputs(part, observe(items), where)
   program = compiler(part.cohort, where, inputs)

@@ -43,6 +43,22 @@ def leaf_names(net: base.Net) -> frozenset[str]:
   return frozenset(trees.named_leaves(abstract_variables(net).params))
 
 
+def in_order(net: base.Net) -> list[str]:
+  """Returns the names of `leaf_names` from the first layer to the last.
+
+  Raises:
+    ValueError: a network that cannot tell its layers.
+  """
+  layers = [*sites(net)]
+  within = ['kernel', 'scale', 'value', 'bias']
+
+  def place(name):
+    path, _, leaf = name.rpartition('.')
+    return layers.index(path), within.index(leaf)
+
+  return sorted(leaf_names(net), key=place)
+
+
 def head(net: base.Net) -> str:
   """Returns the path of the last linear layer, the classifier.
 

@@ -44,6 +44,10 @@ REASONS = {
     'The attacker was handed the labels. Outside, it has to infer them from '
     'the update, and can be wrong.'
   ),
+  'known images': (
+    'The attack started from the images themselves, in part. What it ends '
+    'with shows what a start tells, not what an update does.'
+  ),
   'architecture': (
     'The network was changed in a way that helps the attack. Stock '
     'architectures give away less.'

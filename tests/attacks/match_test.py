@@ -15,6 +15,7 @@ from giajax.attacks import idlg
 from giajax.attacks import inverting_gradients
 from giajax.attacks import match
 from giajax.attacks import matching
+from giajax.attacks import optimizers
 from giajax.attacks import variables
 from giajax.clients import fedsgd
 from giajax.models import convnet
@@ -137,6 +138,20 @@ def test_one_step_by_hand():
   assert info.finite
 
 
+def test_a_weighted_distance_and_steps_with_noise_of_their_key():
+  noise = optimizers.langevin(0.2)
+  noisy = optimizers.adam(lambda count: 1.0, after=[noise])
+  one = make(box=False, optimizer=noisy, hparams={'matching': 3.0})
+  assert one.hparams == {'learning_rate': 1.0, 'matching': 3.0}
+  state = one.init(jax.random.key(0), observed(), one.hparams)
+  step = jax.jit(one.step)
+  a, info = step(jax.random.key(1), state, observed(), one.hparams)
+  np.testing.assert_allclose(info.loss, 3 * info.terms['matching'], rtol=1e-6)
+  b, _ = step(jax.random.key(2), state, observed(), one.hparams)
+  apart = a.variable['x'] - b.variable['x']
+  np.testing.assert_allclose(apart.std(), 0.2 * 2**0.5, rtol=0.2)
+
+
 def test_non_finite_steps_are_told():
   one = make()
   obs = observed()
@@ -178,7 +193,7 @@ def test_box_is_the_unit_cube_in_either_space():
     np.testing.assert_allclose(batch.x.max(), 1, atol=1e-6)
     free = variables.pixels(WORLD, space=space, box=False)
     assert free.project(far) is far
-    tree = variable.init(jax.random.key(0), observed())
+    tree = variable.init(jax.random.key(0), observed(), {})
     inside = variable.batch(tree, observed()).x
     assert inside.min() >= -1e-6 and inside.max() <= 1 + 1e-6
 
@@ -190,7 +205,7 @@ def test_box_is_the_unit_cube_in_either_space():
 def test_starts(start, mean, std):
   world = WORLD._replace(batch_size=64)
   variable = variables.pixels(world, start=start, box=False)
-  x = variable.init(jax.random.key(0), observed())['x']
+  x = variable.init(jax.random.key(0), observed(), {})['x']
   assert x.shape == (64, 4, 3, 3) and x.dtype == jnp.float32
   np.testing.assert_allclose(x.mean(), mean, atol=0.1)
   np.testing.assert_allclose(x.std(), std, atol=0.1)
@@ -200,12 +215,33 @@ def test_starts(start, mean, std):
   np.testing.assert_allclose(normal, x, atol=1e-5)
 
 
+def test_a_start_from_the_truth_has_a_knob():
+  variable = variables.pixels(WORLD, start='target')
+  assert variable.needs == {'labels', 'target'}
+  assert variable.hparams == {'noised_fraction': 0.5}
+  one = match.match(
+    WORLD,
+    variable=variable,
+    distance='cosine',
+    optimizer=optax.sgd(1.0),
+    num_steps=1,
+    hparams={'noised_fraction': 0.25},
+  )
+  assert one.needs == {'model', 'batch_size', 'labels', 'target'}
+  truth = jax.random.uniform(jax.random.key(0), (2, 4, 3, 3))
+  obs = observed()._replace(side={'labels': jnp.arange(2), 'target': truth})
+  for p in (0.0, 1.0):
+    state = one.init(jax.random.key(0), obs, {'noised_fraction': p})
+    apart = np.abs(variable.batch(state.variable, obs).x - truth).max()
+    assert apart < 1e-5 if p == 0 else apart > 0.1
+
+
 def test_joint_labels_are_soft_and_need_no_grant():
   variable = variables.pixels(WORLD, joint_labels=True)
   assert variable.needs == frozenset()
   assert variables.pixels(WORLD).needs == {'labels'}
   obs = observed()._replace(side={})
-  tree = variable.init(jax.random.key(0), obs)
+  tree = variable.init(jax.random.key(0), obs, {})
   y = variable.batch(tree, obs).y
   assert y.shape == (2, K)
   np.testing.assert_allclose(y.sum(axis=1), 1, rtol=1e-6)
@@ -283,11 +319,11 @@ def test_inverting_gradients_by_hand():
 
 
 def test_signed_and_decayed_as_published():
-  updates, _ = inverting_gradients.signed().update(
+  updates, _ = optimizers.signed().update(
     {'x': jnp.array([-3.0, 0.0, 1e-9])}, ()
   )
   assert updates['x'].tolist() == [-1, 0, 1]
-  rate = inverting_gradients.step_decay(24_000)
+  rate = optimizers.step_decay(24_000)
   for step, expected in (
     (0, 1),
     (8997, 1),

@@ -38,12 +38,19 @@ def by_hand(name, x):
   e = x @ W + BIAS - Y
   g = np.concatenate([(x.T @ e / B).ravel(), e.sum(0) / B])
   t = np.concatenate([TW.ravel(), TB])
+  pairs = [(g[: D * P], t[: D * P]), (g[D * P :], t[D * P :])]
   if name == 'l2':
     value, slope = 0.5 * np.sum((g - t) ** 2), g - t
   elif name == 'l1':
     value, slope = np.sum(np.abs(g - t)), np.sign(g - t)
+  elif name == 'gaussian':
+    parts = []
+    for a, b in pairs:
+      kernel = np.exp(-np.sum((a - b) ** 2) / np.sum(b**2))
+      parts.append((kernel, 2 * kernel * (a - b) / np.sum(b**2)))
+    value = 1 - sum(kernel for kernel, _ in parts) / 2
+    slope = np.concatenate([d for _, d in parts]) / 2
   elif name == 'layer_cosine':
-    pairs = [(g[: D * P], t[: D * P]), (g[D * P :], t[D * P :])]
     parts = [cosine_parts(*pair) for pair in pairs]
     value = 1 - sum(cos for cos, _ in parts) / 2
     slope = -np.concatenate([d for _, d in parts]) / 2
@@ -139,7 +146,9 @@ def test_own_distance_and_default(model):
 
 
 def test_unknown_distance():
-  with pytest.raises(ValueError, match=r'angular, cosine, l1, l2.*l3'):
+  with pytest.raises(
+    ValueError, match=r'angular, cosine, gaussian, l1, l2.*l3'
+  ):
     matching.matching_loss(lambda p, b: 0.0, 'l3')
 
 

@@ -8,9 +8,15 @@ import pytest
 from giajax import keys
 from giajax import types
 from giajax.attacks import base
+from giajax.attacks import beyond_inferring
 from giajax.attacks import dlg
 from giajax.attacks import idlg
 from giajax.attacks import inverting_gradients
+from giajax.attacks import modern
+from giajax.attacks import multiscale
+from giajax.attacks import partial_matching
+from giajax.attacks import sapag
+from giajax.attacks import wei
 from giajax.clients import fedsgd
 from giajax.metrics import pixel
 from giajax.models import mlp
@@ -59,6 +65,23 @@ def attacked(factory, batch_size, hps, **kwargs):
     (dlg.dlg, 1, 1, _LBFGS),
     (idlg.idlg, 1, 2, _LBFGS),
     (inverting_gradients.inverting_gradients, 2, 2, _ADAM),
+    (
+      inverting_gradients.inverting_gradients,
+      2,
+      2,
+      dict(leaf_weights='linear', top_leaves=3, **_ADAM),
+    ),
+    (
+      modern.modern,
+      2,
+      2,
+      dict(features=0.01, double_opponents=False, warmup_steps=5, **_ADAM),
+    ),
+    (multiscale.multiscale, 2, 2, dict(stages=2, **_ADAM)),
+    (sapag.sapag, 2, 2, dict(num_steps=300)),
+    (partial_matching.partial_matching, 2, 2, dict(radius=0.01, **_ADAM)),
+    (wei.wei, 1, 2, dict(task_loss=1e-4, **_LBFGS)),
+    (beyond_inferring.beyond_inferring, 1, 2, _LBFGS | dict(total_variation=0)),
   ],
 )
 def test_finds_the_images(factory, batch_size, least, kwargs):

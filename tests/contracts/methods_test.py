@@ -95,7 +95,10 @@ def prior(request):
     aux = client.update(key, query, candidate, term.taps)[1]
     return term.value(key, candidate, aux, obs)
 
-  return value
+  if not term.group:
+    return value
+  among = jax.vmap(value, axis_name=attacks.GROUP)
+  return lambda x: jax.tree.map(lambda v: v[0], among(x[None]))
 
 
 @pytest.mark.parametrize('level', [0.0, 0.4, 1.0, None])

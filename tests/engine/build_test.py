@@ -47,6 +47,7 @@ def _setup(**changes):
     ({'defense': {'name': 'gaussian_noise'}}, 'defense.scale for defense'),
     ({'threat__grants': ()}, r'grants that cover the needs .* without labels'),
     ({'threat__level': 'A'}, r'grants that cover .*, without batch_size'),
+    ({'attack__start': 'target'}, r'grants that cover .*, without target;'),
     ({'weights__path': '/nowhere.npz'}, 'a file of weights'),
     ({'lpips': '/nowhere.npz'}, ''),
   ],
@@ -122,6 +123,16 @@ def test_no_level_is_single_grants():
     threat={'level': None, 'grants': ('labels', 'model', 'batch_size')}
   )
   assert setup.granted == {'labels', 'model', 'batch_size'}
+
+
+def test_a_start_from_the_truth_is_diagnostic():
+  setup = _setup(attack__start='target', threat__grants=('labels', 'target'))
+  assert 'known images' in setup.setting[1]
+  assert setup.attack.hparams['noised_fraction'] == 0.5
+  # What is granted and not used does not count.
+  assert (
+    'known images' not in _setup(threat__grants=('labels', 'target')).setting[1]
+  )
 
 
 def test_hparams_are_float32_and_default():

@@ -35,6 +35,18 @@ def test_padding_is_whole_and_least(
       assert most <= rows * -(-columns // batch) * batch
 
 
+@pytest.mark.parametrize('items, devices', [(1, 8), (5, 2), (6, 4)])
+def test_restarts_that_work_together_share_a_device(
+  items, devices, monkeypatch
+):
+  monkeypatch.setattr(mesh.jax.sharding, 'Mesh', lambda grid, names: grid.shape)
+  where = mesh.layout(
+    items, 9, 4, [_Device() for _ in range(devices)], together=True
+  )
+  assert where.mesh == (min(items, devices) if items < 6 else 3, 1)
+  assert where.restarts == where.restarts_per_batch == 9
+
+
 def test_devices_that_would_only_repeat_work_stay_idle(monkeypatch):
   monkeypatch.setattr(mesh.jax.sharding, 'Mesh', lambda grid, names: grid.shape)
   where = mesh.layout(1, 1, 4, [_Device() for _ in range(8)])

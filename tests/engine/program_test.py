@@ -85,6 +85,55 @@ def test_restarts_that_fail_are_frozen(together, monkeypatch):
   np.testing.assert_array_equal(np.asarray(found.score), expected)
 
 
+def _agreeing():
+  """An attack whose restarts go half of the way to their mean."""
+
+  def init(key, obs, hp):
+    return {'x': jax.random.normal(key)}
+
+  def step(key, state, obs, hp):
+    mean = jax.lax.pmean(state['x'], base.GROUP)
+    x = state['x'] + hp['rate'] * (mean - state['x'])
+    return {'x': x}, types.Info(x, {}, jnp.isfinite(x))
+
+  def read(state, obs, hp):
+    mean = jax.lax.pmean(state['x'], base.GROUP)
+    batch = types.Batch(jnp.full((1, 2, 2, 1), mean), jnp.zeros(1, jnp.int32))
+    return types.Reconstruction(batch, jnp.ones(1, bool), state['x'])
+
+  return base.Attack(
+    base.honest, init, step, read, 4, 1, {'rate': 0.5}, frozenset(), group=True
+  )
+
+
+@pytest.mark.parametrize('vmapped', [False, True])
+def test_restarts_that_work_together(vmapped, monkeypatch):
+  if vmapped:  # as on a GPU
+    monkeypatch.setattr(programs, '_mapped', programs._vmapped)
+  where = mesh.layout(2, 5, 2, together=True)
+  item, both = mesh.P(mesh.ITEM), mesh.P(mesh.ITEM, mesh.RESTART)
+  inputs = (
+    mesh.put({'w': np.zeros(3, np.float32)}, where, mesh.P()),
+    mesh.put(({'g': np.zeros((2, 3), np.float32)}, {}), where, item),
+    mesh.put({'rate': np.float32([0.5, 0.25])}, where, item),
+    mesh.put(programs.seeds(0, [0, 1], [False] * 2, where), where, both),
+  )
+  program = programs.compiled(programs.program(_agreeing(), where), *inputs)
+  carry = program.init(*inputs)
+  start = np.asarray(carry.state['x'])
+  for t0, t1 in ((0, 1), (1, 4)):  # in pieces, as when it is resumed
+    bounds = mesh.put((np.int32(t0), np.int32(t1)), where, mesh.P())
+    carry = program.chunk(*inputs, carry, *bounds)
+  mean = start.mean(axis=1, keepdims=True)
+  left = np.array([[0.5**4], [0.75**4]])
+  expected = mean + left * (start - mean)
+  np.testing.assert_allclose(carry.state['x'], expected, rtol=1e-4, atol=1e-6)
+  found = program.read(*inputs[:3], carry).batch.x[:, :, 0, 0, 0, 0]
+  np.testing.assert_allclose(
+    found, np.broadcast_to(mean, (2, 5)), rtol=1e-4, atol=1e-6
+  )
+
+
 # A convolution at batch 1: what `jit` over devices silently gets wrong. On 8
 # devices it is XLA's own, on one the default lowering: that is a flag, too.
 _SCRIPT = """
@@ -92,7 +141,9 @@ import sys, tempfile
 from flax import nnx
 import numpy as np
 import tiny
+from giajax.attacks import ATTACKS, match, optimizers, variables
 from giajax.engine import program, run
+from giajax.priors import group_consistency
 from giajax.models import MODELS, base, layers
 class Net(nnx.Module):
   def __init__(self, rngs):
@@ -104,6 +155,13 @@ def small(image_shape, num_classes, *, lowering):
   spec = base.make_spec('small', image_shape, num_classes, 'none')
   return base.from_nnx(lambda rngs: Net(rngs), spec, lowering)
 MODELS['small'] = small
+def grouped(world):
+  return match.match(
+    world, variable=variables.pixels(world), distance='cosine', num_steps=6,
+    terms={'group': group_consistency.group_consistency(world)},
+    optimizer=optimizers.signed_adam(6), form='explicit',
+    hparams={'learning_rate': 0.1, 'group': 0.5})
+ATTACKS['grouped'] = grouped
 texts = []
 compiled = program.compiled
 def spy(*args):
@@ -119,7 +177,10 @@ config.attack = dict(
 config.noise_control = False
 config.run.lowering = sys.argv[2]
 run.audit(config, sys.argv[1])
+config.attack = dict(name='grouped')
+run.audit(config, sys.argv[1] + '/group')
 open(sys.argv[1] + '/hlo.txt', 'w').write(texts[0])
+open(sys.argv[1] + '/group/hlo.txt', 'w').write(texts[1])
 """
 
 
@@ -144,10 +205,11 @@ def by_devices(tmp_path_factory):
   return folder
 
 
-def test_eight_devices_give_the_same_reconstructions(by_devices):
+@pytest.mark.parametrize('run', ['.', 'group'])
+def test_eight_devices_give_the_same_reconstructions(by_devices, run):
   with (
-    np.load(by_devices / '1' / 'recon.npz') as one,
-    np.load(by_devices / '8' / 'recon.npz') as eight,
+    np.load(by_devices / '1' / run / 'recon.npz') as one,
+    np.load(by_devices / '8' / run / 'recon.npz') as eight,
   ):
     assert one.files == eight.files
     assert np.abs(one['0000/x_hat'] - one['0000/x_start']).max() > 0.1
@@ -157,9 +219,10 @@ def test_eight_devices_give_the_same_reconstructions(by_devices):
       )
 
 
+@pytest.mark.parametrize('run', ['.', 'group'])
 @pytest.mark.parametrize('devices', [1, 8])
-def test_compiled_chunk_has_no_collectives(by_devices, devices):
-  text = (by_devices / str(devices) / 'hlo.txt').read_text()
+def test_compiled_chunk_has_no_collectives(by_devices, devices, run):
+  text = (by_devices / str(devices) / run / 'hlo.txt').read_text()
   assert 'while' in text
   assert not _COLLECTIVES.search(text)
 

@@ -1,0 +1,329 @@
+"""Parts of the optimisers that attacks use, as optax transformations.
+
+They make updates of unit learning rate: `match` multiplies them by the traced
+knob. Beside optax's own extra arguments, `match` passes the step's `key` and
+the knobs `hp`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from giajax import keys
+from giajax import trees
+from giajax import types
+
+
+class Count(NamedTuple):
+  """The steps taken."""
+
+  count: types.Array  # [] int32
+
+
+def _begin(params) -> Count:
+  del params
+  return Count(jnp.zeros((), jnp.int32))
+
+
+def _after(state: Count) -> Count:
+  return Count(state.count + 1)
+
+
+# What happens to a gradient before Adam sees it.
+
+
+def signed() -> optax.GradientTransformation:
+  """Replaces every entry of a gradient by its sign."""
+  return optax.stateless(lambda updates, _: jax.tree.map(jnp.sign, updates))
+
+
+def soft_signed(num_steps: int) -> optax.GradientTransformation:
+  """Replaces g by tanh(s g) / s, where s = 1 - t / T falls over the run.
+
+  The 'soft' sign of breaching, the framework of Geiping et al. (2021-2022):
+  bounded by 1 at the start, the gradient itself at the end.
+  """
+
+  def update(updates, state, params=None):
+    del params
+    left = jnp.maximum(1.0, num_steps - state.count.astype(jnp.float32))
+    s = left / num_steps
+    return jax.tree.map(lambda g: jnp.tanh(s * g) / s, updates), _after(state)
+
+  return optax.GradientTransformation(_begin, update)
+
+
+def coarse_to_fine(
+  sides: Sequence[int], num_steps: int
+) -> optax.GradientTransformation:
+  """Averages gradients of images over square blocks, which become smaller.
+
+  Stage i of S equal ones has blocks of sides[i] pixels. An image that is flat
+  in each block (the start 'coarse:...') stays so within the stage under any
+  optimiser that works pixel by pixel: this is optimisation of an image of a
+  lower resolution, enlarged to the next one by repeating its pixels.
+
+  Args:
+    sides: of the stages, descending to 1.
+    num_steps: T of the run.
+  """
+
+  def update(updates, state, params=None):
+    del params
+    stage = _stage(state.count, num_steps, len(sides))
+
+    def average(g):
+      if g.ndim != 4:
+        return g
+      rows, columns = (_averages(sides, n)[stage] for n in g.shape[1:3])
+      exact = jax.lax.Precision.HIGHEST
+      g = jnp.einsum('ij,bjkc->bikc', rows, g, precision=exact)
+      return jnp.einsum('ij,bkjc->bkic', columns, g, precision=exact)
+
+    return jax.tree.map(average, updates), _after(state)
+
+  return optax.GradientTransformation(_begin, update)
+
+
+def _stage(count, num_steps: int, stages: int):
+  return jnp.minimum(count * stages // num_steps, stages - 1)
+
+
+def _averages(sides: Sequence[int], length: int) -> types.Array:
+  """Returns [S, length, length]: the mean over each pixel's block."""
+  index = np.stack([np.arange(length) // side for side in sides])
+  together = (index[:, :, None] == index[:, None, :]).astype(np.float32)
+  return jnp.asarray(together / together.sum(axis=2, keepdims=True))
+
+
+def flat(
+  fraction: float, radius: float
+) -> optax.GradientTransformationExtraArgs:
+  """Descends towards flat minima: penalises the norm of the gradient.
+
+  For the objective D + a |dD/dx| the derivative is, to first order in the
+  radius r and with a = f r,
+
+    (1 - f) dD/dx (x) + f dD/dx (x + r u),   u = dD/dx / |dD/dx|
+
+  Zhao, Zhang and Hu, Penalizing Gradient Norm for Efficiently Improving
+  Generalization in Deep Learning, ICML 2022, arXiv 2202.03599, eq. 10.
+
+  Args:
+    fraction: f in [0, 1].
+    radius: r > 0, in units of what is optimised.
+
+  Raises:
+    ValueError: a number out of range.
+  """
+  if not 0 <= fraction <= 1 or not radius > 0:
+    raise ValueError(
+      'Expected fraction in [0, 1] and radius > 0; got '
+      f'fraction={fraction}, radius={radius}; use 0.5 and 0.1'
+    )
+
+  def update(updates, state, params=None, **extra):
+    scale = radius / trees.safe_sqrt(trees.squared_norm(updates))
+    ahead = jax.tree.map(lambda p, g: p + scale * g, params, updates)
+    there = jax.grad(extra['value_fn'])(ahead, key=extra['key'], hp=extra['hp'])
+    mix = jax.tree.map(
+      lambda g, h: (1 - fraction) * g + fraction * h, updates, there
+    )
+    return mix, state
+
+  return optax.GradientTransformationExtraArgs(
+    lambda params: optax.EmptyState(), update
+  )
+
+
+# What happens to a step.
+
+
+def langevin(scale: float) -> optax.GradientTransformationExtraArgs:
+  """Adds normal noise to the steps; before the schedule, which scales it.
+
+  Yin et al., See through Gradients, CVPR 2021, arXiv 2104.07586.
+
+  Args:
+    scale: standard deviation at the full learning rate.
+  """
+
+  def update(updates, state, params=None, **extra):
+    del params
+    key = keys.named(extra['key'], 'langevin')
+    leaves, treedef = jax.tree.flatten(updates)
+    noisy = [
+      leaf + scale * keys.normal(keys.at(key, i), leaf.shape)
+      for i, leaf in enumerate(leaves)
+    ]
+    return jax.tree.unflatten(treedef, noisy), state
+
+  return optax.GradientTransformationExtraArgs(
+    lambda params: optax.EmptyState(), update
+  )
+
+
+def median_filter(every: int) -> optax.GradientTransformationExtraArgs:
+  """Every so many steps, images become their 3 x 3 medians; the last part.
+
+  Borders are reflected. The authors' code of Geiping et al. 2020 (arXiv
+  2003.14053) has it as an option, every 500 steps.
+
+  Args:
+    every: steps between two filters, 0 for none.
+
+  Raises:
+    ValueError: a negative number.
+  """
+  if every < 0:
+    raise ValueError(
+      f'Expected median_every >= 0; got median_every={every}; use 500, or 0 '
+      'for no filter'
+    )
+  if not every:
+    return optax.with_extra_args_support(optax.identity())
+
+  def update(updates, state, params=None, **extra):
+    state = _after(state)
+    due = state.count % every == 0
+    rate = extra['hp']['learning_rate']
+
+    def filtered(p, u):
+      if p.ndim != 4:
+        return u
+      return jnp.where(due, (medians(p + rate * u) - p) / rate, u)
+
+    return jax.tree.map(filtered, params, updates), state
+
+  return optax.GradientTransformationExtraArgs(_begin, update)
+
+
+def medians(x: types.Array) -> types.Array:
+  """Returns the median of each pixel's 3 x 3 neighbours, [B, H, W, C]."""
+  h, w = x.shape[1:3]
+  x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode='reflect')
+  # The median of nine is that of the largest of the minima, the median of the
+  # medians and the smallest of the maxima of three rows of three.
+  rows = [
+    _sorted(*(x[:, i : i + h, j : j + w] for j in range(3))) for i in range(3)
+  ]
+  low, middle, high = zip(*rows)
+  return _sorted(_sorted(*low)[2], _sorted(*middle)[1], _sorted(*high)[0])[1]
+
+
+def _sorted(a, b, c):
+  least, most = jnp.minimum(a, b), jnp.maximum(a, b)
+  middle = jnp.maximum(least, jnp.minimum(most, c))
+  return jnp.minimum(least, c), middle, jnp.maximum(most, c)
+
+
+# Schedules, and whole optimisers.
+
+
+def step_decay(num_steps: int) -> optax.Schedule:
+  """Returns 1, divided by 10 at T/2.667, T/1.6 and T/1.142."""
+  return optax.piecewise_constant_schedule(
+    1.0, {int(num_steps / d): 0.1 for d in (2.667, 1.6, 1.142)}
+  )
+
+
+def repeated(
+  schedule: Callable[[int], optax.Schedule], num_steps: int, stages: int
+) -> optax.Schedule:
+  """Returns a schedule that begins again in each stage of `coarse_to_fine`.
+
+  Args:
+    schedule: `steps -> schedule`, for the steps of a stage.
+    num_steps: T of the run.
+    stages: S, equal ones.
+  """
+  within = schedule(num_steps // stages)
+
+  def rate(count):
+    stage = _stage(count, num_steps, stages)
+    # The first step whose stage is this one.
+    return within(count - -(-stage * num_steps // stages))
+
+  return rate
+
+
+def cosine_decay(num_steps: int, warmup_steps: int) -> optax.Schedule:
+  """Returns half a cosine from 1 to 0, after a linear rise.
+
+  Args:
+    num_steps: T, where it is 0.
+    warmup_steps: steps of the rise, the first of them at 1 / warmup_steps.
+
+  Raises:
+    ValueError: a negative number of steps.
+  """
+  if warmup_steps < 0:
+    raise ValueError(
+      f'Expected warmup_steps >= 0; got warmup_steps={warmup_steps}; use 50'
+    )
+
+  def schedule(count):
+    rise = jnp.minimum(1.0, (count + 1) / max(1, warmup_steps))
+    return rise * 0.5 * (1 + jnp.cos(jnp.pi * count / num_steps))
+
+  return schedule
+
+
+def adam(
+  schedule: optax.Schedule,
+  *,
+  before: Sequence[optax.GradientTransformation] = (),
+  after: Sequence[optax.GradientTransformation] = (),
+  last: Sequence[optax.GradientTransformation] = (),
+) -> optax.GradientTransformationExtraArgs:
+  """Returns Adam with a schedule and what surrounds it.
+
+  Args:
+    schedule: factor of the learning rate.
+    before: on the gradient.
+    after: on Adam's direction; scaled by the schedule.
+    last: on the whole step.
+  """
+  return optax.chain(
+    *before,
+    optax.scale_by_adam(),
+    *after,
+    optax.scale_by_schedule(schedule),
+    optax.scale(-1.0),
+    *last,
+  )
+
+
+def signed_adam(num_steps: int) -> optax.GradientTransformationExtraArgs:
+  """Returns Adam on the sign of the gradient, with `step_decay`."""
+  return adam(step_decay(num_steps), before=[signed()])
+
+
+def lbfgs(
+  memory_size: int, max_linesearch_steps: int
+) -> optax.GradientTransformationExtraArgs:
+  """L-BFGS with a zoom line search; updates of unit learning rate.
+
+  Args:
+    memory_size: pairs that L-BFGS remembers, >= 1.
+    max_linesearch_steps: evaluations a line search may take, >= 1.
+
+  Raises:
+    ValueError: a number below 1.
+  """
+  if memory_size < 1 or max_linesearch_steps < 1:
+    raise ValueError(
+      'Expected memory_size and max_linesearch_steps >= 1; got '
+      f'memory_size={memory_size}, max_linesearch_steps='
+      f'{max_linesearch_steps}; use 10 and 20'
+    )
+  return optax.lbfgs(
+    memory_size=memory_size,
+    linesearch=optax.scale_by_zoom_linesearch(
+      max_linesearch_steps=max_linesearch_steps, initial_guess_strategy='one'
+    ),
+  )

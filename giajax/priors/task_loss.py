@@ -1,0 +1,26 @@
+"""Task loss: the network recognises the candidate.
+
+  L(x) = mean over B of loss(network(x), y)
+
+in the pass that the matching loss makes, for the labels that the candidate
+has: a prior towards images that the network classifies as they are labelled.
+"""
+
+import jax.numpy as jnp
+
+from giajax.attacks import base as attacks
+from giajax.priors import base
+
+
+def task_loss(world: attacks.World) -> base.Term:
+  """The network recognises the candidate.
+
+  Args:
+    world: for its task.
+  """
+
+  def value(key, batch, aux, obs):
+    del key, obs
+    return jnp.mean(world.task.loss(aux.out, batch.y))
+
+  return base.Term(value)
