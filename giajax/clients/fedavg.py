@@ -100,17 +100,18 @@ def fedavg(
           train=train_mode,
           key=keys.at(key, s),
         )
-        return jnp.mean(task.loss(output.out, batch.y[taken])), output
+        return base.loss(task, output, batch.y[taken]), output
 
       gradient, output = jax.grad(loss, has_aux=True)(params)
       velocity = jax.tree.map(lambda v, g: momentum * v + g, velocity, gradient)
       params = jax.tree.map(
         lambda p, v: p - learning_rate * v, params, velocity
       )
-      return (params, output.stats, velocity), output.out
+      seen = (output.out, output.penalty)
+      return (params, output.stats, velocity), seen
 
     still = jax.tree.map(jnp.zeros_like, start.params)
-    (params, stats, _), outs = jax.lax.scan(
+    (params, stats, _), (outs, penalties) = jax.lax.scan(
       step,
       (start.params, start.stats, still),
       (jnp.arange(steps), batches(key)),
@@ -121,7 +122,7 @@ def fedavg(
       seen = net.apply(start, batch.x, train=train_mode, taps=taps, key=key)
       tapped = seen.taps
     sent = types.Update(delta, stats, jnp.asarray(num_images, jnp.int32))
-    return sent, types.Output(outs[-1], stats, tapped)
+    return sent, types.Output(outs[-1], stats, tapped, penalties[-1])
 
   def update_moments(
     key: types.Array,
@@ -132,7 +133,7 @@ def fedavg(
   ) -> tuple[moments.Moments, types.Output]:
     found, output = models.gradient_moments(
       net,
-      lambda output: jnp.mean(task.loss(output.out, batch.y)),
+      lambda output: base.loss(task, output, batch.y),
       query.variables,
       batch.x,
       target,
@@ -153,6 +154,7 @@ def fedavg(
     update_moments if single else None,
     as_gradient,
     train_mode,
+    net,
     steps,
   )
 

@@ -44,7 +44,7 @@ def fedsgd(
         taps=taps,
         key=key,
       )
-      return jnp.mean(task.loss(output.out, batch.y)), output
+      return base.loss(task, output, batch.y), output
 
     gradient, output = jax.grad(loss, has_aux=True)(variables.params)
     size = jnp.asarray(batch.x.shape[0], jnp.int32)
@@ -59,7 +59,7 @@ def fedsgd(
   ) -> tuple[moments.Moments, types.Output]:
     return models.gradient_moments(
       net,
-      lambda output: jnp.mean(task.loss(output.out, batch.y)),
+      lambda output: base.loss(task, output, batch.y),
       query.variables,
       batch.x,
       target,
@@ -73,4 +73,5 @@ def fedsgd(
     update_moments if net.probe is not None else None,
     lambda delta: delta,
     train_mode,
+    net,
   )
