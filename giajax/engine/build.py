@@ -94,12 +94,13 @@ def setup(resolved: Mapping[str, Any]) -> Setup:
       attack that needs more than was granted.
   """
   dataset = _make(DATASETS, resolved['dataset'], 'dataset')
-  task = _make(TASKS, resolved['task'], 'task', num_classes=dataset.num_classes)
-  defense = _make(DEFENSES, resolved['defense'], 'defense')
+  classes = dataset.num_classes
+  task = _make(TASKS, resolved['task'], 'task', num_classes=classes)
+  defense = _make(DEFENSES, resolved['defense'], 'defense', num_classes=classes)
   net = model(
     resolved['model'],
     image_shape=dataset.image_shape,
-    num_classes=dataset.num_classes,
+    num_classes=classes,
     lowering=resolved['run']['lowering'],
   )
   net = subset.subset(defense.on_net(net), **resolved['trainable'])
