@@ -57,7 +57,9 @@ def run(argv: Sequence[str]) -> str:
       'Expected giajax train --config=NAME --out=FILE.npz; got '
       f'{" ".join(argv) or "nothing"}; see giajax train --help'
     )
-  plan = train.Plan(**{n: values[n].value for n in train.Plan._fields})
+  plan = train.Plan(
+    **{name: getattr(values, name) for name in train.Plan._fields}
+  )
   return train_config(
     values.config,
     values.out,

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 Array = jax.Array
 # A nested dict of arrays whose joined keys are torch's parameter names.
@@ -47,6 +48,8 @@ class Output(NamedTuple):
   out: Array  # [B, K] float32 logits
   stats: Tree  # the running statistics after this pass
   taps: Mapping[str, Array]  # activations that were asked for, by name
+  # [] nats, what the network itself adds to the mean loss
+  penalty: Array | np.float32 = np.float32(0)
 
 
 class Query(NamedTuple):

@@ -103,12 +103,7 @@ def bias_corrected(world: base.World) -> Rule:
     ValueError: a classifier without bias.
   """
   b, spec = world.batch_size, world.net.spec
-  head = structure.head(world.net)
-  if not structure.has_bias(world.net, head):
-    raise ValueError(
-      f'Expected a classifier with bias for bias_corrected; got {spec.name}; '
-      'use column_minimum'
-    )
+  head = _head_with_bias(world, 'bias_corrected')
 
   def infer(key, obs):
     _, bias = _classifier(world, obs, head)
@@ -122,6 +117,43 @@ def bias_corrected(world: base.World) -> Rule:
     ).out
     p = jax.nn.softmax(out).mean(axis=0)
     return _largest_remainders(b * (p - bias), b)  # pyrefly: ignore
+
+  return Rule(infer)
+
+
+def ilrg(world: base.World) -> Rule:
+  """Label counts from a linear system; labels may repeat, B may exceed K.
+
+  Ma et al., Instance-wise Batch Label Restoration via Gradients in Federated
+  Learning, ICLR 2023. The ratio dL/dW_k / dL/db_k stands for the embedding h_k
+  of the images of class k, of which the classifier makes their softmax p_k.
+  The counts n then solve, by least squares,
+
+    sum_k n_k p_kj - n_j = B dL/db_j for each class j,    sum_k n_k = B
+
+  Those below 0 are none, and the others are rounded so that they sum to B. A
+  class of as many images as the softmax gives it has hardly a gradient, and so
+  an embedding far off: with many images a class, bias_corrected errs less.
+
+  Raises:
+    ValueError: a classifier without bias.
+  """
+  b, k = world.batch_size, world.net.spec.num_classes
+  head = _head_with_bias(world, 'ilrg')
+
+  def infer(key, obs):
+    del key
+    sent = trees.named_leaves(world.client.as_gradient(obs.update.delta))
+    held = trees.named_leaves(obs.query.variables.params)
+    kernel, bias = sent[f'{head}.kernel'], sent[f'{head}.bias']
+    # A class without any gradient has no embedding, and no image.
+    embeddings = kernel.T / jnp.where(bias == 0, 1.0, bias)[:, None]
+    out = embeddings @ held[f'{head}.kernel'] + held[f'{head}.bias']
+    p = jax.nn.softmax(out)
+    system = jnp.concatenate([jnp.ones((1, k)), p.T - jnp.eye(k)])
+    known = jnp.concatenate([jnp.ones(1), bias]) * b
+    found = jnp.linalg.lstsq(system, known)[0]
+    return _largest_remainders(jnp.maximum(found, 0.0), b)
 
   return Rule(infer)
 
@@ -151,6 +183,16 @@ def counts(world: base.World) -> Rule:
   return Rule(infer, frozenset({'label_counts'}))
 
 
+def _head_with_bias(world: base.World, rule: str) -> str:
+  head = structure.head(world.net)
+  if not structure.has_bias(world.net, head):
+    raise ValueError(
+      f'Expected a classifier with bias for {rule}; got '
+      f'{world.net.spec.name}; use column_minimum'
+    )
+  return head
+
+
 def _classifier(
   world: base.World, obs: types.Observation, head: str
 ) -> tuple[types.Array, types.Array | None]:
@@ -164,4 +206,5 @@ RULES = {
   'column_minimum': column_minimum,
   'bias_corrected': bias_corrected,
   'counts': counts,
+  'ilrg': ilrg,
 }

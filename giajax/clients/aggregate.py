@@ -60,7 +60,7 @@ def aggregate(client: base.Client, clients: int) -> base.Client:
       lambda a: a.reshape(-1, *a.shape[2:]), (output.out, output.taps)
     )
     total = types.Update(delta, stats, sent.size.sum())
-    return total, types.Output(out, stats, tapped)
+    return total, types.Output(out, stats, tapped, output.penalty.mean())
 
   # Images that do not meet in a client's pass may as well share one.
   separate = not client.train_mode

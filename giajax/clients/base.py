@@ -8,8 +8,12 @@ Client, and the report names it.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax.numpy as jnp
+
 from giajax import types
+from giajax.models import base as models
 from giajax.ops import moments
+from giajax.tasks import base as tasks
 
 
 class Client(NamedTuple):
@@ -26,6 +30,7 @@ class Client(NamedTuple):
       mean loss: the sign turned and the rate divided out where it is a
       difference of weights. Exact for one local step.
     train_mode: BatchNorm uses the batch's statistics.
+    net: the network that it trains.
     local_steps: optimiser steps behind one update.
     clients: whose mean it is.
     epochs: passes over the images.
@@ -38,7 +43,13 @@ class Client(NamedTuple):
   moments: Callable[..., tuple[moments.Moments, types.Output]] | None
   as_gradient: Callable[[types.Tree], types.Tree]
   train_mode: bool
+  net: models.Net
   local_steps: int = 1
   clients: int = 1
   epochs: int = 1
   unrolled: Callable[..., tuple[types.Update, types.Output]] | None = None
+
+
+def loss(task: tasks.Task, output: types.Output, y: types.Array) -> types.Array:
+  """Returns [] nats: the task's mean loss and what the network adds to it."""
+  return jnp.mean(task.loss(output.out, y)) + output.penalty

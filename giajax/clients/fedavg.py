@@ -117,17 +117,18 @@ def fedavg(
           train=train_mode,
           key=keys.at(key, s),
         )
-        return jnp.mean(task.loss(output.out, batch.y[taken])), output
+        return base.loss(task, output, batch.y[taken]), output
 
       gradient, output = jax.grad(loss, has_aux=True)(params)
       velocity = jax.tree.map(lambda v, g: momentum * v + g, velocity, gradient)
       params = jax.tree.map(
         lambda p, v: p - learning_rate * v, params, velocity
       )
-      return (params, output.stats, velocity), output.out
+      told = (output.out, output.penalty)
+      return (params, output.stats, velocity), told
 
     still = jax.tree.map(jnp.zeros_like, start.params)
-    (params, stats, _), outs = jax.lax.scan(
+    (params, stats, _), (outs, penalties) = jax.lax.scan(
       step,
       (start.params, start.stats, still),
       (jnp.arange(steps), order),
@@ -138,7 +139,7 @@ def fedavg(
       first = net.apply(start, batch.x, train=train_mode, taps=taps, key=key)
       tapped = first.taps
     sent = types.Update(delta, stats, jnp.asarray(num_images, jnp.int32))
-    return sent, types.Output(outs[-1], stats, tapped)
+    return sent, types.Output(outs[-1], stats, tapped, penalties[-1])
 
   def update_moments(
     key: types.Array,
@@ -149,7 +150,7 @@ def fedavg(
   ) -> tuple[moments.Moments, types.Output]:
     found, output = models.gradient_moments(
       net,
-      lambda output: jnp.mean(task.loss(output.out, batch.y)),
+      lambda output: base.loss(task, output, batch.y),
       query.variables,
       seen(keys.at(key, 0), batch.x),
       target,
@@ -170,6 +171,7 @@ def fedavg(
     update_moments if single else None,
     as_gradient,
     train_mode,
+    net,
     steps,
     epochs=epochs,
     unrolled=unrolled,

@@ -56,7 +56,7 @@ def fedsgd(
         taps=taps,
         key=key,
       )
-      return jnp.mean(task.loss(output.out, batch.y)), output
+      return base.loss(task, output, batch.y), output
 
     gradient, output = jax.grad(loss, has_aux=True)(variables.params)
     size = jnp.asarray(batch.x.shape[0], jnp.int32)
@@ -71,7 +71,7 @@ def fedsgd(
   ) -> tuple[moments.Moments, types.Output]:
     return models.gradient_moments(
       net,
-      lambda output: jnp.mean(task.loss(output.out, batch.y)),
+      lambda output: base.loss(task, output, batch.y),
       query.variables,
       seen(key, batch.x),
       target,
@@ -85,4 +85,5 @@ def fedsgd(
     update_moments if net.probe is not None else None,
     lambda delta: delta,
     train_mode,
+    net,
   )

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax.numpy as jnp
+
 from giajax import keys
 from giajax import trees
 from giajax import types
@@ -98,3 +100,41 @@ def on_leaves(
     return client._replace(update=update, moments=None, unrolled=None)
 
   return on_client
+
+
+def without(
+  client: clients.Client, left_out: Callable[[str], bool]
+) -> clients.Client:
+  """Returns a client whose delta is zero in some leaves: an `on_belief`.
+
+  A server that matches by it leaves these leaves out: they move a squared or
+  an absolute distance by a constant, and a cosine by a constant factor.
+
+  Args:
+    client: what the server would take it for.
+    left_out: whether the leaf of a dotted name is left out.
+  """
+
+  def update(key, query, batch, taps=()):
+    sent, output = client.update(key, query, batch, taps)
+    kept = {
+      path: jnp.zeros_like(leaf) if left_out(path) else leaf
+      for path, leaf in trees.named_leaves(sent.delta).items()
+    }
+    return sent._replace(delta=trees.like(sent.delta, kept)), output
+
+  def update_moments(key, query, batch, target, taps=()):
+    found, output = client.moments(  # pyrefly: ignore
+      key, query, batch, target, taps
+    )
+    dot, squared = (
+      {n: jnp.zeros_like(v) if left_out(n) else v for n, v in part.items()}
+      for part in (found.dot, found.squared)
+    )
+    return found._replace(dot=dot, squared=squared), output
+
+  return client._replace(
+    update=update,
+    moments=update_moments if client.moments else None,
+    unrolled=None,
+  )

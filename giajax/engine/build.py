@@ -166,12 +166,13 @@ def system(resolved: Mapping[str, Any], num_images: int) -> System:
     ValueError: an unknown name or argument, or a value out of range.
   """
   images = dataset(resolved['dataset'])
-  task = _make(TASKS, resolved['task'], 'task', num_classes=images.num_classes)
-  defense = _make(DEFENSES, resolved['defense'], 'defense')
+  classes = images.num_classes
+  task = _make(TASKS, resolved['task'], 'task', num_classes=classes)
+  defense = _make(DEFENSES, resolved['defense'], 'defense', num_classes=classes)
   net = model(
     resolved['model'],
     image_shape=images.image_shape,
-    num_classes=images.num_classes,
+    num_classes=classes,
     lowering=resolved['run']['lowering'],
   )
   net = subset.subset(defense.on_net(net), **resolved['trainable'])

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from giajax import trees
 from giajax import types
+from giajax.clients import base as clients
 from giajax.models import base as models
 from giajax.tasks import base as tasks
 
@@ -38,7 +39,7 @@ def gradient_similarity(
         train=False,
         key=jax.random.key(0),
       )
-      return task.loss(output.out, y[None])[0]
+      return clients.loss(task, output, y[None])
 
     return jax.grad(loss)(variables.params)
 

@@ -129,12 +129,15 @@ class Net(NamedTuple):
       outputs of the layers with parameters (None for none), or None where the
       network cannot tell its layers.
     spec: static facts.
+    edit: `(change) -> Net`, the network after `change(module, rngs)` of its
+      flax.nnx module, or None where there is no such module.
   """
 
   init: Callable[[types.Array], types.Variables]
   apply: Callable[..., types.Output]
   probe: Callable[..., Any] | None
   spec: Spec
+  edit: Callable[..., Any] | None = None
 
 
 def from_nnx(
@@ -184,7 +187,7 @@ def from_nnx(
       for name, value in values.items()
     }
     stats = trees.nested({**flat, **fresh})
-    return types.Output(logits, stats, context.tapped)
+    return types.Output(logits, stats, context.tapped, context.penalty)
 
   def apply(variables, x, *, train=False, taps=(), key=None):
     context = layers.Context(train, lowering, tuple(taps), key=key)
@@ -195,7 +198,15 @@ def from_nnx(
     output = run(variables, x, context)
     return output, context.sites, context.outputs
 
-  return Net(init, apply, probe, spec)
+  def edit(change):
+    def edited(rngs):
+      module = make(rngs)
+      change(module, rngs)
+      return module
+
+    return from_nnx(edited, spec, lowering)
+
+  return Net(init, apply, probe, spec, edit)
 
 
 def from_linen(module: Any, spec: Spec, **init_kwargs: Any) -> Net:

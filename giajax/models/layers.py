@@ -14,6 +14,7 @@ from typing import Any
 from flax import nnx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from giajax import keys
 from giajax import types
@@ -56,6 +57,7 @@ class Context:
     tapped: the activations in `taps`, filled by the pass.
     sites: where each layer with parameters met its input.
     outputs: the output of each layer with parameters.
+    penalty: [] nats, what layers add to the mean loss.
   """
 
   def __init__(
@@ -76,6 +78,7 @@ class Context:
     self.tapped: dict[str, types.Array] = {}
     self.sites: dict[str, moments.Site] = {}
     self.outputs: dict[str, types.Array] = {}
+    self.penalty: types.Array | np.float32 = np.float32(0)
 
   def record(
     self,
@@ -220,9 +223,12 @@ class Linear(Layer):
     part = functools.partial(Linear, bias=False, rngs=rngs)
     self.lora_a = part(inputs, rank) if rank else None
     self.lora_b = part(rank, outputs, init=initializers.zeros) if rank else None
+    self.before: Layer | None = nnx.data(None)  # set where a network is edited
 
   def __call__(self, x: types.Array) -> types.Array:
     """Maps [..., inputs] to [..., outputs]."""
+    if self.before is not None:
+      x = self.before(x)
     y = x @ self.kernel[...]
     if self.bias is not None:
       y = y + self.bias[...]

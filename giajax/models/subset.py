@@ -54,7 +54,7 @@ def subset(
     ]
     return variables._replace(params=parts[0], frozen=parts[1])
 
-  return net._replace(init=init)
+  return net._replace(init=init, edit=None)
 
 
 def _matching(names, patterns):

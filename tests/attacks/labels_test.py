@@ -122,9 +122,56 @@ def test_bias_corrected_errs_where_outputs_depend_on_the_image(
   assert wrong.mean() < miscounted(draws(40, 24)[20:], y).mean()
 
 
-def test_bias_corrected_wants_a_bias():
-  with pytest.raises(ValueError, match='bias for bias_corrected; got bare'):
-    labels.bias_corrected(world(bare(), 2))
+@pytest.mark.parametrize('rule', ['bias_corrected', 'ilrg'])
+def test_rules_that_want_a_bias(rule):
+  with pytest.raises(ValueError, match=f'bias for {rule}; got bare'):
+    labels.RULES[rule](world(bare(), 2))
+
+
+@pytest.mark.parametrize(
+  ('net', 'batch_size'),
+  [
+    (convnet.convnet((9, 9, 3), K, width=2), 24),
+    (mlp.mlp((3, 3, 3), K, widths=(32,), activation='sigmoid'), 12),
+    (mlp.mlp((3, 3, 3), K, widths=(32,), activation='sigmoid'), 64),
+  ],
+)
+def test_ilrg_counts_repeated_labels(net, batch_size):
+  y = draws(10, batch_size)
+  assert all(len(np.unique(row)) < batch_size for row in y)
+  right = {}
+  for rule in (labels.ilrg, labels.bias_corrected):
+    wrong = miscounted(*inferred(rule, net, y, fresh=False))
+    right[rule] = 1 - wrong.mean() / batch_size
+  assert min(right.values()) >= 0.95
+
+
+def test_ilrg_is_exact_where_embeddings_are_known():
+  """Of equal images with other labels, however confident the network is."""
+  net, y = mlp.mlp((3, 3, 3), K, widths=(12,)), draws(1, 24)[0]
+  client = fedsgd.fedsgd(net, TASK)
+  x = jax.random.uniform(jax.random.key(1), (1, 3, 3, 3))
+  batch = types.Batch(jnp.tile(x, (24, 1, 1, 1)), y)
+  fresh = net.init(jax.random.key(0))
+  params = jax.tree.map(lambda v: 6 * v, fresh.params)
+  query = types.Query(fresh._replace(params=params))
+  update = client.update(jax.random.key(0), query, batch)[0]
+  obs = types.Observation(query, update, {})
+  found, other = (
+    rule(base.World(net, TASK, client, 24)).infer(jax.random.key(0), obs)
+    for rule in (labels.ilrg, labels.bias_corrected)
+  )
+  np.testing.assert_array_equal(found, jnp.sort(y))
+  assert not np.array_equal(other, jnp.sort(y))
+
+
+def test_ilrg_of_classes_without_gradient_is_finite():
+  net = mlp.mlp((3, 3, 3), K, widths=(4,))
+  zeros = jax.tree.map(jnp.zeros_like, net.init(jax.random.key(0)).params)
+  query = types.Query(net.init(jax.random.key(0)))
+  obs = types.Observation(query, types.Update(zeros, {}, jnp.int32(2)), {})
+  found = labels.ilrg(world(net, 2)).infer(jax.random.key(0), obs)
+  assert found.shape == (2,) and found.min() >= 0 and found.max() < K
 
 
 def test_column_minimum_of_distinct_labels():

@@ -33,11 +33,15 @@ CLIENT_KWARGS = {
 }
 DEFENSE_KWARGS = {
   'none': {},
+  'augmentation': {},
   'gaussian_noise': {'scale': 0.1},
   'laplace_noise': {'scale': 0.1},
+  'mixup': {'num_classes': K},
   'per_example_clipping': {'clip': 0.5, 'noise_multiplier': 0.1},
+  'precode': {'size': 5},
   'pruning': {'keep': 0.3},
   'quantization': {'bits': 2},
+  'soteria': {'fraction': 0.3},
 }
 
 
@@ -261,11 +265,14 @@ def test_every_defense_has_arguments():
 
 
 def test_defended_update_keeps_its_form(defense):
-  net, variables, batch = sample('mlp')
-  client = fedsgd.fedsgd(net, TASK)
-  query, key = types.Query(variables), jax.random.key(0)
-  plain = client.update(key, query, batch)
-  assert defense.on_net(net).spec == net.spec
+  bare, _, batch = sample('mlp')
+  net, key = defense.on_net(bare), jax.random.key(0)
+  assert net.spec == bare.spec
+  client, query = fedsgd.fedsgd(net, TASK), types.Query(net.init(key))
+  changed = defense.on_batch(key, batch)
+  assert shapes(changed.x) == shapes(batch.x)
+  assert changed.x.min() >= 0 and changed.x.max() <= 1
+  plain = client.update(key, query, changed)
   guarded = defenses.protect(client, defense)
   found = jax.jit(guarded.update)(key, query, batch)
   assert shapes(found) == shapes(plain)
@@ -277,7 +284,7 @@ def test_defended_update_keeps_its_form(defense):
     again,
   )
   believed = defense.on_belief(client)
-  surrogate = believed.update(key, query, batch)
+  surrogate = believed.update(key, query, changed)
   assert shapes(surrogate) == shapes(plain)
   # What cannot be had of the defended update is not offered.
   assert guarded.moments is None

@@ -34,6 +34,7 @@ def sent(defense, leaf, seed=0, believed=False):
     None,
     lambda delta: delta,
     train_mode=False,
+    net=NET,
   )
   guard = defense.on_belief if believed else defense.on_client
   return guard(client).update(jax.random.key(seed), None, None)[0].delta['w']

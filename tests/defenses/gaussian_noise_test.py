@@ -9,6 +9,7 @@ from giajax import types
 from giajax.clients import base as clients
 from giajax.defenses import base
 from giajax.defenses import gaussian_noise
+from giajax.models import mlp
 
 SHAPES = {'a': {'b': (40, 50)}, 'c': (1000,)}
 QUERY = types.Query(types.Variables({}, {}))
@@ -29,6 +30,7 @@ def constant(value=2.0):
     lambda *args: None,
     lambda delta: delta,
     train_mode=True,
+    net=mlp.mlp((1, 1, 1), 2),
   )
 
 

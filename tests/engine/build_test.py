@@ -118,6 +118,17 @@ def test_an_update_may_cover_a_part():
   assert all(name.endswith('bias') for name in names)
 
 
+def test_defences_change_the_network_and_know_the_classes():
+  setup = _setup(defense={'name': 'precode', 'size': 3})
+  encoder = setup.variables.params['layers']['1']['before']['encoder']
+  assert encoder['kernel'].shape == (8, 6)
+  assert setup.world.net is setup.net is setup.client.net
+  setup = _setup(defense={'name': 'mixup'}, cases__batch_size=2)
+  batch = setup.dataset.take(np.arange(2))
+  mixed = setup.defense.on_batch(jax.random.key(0), batch)
+  assert mixed.y.shape == (2, setup.dataset.num_classes)
+
+
 def test_no_level_is_single_grants():
   setup = _setup(
     threat={'level': None, 'grants': ('labels', 'model', 'batch_size')}

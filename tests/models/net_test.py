@@ -11,9 +11,11 @@ import pytest
 
 from giajax import trees
 from giajax.models import base
+from giajax.models import layers
 from giajax.models import mlp
 from giajax.models import resnet
 from giajax.models import structure
+from giajax.models import subset
 
 RESNET = resnet.resnet((8, 8, 3), 4, depth=20)
 SPEC = base.make_spec('brought', (6, 5, 3), 4, 'half')
@@ -77,6 +79,38 @@ def test_offsets_reach_the_outputs(small):
   hidden = jax.nn.relu(outputs['layers.0'] + 0.5)
   expected = hidden @ kernel + variables.params['layers']['1']['bias'] + 0.5
   np.testing.assert_allclose(moved.out, expected, rtol=1e-5, atol=1e-6)
+
+
+class Doubled(layers.Layer):
+  """Twice its input, and a penalty of 3."""
+
+  def __call__(self, x):
+    self.context.penalty += 3.0
+    return 2 * x
+
+
+def test_a_network_can_be_edited(small):
+  net, variables = small
+
+  def change(module, rngs):
+    del rngs
+    module.layers[1].before = Doubled()
+
+  # It would lose what is frozen.
+  assert subset.subset(net, ['layers.0.*']).edit is None
+  edited = net.edit(change)
+  fresh = edited.init(jax.random.key(0))
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    fresh.params,
+    net.init(jax.random.key(0)).params,
+  )
+  found, plain = edited.apply(variables, X), net.apply(variables, X)
+  assert found.penalty == 3 and plain.penalty == 0
+  bias = variables.params['layers']['1']['bias']
+  np.testing.assert_allclose(
+    found.out - bias, 2 * (plain.out - bias), rtol=1e-5, atol=1e-6
+  )
 
 
 def test_mlp_without_hidden_layers_is_softmax_regression():

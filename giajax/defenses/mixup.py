@@ -1,0 +1,54 @@
+"""mixup: the client trains on weighted means of two of its images.
+
+Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018, arXiv
+1710.09412, section 2: with lambda ~ Beta(alpha, alpha) and a random order j of
+the batch,
+
+  x' = lambda x_i + (1 - lambda) x_j    y' = lambda y_i + (1 - lambda) y_j
+
+for labels y in one-hot form; as in the authors' code, a batch has one lambda.
+The images of a FedAvg client are mixed once and not again in each local step.
+"""
+
+import math
+
+import jax
+
+from giajax import keys
+from giajax import types
+from giajax.defenses import base
+
+
+def mixup(*, num_classes: int, alpha: float = 1.0) -> base.Defense:
+  """Mixes the images and labels of the client's batch.
+
+  A server that knows of it does nothing, for it does not see the draw.
+
+  Args:
+    num_classes: K.
+    alpha: of the Beta distribution of the weight, > 0; a small one mixes
+      little.
+
+  Raises:
+    ValueError: an alpha outside its range; `on_batch` raises it for a batch of
+      one image.
+  """
+  if isinstance(alpha, bool) or not 0 < alpha < math.inf:
+    raise ValueError(
+      f'Expected a finite alpha > 0; got alpha={alpha}; the paper has 0.1 to 1'
+    )
+
+  def on_batch(key, batch):
+    if len(batch.x) < 2:
+      raise ValueError(
+        'Expected at least 2 images to mix; got a batch of '
+        f'{len(batch.x)}; raise cases.batch_size'
+      )
+    weight = jax.random.beta(keys.named(key, 'weight'), alpha, alpha)
+    order = jax.random.permutation(keys.named(key, 'order'), len(batch.x))
+    y = batch.y if batch.y.ndim > 1 else jax.nn.one_hot(batch.y, num_classes)
+    return jax.tree.map(
+      lambda v: weight * v + (1 - weight) * v[order], types.Batch(batch.x, y)
+    )
+
+  return base.Defense(on_batch=on_batch)
