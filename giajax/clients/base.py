@@ -6,7 +6,7 @@ Client, and the report names it.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
@@ -48,6 +48,11 @@ class Client(NamedTuple):
   clients: int = 1
   epochs: int = 1
   unrolled: Callable[..., tuple[types.Update, types.Output]] | None = None
+
+
+def sends(client: Client, update: Callable[..., Any]) -> Client:
+  """Returns the client with another update, and no other form of the old."""
+  return client._replace(update=update, moments=None, unrolled=None)
 
 
 def loss(task: tasks.Task, output: types.Output, y: types.Array) -> types.Array:

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from giajax import keys
 from giajax import trees
 from giajax import types
+from giajax.clients import base as clients
 from giajax.defenses import base
 
 
@@ -102,7 +103,7 @@ def per_example_clipping(
       }
       return clean._replace(delta=trees.like(clean.delta, sent)), output
 
-    return client._replace(update=update, moments=None, unrolled=None)
+    return clients.sends(client, update)
 
   return base.Defense(
     on_client=on_client, on_belief=lambda client: on_client(client, 0.0)

@@ -27,6 +27,7 @@ import jax.numpy as jnp
 from giajax import keys
 from giajax import trees
 from giajax import types
+from giajax.clients import base as clients
 from giajax.defenses import base
 from giajax.models import structure
 
@@ -78,7 +79,7 @@ def soteria(*, fraction: float) -> base.Defense:
       leaves[kernel] = leaves[kernel] * kept[:, None]
       return clean._replace(delta=trees.like(clean.delta, leaves)), output
 
-    return client._replace(update=update, moments=None)
+    return clients.sends(client, update)
 
   def on_belief(client):
     kernel = f'{structure.head(client.net)}.kernel'
