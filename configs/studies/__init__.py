@@ -1,0 +1,1 @@
+"""The two founding studies, one config a table."""
