@@ -46,6 +46,8 @@ class Setup(NamedTuple):
   Attributes:
     dataset: where the client's images come from.
     net: the network that the client trains.
+    viewer: makes the same network for looking at images once, when scoring:
+      with convolutions that compile fast.
     client: what the client really computes, defence included.
     defense: for `on_batch`.
     attack: what the server runs.
@@ -58,6 +60,7 @@ class Setup(NamedTuple):
 
   dataset: data.Dataset
   net: models.Net
+  viewer: Callable[[], models.Net]
   client: clients.Client
   defense: defenses.Defense
   attack: attacks.Attack
@@ -96,13 +99,17 @@ def setup(resolved: Mapping[str, Any]) -> Setup:
   dataset = _make(DATASETS, resolved['dataset'], 'dataset')
   task = _make(TASKS, resolved['task'], 'task', num_classes=dataset.num_classes)
   defense = _make(DEFENSES, resolved['defense'], 'defense')
-  net = model(
-    resolved['model'],
-    image_shape=dataset.image_shape,
-    num_classes=dataset.num_classes,
-    lowering=resolved['run']['lowering'],
-  )
-  net = subset.subset(defense.on_net(net), **resolved['trainable'])
+
+  def network(lowering):
+    net = model(
+      resolved['model'],
+      image_shape=dataset.image_shape,
+      num_classes=dataset.num_classes,
+      lowering=lowering,
+    )
+    return subset.subset(defense.on_net(net), **resolved['trainable'])
+
+  net = network(resolved['run']['lowering'])
   count = resolved['cases']['batch_size']
   given = {'net': net, 'task': task, 'num_images': count}
   client = _make(CLIENTS, resolved['client'], 'client', **given)
@@ -121,6 +128,7 @@ def setup(resolved: Mapping[str, Any]) -> Setup:
   return Setup(
     dataset=dataset,
     net=net,
+    viewer=functools.partial(network, 'lax'),
     client=defense.on_client(client),
     defense=defense,
     attack=attack,
