@@ -44,4 +44,4 @@ def identified(
 def _distance(f: np.ndarray, g: np.ndarray) -> float:
   """Returns one minus the cosine; NaN, which loses, where there is none."""
   length = np.linalg.norm(f) * np.linalg.norm(g)
-  return 1 - np.vdot(f, g) / length if length > 0 else np.nan
+  return float(1 - np.vdot(f, g) / length) if length > 0 else np.nan
