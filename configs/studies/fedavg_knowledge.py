@@ -83,8 +83,6 @@ def _paper(instead):
         'client.batch_size': own,
         'belief': belief,
       }
-      cell = dict(at=at, psnr=psnr, ssim=ssim)
-      if own != batch_size:
-        cell['note'] = f'B {batch_size} of 64'
-      cells.append(cell)
+      note = f'B {batch_size} of 64' if own != batch_size else ''
+      cells.append(dict(at=at, psnr=psnr, ssim=ssim, note=note))
   return cells

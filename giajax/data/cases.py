@@ -114,6 +114,28 @@ def held_out(
   return generator.permutation(left)[:count].astype(np.int32)
 
 
+def same_class(
+  labels: npt.ArrayLike, index: int, *, seed: int, case: int, count: int
+) -> np.ndarray:
+  """Returns other images of an image's class, whether in its batch or not.
+
+  Args:
+    labels: [size] int32 labels of the data set.
+    index: of the image.
+    seed: the experiment's seed, at least 0.
+    case: number of the case, at least 0.
+    count: how many to draw at most, at least 1.
+
+  Returns:
+    [min(count, members of the class - 1)] int32, all different; empty for an
+    image that is alone in its class.
+  """
+  labels = np.asarray(labels)
+  others = np.setdiff1d(np.flatnonzero(labels == labels[index]), index)
+  generator = _generator(seed, case, 2, index)
+  return generator.permutation(others)[:count].astype(np.int32)
+
+
 def _generator(seed: int, *path: int) -> np.random.Generator:
   if seed < 0 or min(path) < 0:
     raise ValueError(

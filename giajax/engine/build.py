@@ -29,6 +29,7 @@ from giajax.data import DATASETS
 from giajax.defenses import base as defenses
 from giajax.defenses import DEFENSES
 from giajax.engine import schema
+from giajax.metrics import gradient_similarity
 from giajax.metrics import lpips
 from giajax.models import base as models
 from giajax.models import convert
@@ -50,6 +51,8 @@ class System(NamedTuple):
     dataset: where the clients' images come from.
     task: what the network learns.
     net: the network that the clients train.
+    viewer: makes it for looking at images once, when scoring: with
+      convolutions that compile fast.
     client: what one of them computes, without the defence.
     defense: what protects it.
   """
@@ -57,6 +60,7 @@ class System(NamedTuple):
   dataset: data.Dataset
   task: tasks.Task
   net: models.Net
+  viewer: Callable[[], models.Net]
   client: clients.Client
   defense: defenses.Defense
 
@@ -67,6 +71,8 @@ class Setup(NamedTuple):
   Attributes:
     dataset: where the client's images come from.
     net: the network that the client trains.
+    viewer: makes the same network for looking at images once, when scoring:
+      with convolutions that compile fast.
     client: what the clients really compute, defence included.
     defense: what protects them.
     attack: what the server runs.
@@ -75,10 +81,12 @@ class Setup(NamedTuple):
     granted: what the attacker is given.
     setting: 'diagnostic' or 'deployment', and why.
     lpips: the perceptual distance, or None.
+    similarity: `metrics.gradient_similarity` of the network, or None.
   """
 
   dataset: data.Dataset
   net: models.Net
+  viewer: Callable[[], models.Net]
   client: clients.Client
   defense: defenses.Defense
   attack: attacks.Attack
@@ -87,6 +95,7 @@ class Setup(NamedTuple):
   granted: frozenset[str]
   setting: tuple[str, list[str]]
   lpips: Callable[..., Any] | None
+  similarity: Callable[..., Any] | None
 
 
 def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,6 +151,7 @@ def setup(resolved: Mapping[str, Any]) -> Setup:
   return Setup(
     dataset=made.dataset,
     net=made.net,
+    viewer=made.viewer,
     client=aggregate.aggregate(protected, parties),
     defense=made.defense,
     attack=attack,
@@ -152,6 +162,9 @@ def setup(resolved: Mapping[str, Any]) -> Setup:
       world, made.client, granted & attack.needs, bool(weights['path'])
     ),
     lpips=lpips.load(resolved['lpips']) if resolved['lpips'] else None,
+    similarity=gradient_similarity.gradient_similarity(made.viewer(), made.task)
+    if resolved['gradient_similarity']
+    else None,
   )
 
 
@@ -169,16 +182,21 @@ def system(resolved: Mapping[str, Any], num_images: int) -> System:
   classes = images.num_classes
   task = _make(TASKS, resolved['task'], 'task', num_classes=classes)
   defense = _make(DEFENSES, resolved['defense'], 'defense', num_classes=classes)
-  net = model(
-    resolved['model'],
-    image_shape=images.image_shape,
-    num_classes=classes,
-    lowering=resolved['run']['lowering'],
-  )
-  net = subset.subset(defense.on_net(net), **resolved['trainable'])
+
+  def network(lowering):
+    net = model(
+      resolved['model'],
+      image_shape=images.image_shape,
+      num_classes=classes,
+      lowering=lowering,
+    )
+    return subset.subset(defense.on_net(net), **resolved['trainable'])
+
+  net = network(resolved['run']['lowering'])
   given = {'net': net, 'task': task, 'num_images': num_images}
   client = _make(CLIENTS, resolved['client'], 'client', **given)
-  return System(images, task, net, client, defense)
+  viewer = functools.partial(network, 'lax')
+  return System(images, task, net, viewer, client, defense)
 
 
 def dataset(entry: Mapping[str, Any]) -> data.Dataset:

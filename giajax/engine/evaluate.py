@@ -14,15 +14,23 @@ import numpy as np
 from giajax import types
 from giajax.data import cases
 from giajax.engine import build
+from giajax.engine import features
 from giajax.engine import round as rounds
 from giajax.metrics import assignment
 from giajax.metrics import baselines
 from giajax.metrics import METRICS
+from giajax.metrics import pixel
+from giajax.metrics import rdlv
 from giajax.metrics import success
 
 _SAMPLE = 256  # images that the mean image is made of, at most
-_PIXEL = ('mse', 'psnr', 'ssim')
+_PIXEL = ('mse', 'psnr', 'ssim', 'cw_ssim')
+_NETWORK = ('fmse', 'iip')
+# Of an image, in the order of the baselines' array.
+_SCORES = (*_PIXEL, *_NETWORK, 'rdlv')
+_UNDEFINED = ('iip', 'rdlv')  # of some images, which their means leave out
 
+_psnr = jax.jit(pixel.psnr)
 _measure = jax.jit(lambda a, b: {name: METRICS[name](a, b) for name in _PIXEL})
 
 
@@ -61,17 +69,24 @@ def evaluate(
   y_hat = _take_labels(found.batch.y[chosen], slots)
   origin, x_start = _start(setup, truth, start, chosen)
   guesses = {origin: x_start, **_guesses(setup, item, seed)}
-  values = _scores(truth.x, x_hat)
+  compared = features.compare(setup, item, {'found': x_hat, **guesses}, seed)
+  scored = {
+    name: _scores(truth.x, x) | compared.scores[name]
+    for name, x in {'found': x_hat, **guesses}.items()
+  }
+  values = scored.pop('found')
   row = {
     'score': float(found.score[chosen]),
-    **{name: float(np.mean(values[name])) for name in _PIXEL},
+    **_means(values),
+    'iip_chance': compared.chance,
     'lpips': _lpips(setup, truth.x, x_hat),
+    **_similarity(setup, truth),
     'label_accuracy': success.matched_label_accuracy(
       truth.y, found.batch.y[chosen], slots
     ),
     'psnr_oracle': _oracle(truth, found),
     'finite_restarts': int(finite.sum()),
-    'baselines': {n: _listed(_scores(truth.x, x)) for n, x in guesses.items()},
+    'baselines': {name: _listed(scores) for name, scores in scored.items()},
   }
   arrays = {
     'x': truth.x,
@@ -79,8 +94,7 @@ def evaluate(
     'x_hat': x_hat,
     'y_hat': y_hat,
     'x_start': x_start,
-    'psnr': values['psnr'],
-    'ssim': values['ssim'],
+    **values,
     'scores': found.score,
     'finite': finite,
     'chosen': np.int32(chosen),
@@ -92,32 +106,62 @@ def conclude(
   row: dict[str, Any],
   arrays: Mapping[str, np.ndarray],
   control: np.ndarray | None,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
   """Returns a row with all its baselines and the verdict.
 
   Args:
     row: from `evaluate`, with the scores of each image in its baselines.
     arrays: of that row.
     control: [M, H, W, C] what the attack made of noise, or None.
+
+  Returns:
+    The row, with means in its baselines, and further arrays: 'rdlv' [B], and
+    'baselines' [baselines, scores, B] in the order of the row's.
   """
-  beside = dict(row['baselines'])
-  if control is not None:
-    valid = np.ones(len(control), bool)
-    x = _assigned(arrays['x'], control, valid)
-    beside['noise_gradient'] = _listed(_scores(arrays['x'], x))
-  means = {
-    name: {metric: float(np.mean(v)) for metric, v in values.items()}
-    for name, values in beside.items()
+  beside = {
+    name: {metric: np.asarray(v) for metric, v in scores.items()}
+    for name, scores in row['baselines'].items()
   }
-  return {**row, 'baselines': means, 'verdict': _verdict(arrays, beside)}
+  if control is not None:
+    x = _assigned(arrays['x'], control, np.ones(len(control), bool))
+    unseen = np.full(len(x), np.nan)
+    beside['noise_gradient'] = {
+      **_scores(arrays['x'], x),
+      **dict.fromkeys(_NETWORK, unseen),
+    }
+  prior = beside.get('mean_image', {}).get('ssim', np.nan)
+  for name, scores in beside.items():
+    scores['rdlv'] = rdlv.rdlv(scores['ssim'], prior)
+    beside[name] = {metric: scores[metric] for metric in _SCORES}
+  gain = rdlv.rdlv(arrays['ssim'], prior)
+  concluded = {
+    **row,
+    **_means({'rdlv': gain}),
+    'baselines': {name: _means(scores) for name, scores in beside.items()},
+    'verdict': _verdict(arrays, beside),
+  }
+  table = np.stack([np.stack([*scores.values()]) for scores in beside.values()])
+  return concluded, {'rdlv': gain, 'baselines': table.astype(np.float32)}
 
 
-def _scores(truth, x) -> Mapping[str, np.ndarray]:
+def _scores(truth, x) -> dict[str, np.ndarray]:
   return jax.tree.map(np.asarray, _measure(truth, x))
 
 
-def _listed(values) -> dict[str, list[float]]:
-  return {metric: values[metric].tolist() for metric in ('psnr', 'ssim')}
+def _listed(scores) -> dict[str, list[float]]:
+  return {metric: values.tolist() for metric, values in scores.items()}
+
+
+def _means(scores) -> dict[str, float | None]:
+  """The mean of each score; None for one that no image has."""
+  means: dict[str, float | None] = {}
+  for metric, values in scores.items():
+    if metric not in _PIXEL and np.isnan(values).all():
+      means[metric] = None
+    else:
+      mean = np.nanmean if metric in _UNDEFINED else np.mean
+      means[metric] = float(mean(values))
+  return means
 
 
 def _start(setup, truth, start, chosen) -> tuple[str, np.ndarray]:
@@ -137,7 +181,7 @@ def _oracle(truth, found) -> float:
 
 
 def _psnr_assigned(truth, x, valid) -> float:
-  psnr = np.mean(_scores(truth, _assigned(truth, x, valid))['psnr'])
+  psnr = np.mean(_psnr(truth, _assigned(truth, x, valid)))
   return float(psnr) if np.isfinite(psnr) else float('-inf')
 
 
@@ -166,6 +210,16 @@ def _guesses(setup, item, seed) -> dict[str, np.ndarray]:
   return {
     'mean_image': baselines.mean_image(sample, batch_size),
     'other_image': baselines.other_images(sample, batch_size),
+  }
+
+
+def _similarity(setup, truth) -> dict[str, float]:
+  if setup.similarity is None:
+    return {}
+  cosines = np.asarray(setup.similarity(setup.variables, truth))
+  return {
+    'gradient_similarity': float(cosines.mean()),
+    'gradient_similarity_first': float(cosines[0]),
   }
 
 

@@ -97,7 +97,7 @@ def score(
     )
     rows.append({**_facts(part.cohort, work), **scored, **facts})
     kept |= {'trace': outcome.trace[n], 'trace_step': marks}
-    arrays |= {f'{work.row:04d}/{k}': v for k, v in kept.items()}
+    arrays |= {_key(work.row, name): value for name, value in kept.items()}
   return rows, arrays
 
 
@@ -121,7 +121,11 @@ def join(folder: pathlib.Path, found: Sequence[plan.Cohort]) -> Rows:
     part_rows, part_arrays = workdir.read_part(path)
     rows |= {row['row']: row for row in part_rows}
     arrays |= part_arrays
-  ordered = [_concluded(rows[number], arrays) for number in sorted(rows)]
+  ordered = []
+  for number in sorted(rows):
+    row, further = _concluded(rows[number], arrays)
+    ordered.append(row)
+    arrays |= {_key(number, name): value for name, value in further.items()}
   kept = {k: arrays[k] for k in sorted(arrays) if not k.startswith('control/')}
   workdir.write_arrays(folder / 'recon.npz', kept)
   lines = ''.join(json.dumps(_jsonable(row)) + '\n' for row in ordered)
@@ -135,13 +139,16 @@ def join(folder: pathlib.Path, found: Sequence[plan.Cohort]) -> Rows:
 
 
 def _concluded(row, arrays):
-  prefix = f'{row["row"]:04d}/'
-  own = {name: arrays[prefix + name] for name in ('x', 'psnr', 'ssim')}
+  own = {name: arrays[_key(row['row'], name)] for name in ('x', 'psnr', 'ssim')}
   return evaluate.conclude(row, own, arrays.get(_control(row['point'])))
 
 
 def _pick(tree, n):
   return jax.tree.map(lambda leaf: leaf[n], tree)
+
+
+def _key(row: int, name: str) -> str:
+  return f'{row:04d}/{name}'
 
 
 def _control(point: int) -> str:

@@ -45,6 +45,7 @@ DEFAULTS: dict[str, Any] = {
   'records': 50,
   'noise_control': True,
   'lpips': '',
+  'gradient_similarity': False,
   'sweep': {},
   'study': {},
   'run': {

@@ -65,18 +65,27 @@ def head(net: base.Net) -> str:
   Raises:
     ValueError: a network without one, or whose client does not train it.
   """
-  linear = [path for path, site in sites(net).items() if site.kind == 'linear']
-  if not linear:
+  path = _last_linear(net)
+  if path is None:
     raise ValueError(
       f'Expected a network with a linear classifier; got {net.spec.name}; '
       'choose a label rule or an attack that does not read it'
     )
-  if f'{linear[-1]}.kernel' not in leaf_names(net):
+  if f'{path}.kernel' not in leaf_names(net):
     raise ValueError(
-      f'Expected an update that covers the classifier {linear[-1]!r}; got one '
+      f'Expected an update that covers the classifier {path!r}; got one '
       'where it is frozen; choose an attack that does not read it'
     )
-  return linear[-1]
+  return path
+
+
+def features(net: base.Net) -> str | None:
+  """Returns the tap of what the classifier reads, trained or frozen.
+
+  None for a network that cannot tell its layers, or has no linear classifier.
+  """
+  path = None if net.probe is None else _last_linear(net)
+  return None if path is None else f'{path}.input'
 
 
 def has_bias(net: base.Net, path: str) -> bool:
@@ -116,3 +125,13 @@ def first_linear(net: base.Net) -> str:
       f'bias; got {net.spec.name}, which begins with {path!r}; use mlp'
     )
   return path
+
+
+def _last_linear(net: base.Net) -> str | None:
+  """The last linear layer that is no low-rank adapter of another."""
+  linear = [
+    path
+    for path, site in sites(net).items()
+    if site.kind == 'linear' and '.lora_' not in path
+  ]
+  return linear[-1] if linear else None

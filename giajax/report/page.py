@@ -105,9 +105,9 @@ def _caveats(run: records.Run) -> list[str]:
 
 def _numbers(run: records.Run) -> markup.Html:
   note = (
-    'PSNR and SSIM compare an image with the original; higher is closer. An '
-    'attack that scores near a baseline has learnt nothing about the image. '
-    f'{"Medians over cases. " if len(run.rows) > 1 else ""}The oracle is no '
+    'An attack that scores near a baseline has learnt nothing about the '
+    'image. Medians over the images, and shares of them; small below, 95 % '
+    'bootstrap intervals, which take six images. The oracle, by case, is no '
     'attack: it picks the restart by looking at the original, and only shows '
     'what the attacker’s own choice cost.'
   )
@@ -120,8 +120,34 @@ def _numbers(run: records.Run) -> markup.Html:
     open='' if len(run.rows) <= _OPEN_CASES else None,
   )
   return _section(
-    'The numbers', tag('p', note, class_='note'), tables.summary(run), every
+    'The numbers',
+    tag('p', note, class_='note'),
+    tables.summary(run),
+    every,
+    _meanings(run),
   )
+
+
+def _meanings(run: records.Run) -> markup.Html:
+  """Returns a sentence for every column of numbers that is shown."""
+  metrics = {name: prose.METRICS[name] for name in tables.shown(run)}
+  items = [
+    markup.join(tag('dt', m.label), tag('dd', f'{m.meaning}{extra}'))
+    for m, extra in (
+      (m, _chance(run) if name == 'iip' else '') for name, m in metrics.items()
+    )
+  ]
+  return tag(
+    'details',
+    tag('summary', 'What the columns say'),
+    tag('dl', *items, class_='saw prose'),
+  )
+
+
+def _chance(run: records.Run) -> str:
+  """Returns what a random choice reaches in IIP."""
+  value = records.median(row.get('iip_chance') for row in run.rows)
+  return f' Choosing at random gives {prose.share(value)}.'
 
 
 def _curves(run: records.Run, drawn: figures.Figures) -> markup.Html:

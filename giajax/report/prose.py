@@ -4,7 +4,7 @@ import collections
 from collections.abc import Iterable, Mapping
 import math
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,62 @@ BASELINES = {
   'other_image': 'Another image of the data set',
   'start': 'Where the attack started',
   'noise_gradient': 'The same attack on a noise gradient',
+}
+
+
+class Metric(NamedTuple):
+  """A column of numbers, in words."""
+
+  label: str
+  form: str  # a format specification
+  meaning: str  # one or two sentences
+
+
+METRICS = {
+  'psnr': Metric(
+    'PSNR (dB)',
+    '.2f',
+    'Squared error of the pixels on a logarithmic scale: higher is closer, '
+    'three decibels more are half the error.',
+  ),
+  'ssim': Metric(
+    'SSIM',
+    '.3f',
+    'Likeness of local brightness, contrast and structure, 1 for equal images '
+    '(Wang et al., 2004).',
+  ),
+  'cw_ssim': Metric(
+    'CW-SSIM',
+    '.3f',
+    'Likeness of complex wavelets, 1 for equal images, which small shifts '
+    'hardly change and even tones do not enter. Some studies report it as '
+    'SSIM: compare theirs with this column, on [0, 1].',
+  ),
+  'lpips': Metric(
+    'LPIPS',
+    '.3f',
+    'Distance of the features of a trained network, weighted by human '
+    'judgement: lower is closer (Zhang et al., 2018).',
+  ),
+  'mse': Metric('MSE', '.3g', 'Mean squared error of the pixels in [0, 1].'),
+  'fmse': Metric(
+    'FMSE',
+    '.2g',
+    'Mean squared error of what the classifier of the audited network reads: '
+    'lower is closer, among results of one network and its weights.',
+  ),
+  'iip': Metric(
+    'IIP',
+    '.0%',
+    'Share of reconstructions that the audited network finds closer to their '
+    'own image than to any of up to 15 others of its class (Yin et al., 2021).',
+  ),
+  'rdlv': Metric(
+    'RDLV',
+    '.2f',
+    'What SSIM gains over the mean image of the data set, as a multiple of '
+    'that image’s own SSIM: 0 is no gain (Hatamizadeh et al., 2023).',
+  ),
 }
 
 # Why a reason makes the result an upper bound: by a pattern in the reason.
@@ -81,6 +137,20 @@ def significant(value: Any) -> str:
   if not math.isfinite(value):
     return figure(value)
   return f'{value:.3g}'.replace('-', '−')
+
+
+def share(value: Any) -> str:
+  """Returns a fraction as text: '75%', or '–' for NaN."""
+  value = records.number(value)
+  return f'{value:.0%}' if math.isfinite(value) else '–'
+
+
+def score(metric: str, value: Any) -> str:
+  """Returns a value of a metric of `METRICS` as text."""
+  value = records.number(value)
+  if not math.isfinite(value):
+    return figure(value)
+  return f'{value:{METRICS[metric].form}}'.replace('-', '−')
 
 
 def plain(value: Any) -> str:

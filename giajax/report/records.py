@@ -95,6 +95,31 @@ def baseline(row: Mapping[str, Any], name: str, metric: str) -> float:
   return number(((row.get('baselines') or {}).get(name) or {}).get(metric))
 
 
+def scores(
+  run: Run, row: Mapping[str, Any], metric: str, baseline: str | None = None
+) -> list[float]:
+  """Returns a metric of each image of a row, NaN where it is not defined.
+
+  The row's mean alone, where a run did not keep those of its images.
+
+  Args:
+    run: the run.
+    row: one of its rows.
+    metric: such as 'psnr'.
+    baseline: the name of one of the row's; None for the attack.
+  """
+  if baseline is None:
+    if has(run, row, metric):
+      return array(run, row, metric).astype(float).tolist()
+    return [number(row.get(metric))]
+  means = (row.get('baselines') or {}).get(baseline) or {}
+  if not has(run, row, 'baselines') or metric not in means:
+    return [number(means.get(metric))]
+  kept = array(run, row, 'baselines')  # [baselines, metrics, B]
+  at = [*row['baselines']].index(baseline), [*means].index(metric)
+  return kept[at].astype(float).tolist()
+
+
 def best_baseline(row: Mapping[str, Any], metric: str) -> float:
   """Returns the best of a row's baselines, NaN where there is none."""
   names = row.get('baselines') or {}

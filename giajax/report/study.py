@@ -42,7 +42,9 @@ _TITLES = {
   'ssim': 'SSIM',
   'lpips': 'LPIPS',
   'l2': 'error (l2)',
+  'cw_ssim': 'CW-SSIM',
   'gradient_similarity': 'gradient cosine',
+  'gradient_similarity_first': 'gradient cosine of the first image',
 }
 _DIGITS = {'psnr': 2, 'l2': 2}
 

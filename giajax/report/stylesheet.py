@@ -77,7 +77,7 @@ figcaption, table { font-variant-numeric: tabular-nums; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .84rem; margin: .8rem 0; }
 th, td {
-  padding: .32rem 1.4rem .32rem 0; text-align: right; white-space: nowrap;
+  padding: .32rem 1.2rem .32rem 0; text-align: right; white-space: nowrap;
   vertical-align: middle;
 }
 th:first-child, td:first-child { text-align: left; }
@@ -92,6 +92,8 @@ thead th {
   border: 1px solid currentColor; border-radius: 2px; padding: 0 .3em;
   margin-left: .4em; text-transform: uppercase;
 }
+td .label { display: block; font-weight: 400; }
+.name { white-space: normal; width: 11rem; line-height: 1.35; }
 td svg { display: block; overflow: visible; }
 td circle { fill: var(--ink); fill-opacity: .45; }
 .chosen circle { fill: var(--leaks); }

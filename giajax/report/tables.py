@@ -4,51 +4,63 @@ from collections.abc import Mapping, Sequence
 import math
 from typing import Any, NamedTuple
 
+from giajax.metrics import confidence
+from giajax.metrics import success
 from giajax.report import markup
 from giajax.report import prose
 from giajax.report import records
 
-_STRIP = 170  # width of a strip of dots, in pixels
+_STRIP = 130  # width of a strip of dots, in pixels
 _BADGE = markup.tag('span', 'oracle', class_='badge')
 _ORACLE = markup.join('PSNR of the best restart', _BADGE)
+_SUMMARY = ('psnr', 'ssim', 'cw_ssim', 'fmse', 'iip', 'rdlv')
+_CASES = ('psnr', 'ssim', 'cw_ssim', 'lpips', 'mse', 'fmse', 'iip', 'rdlv')
+_UNDEFINED = ('iip', 'rdlv')  # of some images, which are left out
 
 
 class Method(NamedTuple):
-  """One way to an image, over the cases of one point."""
+  """One way to an image, over the images of one point."""
 
   name: markup.Html
   kind: str | None  # how its row looks
-  psnr: Sequence[float]
-  ssim: Sequence[float]
+  scores: Mapping[str, Sequence[float]]  # of the images, by metric
 
 
-def methods(rows: Sequence[Mapping[str, Any]]) -> list[Method]:
+def methods(
+  run: records.Run, rows: Sequence[Mapping[str, Any]]
+) -> list[Method]:
   """Returns the attack, the run's baselines and the oracle, in that order."""
   names = dict.fromkeys(n for r in rows for n in r.get('baselines') or {})
   ordered = [n for n in prose.BASELINES if n in names]
   ordered += [n for n in names if n not in prose.BASELINES]
+  oracle = [records.number(row.get('psnr_oracle')) for row in rows]
   return [
     Method(
-      markup.join('Recovered by the attack'),
-      'chosen',
-      [records.number(r['psnr']) for r in rows],
-      [records.number(r['ssim']) for r in rows],
+      markup.join('Recovered by the attack'), 'chosen', _scores(run, rows, None)
     ),
     *(
       Method(
         markup.join(prose.BASELINES.get(name, name)),
         None,
-        [records.baseline(r, name, 'psnr') for r in rows],
-        [records.baseline(r, name, 'ssim') for r in rows],
+        _scores(run, rows, name),
       )
       for name in ordered
     ),
     Method(
       markup.join('Best restart, picked by ground truth', _BADGE),
       'oracle',
-      [records.number(r.get('psnr_oracle')) for r in rows],
-      [],
+      {'psnr': oracle},  # of the cases
     ),
+  ]
+
+
+def shown(run: records.Run) -> list[str]:
+  """Returns the metrics that the tables show: those with a value somewhere."""
+  return [
+    metric
+    for metric in _CASES
+    if metric in ('psnr', 'ssim')
+    or any(math.isfinite(records.number(row.get(metric))) for row in run.rows)
   ]
 
 
@@ -56,77 +68,122 @@ def summary(run: records.Run) -> markup.Html:
   """Returns the attack against its baselines, at each point of the sweep."""
   groups = list(records.points(run).values())
   if len(groups) == 1:
-    return _comparison(methods(groups[0]))
+    return _comparison(run, methods(run, groups[0]))
   return _by_point(run, groups)
 
 
 def cases(run: records.Run) -> markup.Html:
   """Returns a table of every row, one line each."""
-  keys = records.swept(run)
+  keys, metrics = records.swept(run), shown(run)
   head = [
-    *('case', *map(prose.axis_label, keys), 'verdict', 'PSNR (dB)', 'SSIM'),
-    *('LPIPS', 'MSE', 'labels right', 'attacker’s score', 'finite restarts'),
-    *('seconds', _ORACLE),
+    *('case', *map(prose.axis_label, keys), 'verdict'),
+    *(prose.METRICS[metric].label for metric in metrics),
+    *('labels right', 'attacker’s score', 'finite restarts', 'seconds'),
+    _ORACLE,
   ]
   body = []
   for row in run.rows:
     cells = [
       f'{row["case"]}',
       *(prose.plain((row.get('sweep') or {}).get(k)) for k in keys),
+      f'{row["verdict"]}',
+      *(prose.score(metric, row.get(metric)) for metric in metrics),
+      prose.share(row.get('label_accuracy')),
+      *(prose.significant(row.get('score')), _finite(row)),
+      *(prose.figure(row.get(k), 1) for k in ('seconds', 'psnr_oracle')),
     ]
-    cells += [f'{row["verdict"]}', prose.figure(row['psnr'])]
-    cells += [prose.figure(row.get(k), 3) for k in ('ssim', 'lpips')]
-    cells += [prose.significant(row.get('mse')), _share(row)]
-    cells += [prose.significant(row.get('score')), _finite(row)]
-    cells += [prose.figure(row.get(k), 1) for k in ('seconds', 'psnr_oracle')]
     body.append(_line('td', cells))
   return _table(_line('th', head), body)
 
 
-def _comparison(entries: Sequence[Method]) -> markup.Html:
-  known = [v for e in entries for v in e.psnr if math.isfinite(v)]
+def _scores(run, rows, baseline) -> dict[str, list[float]]:
+  return {
+    metric: [
+      value
+      for row in rows
+      for value in records.scores(run, row, metric, baseline)
+    ]
+    for metric in _SUMMARY
+  }
+
+
+def _comparison(run: records.Run, entries: Sequence[Method]) -> markup.Html:
+  known = [v for e in entries for v in e.scores['psnr'] if math.isfinite(v)]
   low, high = (
     math.floor(min(known, default=0)),
     math.ceil(max(known, default=1)),
   )
   high = max(high, low + 1)
-  head = ['', 'PSNR (dB)', 'SSIM', f'PSNR of the cases, {low} to {high} dB']
-  body = [
-    _line(
-      'td',
-      [
-        entry.name,
-        prose.figure(records.median(entry.psnr)),
-        prose.figure(records.median(entry.ssim), 3),
-        _strip(entry.psnr, low, high),
-      ],
-      entry.kind,
-    )
-    for entry in entries
+  metrics = [metric for metric in shown(run) if metric in _SUMMARY]
+  head = [
+    *('', *(prose.METRICS[metric].label for metric in metrics)),
+    f'≥ {success.LEAK_PSNR:g} dB',
+    f'PSNR, {low} to {high} dB',
   ]
+  body = []
+  for entry in entries:
+    psnr = entry.scores['psnr']
+    cells = [_cell(metric, entry.scores.get(metric, ())) for metric in metrics]
+    rate = success.success_rate(psnr, success.LEAK_PSNR)
+    cells += [
+      prose.share(None if entry.kind == 'oracle' else rate),
+      _strip(psnr, low, high),
+    ]
+    name = markup.tag('div', entry.name, class_='name')
+    body.append(_line('td', [name, *cells], entry.kind))
   return _table(_line('th', head), body)
+
+
+def _cell(metric: str, scores: Sequence[float]) -> markup.Html:
+  """Returns a metric's median, or a share, over its interval."""
+  if metric in _UNDEFINED:
+    scores = [score for score in scores if not math.isnan(score)]
+  known = [score for score in scores if math.isfinite(score)]
+  if metric == 'iip':
+    middle = sum(known) / len(known) if known else math.nan
+  else:
+    middle = records.median(known)
+  return markup.join(prose.score(metric, middle), _below(metric, scores))
+
+
+def _below(metric: str, scores: Sequence[float]) -> markup.Html | None:
+  """Returns what stands under a number: its interval, or what is missing."""
+  statistic = 'mean' if metric == 'iip' else 'median'
+  ends = confidence.interval(scores, statistic=statistic)
+  lost = sum(not math.isfinite(score) for score in scores)
+  if 0 < lost < len(scores):
+    text = f'{lost} of {len(scores)} not finite'
+  elif math.isfinite(ends.low):
+    text = ' to '.join(prose.score(metric, end) for end in ends)
+  else:
+    return None
+  return markup.tag('span', text, class_='label')
 
 
 def _by_point(
   run: records.Run, groups: Sequence[Sequence[Mapping[str, Any]]]
 ) -> markup.Html:
-  columns = {e.name: e.kind for rows in groups for e in methods(rows)}
+  found = [methods(run, rows) for rows in groups]
+  columns = {e.name: e.kind for entries in found for e in entries}
   ordered = sorted(columns, key=lambda name: columns[name] == 'oracle')
   body = []
-  for i, rows in enumerate(groups):
+  for i, (rows, entries) in enumerate(zip(groups, found)):
     label = prose.point_label(run, rows[0]) or f'point {i}'
-    entries = {e.name: e for e in methods(rows)}
-    pairs = [_pair(entries.get(name)) for name in ordered]
+    named = {e.name: e for e in entries}
+    pairs = [_pair(named.get(name)) for name in ordered]
     body.append(_line('td', [label, *pairs]))
   return _table(_line('th', ['PSNR in dB / SSIM', *ordered]), body)
 
 
 def _pair(entry: Method | None) -> markup.Html:
-  psnr = prose.figure(records.median(entry.psnr if entry else []))
-  if not entry or not entry.ssim:
+  """Returns two medians, and for the attack the interval of the first."""
+  scores = entry.scores if entry else {}
+  psnr = prose.figure(records.median(scores.get('psnr', ())))
+  if not entry or 'ssim' not in scores:
     return markup.join(psnr)
-  text = f'{psnr} / {prose.figure(records.median(entry.ssim))}'
-  return markup.tag('span', text, class_=entry.kind)
+  text = f'{psnr} / {prose.figure(records.median(scores["ssim"]))}'
+  below = _below('psnr', scores['psnr']) if entry.kind == 'chosen' else None
+  return markup.join(markup.tag('span', text, class_=entry.kind), below)
 
 
 def _strip(values: Sequence[float], low: float, high: float) -> markup.Html:
@@ -142,11 +199,6 @@ def _strip(values: Sequence[float], low: float, high: float) -> markup.Html:
   return markup.tag(
     'svg', axis, *dots, width=_STRIP, height=14, aria_hidden='true'
   )
-
-
-def _share(row: Mapping[str, Any]) -> str:
-  value = records.number(row.get('label_accuracy'))
-  return f'{value:.0%}' if math.isfinite(value) else '–'
 
 
 def _finite(row: Mapping[str, Any]) -> str:

@@ -170,3 +170,18 @@ def test_dirichlet_is_between_one_class_and_the_mixture():
 def test_partitions_that_cannot_be(changes, words):
   with pytest.raises(ValueError, match=f'^Expected .*{words}'):
     draw(**changes)
+
+
+def test_same_class_is_others_of_the_class():
+  labels = np.array([0, 1, 0, 0, 2, 0])
+  found = cases.same_class(labels, 2, seed=0, case=0, count=9)
+  assert sorted(found) == [0, 3, 5]
+  fewer = cases.same_class(labels, 2, seed=0, case=0, count=2)
+  np.testing.assert_array_equal(fewer, found[:2])
+  assert not cases.same_class(labels, 1, seed=0, case=0, count=9).size
+  many = np.zeros(99, int)
+  drawn = [
+    tuple(cases.same_class(many, i, seed=0, case=c, count=5))
+    for i, c in ((0, 0), (0, 1), (1, 0))
+  ]
+  assert len(set(drawn)) == 3

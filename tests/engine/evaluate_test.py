@@ -57,12 +57,23 @@ def test_order_is_repaired_and_the_oracle_stands_apart(case):
   )
   np.testing.assert_array_equal(arrays['x_hat'], x)
   assert row['finite_restarts'] == 1
-  row = evaluate.conclude(row, arrays, grey)
+  row, further = evaluate.conclude(row, arrays, grey)
+  kept = dict(zip(row['baselines'], further['baselines']))
+  assert kept['start'].shape == (7, 2)  # scores of two images
+  for name, scores in row['baselines'].items():
+    means = np.array([*scores.values()], float)
+    np.testing.assert_allclose(kept[name].mean(1), means, 1e-5)
   assert row['verdict'] == 'leaks'
   assert {*row['baselines']} == {
     *('start', 'mean_image', 'other_image', 'noise_gradient'),
   }
-  assert row['baselines']['noise_gradient'] == row['baselines']['start']
+  start, noise = (row['baselines'][n] for n in ('start', 'noise_gradient'))
+  for metric in ('mse', 'psnr', 'ssim', 'cw_ssim', 'rdlv'):
+    assert noise[metric] == pytest.approx(start[metric])
+  assert start['fmse'] > 0 == row['fmse']
+  # The control has no network scores; every photograph is alone in its class.
+  assert noise['fmse'] is noise['iip'] is None
+  assert row['iip'] is row['iip_chance'] is None
 
 
 def test_failed_restarts_are_scored_as_failures(case):
@@ -71,7 +82,7 @@ def test_failed_restarts_are_scored_as_failures(case):
   row, arrays = evaluate.evaluate(
     setup, item, _found(bad), _found(item.batch.x), np.zeros(1, bool), 0
   )
-  row = evaluate.conclude(row, arrays, bad)
+  row, _ = evaluate.conclude(row, arrays, bad)
   assert row['finite_restarts'] == 0
   assert np.isnan(row['psnr'])
   assert row['verdict'] == 'resists'

@@ -146,3 +146,5 @@ def test_a_frozen_classifier_tells_no_labels():
   net = subset.subset(tiny(), ['conv.*'])
   with pytest.raises(ValueError, match='covers the classifier'):
     structure.head(net)
+  assert structure.features(net) == 'fc.input'  # it is read all the same
+  assert structure.features(net._replace(probe=None)) is None

@@ -133,6 +133,44 @@ def test_page_says_all_there_is_to_say(tmp_path):
   assert names == {'reconstructions.png', 'curves.png'}
 
 
+def test_scores_of_the_images_and_their_intervals(tmp_path):
+  means = {'psnr': 11.0, 'ssim': 0.1, 'cw_ssim': 0.3}
+  path = _workdir(
+    tmp_path,
+    b=8,
+    cw_ssim=0.7,
+    fmse=1e-4,
+    iip=0.5,
+    iip_chance=0.0625,
+    rdlv=None,
+    baselines={'mean_image': means, 'start': means},
+  )
+  assert 'to' not in _cells(_html(path), 'Mean image')  # one row, one value
+  kept = np.ones((2, 3, 8))
+  kept[0, 0] = np.arange(10, 18)
+  _change(
+    path,
+    baselines=kept,
+    psnr=np.arange(16.0, 24.0),
+    iip=np.array([1, 1, 1, 0, *[np.nan] * 4]),
+    cw_ssim=np.array([0.5] * 7 + [np.nan]),
+  )
+  html = _html(path)
+  found = _cells(html, 'Recovered')
+  assert '19.50' in found and '75%' in found  # 18 dB and more: six of eight
+  assert '1 of 8 not finite' in found
+  mean = _cells(html, 'Mean image')
+  assert re.search(r'13\.50.*1[0-3]\.\d\d to 1[4-7]\.\d\d', mean)
+  assert 'Choosing at random gives 6%.' in html
+  assert '<dt>FMSE</dt>' in html
+  assert 'RDLV' not in html  # a column without a value
+
+
+def _cells(html, name):
+  """Returns the line of the summary that begins with a name."""
+  return re.search(f'{name}.*?</tr>', html[html.index('The numbers') :])[0]
+
+
 def test_page_needs_no_other_file(tmp_path):
   html = _html(_workdir(tmp_path, points=2))
   sources = re.findall(r'(?:src|href)="([^"]{0,20})', html)

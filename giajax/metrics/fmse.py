@@ -1,0 +1,33 @@
+"""Mean squared error between what a network makes of two images.
+
+  FMSE = mean (f(a) - f(b))^2
+
+The name is that of Geiping, Bauermeister, Droege and Moeller, "Inverting
+gradients", NeurIPS 2020, arXiv:2003.14053, whose code takes the logits for f;
+that of `breaching` only the logits of the batch's classes. Here f is any
+feature map: the engine takes what the audited network's classifier reads, in
+inference mode, with the weights that the server sent. It has the unit of those
+features: compare values of one network with the same weights only.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+
+def fmse(f: npt.ArrayLike, g: npt.ArrayLike) -> np.ndarray:
+  """Returns the error of each pair, [B] float32, 0 for equal features.
+
+  Args:
+    f: [B, ...] features of the true images.
+    g: as `f`, of the reconstructions; a NaN makes its error NaN.
+
+  Raises:
+    ValueError: the shapes differ.
+  """
+  f, g = np.asarray(f, np.float32), np.asarray(g, np.float32)
+  if f.shape != g.shape:
+    raise ValueError(
+      f'Expected features of one shape; got f.shape={f.shape}, '
+      f'g.shape={g.shape}; take both from the same layer'
+    )
+  return np.mean((f - g) ** 2, axis=tuple(range(1, f.ndim)))

@@ -1,0 +1,34 @@
+"""Relative data leakage value: what a reconstruction has over a prior image.
+
+  RDLV = (sim(x, x_hat) - sim(x, p)) / sim(x, p)
+
+x is the true image, x_hat its reconstruction, p an image that is public, sim a
+similarity, here SSIM. 0 means that the update told nothing more than p does.
+Hatamizadeh, Yin, Molchanov, Myronenko, Li, Dogra, Feng, Flores, Kautz, Xu and
+Roth, "Do gradient inversion attacks make federated learning unsafe?", IEEE TMI
+2023, arXiv:2202.06924, where p is the image that the attack starts from, an
+average chest X-ray. Guo et al., TPAMI 2025, arXiv:2503.11514, report it without
+naming their p, and their released code does not compute it. The engine takes
+the mean of other images of the data set, since most attacks start from noise,
+which is similar to nothing.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+
+def rdlv(found: npt.ArrayLike, prior: npt.ArrayLike) -> np.ndarray:
+  """Returns the relative gain in similarity, [...] float32, above -inf.
+
+  NaN where the prior is not similar at all (sim <= 0), as there is nothing to
+  relate to; the smaller sim(x, p), the less a large value means.
+
+  Args:
+    found: [...] similarity of each reconstruction to its image. NaN, a failed
+      reconstruction, counts as 0.
+    prior: as `found`, of the prior image.
+  """
+  found, prior = np.asarray(found, np.float32), np.asarray(prior, np.float32)
+  found = np.where(np.isnan(found), np.float32(0), found)
+  usable = np.where(prior > 0, prior, np.nan)
+  return (found - usable) / usable
