@@ -1,16 +1,18 @@
 """The command that trains the network of an audit.
 
   giajax train --config=NAME --out=FILE.npz [--config.model.name=...]
-    [--split=train] [--epochs=1] [--batch_size=128] [--learning_rate=0.1]
-    [--momentum=0.9] [--weight_decay=5e-4] [--every=0] [--seed=0]
+    [--point=N] [--split=train] [--epochs=1] [--batch_size=128]
+    [--learning_rate=0.1] [--momentum=0.9] [--weight_decay=5e-4] [--every=0]
+    [--seed=0]
 
 takes data set, model, weights to start from, client, defence and trainable
 subset from the config of an audit, trains on another split of the data set,
 always with BatchNorm in training mode, and writes weights that
 `--config.weights.path` reads. Beside them, FILE.json says how they were made,
 their sha256, and the accuracy on the config's own split. --every=N keeps
-FILE-epochE.npz after each N epochs. A training that is stopped leaves these,
-and does not continue.
+FILE-epochE.npz after each N epochs. Of a config with a sweep, --point says
+which of its settings to train, from 0 and the last key fastest. A training that
+is stopped leaves what --every kept, and does not continue.
 """
 
 from collections.abc import Sequence
@@ -28,6 +30,7 @@ from giajax import archives
 from giajax import arguments
 from giajax.engine import build
 from giajax.engine import results
+from giajax.engine import sweep
 from giajax.engine import train
 from giajax.engine import workdir
 from giajax.models import convert
@@ -65,6 +68,7 @@ def run(argv: Sequence[str]) -> str:
     values.out,
     plan,
     split=values.split,
+    point=values.point,
     every=values.every,
     command=shlex.join(['giajax', 'train', *argv]),
   )
@@ -75,6 +79,7 @@ def train_config(
   out: str,
   plan: train.Plan,
   *,
+  point: int | None = None,
   split: str = 'train',
   every: int = 0,
   command: str = '',
@@ -82,9 +87,10 @@ def train_config(
   """Trains the network of a config and writes its weights.
 
   Args:
-    config: of an audit, without a sweep.
+    config: of an audit.
     out: path of the npz.
     plan: how long and how fast.
+    point: which point of the config's sweep, where it has one.
     split: of the data set, to train on.
     every: epochs between weights that are kept beside; 0 for none.
     command: for the record.
@@ -97,12 +103,13 @@ def train_config(
   """
   path = pathlib.Path(out)
   archives.check(path)
-  resolved = build.resolve(config)
-  if resolved['sweep']:
+  points = sweep.expand(config)
+  if not 0 <= (point or 0) < len(points) or (point is None and points[1:]):
     raise ValueError(
-      'Expected a config of one setting to train; got one with a sweep of '
-      f'{", ".join(resolved["sweep"])}; set these keys instead'
+      f'Expected a point from 0 to {len(points) - 1} of the sweep; got '
+      f'point={point}; set --point'
     )
+  resolved = dict(points[point or 0].config)
   own, taught = resolved['dataset'], dict(resolved['dataset'])
   if 'split' in own:
     taught['split'] = split
@@ -172,6 +179,9 @@ def _flags() -> flags.FlagValues:
     whole = isinstance(default, int)
     define = flags.DEFINE_integer if whole else flags.DEFINE_float
     define(name, default, text, flag_values=values)
+  flags.DEFINE_integer(
+    'point', None, 'Which setting of a sweep, from 0.', flag_values=values
+  )
   flags.DEFINE_integer(
     'every', 0, 'Keep weights after each so many epochs.', flag_values=values
   )

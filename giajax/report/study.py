@@ -4,8 +4,9 @@ The config says which paper under `study`, all optional:
 
   claim         its sentence
   source        authors, venue, year and table
-  metrics       of the table, names of a row of results or 'l2', the norm of the
-                error; PSNR and SSIM if not given
+  metrics       of the table, names of a row of results, 'start_ssim' for that
+                of a baseline, or 'l2', the norm of the error; PSNR and SSIM if
+                not given
   paper         a list of {'at': {sweep key: value}, metric: figure}; a value
                 that is a dict with a name is named by it. A point that is near
                 the paper's and not it says so under 'note'.
@@ -40,6 +41,7 @@ KEYS = (
 _TITLES = {
   'psnr': 'PSNR (dB)',
   'ssim': 'SSIM',
+  'start_ssim': 'SSIM of the start',
   'lpips': 'LPIPS',
   'l2': 'error (l2)',
   'cw_ssim': 'CW-SSIM',
@@ -64,10 +66,13 @@ def has(run: records.Run) -> bool:
 
 
 def value(run: records.Run, row: Mapping[str, Any], metric: str) -> float:
-  """Returns a row's metric; 'l2' is the norm of the error of all its pixels."""
+  """Returns a row's metric, NaN where it has none."""
   if metric == 'l2':
     mse = records.number(row.get('mse'))
     return math.sqrt(mse * records.array(run, row, 'x').size)
+  name, _, of_baseline = metric.partition('_')
+  if name in (row.get('baselines') or {}):
+    return records.baseline(row, name, of_baseline)
   return records.number(row.get(metric))
 
 

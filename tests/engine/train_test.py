@@ -131,10 +131,18 @@ def test_weights_are_an_artefact_with_a_hash(tmp_path, capsys):
   assert setup.setting[1] == ['batch of one image', 'known labels']
 
 
+def test_a_point_of_a_sweep_is_trained(tmp_path):
+  config = tiny.config(sweep={'model.widths': ((4,), (8,))})
+  plan = train.Plan(batch_size=8)
+  trainer.train_config(config, tmp_path / 'w.npz', plan, point=1)
+  facts = json.loads((tmp_path / 'w.json').read_text())
+  assert facts['config']['model']['widths'] == [8]
+
+
 @pytest.mark.parametrize(
   ('changes', 'out', 'words'),
   [
-    ({'sweep': {'seed': (1, 2)}}, 'w.npz', 'without a sweep|a sweep of seed'),
+    ({'sweep': {'seed': (1, 2)}}, 'w.npz', 'a point from 0 to 1 of the sweep'),
     ({}, 'w.txt', 'ends in .npz'),
     ({}, 'no/w.npz', 'a folder that can be written'),
     ({'defense': dict(name='x')}, 'w.npz', 'known defense'),
