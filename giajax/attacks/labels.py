@@ -146,7 +146,7 @@ def ilrg(world: base.World) -> Rule:
     sent = trees.named_leaves(world.client.as_gradient(obs.update.delta))
     held = trees.named_leaves(obs.query.variables.params)
     kernel, bias = sent[f'{head}.kernel'], sent[f'{head}.bias']
-    # A class without any gradient has no embedding, and no image.
+    # Without any gradient a class has no embedding.
     embeddings = kernel.T / jnp.where(bias == 0, 1.0, bias)[:, None]
     out = embeddings @ held[f'{head}.kernel'] + held[f'{head}.bias']
     p = jax.nn.softmax(out)

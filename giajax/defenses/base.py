@@ -108,7 +108,8 @@ def without(
   """Returns a client whose delta is zero in some leaves: an `on_belief`.
 
   A server that matches by it leaves these leaves out: they move a squared or
-  an absolute distance by a constant, and a cosine by a constant factor.
+  an absolute distance by a constant, and shrink a cosine by a constant factor,
+  beside which priors weigh more.
 
   Args:
     client: what the server would take it for.
