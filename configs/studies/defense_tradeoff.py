@@ -8,15 +8,15 @@ does not know of it, and by one that does (`threat.grants`). The accuracy beside
 it is that of the same network trained under the defence,
 
   giajax train --config=studies/defense_tradeoff --point=N
-    --out=runs/tradeoff/N.npz --epochs=10 --learning_rate=0.02
+    --out=runs/tradeoff/N.npz --epochs=30 --learning_rate=0.1
 
-for every even N from 0 (`:runlocal`, runs/tradeoff_local and --epochs=1
---split='train[:12800]' for the small one); an audit that finds no such file
-leaves it out. Both want `--config.dataset.data_dir=DIR` with CIFAR-10. The
+for every even N from 0 (`:runlocal`, runs/tradeoff_local, --epochs=2 and
+--learning_rate=0.05 for the small one); an audit that finds no such file leaves
+it out. Both want `--config.dataset.data_dir=DIR` with CIFAR-10. The
 network has GroupNorm, because per-example clipping cannot carry BatchNorm.
 
-`:runlocal` has ResNet-20 of a quarter of the width, two batches of two images
-and 500 steps.
+`:runlocal` has a perceptron with one hidden layer of 128 ReLUs, two batches of
+two images and 1,000 steps.
 """
 
 import json
@@ -61,11 +61,11 @@ def get_config(arg=None):
   config.cases.update(count=2 if local else 16, batch_size=2)
   config.model = dict(name='resnet18', norm='group')
   if local:
-    config.model = dict(name='resnet20', norm='group', width=0.25)
+    config.model = dict(name='mlp', widths=(128,))
   config.attack = dict(
-    name='inverting_gradients', num_steps=500 if local else 24_000
+    name='inverting_gradients', num_steps=1_000 if local else 24_000
   )
-  config.hparams = dict(total_variation=1e-3 if local else 1e-2)
+  config.hparams = dict(total_variation=1e-2 if local else 1e-2)
   config.noise_control = False
   config.sweep = {
     'defense': _STRENGTHS,
