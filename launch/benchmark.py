@@ -4,6 +4,7 @@
   python -m launch.benchmark --peer=/path/to/python --peer_script=SCRIPT
   python -m launch.benchmark --only=resnet18:1 --restarts=64 --json
   python -m launch.benchmark --suite=zoo --rounds=1 --peer=/path/to/python
+  python -m launch.benchmark --only=resnet20:1 --local_steps=8
 
 A workload is Inverting Gradients on one update of random numbers, of images of
 32x32 pixels unless it says `network:batch:size`. Each runs in a process of its
@@ -41,6 +42,9 @@ _ROUNDS = flags.DEFINE_integer('rounds', 3, 'Repetitions; medians are shown.')
 _PEER = flags.DEFINE_string('peer', None, "The peer's interpreter.")
 _PEER_SCRIPT = flags.DEFINE_string(
   'peer_script', '../shared/peers/breaching_speed.py', 'Times the peer.'
+)
+_LOCAL_STEPS = flags.DEFINE_integer(
+  'local_steps', 0, 'Of a FedAvg client, each on the whole batch; 0: FedSGD.'
 )
 _LOWERING = flags.DEFINE_string('lowering', 'auto', 'Of convolutions.')
 _JSON = flags.DEFINE_bool('json', False, 'One object a workload.')
@@ -85,6 +89,11 @@ def main(argv: Sequence[str]) -> None:
         'Expected network:batch or network:batch:size, such as '
         f'{", ".join(WORKLOADS)}; got {name}'
       )
+  if _LOCAL_STEPS.value and _PEER.value:
+    raise app.UsageError(
+      'Expected no --peer with --local_steps, which the peers do not take; got '
+      'both; leave one out'
+    )
   if _WORKER.value:
     print(json.dumps(_work(*_split(names[0]))))
     return
@@ -158,6 +167,9 @@ def _work(network: str, batch: int, size: int) -> dict[str, Any]:
       'dataset': {'name': 'photographs', 'size': size},
       'cases': {'batch_size': batch},
       'model': _MODELS.get(network, {'name': network}),
+      'client': {'name': 'fedavg', 'epochs': _LOCAL_STEPS.value}
+      if _LOCAL_STEPS.value
+      else {'name': 'fedsgd'},
       'noise_control': False,
       'run': {'lowering': _LOWERING.value},
     }
@@ -208,11 +220,12 @@ def _work(network: str, batch: int, size: int) -> dict[str, Any]:
   run(carry, steps)
   wall, cpu = time.time() - wall, time.process_time() - cpu
   done = steps * where.restarts
-  rate = _matmul_rate()
+  flops = _PASSES * _forward_flops(setup) * max(1, _LOCAL_STEPS.value)
   return {
     'network': network,
     'batch': batch,
     'size': size,
+    'local_steps': _LOCAL_STEPS.value,
     'lowerings': _lowerings(setup.net),
     'restarts': where.restarts,
     'restarts_per_batch': where.restarts_per_batch,
@@ -223,7 +236,7 @@ def _work(network: str, batch: int, size: int) -> dict[str, Any]:
     'compile_seconds': seconds[0],
     'cached_seconds': seconds[1],
     'peak_gb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-    'matmul_share': _PASSES * _forward_flops(setup) * done / wall / rate,
+    'matmul_share': flops * done / wall / _matmul_rate(),
     'device': f'{jax.devices()[0].device_kind} x{jax.device_count()}',
   }
 
@@ -333,6 +346,7 @@ def _own_command(name: str) -> list[str]:
     f'--restarts={_RESTARTS.value}',
     f'--steps={_STEPS.value}',
     f'--lowering={_LOWERING.value}',
+    f'--local_steps={_LOCAL_STEPS.value}',
   ]
 
 

@@ -121,7 +121,8 @@ def table(run: records.Run) -> list[list[str]]:
       row.append(_figure(line.ours[metric], metric))
       if metric in beside:
         text = _figure(line.paper.get(metric, math.nan), metric)
-        row.append(f'{text} ({line.note})' if line.note else text)
+        told = line.note and metric == beside[0]
+        row.append(f'{text} ({line.note})' if told else text)
     rows.append(row + [prose.plain(values[i]) for values in extra.values()])
   return rows
 

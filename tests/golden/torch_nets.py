@@ -37,7 +37,7 @@ class LeNet(nn.Module):
 class MLP(nn.Module):
   """Linear layers with ReLU between."""
 
-  def __init__(self, case, widths):
+  def __init__(self, case, widths=(256,)):
     super().__init__()
     sizes = (math.prod(case.image_shape), *widths, case.num_classes)
     self.layers = nn.ModuleList(
