@@ -10,7 +10,7 @@ by their Proposition 1, images whose gradients are alike are hard to tell apart.
 ResNet-18 with fresh weights in inference mode. It wants
 `--config.dataset.data_dir=DIR`.
 
-`:runlocal` has ResNet-20, three batches and 500 steps.
+`:runlocal` has a ConvNet of half the width, three batches and 500 steps.
 """
 
 from giajax.engine import build
@@ -59,7 +59,7 @@ def get_config(arg=None):
   )
   if arg == 'runlocal':
     config.cases.count = 3
-    config.model = dict(name='resnet20')
+    config.model = dict(name='convnet', width=32)
     config.attack.num_steps = 500
     config.hparams = dict(total_variation=1e-3)
   return config
