@@ -93,13 +93,19 @@ def per_example_clipping(
         factor = jnp.minimum(1.0, clip / norm)
         return jax.tree.map(lambda g: factor * g, gradient)
 
-      each = jax.vmap(clipped)(*batch)
+      # One after the other: of a large batch, the gradients of all examples
+      # do not fit in memory.
+      def add(total, example):
+        return jax.tree.map(jnp.add, total, clipped(*example)), None
+
+      zero = jax.tree.map(jnp.zeros_like, clean.delta)
+      total, _ = jax.lax.scan(add, zero, batch)
       root = keys.named(key, 'per_example_clipping')
       scale = noise * clip / len(batch.x)
       sent = {
-        path: leaf.mean(0)
-        + scale * keys.normal(keys.named(root, path), leaf.shape[1:])
-        for path, leaf in trees.named_leaves(each).items()
+        path: leaf / len(batch.x)
+        + scale * keys.normal(keys.named(root, path), leaf.shape)
+        for path, leaf in trees.named_leaves(total).items()
       }
       return clean._replace(delta=trees.like(clean.delta, sent)), output
 
