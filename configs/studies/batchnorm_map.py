@@ -16,7 +16,7 @@ weights at 32 pixels. PART is one of
                 or after the convolution x width x depth x skip connections
 
 The full size wants `--config.dataset.data_dir=DIR` with CIFAR-10. `runlocal`
-has photographs, smaller networks and 800 steps.
+has photographs, half the width and 500 or 1,000 steps.
 """
 
 from giajax.engine import build
@@ -46,37 +46,34 @@ def get_config(arg=None):
   )
   if local:
     config.dataset = dict(name='photographs', size=32)
-  config.cases.update(count=2 if local else 16, batch_size=4)
-  config.model = dict(name='resnet18')
-  if local:
-    # Shallow, with norms first: where the paper finds that attacks succeed.
-    config.model = dict(
-      name='resnet18', blocks=(1,), width=0.5, placement='before'
-    )
+  config.cases.update(count=2 if local else 16, batch_size=2 if local else 4)
+  config.model = dict(name='resnet18', width=0.5 if local else 1.0)
   config.client = dict(name='fedsgd', train_mode=True)
   config.threat = dict(level='D', proxy_images=8)
   config.noise_control = False
-  steps = 800 if local else 10_000
+  steps = 1_000 if local else 10_000
   config.study = dict(claim=_CLAIMS[part], source=_SOURCE)
   if part == 'mode':
     config.attack = dict(name='inverting_gradients', num_steps=steps)
-    config.hparams = dict(total_variation=1e-3 if local else 0.052)
+    config.hparams = dict(total_variation=0.01 if local else 0.052)
     config.sweep = {
       'client.train_mode': (False, True),
-      'cases.batch_size': (1, 4),
+      'cases.batch_size': (1, 2) if local else (1, 4),
     }
     return config
   config.attack = dict(name='running', num_steps=steps)
-  config.hparams = dict(total_variation=1e-3 if local else 0.052)
+  config.hparams = dict(total_variation=0.01 if local else 0.052)
   if part == 'knowledge':
     config.sweep = {
       'attack.name': ('inverting_gradients', 'huang', 'estimate', 'running')
     }
     return config
+  if local:
+    config.cases.count, config.attack.num_steps = 1, 500
   config.sweep = {
     'model.placement': ('after', 'before'),
     'model.width': (0.125, 0.5) if local else (0.5, 2.0),
-    'model.blocks': ((1,), (2, 2, 2)) if local else ((1, 1), (2, 2, 2, 2)),
+    'model.blocks': ((1, 1, 1, 1), (2, 2, 2, 2)),
     'model.skip': (True, False),
   }
   return config
