@@ -123,3 +123,12 @@ def test_what_the_server_believes_is_compiled():
     config = tiny.config(threat__grants=grants, sweep={'defense': defenses})
     found = plan.cohorts(sweep.expand(config))
     assert len({c.signature for c in found}) == programs
+
+
+def test_a_defence_in_the_network_is_attacked_by_who_knows_it_or_not():
+  grants = (('labels',), ('labels', 'defense'))
+  config = tiny.config(
+    defense=dict(name='precode', size=3), sweep={'threat.grants': grants}
+  )
+  naive, knowing = plan.cohorts(sweep.expand(config))
+  assert naive.signature != knowing.signature
