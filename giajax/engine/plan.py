@@ -35,7 +35,6 @@ _NOT_COMPILED = frozenset(
     'restarts',
     'seed',
     'study',
-    'threat',
     'weights',
   }
 )
@@ -193,10 +192,9 @@ def _width(config, setup, count) -> int:
 def _signature(config: Mapping[str, Any], setup: build.Setup) -> str:
   """Names the compiled program; a key that may enter it is part of the name."""
   left_out = _NOT_COMPILED
-  known = 'defense' in setup.granted
-  if setup.defense.on_net is defenses.none().on_net and not known:
+  apart = setup.defense.on_net is defenses.none().on_net
+  if apart and 'defense' not in setup.granted:
     left_out |= {'defense'}
   relevant = {k: v for k, v in config.items() if k not in left_out}
-  relevant['known'] = known
   relevant['cases'] = [config['cases'][k] for k in ('batch_size', 'clients')]
   return json.dumps(relevant, sort_keys=True)
