@@ -91,8 +91,11 @@ def test_finished_reads_names_and_refuses_torn_parts(tmp_path):
 
 def test_signature_ignores_what_is_not_compiled():
   config = tiny.config()
-  config.sweep = {'seed': (0, 1), 'threat.level': ('C', 'D')}
+  config.sweep = {'seed': (0, 1), 'cases.rule': ('random', 'same_label')}
   assert len({c.signature for c in plan.cohorts(sweep.expand(config))}) == 1
+  # What is granted is an argument of the program, if only in its shape.
+  config.sweep = {'threat.level': ('C', 'D')}
+  assert len({c.signature for c in plan.cohorts(sweep.expand(config))}) == 2
   config.sweep = {'attack.num_steps': (3, 4)}
   assert len({c.signature for c in plan.cohorts(sweep.expand(config))}) == 2
 
