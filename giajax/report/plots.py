@@ -22,6 +22,8 @@ DARK = {
   COOL: '#7db8da',
   FAIL: '#c79bd8',
 }
+_TICKS = 16  # characters of all tick labels that fit beside each other
+_TICK = 24  # characters of one
 RC = {
   'font.family': 'sans-serif',
   'font.sans-serif': ['Helvetica Neue', 'Helvetica', 'Arial', 'DejaVu Sans'],
@@ -143,7 +145,10 @@ def sweep(axes: matplotlib.axes.Axes, run: records.Run, metric: str) -> None:
   axes.set_xlabel(axis.name)
   axes.set_xscale(axis.scale)
   if axis.ticks:
-    axes.set_xticks(list(axis.ticks), list(axis.ticks.values()), minor=False)
+    names = list(axis.ticks.values())
+    axes.set_xticks(list(axis.ticks), names, minor=False)
+    if sum(map(len, names)) > _TICKS:
+      axes.tick_params(axis='x', labelrotation=90, labelsize=6.5)
     axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
 
 
@@ -185,12 +190,23 @@ def _axis(run: records.Run, rows: Sequence[Mapping[str, Any]]) -> _Axis:
   if scale == 'even':
     ordered = values if _text(values) else sorted(values)
     order = [v for i, v in enumerate(ordered) if v not in ordered[:i]]
-    ticks = {float(i): prose.plain(v) for i, v in enumerate(order)}
+    ticks = {float(i): _short(v, order) for i, v in enumerate(order)}
     at = [float(order.index(v)) for v in values]
     return _Axis(name, at, series, ticks, 'linear')
   at = [float(v) for v in values]
   ticks = {float(v): prose.plain(v) for v in values} if counts[key] < 9 else {}
   return _Axis(name, at, series, ticks, scale)
+
+
+def _short(value: Any, among: Sequence[Any]) -> str:
+  """Returns a part by its name, and its arguments where others share that."""
+  text = prose.plain(value)
+  if isinstance(value, dict) and 'name' in value:
+    names = [v.get('name') for v in among if isinstance(v, dict)]
+    rest = [prose.plain(v) for k, v in value.items() if k != 'name']
+    shared = names.count(value['name']) > 1
+    text = ' '.join([value['name'], *rest]) if shared else value['name']
+  return text if len(text) <= _TICK else f'{text[: _TICK - 1]}…'
 
 
 def _text(values: Sequence[Any]) -> bool:
