@@ -48,7 +48,7 @@ def test_both_sizes_expand(path):
 def test_small_size_is_built(path, request, monkeypatch):
   # Drawing the weights of each network would take most of the time.
   monkeypatch.setattr(
-    build, '_variables', lambda net, *_: structure.abstract_variables(net)
+    build, 'variables', lambda net, *_: structure.abstract_variables(net)
   )
   config = _load(path).get_config('runlocal')
   resolved = build.resolve(config)

@@ -63,7 +63,10 @@ def logger():
 @pytest.mark.parametrize(
   'change, words',
   [
-    ("config.attack = dict(name='dgl')", "known attack (dlg, .*'dlg'"),
+    (
+      "config.attack = dict(name='dgl')",
+      "known attack (beyond_inferring, .*'dlg'",
+    ),
     ("config.model = dict(name='x')", 'known model (alexnet, .*mlp'),
     ("config.dataset = dict(name='x')", 'known dataset (.*photographs'),
     ('config.hparams = dict(tv=1.)', "hparams (.*total_variation.* got 'tv'"),
@@ -316,7 +319,7 @@ def test_process_ends_with_one_line(tmp_path):
     timeout=120,
   )
   assert done.returncode == 2
-  assert done.stderr.startswith('giajax: Expected a known attack (dlg')
+  assert done.stderr.startswith('giajax: Expected a known attack (')
   assert len(done.stderr.splitlines()) == 1
   assert not (tmp_path / 'run').exists()
 

@@ -1,5 +1,6 @@
 """The map: BatchNorm mode x architecture x what the attacker knows.
 
+  giajax --config=studies/batchnorm_map --workdir=/tmp/map          (mode)
   giajax --config=studies/batchnorm_map:PART --workdir=/tmp/map
   giajax --config=studies/batchnorm_map:PART,runlocal --workdir=/tmp/map
 
@@ -35,7 +36,8 @@ _CLAIMS = {
 def get_config(arg=None):
   """Returns a part; with `runlocal` it takes minutes on two cores."""
   words = (arg or 'mode').split(',')
-  part, local = words[0], 'runlocal' in words
+  local = 'runlocal' in words
+  part = next((word for word in words if word != 'runlocal'), 'mode')
   if part not in _CLAIMS:
     raise ValueError(
       f'Expected a part among {", ".join(_CLAIMS)}; got {part!r}; name one'

@@ -1,5 +1,6 @@
 """Inverting Gradients: batch x training state, depth, data, repeated labels.
 
+  giajax --config=studies/inverting_gradients --workdir=/tmp/ig      (batch)
   giajax --config=studies/inverting_gradients:PART --workdir=/tmp/ig
   giajax --config=studies/inverting_gradients:PART,runlocal --workdir=/tmp/ig
 
@@ -45,7 +46,8 @@ _PARTS = ('batch', 'depth', 'data')
 def get_config(arg=None):
   """Returns a part; with `runlocal` it takes minutes on two cores."""
   words = (arg or 'batch').split(',')
-  part, local = words[0], 'runlocal' in words
+  local = 'runlocal' in words
+  part = next((word for word in words if word != 'runlocal'), 'batch')
   if part not in _PARTS:
     raise ValueError(
       f'Expected a part among {", ".join(_PARTS)}; got {part!r}; name one'
