@@ -1,6 +1,7 @@
 """Reading a file of arrays of a user: whole and plain, or one clear line."""
 
 from collections.abc import Mapping, Sequence
+import hashlib
 import os
 import pathlib
 import pickle
@@ -149,6 +150,11 @@ def write(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
       f'Expected a place that can be written; got {str(path)!r} '
       f'({error.strerror}); choose another'
     ) from error
+
+
+def sha256(path: str | os.PathLike) -> str:
+  """Returns what names a file's content, 64 hex digits."""
+  return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
 
 
 def check(path: str | os.PathLike) -> None:

@@ -126,7 +126,7 @@ def use_machine() -> None:
   A device of each CPU core, where the user did not say otherwise: independent
   restarts keep all cores busy even where one is too small to be split. And
   cycles of garbage are collected rarely: a trace makes millions of objects
-  that stay, and looking through them again and again took a third of it.
+  that stay, and looking through them again and again takes much of it.
   """
   import jax
 

@@ -16,7 +16,6 @@ is stopped leaves what --every kept, and does not continue.
 """
 
 from collections.abc import Sequence
-import hashlib
 import json
 import logging
 import pathlib
@@ -126,7 +125,7 @@ def train_config(
   def record(file, epochs, variables):
     archives.write(file, convert.to_state_dict(variables))
     facts = {
-      'sha256': hashlib.sha256(file.read_bytes()).hexdigest(),
+      'sha256': archives.sha256(file),
       'model': made.net.spec.name,
       'accuracy': train.accuracy(made.net, variables, tested),
       'tested_on': tested.name,

@@ -4,10 +4,26 @@ He et al., Deep Residual Learning for Image Recognition, CVPR 2016, arXiv
 1512.03385, section 4.2: padded by an eighth of the side (4 pixels of 32).
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
+from giajax import keys
 from giajax import types
+
+
+def augmenter(
+  augment: bool,
+) -> Callable[[types.Array, types.Array], types.Array]:
+  """Returns `(key, x) -> x`: what a client sees of its images.
+
+  Args:
+    augment: flipped and cropped, or as they are. The key is not consumed.
+  """
+  if not augment:
+    return lambda key, x: x
+  return lambda key, x: flip_and_crop(keys.named(key, 'augment'), x)
 
 
 def flip_and_crop(key: types.Array, x: types.Array) -> types.Array:

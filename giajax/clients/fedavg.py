@@ -7,8 +7,8 @@ w_0 the client takes S = epochs * images / batch_size steps
   v_s = momentum v_(s-1) + grad L_s(w_s),   w_(s+1) = w_s - learning_rate v_s
 
 over its batches, in a new order each epoch, and sends w_S - w_0 with the
-BatchNorm buffers that its passes moved. The steps are one scan: three hundred
-of them compile as fast as two.
+BatchNorm buffers that its passes moved. The steps are one scan, so
+that their number does not lengthen the compilation.
 
 With one epoch over one batch this is FedSGD's gradient times -learning_rate.
 That is what a server which does not know the protocol makes of any update:
@@ -71,6 +71,7 @@ def fedavg(
   _check(num_images, epochs, size, learning_rate, momentum)
   per_epoch = num_images // size
   steps = epochs * per_epoch
+  seen = augmentation.augmenter(augment)
 
   def batches(key):
     """Returns [S, size], the images of each step."""
@@ -79,11 +80,6 @@ def fedavg(
       each = jax.random.split(keys.named(key, 'order'), epochs)
       order = jax.vmap(jax.random.permutation)(each, order)
     return order.reshape(steps, size)
-
-  def seen(key, x):
-    if not augment:
-      return x
-    return augmentation.flip_and_crop(keys.named(key, 'augment'), x)
 
   def update(
     key: types.Array,

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from giajax import keys
 from giajax import types
 from giajax.clients import augmentation
 from giajax.clients import base
@@ -34,11 +33,7 @@ def fedsgd(
       inference mode freezes the former and makes inversion much easier.
     augment: images are flipped and cropped at random, see `augmentation`.
   """
-
-  def seen(key, x):
-    if not augment:
-      return x
-    return augmentation.flip_and_crop(keys.named(key, 'augment'), x)
+  seen = augmentation.augmenter(augment)
 
   def update(
     key: types.Array,

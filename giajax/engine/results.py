@@ -1,7 +1,6 @@
 """From what parts found to rows, and from all rows to the files of a run."""
 
 from collections.abc import Sequence
-import hashlib
 import json
 import pathlib
 import platform
@@ -11,6 +10,7 @@ import jax
 import numpy as np
 
 import giajax
+from giajax import archives
 from giajax import threat
 from giajax.engine import build
 from giajax.engine import checkpoint
@@ -181,7 +181,7 @@ def _facts(cohort: plan.Cohort, work: plan.Work) -> dict[str, Any]:
 def _sha256(path: str) -> str | None:
   """Returns what names a file's content; None if there is no such file."""
   try:
-    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+    return archives.sha256(path)
   except OSError:  # `build` says so in its own words
     return None
 

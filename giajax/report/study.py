@@ -38,17 +38,14 @@ KEYS = (
   'correlations',
   'columns',
 )
+# Beside those of `prose.METRICS`.
 _TITLES = {
-  'psnr': 'PSNR (dB)',
-  'ssim': 'SSIM',
   'start_ssim': 'SSIM of the start',
-  'lpips': 'LPIPS',
   'l2': 'error (l2)',
-  'cw_ssim': 'CW-SSIM',
   'gradient_similarity': 'gradient cosine',
   'gradient_similarity_first': 'gradient cosine of the first image',
 }
-_DIGITS = {'psnr': 2, 'l2': 2}
+_DIGITS = {'l2': 2}
 
 
 class Line(NamedTuple):
@@ -248,8 +245,12 @@ def _cases(run: records.Run) -> str:
 
 
 def _title(metric: str) -> str:
+  if metric in prose.METRICS:
+    return prose.METRICS[metric].label
   return _TITLES.get(metric, metric)
 
 
 def _figure(number: float, metric: str) -> str:
+  if metric in prose.METRICS:
+    return prose.score(metric, number)
   return prose.figure(number, _DIGITS.get(metric, 3))
