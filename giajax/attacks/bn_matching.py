@@ -37,7 +37,7 @@ def bn_matching(
   learning_rate: float = 0.1,
   total_variation: float = 0.052,
   bn_statistics: float = 1.6e-4,
-  momentum: float = 0.1,
+  momentum: float | None = None,
   start: str = 'normal',
   form: str = 'auto',
 ) -> base.Attack:
@@ -50,7 +50,7 @@ def bn_matching(
     learning_rate: of Adam, in units of the normalised image; traced.
     total_variation: weight of the prior; traced.
     bn_statistics: weight of the prior; traced.
-    momentum: of the network's BatchNorm layers, in (0, 1].
+    momentum: of the BatchNorm layers, in (0, 1]; None for the network's own.
     start: see `starts.parse`.
     form: see `match`.
 

@@ -4,6 +4,7 @@ import itertools
 import math
 from typing import NamedTuple
 
+from flax import nnx
 import jax
 import jax.numpy as jnp
 
@@ -108,6 +109,29 @@ def norms(net: base.Net) -> list[str]:
   each of them normalises.
   """
   return [path for path, site in sites(net).items() if site.kind == 'scale']
+
+
+def momenta(net: base.Net) -> dict[str, float]:
+  """Returns the momentum of each BatchNorm layer, by its path.
+
+  Raises:
+    ValueError: a network that cannot tell its layers.
+  """
+  if net.edit is None:
+    raise ValueError(
+      'Expected a network made of giajax layers; got '
+      f'{net.spec.name}, which cannot tell its momentum; state it'
+    )
+  found: dict[str, float] = {}
+
+  def look(module, rngs):
+    del rngs
+    for path, layer in nnx.iter_modules(module):
+      if isinstance(layer, layers.BatchNorm):
+        found['.'.join(map(str, path))] = layer.momentum
+
+  net.edit(look)
+  return found
 
 
 def first_linear(net: base.Net) -> str:

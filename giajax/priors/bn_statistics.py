@@ -49,23 +49,24 @@ def bn_statistics(
   world: attacks.World,
   *,
   source: str = 'running',
-  momentum: float = 0.1,
+  momentum: float | None = None,
 ) -> base.Term:
   """The inputs of normalisation layers have known means and variances.
 
   Args:
     world: the attacker's picture of network and client.
     source: a name in `SOURCES`, of the targets.
-    momentum: of the network's BatchNorm layers, for 'running', in (0, 1].
+    momentum: of every BatchNorm layer, for 'running', in (0, 1]; None for what
+      the network says.
 
   Raises:
     ValueError: an unknown source, a momentum outside (0, 1], a network without
-      the layers, or 'running' against an aggregate, a client of several local
-      steps or one in inference mode.
+      the layers or, for 'running', one that cannot tell their momentum, an
+      aggregate, a client of several local steps or one in inference mode.
   """
   net, client = world.net, world.client
   needs = registry.lookup(SOURCES, source, 'source')
-  if not 0 < momentum <= 1:
+  if momentum is not None and not 0 < momentum <= 1:
     raise ValueError(
       f"Expected momentum in (0, 1]; got momentum={momentum}; use the network's"
     )
@@ -85,6 +86,11 @@ def bn_statistics(
       f'local_steps={client.local_steps}, train_mode={client.train_mode}; use '
       "'after' or 'estimate'"
     )
+  rates: dict[str, float] = {}
+  if momentum is not None:
+    rates = dict.fromkeys(batch_norms, momentum)
+  elif source == 'running':
+    rates = structure.momenta(net)
   taps = tuple(f'{path}.input' for path in paths)
 
   def statistics(tapped):
@@ -111,11 +117,12 @@ def bn_statistics(
       buffers = before if source == 'before' else after
       return {p: (buffers[f'{p}.mean'], buffers[f'{p}.var']) for p in paths}
 
-    def own(name):
-      return (after[name] - (1 - momentum) * before[name]) / momentum
+    def own(path, name):
+      old, new, m = before[name], after[name], rates[path]
+      return (new - (1 - m) * old) / m
 
     return {
-      path: (own(f'{path}.mean'), own(f'{path}.var') * (n - 1) / n)
+      path: (own(path, f'{path}.mean'), own(path, f'{path}.var') * (n - 1) / n)
       for path, (_, _, n) in found.items()
     }
 

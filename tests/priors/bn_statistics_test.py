@@ -13,6 +13,7 @@ from giajax.clients import fedavg
 from giajax.clients import fedsgd
 from giajax.models import mlp
 from giajax.models import resnet
+from giajax.models import structure
 from giajax.models import vit
 from giajax.priors import bn_statistics
 from giajax.tasks import classification
@@ -59,6 +60,21 @@ def test_running_recovers_the_statistics_of_the_batch():
   assert truth < 1e-4 < 0.05 < other
   # Another momentum than the network's misses them.
   wrong = bn_statistics.bn_statistics(here, momentum=0.2)
+  assert seen(here, wrong)[0] > 0.05
+
+
+def test_momentum_is_that_of_each_layer():
+  def change(module, rngs):
+    del rngs
+    module.bn1.momentum = 0.02
+
+  altered = net().edit(change)
+  client = fedsgd.fedsgd(altered, TASK, train_mode=True)
+  here = attacks.World(altered, TASK, client, 3)
+  assert sorted(set(structure.momenta(altered).values())) == [0.02, 0.1]
+  # One part in fifty of a buffer is the batch's: so many digits are lost.
+  assert seen(here, bn_statistics.bn_statistics(here))[0] < 1e-3
+  wrong = bn_statistics.bn_statistics(here, momentum=0.1)
   assert seen(here, wrong)[0] > 0.05
 
 
