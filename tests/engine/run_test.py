@@ -4,13 +4,17 @@ import json
 import os
 import signal
 
+from flax import nnx
 import numpy as np
 import pytest
 import tiny
 
+from giajax import models
 from giajax.engine import loop
 from giajax.engine import program as programs
 from giajax.engine import run
+from giajax.models import base
+from giajax.models import layers
 
 _COLUMNS = (
   *('attack', 'model', 'dataset', 'batch_size', 'restarts', 'steps', 'grants'),
@@ -171,6 +175,40 @@ def test_signal_at_any_piece_saves_and_continues(whole, tmp_path):
   assert steps == sorted(set(steps))  # nothing was done twice
   assert tiny.digest(tmp_path) == tiny.digest(workdir)
   assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+class _Normed(nnx.Module):
+  def __init__(self, rngs):
+    self.norm = layers.BatchNorm(3, rngs=rngs)
+    self.fc = layers.Linear(12 * 12 * 3, 16, rngs=rngs)
+
+  def __call__(self, x):
+    return self.fc(layers.flatten(self.norm(x)))
+
+
+def _normed(image_shape, num_classes, *, lowering):
+  spec = base.make_spec('normed', image_shape, num_classes, 'none')
+  return base.from_nnx(_Normed, spec, lowering)
+
+
+def test_restarts_that_work_together_continue_to_the_same_bits(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setitem(models.MODELS, 'normed', _normed)
+  attack = dict(name='grad_inversion', num_steps=4)
+  model = dict(name='normed')
+  config = tiny.config(attack=attack, model=model, cases__count=1)
+  config.noise_control = False
+
+  def interrupt(status):
+    if status.step == 1:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  with pytest.raises(run.Interrupted, match='saved at step 1 of 4'):
+    run.audit(config, tmp_path / 'stopped', hooks=[interrupt])
+  run.audit(config, tmp_path / 'stopped')
+  run.audit(config, tmp_path / 'whole')
+  assert tiny.digest(tmp_path / 'stopped') == tiny.digest(tmp_path / 'whole')
 
 
 def test_signal_before_the_first_step(tmp_path):
