@@ -1,8 +1,14 @@
-"""Fixtures that several test files share."""
+"""Fixtures that several test files share, and what runs in one process."""
 
+from collections.abc import Iterator
+import gc
 import pathlib
 
 import pytest
+
+# Tracing makes millions of small objects and hardly any garbage: by default
+# a tenth of the suite's time is spent looking for it.
+gc.set_threshold(100_000, 50, 50)
 
 
 @pytest.fixture(scope='session')
@@ -15,7 +21,10 @@ def shared_data() -> pathlib.Path:
   return path
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(
+  config: pytest.Config, items: list[pytest.Item]
+) -> Iterator[None]:
   """Keeps tests that share a compiled program in one process.
 
   All tests of a row share its evaluation (in `models` across files), those of
@@ -28,3 +37,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     shared = path.parent if path.parent.name == 'models' and row else path
     group = f'{shared}:{row}' if isinstance(row, str) else str(shared)
     item.add_marker(pytest.mark.xdist_group(group))
+  yield
+  grouped = config.getoption('loadgroup', False)
+  if grouped and not all('@' in item.nodeid for item in items):
+    raise pytest.UsageError(
+      'Expected pytest-xdist to group tests; got a pytest that hides the '
+      'groups, as 9.2.0 does from xdist 3.8.0; install pytest<9.2'
+    )

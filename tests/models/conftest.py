@@ -1,4 +1,4 @@
-"""Evaluates networks at the sizes of the goldens, once a session."""
+"""Evaluates networks at the sizes of the goldens, once for all their tests."""
 
 from collections.abc import Callable
 import functools
@@ -59,7 +59,7 @@ def _precision(name: str) -> Any:
   return jax.enable_x64(draws.CASES[name].double)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=8)  # the tests of a network run in a row
 def _subject(name: str) -> Subject:
   case = draws.CASES[name]
   dtype = np.float64 if case.double else np.float32
@@ -93,7 +93,7 @@ def _evaluate(name: str, train: bool) -> Evaluation:
   return _evaluate_mode(name, train and bool(_subject(name).variables.stats))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=8)  # the tests of a network run in a row
 def _evaluate_mode(name: str, train: bool) -> Evaluation:
   subject = _subject(name)
   variables = subject.variables

@@ -1,5 +1,7 @@
 """What every row of MODELS promises."""
 
+import os
+
 from golden import draws
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,7 @@ from giajax import models
 from giajax import registry
 from giajax import trees
 from giajax.models import base
+from giajax.models import structure
 
 # At 32x32x3 with 10 classes and default options.
 PARAMETERS = {
@@ -95,16 +98,32 @@ IMAGENET_PARAMETERS = {
 }
 # Without BatchNorm, the two modes are one.
 ONE_MODE = ('lenet', 'mlp')
-# Made of the layers of others.
-COVERED = ('convnext_shrunk', 'swin_shrunk', 'vit_shrunk')
+# Made of the kinds of layers of others, and slow to compile.
+COVERED = (
+  'convnext_shrunk',
+  'densenet_shrunk',
+  'efficientnet_b0_tiny',
+  'efficientnet_v2_s_tiny',
+  'googlenet_shrunk',
+  'mobilenet_v3_tiny',
+  'resnet20',
+  'swin_shrunk',
+  'vit_shrunk',
+)
 # In the mode that couples a batch's images, which holds all of the other; one
 # network shows both.
 MOMENTS = [
-  (name, mode)
+  pytest.param(
+    name,
+    mode,
+    marks=pytest.mark.skipif(
+      name in COVERED and os.environ.get('GIAJAX_SLOW') != '1',
+      reason='its layers are those of others; GIAJAX_SLOW=1',
+    ),
+  )
   for name, case in draws.CASES.items()
   for mode in case.quick
-  if name not in COVERED
-  and (
+  if (
     mode == 'eval'
     if name in ONE_MODE or 'train' not in case.quick
     else mode == 'train' or name == 'convnet'
@@ -191,6 +210,18 @@ def test_inputs_of_norms_can_be_tapped(name):
     lambda v, x: net.apply(v, x, taps=tuple(norms)), variables, x
   ).taps
   assert {tap: a.shape[-1] for tap, a in tapped.items()} == norms
+
+
+@pytest.mark.parametrize('name', [n for n, c in draws.CASES.items() if c.quick])
+def test_every_parameter_is_a_layers(name):
+  """Moments are sums over layers, so that none may be left out."""
+  case = draws.CASES[name]
+  net = models.MODELS[case.row](
+    case.image_shape, case.num_classes, **case.options
+  )
+  paths = structure.sites(net)
+  leaves = structure.leaf_names(net)
+  assert {leaf.rpartition('.')[0] for leaf in leaves} == paths.keys()
 
 
 @pytest.mark.parametrize('name', [*SMALL, 'resnet20'])

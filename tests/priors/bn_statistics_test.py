@@ -21,6 +21,7 @@ from giajax.tasks import classification
 K = 3
 TASK = classification.classification(K)
 KEY = jax.random.key(0)
+QUICK = {'xla_backend_optimization_level': 0}
 
 
 @functools.cache
@@ -43,13 +44,15 @@ def seen(world, term, side=None):
   query = types.Query(variables._replace(stats=stats))
   x = jax.random.uniform(jax.random.key(2), (3, 4, 4, 1))
   batch = types.Batch(x, jnp.arange(3))
-  update = world.client.update(KEY, query, batch)[0]
+  compiled = functools.partial(jax.jit, compiler_options=QUICK)
+  update = compiled(lambda: world.client.update(KEY, query, batch)[0])()
   obs = types.Observation(query, update, side or {'proxy_data': x})
 
+  @compiled
   def value(x):
     candidate = batch._replace(x=x)
     aux = world.client.update(KEY, query, candidate, term.taps)[1]
-    return float(term.value(KEY, candidate, aux, obs))
+    return term.value(KEY, candidate, aux, obs)
 
   return value(x), value(x[:, ::-1] ** 2)
 
