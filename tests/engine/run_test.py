@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -219,6 +220,29 @@ def test_closed_form_has_no_steps_and_a_grey_baseline(tmp_path):
   arrays = _arrays(tmp_path)
   assert arrays['0000/trace'].shape == (1, 0)
   np.testing.assert_array_equal(arrays['0000/x_start'], 0.5)
+
+
+def test_seconds_of_a_closed_form_are_those_of_reading_it(
+  tmp_path, monkeypatch
+):
+  compiled, calls = programs.compiled, []
+
+  def slow(*args):
+    made = compiled(*args)
+
+    def read(*inputs):
+      calls.append(time.sleep(0.5))
+      return made.read(*inputs)
+
+    return made._replace(read=read, seconds=1e3)
+
+  monkeypatch.setattr(programs, 'compiled', slow)
+  rows = run.audit(
+    tiny.config(attack={'name': 'linear_layer'}, noise_control=False), tmp_path
+  )
+  assert len(calls) == 1  # the two updates are one part
+  assert 0.5 <= sum(row['seconds'] for row in rows) < 100
+  assert {row['compile_seconds'] for row in rows} == {1e3}
 
 
 def test_restarts_that_leave_the_numbers_are_counted(tmp_path):
