@@ -46,6 +46,7 @@ _TITLES = {
   'ssim_claimed': 'SSIM of the claimed',
   'cw_ssim_claimed': 'CW-SSIM of the claimed',
   'seconds': 'seconds of attack',
+  'gradient_share': 'gradient share',
   'gradient_similarity': 'gradient cosine',
   'gradient_similarity_first': 'gradient cosine of the first image',
 }

@@ -209,10 +209,16 @@ def test_hook_that_cannot_write_is_one_line(tmp_path):
 
 def test_closed_form_has_no_steps_and_a_grey_baseline(tmp_path):
   (row,) = run.audit(
-    tiny.config(attack={'name': 'linear_layer'}, cases__count=1, restarts=1),
+    tiny.config(
+      attack={'name': 'linear_layer'},
+      cases__count=1,
+      restarts=1,
+      gradient_share=True,
+    ),
     tmp_path,
   )
   assert row['psnr'] > 40
+  assert row['gradient_share'] == pytest.approx(1)  # a batch of one
   assert row['verdict'] == 'leaks'
   assert {*row['baselines']} == {
     *('grey_image', 'mean_image', 'other_image', 'noise_gradient'),
