@@ -47,6 +47,7 @@ def get_config(arg=None):
   config.attack = dict(name='fishing', num_steps=24_000)
   config.threat = dict(level='C', grants=('alter_parameters',))
   config.noise_control = False
+  config.gradient_share = True
   config.sweep = {
     'dataset.size': tuple(_TRAINED),
     'cases.batch_size': _BATCHES,
@@ -57,7 +58,10 @@ def get_config(arg=None):
     'recovered, whatever the size of the batch, and better from trained '
     'weights.',
     source='Guo et al., TPAMI 2025, arXiv 2503.11514, curves (read off)',
-    metrics=('cw_ssim_claimed', 'psnr_claimed', 'ssim_claimed'),
+    metrics=(
+      *('cw_ssim_claimed', 'psnr_claimed', 'ssim_claimed'),
+      'gradient_share',
+    ),
     paper=[
       dict(
         at={'dataset.size': size, 'cases.batch_size': batch},

@@ -22,6 +22,15 @@ the rows stand for.
 
 Assumed known: the model and the batch size; the server alters weights.
 
+Behind pools a pixel is known to lie between the extremes of windows alone,
+whose side doubles with every pool (`passing`): VGG-16 in its CIFAR form has
+five, and 512 features for 3,072 values, so that the window is the image and
+only the labels are found (eight CIFAR-10 images: 10 to 17 dB). The score counts
+images and does not see this.
+
+Dropout makes logits and probabilities differ by what the server cannot know (no
+image above 33 dB at a rate of 0.1), and is refused.
+
 Differs from the authors: their released client takes the logits for
 log-probabilities, whose gradient lacks q_c T, and pads convolutions by
 repetition; what here is T they need not know. Their noise on the weights, which
@@ -50,13 +59,19 @@ def mkor(world: base.World) -> base.Attack:
       with ReLU.
 
   Raises:
-    ValueError: another network, or a client of several local steps.
+    ValueError: another network, or a client of several local steps or with
+      dropout.
   """
   net, b, k = world.net, world.batch_size, world.net.spec.num_classes
   if world.client.local_steps != 1:
     raise ValueError(
       'Expected a client of one local step for mkor; got local_steps='
       f'{world.client.local_steps}; use robbing_the_fed'
+    )
+  if world.client.train_mode and structure.draws(net):
+    raise ValueError(
+      'Expected a client without dropout for mkor; got train_mode=True, where '
+      f'{net.spec.name} draws random numbers; use robbing_the_fed'
     )
   found = passing.passing(net, 'mkor')
   sites = structure.sites(net)

@@ -30,6 +30,7 @@ from giajax.data import DATASETS
 from giajax.defenses import base as defenses
 from giajax.defenses import DEFENSES
 from giajax.engine import schema
+from giajax.metrics import gradient_share
 from giajax.metrics import gradient_similarity
 from giajax.metrics import lpips
 from giajax.models import base as models
@@ -87,6 +88,7 @@ class Setup(NamedTuple):
     setting: 'diagnostic' or 'deployment', and why.
     lpips: the perceptual distance, or None.
     similarity: `metrics.gradient_similarity` of the network, or None.
+    share: `metrics.gradient_share` of the network and the attack, or None.
   """
 
   dataset: data.Dataset
@@ -102,6 +104,7 @@ class Setup(NamedTuple):
   setting: tuple[str, list[str]]
   lpips: Callable[..., Any] | None
   similarity: Callable[..., Any] | None
+  share: Callable[..., Any] | None
 
 
 def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,6 +173,9 @@ def setup(resolved: Mapping[str, Any]) -> Setup:
     lpips=lpips.load(resolved['lpips']) if resolved['lpips'] else None,
     similarity=gradient_similarity.gradient_similarity(made.viewer(), made.task)
     if resolved['gradient_similarity']
+    else None,
+    share=_share(client, made.task, attack, parties)
+    if resolved['gradient_share']
     else None,
   )
 
@@ -321,6 +327,15 @@ def _setting(world, client, attack, granted, weights):
     has_batch_norm=structure.has_batch_norm(world.net),
     num_rounds=attack.num_rounds,
   )
+
+
+def _share(client, task, attack, parties):
+  if parties > 1:
+    raise ValueError(
+      'Expected one client whose images share a gradient; got gradient_share='
+      f'True with cases.clients={parties}; leave gradient_share out'
+    )
+  return gradient_share.gradient_share(client.net, task, attack.merge)
 
 
 def _make(

@@ -28,6 +28,7 @@ _PART_BYTES = 1e9
 # any other key has a program of its own.
 _NOT_COMPILED = frozenset(
   {
+    'gradient_share',
     'gradient_similarity',
     'hparams',
     'lpips',

@@ -69,7 +69,7 @@ def score(
   items: Sequence[rounds.Item],
   outcome: loop.Outcome,
   marks: np.ndarray,
-  facts: dict[str, Any],
+  facts: Sequence[dict[str, Any]],
 ) -> tuple[Rows, dict[str, np.ndarray]]:
   """Scores the items of a part.
 
@@ -78,7 +78,7 @@ def score(
     items: their truth.
     outcome: what the attack found.
     marks: [L] steps of the trace.
-    facts: further columns.
+    facts: further columns, of each item.
 
   Returns:
     Rows that lack the comparison with their point's control, and arrays:
@@ -95,7 +95,7 @@ def score(
     scored, kept = evaluate.evaluate(
       setup, item, found, _pick(outcome.start, n), finite, seed
     )
-    rows.append({**_facts(part.cohort, work), **scored, **facts})
+    rows.append({**_facts(part.cohort, work), **scored, **facts[n]})
     kept |= {'trace': outcome.trace[n], 'trace_step': marks}
     arrays |= {_key(work.row, name): value for name, value in kept.items()}
   return rows, arrays

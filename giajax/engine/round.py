@@ -66,26 +66,44 @@ def indices(
   )
 
 
-def observer(
+def player(
   setup: build.Setup, config: Mapping[str, Any]
+) -> Callable[[Item], tuple[types.Observation, ...]]:
+  """Returns a function that runs a client: what is seen of it in all rounds.
+
+  It raises ValueError for an update that is not finite.
+  """
+  send, answer = _exchange(setup, config)
+
+  def play(one: Item) -> tuple[types.Observation, ...]:
+    history, side = (), _side(setup, config, one)
+    for _ in range(setup.attack.num_rounds):
+      query = send(one, side, history)
+      history += (answer(one, side, history, query),)
+    return history
+
+  return play
+
+
+def observer(
+  setup: build.Setup, play: Callable[[Item], tuple[types.Observation, ...]]
 ) -> Callable[[Sequence[Item]], types.Observation]:
   """Returns a function that runs clients: what the attacker sees of each.
 
   Its result has a leading axis [N], but for the query of an honest server,
-  which all items share. It raises ValueError for an update that is not finite.
+  which all items share.
+
+  Args:
+    setup: the experiment.
+    play: of `player`, whose errors it raises.
   """
-  attack, (send, answer) = setup.attack, _exchange(setup, config)
+  attack = setup.attack
   honest = attack.craft is attacks.honest
-  merge = attack.merge if honest else jax.jit(attack.merge)
+  last = attack.merge is attacks.last  # compiled, it would be copied
+  merge = attack.merge if last else jax.jit(attack.merge)
 
   def observe(items: Sequence[Item]) -> types.Observation:
-    seen = []
-    for one in items:
-      history, side = (), _side(setup, config, one)
-      for _ in range(attack.num_rounds):
-        query = send(one, side, history)
-        history += (answer(one, side, history, query),)
-      seen.append(merge(history))
+    seen = [merge(play(one)) for one in items]
     if not honest:
       return _stacked(seen)
     apart = _stacked([obs._replace(query=types.NO_QUERY) for obs in seen])
@@ -182,6 +200,8 @@ def _side(
 
 
 def _stacked(seen: Sequence[types.Observation]) -> types.Observation:
+  if len(seen) == 1:  # it may be gigabytes
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[None], seen[0])
   return jax.tree.map(lambda *leaves: np.stack(leaves), *seen)
 
 

@@ -117,18 +117,19 @@ def _run(folder, found, shard, hooks, stop) -> results.Rows:
     parts = list(parts)
     width = max(part.stop - part.start for part in parts)
     cohort = parts[0].cohort
-    observe = rounds.observer(cohort.setup, cohort.work[0].point.config)
+    play = rounds.player(cohort.setup, cohort.work[0].point.config)
+    observe = rounds.observer(cohort.setup, play)
     for part in parts:
       if signals.agreed((stop.asked,))[0]:
         raise Interrupted('stopped between two parts, which are saved')
-      _run_part(folder, part, width, observe, compiler, hooks, stop)
+      _run_part(folder, part, width, (play, observe), compiler, hooks, stop)
   if not _leads():
     return []
   with folders.joining(folder):
     return results.join(folder, found)
 
 
-def _run_part(folder, part, width, observe, compiler, hooks, stop) -> None:
+def _run_part(folder, part, width, client, compiler, hooks, stop) -> None:
   """Runs one part to its end and keeps its results."""
   began = time.perf_counter()
   setup, config = part.cohort.setup, part.work[0].point.config
@@ -142,6 +143,7 @@ def _run_part(folder, part, width, observe, compiler, hooks, stop) -> None:
     or programs.restarts_per_batch(setup.world),
     together=setup.attack.group,
   )
+  play, observe = client
   inputs = _inputs(part, observe(items), where)
   program = compiler(part.cohort, where, inputs)
   saved = folder / 'checkpoints' / part.name
@@ -160,12 +162,22 @@ def _run_part(folder, part, width, observe, compiler, hooks, stop) -> None:
     'seconds': outcome.seconds / len(items),
     'compile_seconds': program.seconds,
   }
-  rows, arrays = results.score(part, items, outcome, task.marks, facts)
+  each = [facts | _shared(setup, play, one) for one in items]
+  rows, arrays = results.score(part, items, outcome, task.marks, each)
   _log.info('%s took %.1f s', part.name, time.perf_counter() - began)
   if _leads():
     content = {'rows': np.str_(json.dumps(rows)), **arrays}
     folders.write_arrays(plan.path(folder, part), content)
     checkpoint.remove(saved)
+
+
+def _shared(setup, play, one) -> dict[str, float]:
+  """Returns the largest share of an image, if that was asked for."""
+  if setup.share is None or one.control:
+    return {}
+  stats = setup.query.variables.stats
+  shares = setup.share(play(one), stats, one.batch)
+  return {'gradient_share': float(shares.max())}
 
 
 def _inputs(part, obs: types.Observation, where: mesh.Layout):
@@ -174,6 +186,8 @@ def _inputs(part, obs: types.Observation, where: mesh.Layout):
   pad = where.items - len(work)
 
   def padded(leaf):
+    if not pad:  # an update may be gigabytes
+      return leaf
     return np.concatenate([leaf, np.repeat(leaf[-1:], pad, axis=0)])
 
   knobs = [build.hparams(w.point.config, setup.attack) for w in work]

@@ -46,6 +46,7 @@ DEFAULTS: dict[str, Any] = {
   'noise_control': True,
   'lpips': '',
   'gradient_similarity': False,
+  'gradient_share': False,
   'sweep': {},
   'study': {},
   'run': {

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from flax import nnx
 import jax
+from jax.extend import core
 import jax.numpy as jnp
 
 from giajax import trees
@@ -100,6 +101,28 @@ def has_bias(net: base.Net, path: str) -> bool:
 def has_batch_norm(net: base.Net) -> bool:
   """Says whether a network keeps running statistics."""
   return bool(jax.tree.leaves(abstract_variables(net).stats))
+
+
+def draws(net: base.Net, tap: str | None = None) -> bool:
+  """Says whether a training pass draws random numbers, as dropout does.
+
+  Args:
+    net: the network.
+    tap: what they have to reach, an activation; the logits if None.
+  """
+
+  def run(key, variables, x):
+    taps = () if tap is None else (tap,)
+    output = net.apply(variables, x, train=True, taps=taps, key=key)
+    return output.out if tap is None else output.taps[tap]
+
+  x = jax.ShapeDtypeStruct((1, *net.spec.image_shape), jnp.float32)
+  traced = jax.make_jaxpr(run)(jax.random.key(0), abstract_variables(net), x)
+  needed = _variables(traced.jaxpr.outvars)
+  for equation in reversed(traced.jaxpr.eqns):
+    if needed & _variables(equation.outvars):
+      needed |= _variables(equation.invars)
+  return traced.jaxpr.invars[0] in needed
 
 
 def norms(net: base.Net) -> list[str]:
@@ -217,6 +240,10 @@ def chain(net: base.Net) -> list[Link]:
     Link(path, site, shapes[path].shape, slopes[path])
     for path, site in found.items()
   ]
+
+
+def _variables(atoms) -> set[core.Var]:
+  return {atom for atom in atoms if isinstance(atom, core.Var)}
 
 
 def _no_chain(net, path, why):

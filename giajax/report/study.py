@@ -4,9 +4,9 @@ The config says which paper under `study`, all optional:
 
   claim         its sentence
   source        authors, venue, year and table
-  metrics       of the table, names of a row of results, 'start_ssim' for that
-                of a baseline, or 'l2', the norm of the error; PSNR and SSIM if
-                not given
+  metrics       of the table, names of a row of results such as 'seconds',
+                'start_ssim' for that of a baseline, or 'l2', the norm of the
+                error; PSNR and SSIM if not given
   paper         a list of {'at': {sweep key: value}, metric: figure}; a value
                 that is a dict with a name is named by it. A point that is near
                 the paper's and not it says so under 'note'.
@@ -45,6 +45,8 @@ _TITLES = {
   'psnr_claimed': 'PSNR of the claimed (dB)',
   'ssim_claimed': 'SSIM of the claimed',
   'cw_ssim_claimed': 'CW-SSIM of the claimed',
+  'seconds': 'seconds of attack',
+  'gradient_share': 'gradient share',
   'gradient_similarity': 'gradient cosine',
   'gradient_similarity_first': 'gradient cosine of the first image',
 }
@@ -144,7 +146,7 @@ def markdown(run: records.Run) -> str:
     f'{_cases(run)} Baselines and every case are in `results.jsonl`.',
     '\n'.join(f'- {text}' for text in sentences(run)),
     f'`{meta.get("command", "")}`',
-    f'{meta.get("device", "")}, {seconds:.0f} s of steps; '
+    f'{meta.get("device", "")}, {prose.significant(seconds)} s of attack; '
     + ', '.join(f'{name} {version}' for name, version in versions),
   ]
   return '\n\n'.join(part for part in parts if part) + '\n'

@@ -90,7 +90,8 @@ def cases(run: records.Run) -> markup.Html:
       *(prose.score(metric, row.get(metric)) for metric in metrics),
       prose.share(row.get('label_accuracy')),
       *(prose.significant(row.get('score')), _finite(row)),
-      *(prose.figure(row.get(k), 1) for k in ('seconds', 'psnr_oracle')),
+      prose.significant(row.get('seconds')),
+      prose.figure(row.get('psnr_oracle'), 1),
     ]
     body.append(_line('td', cells))
   return _table(_line('th', head), body)

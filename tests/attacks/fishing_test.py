@@ -15,6 +15,7 @@ from giajax.clients import fedavg
 from giajax.clients import fedsgd
 from giajax.models import mlp
 from giajax.models import resnet
+from giajax.models import vgg
 from giajax.tasks import classification
 
 K, B, ROUNDS = 4, 8, 5
@@ -142,3 +143,9 @@ def test_refusals():
   client = fedsgd.fedsgd(net, TASK, train_mode=True)
   with pytest.raises(ValueError, match='train_mode=True'):
     fishing.fishing(WORLD._replace(net=net, client=client))
+  net = vgg.vgg((32, 32, 3), K, depth=11, width=0.02, form='imagenet')
+  client = fedsgd.fedsgd(net, TASK, train_mode=True)
+  with pytest.raises(ValueError, match='without dropout for fishing'):
+    fishing.fishing(WORLD._replace(net=net, client=client))
+  # It draws nothing where nothing is trained.
+  fishing.fishing(WORLD._replace(net=net, client=fedsgd.fedsgd(net, TASK)))

@@ -88,3 +88,8 @@ def test_refusals():
     make(vgg.vgg((32, 32, 3), K, depth=11, width=0.02))
   with pytest.raises(ValueError, match='local_steps=2'):
     make(network(), fedavg.fedavg, num_images=4, epochs=2, batch_size=4)
+  dropping = vgg.vgg((32, 32, 3), K, depth=11, width=0.02, form='imagenet')
+  with pytest.raises(ValueError, match='without dropout for mkor'):
+    make(dropping, train_mode=True)
+  with pytest.raises(ValueError, match='hand images on'):
+    make(dropping)

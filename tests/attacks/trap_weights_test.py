@@ -1,7 +1,9 @@
 """Tests of giajax.attacks.trap_weights."""
 
 import functools
+import math
 
+from flax import nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,8 @@ from giajax.clients import fedavg
 from giajax.clients import fedsgd
 from giajax.metrics import assignment
 from giajax.metrics import pixel
+from giajax.models import base as models
+from giajax.models import layers
 from giajax.models import lenet
 from giajax.models import mlp
 from giajax.tasks import classification
@@ -150,6 +154,45 @@ def test_refusals():
   client = fedavg.fedavg(net, TASK, num_images=4, epochs=2, batch_size=4)
   with pytest.raises(ValueError, match='local_steps=2'):
     trap_weights.trap_weights(base.World(net, TASK, client, 4))
+
+
+class Dropping(nnx.Module):
+  """An MLP with dropout in front of its first layer, and behind it."""
+
+  def __init__(self, before, behind, *, rngs):
+    size = math.prod(SHAPE)
+    self.layers = layers.Sequential(
+      [
+        layers.Dropout(before),
+        layers.Linear(size, 16, rngs=rngs),
+        nnx.relu,
+        layers.Dropout(behind),
+        layers.Linear(16, K, rngs=rngs),
+      ]
+    )
+
+  def __call__(self, x):
+    return self.layers(layers.flatten(x))
+
+
+@pytest.mark.parametrize(
+  'rates, fits', [((0.5, 0.0), False), ((0.0, 0.5), True)]
+)
+def test_dropout_is_refused_in_front_of_the_layer(rates, fits):
+  net = models.from_nnx(
+    lambda rngs: Dropping(*rates, rngs=rngs),
+    models.make_spec('dropping', SHAPE, K, 'cifar10'),
+  )
+  trained, fixed = (
+    base.World(net, TASK, fedsgd.fedsgd(net, TASK, train_mode=mode), 4)
+    for mode in (True, False)
+  )
+  trap_weights.trap_weights(fixed)
+  if fits:
+    trap_weights.trap_weights(trained)
+    return
+  with pytest.raises(ValueError, match='no dropout in front of'):
+    trap_weights.trap_weights(trained)
 
 
 def test_needs_public_images_only_to_fit():

@@ -14,7 +14,12 @@ def _seen(controls=(False,), **changes):
   resolved = build.resolve(tiny.config(**changes))
   setup = build.setup(resolved)
   items = [rounds.item(setup, resolved, 0, control) for control in controls]
-  return setup, items, rounds.observer(setup, resolved)(items)
+  return setup, items, observe(setup, resolved, items)
+
+
+def observe(setup, resolved, items):
+  play = rounds.player(setup, resolved)
+  return rounds.observer(setup, play)(items)
 
 
 @pytest.fixture(scope='module')
@@ -51,12 +56,12 @@ def test_buffers_are_shown_only_if_granted(seen):
     client=setup.client._replace(update=update),
     query=types.Query(setup.variables._replace(stats=stats)),
   )
-  obs = rounds.observer(setup, resolved)(items)
+  obs = observe(setup, resolved, items)
   np.testing.assert_array_equal(obs.query.variables.stats['bn']['mean'], 3)
   np.testing.assert_array_equal(obs.update.stats['bn']['var'], 4)
   buffers = {'bn_buffers_before', 'bn_buffers_after', 'labels'}
   setup = setup._replace(granted=setup.granted - buffers)
-  obs = rounds.observer(setup, resolved)(items)
+  obs = observe(setup, resolved, items)
   np.testing.assert_array_equal(obs.query.variables.stats['bn']['mean'], 0)
   assert obs.update.stats == {}
   assert obs.side == {}
@@ -78,7 +83,7 @@ def test_rounds_follow_each_other_and_are_merged(seen):
   own = jax.tree.leaves(setup.variables.params)
   several = setup.attack._replace(craft=craft, num_rounds=3)
   for attack, moved in ((several, 2), (several._replace(merge=first), 0)):
-    obs = rounds.observer(setup._replace(attack=attack), resolved)(items[:1])
+    obs = observe(setup._replace(attack=attack), resolved, items[:1])
     sent = jax.tree.leaves(obs.query.variables.params)
     for a, b in zip(sent, own):
       np.testing.assert_allclose(a[0], b + moved, rtol=1e-6)
@@ -90,11 +95,11 @@ def test_update_that_is_not_finite_is_named(seen):
   broken = jax.tree.map(
     lambda leaf: np.full_like(leaf, np.nan), setup.variables
   )
-  observe = rounds.observer(setup._replace(query=types.Query(broken)), resolved)
+  sent = setup._replace(query=types.Query(broken))
   with pytest.raises(
     ValueError, match=r'^Expected a finite update of case 0; got NaN or inf in'
   ):
-    observe(items[:1])
+    observe(sent, resolved, items[:1])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 
 from flax import nnx
 import numpy as np
@@ -246,10 +247,16 @@ def test_hook_that_cannot_write_is_one_line(tmp_path):
 
 def test_closed_form_has_no_steps_and_a_grey_baseline(tmp_path):
   (row,) = run.audit(
-    tiny.config(attack={'name': 'linear_layer'}, cases__count=1, restarts=1),
+    tiny.config(
+      attack={'name': 'linear_layer'},
+      cases__count=1,
+      restarts=1,
+      gradient_share=True,
+    ),
     tmp_path,
   )
   assert row['psnr'] > 40
+  assert row['gradient_share'] == pytest.approx(1)  # a batch of one
   assert row['verdict'] == 'leaks'
   assert {*row['baselines']} == {
     *('grey_image', 'mean_image', 'other_image', 'noise_gradient'),
@@ -257,6 +264,29 @@ def test_closed_form_has_no_steps_and_a_grey_baseline(tmp_path):
   arrays = _arrays(tmp_path)
   assert arrays['0000/trace'].shape == (1, 0)
   np.testing.assert_array_equal(arrays['0000/x_start'], 0.5)
+
+
+def test_seconds_of_a_closed_form_are_those_of_reading_it(
+  tmp_path, monkeypatch
+):
+  compiled, calls = programs.compiled, []
+
+  def slow(*args):
+    made = compiled(*args)
+
+    def read(*inputs):
+      calls.append(time.sleep(0.5))
+      return made.read(*inputs)
+
+    return made._replace(read=read, seconds=1e3)
+
+  monkeypatch.setattr(programs, 'compiled', slow)
+  rows = run.audit(
+    tiny.config(attack={'name': 'linear_layer'}, noise_control=False), tmp_path
+  )
+  assert len(calls) == 1  # the two updates are one part
+  assert 0.5 <= sum(row['seconds'] for row in rows) < 100
+  assert {row['compile_seconds'] for row in rows} == {1e3}
 
 
 def test_restarts_that_leave_the_numbers_are_counted(tmp_path):

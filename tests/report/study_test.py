@@ -132,7 +132,7 @@ def test_page_and_markdown_say_the_same():
   text = study.markdown(made)
   assert text.startswith('# A table <of theirs>.')
   assert '| 9 | 12.00 | 13.00 | 0.500 | 0.125 |' in text
-  assert 'cpu x2, 18 s of steps; jax 1' in text
+  assert 'cpu x2, 18 s of attack; jax 1' in text
   html = markup.join(*study.section(made))
   assert 'It &lt;leaks&gt;.' in html and '<td>0.125</td>' in html
 

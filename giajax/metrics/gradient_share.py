@@ -1,0 +1,104 @@
+"""Gradient share: how much of what an attack inverts comes from one image.
+
+  s_i = |c_i| / sum_j |c_j|
+
+with c_i what image i alone adds to the update that the attack inverts. For one
+round that is g_i / B, the gradient of its own loss under the weights that the
+client received, and the batch's update is the sum of all. Where an attack
+merges several rounds, c_i is the derivative of its `merge` along the gradients
+of image i in all of them: of a difference of two rounds, the difference of its
+two gradients.
+
+Only the layers below the classifier count, as what an attack has of the
+classifier itself it uses otherwise, and merges that are not linear in the
+classifier's gradients are linear in all others. BatchNorm is in inference mode,
+and a client's local steps after the first are left out. An image that is
+isolated has a share of 1, one of B alike 1/B. Wen et al., Fishing for User Data
+in Large-Batch Federated Learning via Gradient Magnification, ICML 2022, arXiv
+2202.00580, magnify it; the measure is ours. Known only to who has the images.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from giajax import trees
+from giajax import types
+from giajax.clients import base as clients
+from giajax.models import base as models
+from giajax.models import structure
+from giajax.tasks import base as tasks
+
+History = tuple[types.Observation, ...]
+
+
+def gradient_share(
+  net: models.Net,
+  task: tasks.Task,
+  merge: Callable[[History], types.Observation],
+) -> Callable[[History, types.Tree, types.Batch], types.Array]:
+  """Returns `(history, stats, batch) -> [B] shares, in [0, 1]`, compiled.
+
+  `stats` are those that the client received, of which the history may not
+  tell. The shares are NaN where nothing reaches the layers below.
+
+  Args:
+    net: the network that the client trains.
+    task: its loss.
+    merge: the attack's.
+
+  Raises:
+    ValueError: a network without a linear classifier that the client trains.
+  """
+  head = structure.head(net)
+
+  def gradient(variables, x, y):
+    def loss(params):
+      output = net.apply(
+        variables._replace(params=params),
+        x[None],
+        train=False,
+        key=jax.random.key(0),
+      )
+      return clients.loss(task, output, y[None])
+
+    whole = jax.grad(loss)(variables.params)
+    above = {
+      name: jnp.zeros_like(leaf)
+      for name, leaf in trees.named_leaves(whole).items()
+      if not _is_below(name, head)
+    }
+    return trees.replaced(whole, above)
+
+  def merged(deltas, history):
+    seen = tuple(
+      obs._replace(update=obs.update._replace(delta=delta))
+      for obs, delta in zip(history, deltas)
+    )
+    named = trees.named_leaves(merge(seen).update.delta)
+    return {n: leaf for n, leaf in named.items() if _is_below(n, head)}
+
+  @jax.jit
+  def shares(history, stats, batch):
+    deltas = tuple(obs.update.delta for obs in history)
+    received = [obs.query.variables._replace(stats=stats) for obs in history]
+    rounds = jax.tree.map(lambda *leaves: jnp.stack(leaves), *received)
+
+    def norm(one):
+      own = jax.lax.map(lambda variables: gradient(variables, *one), rounds)
+      along = tuple(
+        jax.tree.map(lambda g, n=n: g[n], own) for n in range(len(history))
+      )
+      _, part = jax.jvp(lambda d: merged(d, history), (deltas,), (along,))
+      return jnp.sqrt(trees.squared_norm(part))
+
+    # One after the other: a gradient is as large as the network.
+    norms = jax.lax.map(norm, batch)
+    return norms / norms.sum()
+
+  return shares
+
+
+def _is_below(name: str, head: str) -> bool:
+  return not name.startswith(f'{head}.')
