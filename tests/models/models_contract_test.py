@@ -12,6 +12,7 @@ from giajax import models
 from giajax import registry
 from giajax import trees
 from giajax.models import base
+from giajax.models import layers
 from giajax.models import structure
 
 # At 32x32x3 with 10 classes and default options.
@@ -222,6 +223,30 @@ def test_every_parameter_is_a_layers(name):
   paths = structure.sites(net)
   leaves = structure.leaf_names(net)
   assert {leaf.rpartition('.')[0] for leaf in leaves} == paths.keys()
+
+
+@pytest.mark.parametrize('name', [n for n, c in draws.CASES.items() if c.quick])
+def test_a_server_can_put_a_layer_in_front(name):
+  case = draws.CASES[name]
+  net = models.MODELS[case.row](
+    case.image_shape, case.num_classes, **case.options
+  )
+  channels = case.image_shape[-1]
+  altered = net.edit(
+    lambda module, rngs: setattr(
+      module, 'front', layers.Conv(channels, channels, 1, rngs=rngs)
+    )
+  )
+  variables = structure.abstract_variables(altered)
+  added = trees.named_leaves(variables.params).keys() - structure.leaf_names(
+    net
+  )
+  assert added == {'front.kernel', 'front.bias'}
+  x = jax.ShapeDtypeStruct((2, *case.image_shape), np.float32)
+  taps = jax.eval_shape(
+    lambda v, x: altered.apply(v, x, taps=('front',)), variables, x
+  ).taps
+  assert taps['front'].shape == x.shape
 
 
 @pytest.mark.parametrize('name', [*SMALL, 'resnet20'])
