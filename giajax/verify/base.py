@@ -24,7 +24,8 @@ refused.
 Checks that try the model do so in inference mode, on the buffers that the
 server sent. A client in training mode normalises by its own batch instead:
 running variances that are huge make every image look alike here, and with that
-blind these checks, without any effect on such a client. Nothing sees that yet.
+blind these checks, without any effect on such a client. That is what
+`running_statistics` looks for, up to its threshold a layer.
 """
 
 from collections.abc import Callable, Iterator
@@ -84,12 +85,15 @@ class View(NamedTuple):
     accepted: the last weights that it accepted, or None.
     learning_rate: rate times local steps of a round, or None if unknown.
     examples: `(variables, probe) -> Examples` of `net`, in inference mode.
+    statistics: `(variables, probe) -> {path: [2, C]}`, in training mode: mean
+      and variance of what each layer that keeps running ones reads.
   """
 
   net: models.Net
   accepted: types.Variables | None
   learning_rate: float | None
   examples: Callable[[types.Variables, types.Batch], Examples]
+  statistics: Callable[[types.Variables, types.Batch], dict[str, types.Array]]
 
 
 class Kernel(NamedTuple):
@@ -134,7 +138,8 @@ def view(
     )
   structure.sites(net)
   examples = _remembered(jax.jit(_examples(net, task)))
-  return View(net, accepted, learning_rate, examples)
+  statistics = jax.jit(_statistics(net))
+  return View(net, accepted, learning_rate, examples, statistics)
 
 
 def check_probe(probe: types.Batch, net: models.Net) -> None:
@@ -380,3 +385,22 @@ def _read(net, task, path, variables, probe):
 
   cotangents, seen = jax.grad(loss, has_aux=True)(zeros[path])
   return (*seen, cotangents)
+
+
+def _statistics(net: models.Net):
+  stats = trees.named_leaves(structure.abstract_variables(net).stats)
+  paths = [n.removesuffix('.mean') for n in stats if n.endswith('.mean')]
+  taps = [f'{path}.input' for path in paths]
+
+  def statistics(variables, probe):
+    # Any key will do: what dropout draws is no secret.
+    key = jax.random.key(0)
+    out = net.apply(variables, probe.x, train=True, taps=taps, key=key)
+
+    def moments(x):
+      axes = tuple(range(x.ndim - 1))
+      return jnp.stack([x.mean(axes), x.var(axes)])
+
+    return {path: moments(out.taps[f'{path}.input']) for path in paths}
+
+  return statistics
