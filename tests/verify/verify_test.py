@@ -265,6 +265,18 @@ def test_bins_are_seen_in_any_order(count):
 
 
 @pytest.mark.parametrize(
+  'count, least, most', [(40, 6.5, 7), (20, 6.2, 6.7), (2, 5.2, 5.7), (1, 0, 1)]
+)
+def test_rows_do_not_hide_among_honest_ones(count, least, most):
+  # Rows 0 .. count - 1 are multiples of the first.
+  sizes = jnp.linspace(-1.0, 1.1, count)
+  change = lambda k: k.at[:, :count].set(k[:, :1] * sizes)  # noqa: E731
+  found = run('proportional_rows', received(hidden__kernel=change))
+  assert least <= found.score <= most
+  assert found.flagged == (count > 1)
+
+
+@pytest.mark.parametrize(
   'changed, decades',
   [
     (dict(norm__var=lambda v: v * 1e8), 4.0),
