@@ -30,7 +30,6 @@ from absl import flags
 import jax
 import numpy as np
 
-from giajax import registry
 from giajax import threat
 from giajax import types
 from giajax.attacks import ATTACKS
@@ -44,34 +43,13 @@ from giajax.verify import base
 from giajax.verify import VERIFIERS
 from launch import honest
 
-# Of its own: modules of `launch` do not share flags.
-_FLAGS = flags.FlagValues()
-_OUT = flags.DEFINE_string(
-  'out', '', 'Markdown; to the screen as well.', flag_values=_FLAGS
-)
-_QUICK = flags.DEFINE_bool(
-  'quick', False, 'Minutes on two cores.', flag_values=_FLAGS
-)
-_DATA = flags.DEFINE_string(
-  'data_dir', '', 'Of tfds, with CIFAR-10.', flag_values=_FLAGS
-)
-_TRAINED = flags.DEFINE_string(
-  'trained', '', 'Folder of `giajax train`.', flag_values=_FLAGS
-)
-_SEEDS = flags.DEFINE_integer(
-  'seeds', 10, 'Of weights and batches.', 1, flag_values=_FLAGS
-)
-_PROBE = flags.DEFINE_integer(
-  'probe', 8, 'Images of the client.', 2, flag_values=_FLAGS
-)
-_ROUNDS = flags.DEFINE_integer(
+_FLAGS = honest.options(seeds=10, probe=8)
+flags.DEFINE_bool('quick', False, 'Minutes on two cores.', flag_values=_FLAGS)
+flags.DEFINE_integer(
   'rounds', 3, 'Of an attack, at most.', 1, flag_values=_FLAGS
 )
-_ATTACKS = flags.DEFINE_list(
-  'attacks', [], 'Rows of the table; all if empty.', flag_values=_FLAGS
-)
-_NETWORKS = flags.DEFINE_list(
-  'networks', [], 'Of those; all if empty.', flag_values=_FLAGS
+flags.DEFINE_list(
+  'attacks', None, 'Rows of the table; all if not given.', flag_values=_FLAGS
 )
 
 
@@ -136,12 +114,9 @@ HONEST = frozenset(
 
 def main(argv: Sequence[str]) -> int:
   """Writes the table."""
-  try:
-    rest = _FLAGS(argv)[1:]
-  except flags.Error as error:
-    rest = [str(error)]
-  if rest:
-    print(f'Expected known flags; got {" ".join(rest)}', file=sys.stderr)
+  wrong = honest.parse(_FLAGS, argv, {'attacks': ('row', ROWS)})
+  if wrong:
+    print(wrong, file=sys.stderr)
     return 2
   missing = unlisted(ATTACKS)
   if missing:
@@ -151,24 +126,16 @@ def main(argv: Sequence[str]) -> int:
       file=sys.stderr,
     )
     return 2
-  try:
-    for name in _ATTACKS.value:
-      registry.lookup(ROWS, name, 'row')
-    for name in _NETWORKS.value:
-      registry.lookup(honest.FRESH, name, 'network')
-  except ValueError as error:
-    print(error, file=sys.stderr)
-    return 2
   began = time.perf_counter()
-  names = _ATTACKS.value or [n for n, r in ROWS.items() if _is_there(r)]
-  images = build.dataset(honest.entry(_DATA.value))
-  seeds = 3 if _QUICK.value else _SEEDS.value
+  names = _FLAGS.attacks or list(ROWS)
+  images = build.dataset(honest.entry(_FLAGS.data_dir))
+  seeds = 3 if _FLAGS.quick else _FLAGS.seeds
   lines, notes = [], []
   for model in _networks(images, seeds):
     quiet = list(
       honest.scores(
         model,
-        probe=_PROBE.value,
+        probe=_FLAGS.probe,
         probes=_draws(model, seeds),
         names=list(VERIFIERS),
       )
@@ -178,7 +145,7 @@ def main(argv: Sequence[str]) -> int:
       if model.kind == 'fresh' and model.name not in row.networks:
         continue
       try:
-        loud = list(detect(row, model, seeds, _ROUNDS.value))
+        loud = list(detect(row, model, seeds, _FLAGS.rounds))
       except ValueError as error:
         if not str(error).startswith('Expected'):
           raise
@@ -190,8 +157,8 @@ def main(argv: Sequence[str]) -> int:
   minutes = (time.perf_counter() - began) / 60
   text = page(lines, notes, minutes)
   print(text)
-  if _OUT.value:
-    pathlib.Path(_OUT.value).write_text(text)
+  if _FLAGS.out:
+    pathlib.Path(_FLAGS.out).write_text(text)
   return 0
 
 
@@ -227,7 +194,7 @@ def detect(
     view = known._replace(accepted=setup.variables)
     batch = rounds.indices(setup, resolved, 0)
     free = np.setdiff1d(np.arange(images.size), batch)
-    drawn = np.random.default_rng(seed).permutation(free)[: _PROBE.value]
+    drawn = np.random.default_rng(seed).permutation(free)[: _FLAGS.probe]
     probe = images.take(drawn)
     several = min(count, setup.attack.num_rounds)
     sent = map(_received, rounds.messages(setup, resolved, 0, several))
@@ -302,21 +269,18 @@ def auc(high: Sequence[float], low: Sequence[float]) -> float:
   return float(np.mean((pairs > 0) + 0.5 * (pairs == 0)))
 
 
-def _is_there(row: Row) -> bool:
-  return row.attack['name'] in ATTACKS
-
-
 def _networks(images, seeds: int):
   """Yields the networks, fresh ones first."""
   names = (
     QUICK
-    if _QUICK.value
+    if _FLAGS.quick
     else sorted({n for r in ROWS.values() for n in r.networks})
   )
-  names = [n for n in names if not _NETWORKS.value or n in _NETWORKS.value]
+  if _FLAGS.networks is not None:
+    names = [n for n in names if n in _FLAGS.networks]
   yield from honest.fresh(images, names, seeds)
-  if _TRAINED.value and _DATA.value and not _QUICK.value:
-    yield from honest.trained(_TRAINED.value, images)
+  if _FLAGS.trained and _FLAGS.data_dir and not _FLAGS.quick:
+    yield from honest.trained(_FLAGS.trained, images)
 
 
 def _draws(model: honest.Honest, seeds: int) -> int:
@@ -327,7 +291,7 @@ def _draws(model: honest.Honest, seeds: int) -> int:
 def _config(row, model, seed) -> dict[str, Any]:
   return {
     'seed': seed,
-    'dataset': honest.entry(_DATA.value),
+    'dataset': honest.entry(_FLAGS.data_dir),
     'cases': {'batch_size': _BATCH * row.clients, 'clients': row.clients},
     'model': dict(model.entry),
     'weights': {'path': model.paths[-1]},

@@ -1,6 +1,7 @@
 """Honest models, fresh and trained, and what a client's checks say of them.
 
-Used by `launch.thresholds` and `launch.detection`; nothing to run by itself.
+Used by `launch.thresholds` and `launch.detection`, with the flags that both
+take; nothing to run by itself.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,10 +10,12 @@ import json
 import pathlib
 from typing import Any, NamedTuple
 
+from absl import flags
 import jax
 import numpy as np
 
 from giajax import keys
+from giajax import registry
 from giajax import types
 from giajax.clients import fedsgd
 from giajax.data import base as data
@@ -61,6 +64,57 @@ class Honest(NamedTuple):
   net: models.Net
   dataset: data.Dataset
   paths: tuple[str, ...]  # of weights; '' for fresh ones, of seeds in order
+
+
+def options(*, seeds: int, probe: int) -> flags.FlagValues:
+  """Returns the flags that both commands take, for each to add its own.
+
+  Args:
+    seeds: the default of --seeds.
+    probe: of --probe.
+  """
+  own = flags.FlagValues()  # modules of `launch` do not share flags
+  for name, words in {
+    'data_dir': 'Of tfds, with CIFAR-10.',
+    'trained': 'Folder of `giajax train`.',
+    'out': 'File that results are written to.',
+  }.items():
+    flags.DEFINE_string(name, '', words, flag_values=own)
+  flags.DEFINE_integer('seeds', seeds, 'Of each.', 1, flag_values=own)
+  flags.DEFINE_integer(
+    'probe', probe, 'Images of a client.', base.LEAST_PROBE, flag_values=own
+  )
+  flags.DEFINE_list(
+    'networks', None, 'Fresh ones; all if not given.', flag_values=own
+  )
+  return own
+
+
+def parse(
+  values: flags.FlagValues,
+  argv: Sequence[str],
+  lists: Mapping[str, tuple[str, Mapping[str, Any]]],
+) -> str:
+  """Parses a command line; returns what is wrong with it, '' if nothing.
+
+  Args:
+    values: see `options`.
+    argv: of the program.
+    lists: by a flag that lists names, what they are of, and the table.
+  """
+  try:
+    rest = values(argv)[1:]
+    if rest:
+      return f'Expected known flags; got {" ".join(rest)}'
+    known = {'networks': ('network', FRESH), **lists}
+    for flag, (kind, table) in known.items():
+      for name in values[flag].value or ():
+        registry.lookup(table, name, kind)
+  except flags.Error as error:
+    return f'Expected known flags; got {error}'
+  except ValueError as error:
+    return str(error)
+  return ''
 
 
 def entry(data_dir: str) -> dict[str, Any]:

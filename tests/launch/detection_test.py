@@ -47,6 +47,7 @@ def test_every_attack_is_listed():
   assert not detection.unlisted(ATTACKS)
   assert detection.unlisted({**ATTACKS, 'unheard_of': None}) == ['unheard_of']
   for row in detection.ROWS.values():
+    assert row.attack['name'] in ATTACKS
     assert set(row.networks) <= set(honest.FRESH)
     assert row.attack['name'] not in detection.HONEST
 
@@ -55,7 +56,6 @@ def test_an_attack_by_hand(monkeypatch, tmp_path):
   rows = {
     'biased': detection.Row(dict(name='biased'), ('tiny',)),
     'linear_layer': detection.Row(dict(name='linear_layer'), ('tiny',)),
-    'absent': detection.Row(dict(name='absent'), ('tiny',)),
   }
   monkeypatch.setitem(ATTACKS, 'biased', biased)
   monkeypatch.setattr(detection, 'ROWS', rows)
@@ -74,18 +74,19 @@ def test_an_attack_by_hand(monkeypatch, tmp_path):
   assert cells['class_bias'] == cells['scale'] == '1.00 / 100%'
   assert cells['architecture'] == '0.50 / 0%'
   assert cells['sign_split'].endswith(' / 0%')
-  # What cannot be run is said, with the reason; what is absent is left out.
+  # What cannot be run is said, with the reason.
   assert 'Not run: linear_layer on fresh tiny: Expected batch_size 1' in text
-  assert 'absent' not in text
 
 
 @pytest.mark.parametrize(
   'main, flag, words',
   [
     (detection.main, '--seed=2', 'known flags'),
+    (detection.main, '--probe=7', 'known flags'),
     (detection.main, '--attacks=fish', 'a known row'),
     (detection.main, '--networks=mpl', 'a known network'),
     (thresholds.main, '--networks=mpl', 'a known network'),
+    (thresholds.main, 'scale', 'known flags'),
     (thresholds.main, '--only=scales', 'a known check'),
   ],
 )
