@@ -12,11 +12,13 @@ one client receives and runs every check on it. A cell of the table is
 the area under the ROC curve against honest weights of the same network, and
 the share of crafted weights that the committed threshold flags, whose false
 alarms are 1 % (`launch.thresholds`). A check that a network has no layer for is
-–. The client is that of `giajax verify`: it knows the agreed network, and tries
-that one. What it accepted last are the very weights that the server then
-alters, the best case for `update_distance`: in practice rounds lie in between.
-Of an attack of several rounds a check counts with its highest score in the
-first --rounds of them. --quick takes two fresh networks and three seeds.
+–. The rows of `nobody` are the honest weights themselves, and the share of them
+that is flagged. The client is that of `giajax verify`: it knows the agreed
+network, and tries that one. Between what it accepted last and what the server
+alters lies one honest round, of 1, 5 or 20 steps by turns: a client that missed
+more rounds has less from `update_distance`. Of an attack of several rounds a
+check counts with its highest score in the first --rounds of them. --quick takes
+two fresh networks and three seeds.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +33,9 @@ import jax
 import numpy as np
 
 from giajax import threat
+from giajax import trees
 from giajax import types
+from giajax import verifier
 from giajax.attacks import ATTACKS
 from giajax.attacks import base as attacks
 from giajax.clients import aggregate
@@ -62,6 +66,7 @@ class Row(NamedTuple):
 
 
 _BATCH = 4
+_ROUND = 1  # tells the draws of the honest round from others
 _ANY = ('mlp', 'convnet', 'lenet_relu', 'resnet20')
 _READERS = ('mlp', 'mlp_deep')
 QUICK = ('mlp', 'convnet')
@@ -180,6 +185,7 @@ def detect(
     count: of rounds, at most.
   """
   known, images = None, model.dataset
+  played = honest.one_round(model)
   for seed in range(seeds):
     resolved = build.resolve(_config(row, model, seed))
     setup = build.setup(resolved)
@@ -192,23 +198,30 @@ def detect(
       task = classification.classification(images.num_classes)
       known = base.view(setup.net, task)
     view = known._replace(accepted=setup.variables)
+    rng = np.random.default_rng((seed, _ROUND))
+    setup = _after(setup, played(setup.variables, rng, seed))
     batch = rounds.indices(setup, resolved, 0)
     free = np.setdiff1d(np.arange(images.size), batch)
     drawn = np.random.default_rng(seed).permutation(free)[: _FLAGS.probe]
     probe = images.take(drawn)
     several = min(count, setup.attack.num_rounds)
     sent = map(_received, rounds.messages(setup, resolved, 0, several))
-    found = [_verdicts(view, jax.random.key(seed), q, probe) for q in sent]
+    found = [verifier.check(view, q, probe, seed=seed).verdicts for q in sent]
     yield {
       name: max((v[name] for v in found), key=lambda v: (v.ran, v.score))
       for name in VERIFIERS
     }
 
 
-def _verdicts(view, key, query, probe) -> dict[str, base.Verdict]:
-  return {
-    name: make(view)(key, query, probe) for name, make in VERIFIERS.items()
-  }
+def _after(setup: build.Setup, variables: types.Variables) -> build.Setup:
+  """Returns an experiment whose server has moved on to other weights."""
+  query = attacks.put(setup.query, trees.named_leaves(variables.params))
+  stats = trees.named_leaves(variables.stats)
+  sent = query.variables
+  sent = sent._replace(stats=trees.replaced(sent.stats, stats))
+  return setup._replace(
+    variables=variables, query=query._replace(variables=sent)
+  )
 
 
 def page(lines, notes: Sequence[str], minutes: float) -> str:
@@ -222,6 +235,13 @@ def page(lines, notes: Sequence[str], minutes: float) -> str:
   """
   head = ['attack', 'network', 'models', 'any', *VERIFIERS]
   rows = [head, ['-'] * len(head)]
+  for network, quiet in {line[1]: line[3] for line in lines}.items():
+    flagged = [row['flagged'] for row in quiet]
+    shares = [np.mean([name in own for own in flagged]) for name in VERIFIERS]
+    shares = [np.mean([bool(own) for own in flagged]), *shares]
+    rows.append(
+      ['nobody', network, str(len(quiet)), *(f'{s:.0%}' for s in shares)]
+    )
   for name, network, loud, quiet in lines:
     cells = [cell(loud, quiet, check) for check in VERIFIERS]
     flagged = np.mean(
