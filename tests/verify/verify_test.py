@@ -293,6 +293,19 @@ def test_statistics_are_off_by_hand(changed, decades):
   assert found.flagged == (decades > 0)
 
 
+def test_what_blinds_other_checks_is_seen():
+  small = lambda b: jnp.full_like(b, 0.01)  # noqa: E731
+  weights = dict(hidden__kernel=selecting, hidden__bias=small)
+  open_, blind = (
+    received(**weights, norm__var=lambda v, by=by: v * by) for by in (1, 1e8)
+  )
+  for name in ('gradient_rank', 'isolation'):
+    assert run(name, open_).flagged and not run(name, blind).flagged
+  found = run('running_statistics', blind)
+  assert found.flagged and 'norm' in found.evidence
+  assert not run('running_statistics', open_).flagged
+
+
 def test_statistics_of_its_own_images_are_no_objection():
   own = view().statistics(fresh(), probe())['norm']
   mean, var = (lambda _, a=a: a for a in own)
