@@ -7,9 +7,9 @@ runs every check on fresh rows of the zoo (--seeds each), on what `giajax train`
 left in --trained and on the published weights under --weights, each on --probes
 draws of images, and prints the distribution of each score. The threshold to
 commit is the larger of the 99 % quantiles over fresh and over trained
-check-ups, rounded up, and no attack has a say in it. The last columns are the
-committed threshold and its false alarms here; the last line says how often any
-check objects.
+check-ups, the next higher score where there is none at 99 %, rounded up; no
+attack has a say in it. The last columns are the committed threshold and its
+false alarms here; the last line says how often any check objects.
 
 Without --data_dir, which holds CIFAR-10 as tfds prepares it, photographs are
 the probes, and trained models are left out. --only and --networks take some of
@@ -94,7 +94,9 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     values = {k: _scores(rows, k, name) for k in kinds}
     cells = [_at(values[k], q) for k in kinds for q in _WHERE]
     limit = threshold(name)
-    best = max(np.percentile(v, 99) for v in values.values() if len(v))
+    best = max(
+      np.percentile(v, 99, method='higher') for v in values.values() if len(v)
+    )
     alarms = [
       f'{np.mean(v > limit):.1%} of {len(v)}' if len(v) else '–'
       for v in values.values()

@@ -16,7 +16,8 @@ than training mode. A layer is off by as much as its worst channel.
 Trained models are 0.1 to 0.3 decades off. Fresh ones, whose statistics are 0
 and 1 whatever comes in, are 0.3 to 1.5, GoogLeNet 2, by their initialisation.
 The score is therefore by how much a layer is further off than the same one of
-weights that the client draws itself.
+weights that the client draws itself: 0 for trained models, and up to 0.6 for
+fresh ones, by chance.
 
 It does not see statistics that are off by up to the threshold in every layer,
 which in a deep network multiply, nor those that a fresh network would excuse.
@@ -37,7 +38,7 @@ _EPSILON = 1e-5
 
 
 def running_statistics(
-  view: base.View, *, threshold: float = 0.5
+  view: base.View, *, threshold: float = 0.7
 ) -> base.Verifier:
   """Running means and variances against those of the client's own images.
 
