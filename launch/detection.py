@@ -12,11 +12,13 @@ one client receives and runs every check on it. A cell of the table is
 the area under the ROC curve against honest weights of the same network, and
 the share of crafted weights that the committed threshold flags, whose false
 alarms are 1 % (`launch.thresholds`). A check that a network has no layer for is
-–. The client is that of `giajax verify`: it knows the agreed network, and tries
-that one. What it accepted last are the very weights that the server then
-alters, the best case for `update_distance`: in practice rounds lie in between.
-Of an attack of several rounds a check counts with its highest score in the
-first --rounds of them. --quick takes two fresh networks and three seeds.
+–. The rows of `nobody` are the honest weights themselves, and the share of them
+that is flagged. The client is that of `giajax verify`: it knows the agreed
+network, and tries that one. Between what it accepted last and what the server
+alters lies one honest round, of 1, 5 or 20 steps by turns: a client that missed
+more rounds has less from `update_distance`. Of an attack of several rounds a
+check counts with its highest score in the first --rounds of them. --quick takes
+two fresh networks and three seeds.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,9 +32,10 @@ from absl import flags
 import jax
 import numpy as np
 
-from giajax import registry
 from giajax import threat
+from giajax import trees
 from giajax import types
+from giajax import verifier
 from giajax.attacks import ATTACKS
 from giajax.attacks import base as attacks
 from giajax.clients import aggregate
@@ -44,34 +47,13 @@ from giajax.verify import base
 from giajax.verify import VERIFIERS
 from launch import honest
 
-# Of its own: modules of `launch` do not share flags.
-_FLAGS = flags.FlagValues()
-_OUT = flags.DEFINE_string(
-  'out', '', 'Markdown; to the screen as well.', flag_values=_FLAGS
-)
-_QUICK = flags.DEFINE_bool(
-  'quick', False, 'Minutes on two cores.', flag_values=_FLAGS
-)
-_DATA = flags.DEFINE_string(
-  'data_dir', '', 'Of tfds, with CIFAR-10.', flag_values=_FLAGS
-)
-_TRAINED = flags.DEFINE_string(
-  'trained', '', 'Folder of `giajax train`.', flag_values=_FLAGS
-)
-_SEEDS = flags.DEFINE_integer(
-  'seeds', 10, 'Of weights and batches.', 1, flag_values=_FLAGS
-)
-_PROBE = flags.DEFINE_integer(
-  'probe', 8, 'Images of the client.', 2, flag_values=_FLAGS
-)
-_ROUNDS = flags.DEFINE_integer(
+_FLAGS = honest.options(seeds=10, probe=8)
+flags.DEFINE_bool('quick', False, 'Minutes on two cores.', flag_values=_FLAGS)
+flags.DEFINE_integer(
   'rounds', 3, 'Of an attack, at most.', 1, flag_values=_FLAGS
 )
-_ATTACKS = flags.DEFINE_list(
-  'attacks', [], 'Rows of the table; all if empty.', flag_values=_FLAGS
-)
-_NETWORKS = flags.DEFINE_list(
-  'networks', [], 'Of those; all if empty.', flag_values=_FLAGS
+flags.DEFINE_list(
+  'attacks', None, 'Rows of the table; all if not given.', flag_values=_FLAGS
 )
 
 
@@ -84,6 +66,7 @@ class Row(NamedTuple):
 
 
 _BATCH = 4
+_ROUND = 1  # tells the draws of the honest round from others
 _ANY = ('mlp', 'convnet', 'lenet_relu', 'resnet20')
 _READERS = ('mlp', 'mlp_deep')
 QUICK = ('mlp', 'convnet')
@@ -136,12 +119,9 @@ HONEST = frozenset(
 
 def main(argv: Sequence[str]) -> int:
   """Writes the table."""
-  try:
-    rest = _FLAGS(argv)[1:]
-  except flags.Error as error:
-    rest = [str(error)]
-  if rest:
-    print(f'Expected known flags; got {" ".join(rest)}', file=sys.stderr)
+  wrong = honest.parse(_FLAGS, argv, {'attacks': ('row', ROWS)})
+  if wrong:
+    print(wrong, file=sys.stderr)
     return 2
   missing = unlisted(ATTACKS)
   if missing:
@@ -151,24 +131,16 @@ def main(argv: Sequence[str]) -> int:
       file=sys.stderr,
     )
     return 2
-  try:
-    for name in _ATTACKS.value:
-      registry.lookup(ROWS, name, 'row')
-    for name in _NETWORKS.value:
-      registry.lookup(honest.FRESH, name, 'network')
-  except ValueError as error:
-    print(error, file=sys.stderr)
-    return 2
   began = time.perf_counter()
-  names = _ATTACKS.value or [n for n, r in ROWS.items() if _is_there(r)]
-  images = build.dataset(honest.entry(_DATA.value))
-  seeds = 3 if _QUICK.value else _SEEDS.value
+  names = _FLAGS.attacks or list(ROWS)
+  images = build.dataset(honest.entry(_FLAGS.data_dir))
+  seeds = 3 if _FLAGS.quick else _FLAGS.seeds
   lines, notes = [], []
   for model in _networks(images, seeds):
     quiet = list(
       honest.scores(
         model,
-        probe=_PROBE.value,
+        probe=_FLAGS.probe,
         probes=_draws(model, seeds),
         names=list(VERIFIERS),
       )
@@ -178,7 +150,7 @@ def main(argv: Sequence[str]) -> int:
       if model.kind == 'fresh' and model.name not in row.networks:
         continue
       try:
-        loud = list(detect(row, model, seeds, _ROUNDS.value))
+        loud = list(detect(row, model, seeds, _FLAGS.rounds))
       except ValueError as error:
         if not str(error).startswith('Expected'):
           raise
@@ -190,8 +162,8 @@ def main(argv: Sequence[str]) -> int:
   minutes = (time.perf_counter() - began) / 60
   text = page(lines, notes, minutes)
   print(text)
-  if _OUT.value:
-    pathlib.Path(_OUT.value).write_text(text)
+  if _FLAGS.out:
+    pathlib.Path(_FLAGS.out).write_text(text)
   return 0
 
 
@@ -213,6 +185,7 @@ def detect(
     count: of rounds, at most.
   """
   known, images = None, model.dataset
+  played = honest.one_round(model)
   for seed in range(seeds):
     resolved = build.resolve(_config(row, model, seed))
     setup = build.setup(resolved)
@@ -225,23 +198,30 @@ def detect(
       task = classification.classification(images.num_classes)
       known = base.view(setup.net, task)
     view = known._replace(accepted=setup.variables)
+    rng = np.random.default_rng((seed, _ROUND))
+    setup = _after(setup, played(setup.variables, rng, seed))
     batch = rounds.indices(setup, resolved, 0)
     free = np.setdiff1d(np.arange(images.size), batch)
-    drawn = np.random.default_rng(seed).permutation(free)[: _PROBE.value]
+    drawn = np.random.default_rng(seed).permutation(free)[: _FLAGS.probe]
     probe = images.take(drawn)
     several = min(count, setup.attack.num_rounds)
     sent = map(_received, rounds.messages(setup, resolved, 0, several))
-    found = [_verdicts(view, jax.random.key(seed), q, probe) for q in sent]
+    found = [verifier.check(view, q, probe, seed=seed).verdicts for q in sent]
     yield {
       name: max((v[name] for v in found), key=lambda v: (v.ran, v.score))
       for name in VERIFIERS
     }
 
 
-def _verdicts(view, key, query, probe) -> dict[str, base.Verdict]:
-  return {
-    name: make(view)(key, query, probe) for name, make in VERIFIERS.items()
-  }
+def _after(setup: build.Setup, variables: types.Variables) -> build.Setup:
+  """Returns an experiment whose server has moved on to other weights."""
+  query = attacks.put(setup.query, trees.named_leaves(variables.params))
+  stats = trees.named_leaves(variables.stats)
+  sent = query.variables
+  sent = sent._replace(stats=trees.replaced(sent.stats, stats))
+  return setup._replace(
+    variables=variables, query=query._replace(variables=sent)
+  )
 
 
 def page(lines, notes: Sequence[str], minutes: float) -> str:
@@ -255,6 +235,13 @@ def page(lines, notes: Sequence[str], minutes: float) -> str:
   """
   head = ['attack', 'network', 'models', 'any', *VERIFIERS]
   rows = [head, ['-'] * len(head)]
+  for network, quiet in {line[1]: line[3] for line in lines}.items():
+    flagged = [row['flagged'] for row in quiet]
+    shares = [np.mean([name in own for own in flagged]) for name in VERIFIERS]
+    shares = [np.mean([bool(own) for own in flagged]), *shares]
+    rows.append(
+      ['nobody', network, str(len(quiet)), *(f'{s:.0%}' for s in shares)]
+    )
   for name, network, loud, quiet in lines:
     cells = [cell(loud, quiet, check) for check in VERIFIERS]
     flagged = np.mean(
@@ -302,21 +289,18 @@ def auc(high: Sequence[float], low: Sequence[float]) -> float:
   return float(np.mean((pairs > 0) + 0.5 * (pairs == 0)))
 
 
-def _is_there(row: Row) -> bool:
-  return row.attack['name'] in ATTACKS
-
-
 def _networks(images, seeds: int):
   """Yields the networks, fresh ones first."""
   names = (
     QUICK
-    if _QUICK.value
+    if _FLAGS.quick
     else sorted({n for r in ROWS.values() for n in r.networks})
   )
-  names = [n for n in names if not _NETWORKS.value or n in _NETWORKS.value]
+  if _FLAGS.networks is not None:
+    names = [n for n in names if n in _FLAGS.networks]
   yield from honest.fresh(images, names, seeds)
-  if _TRAINED.value and _DATA.value and not _QUICK.value:
-    yield from honest.trained(_TRAINED.value, images)
+  if _FLAGS.trained and _FLAGS.data_dir and not _FLAGS.quick:
+    yield from honest.trained(_FLAGS.trained, images)
 
 
 def _draws(model: honest.Honest, seeds: int) -> int:
@@ -327,7 +311,7 @@ def _draws(model: honest.Honest, seeds: int) -> int:
 def _config(row, model, seed) -> dict[str, Any]:
   return {
     'seed': seed,
-    'dataset': honest.entry(_DATA.value),
+    'dataset': honest.entry(_FLAGS.data_dir),
     'cases': {'batch_size': _BATCH * row.clients, 'clients': row.clients},
     'model': dict(model.entry),
     'weights': {'path': model.paths[-1]},

@@ -1,6 +1,7 @@
 """Honest models, fresh and trained, and what a client's checks say of them.
 
-Used by `launch.thresholds` and `launch.detection`; nothing to run by itself.
+Used by `launch.thresholds` and `launch.detection`, with the flags that both
+take; nothing to run by itself.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,10 +10,12 @@ import json
 import pathlib
 from typing import Any, NamedTuple
 
+from absl import flags
 import jax
 import numpy as np
 
 from giajax import keys
+from giajax import registry
 from giajax import types
 from giajax.clients import fedsgd
 from giajax.data import base as data
@@ -61,6 +64,57 @@ class Honest(NamedTuple):
   net: models.Net
   dataset: data.Dataset
   paths: tuple[str, ...]  # of weights; '' for fresh ones, of seeds in order
+
+
+def options(*, seeds: int, probe: int) -> flags.FlagValues:
+  """Returns the flags that both commands take, for each to add its own.
+
+  Args:
+    seeds: the default of --seeds.
+    probe: of --probe.
+  """
+  own = flags.FlagValues()  # modules of `launch` do not share flags
+  for name, words in {
+    'data_dir': 'Of tfds, with CIFAR-10.',
+    'trained': 'Folder of `giajax train`.',
+    'out': 'File that results are written to.',
+  }.items():
+    flags.DEFINE_string(name, '', words, flag_values=own)
+  flags.DEFINE_integer('seeds', seeds, 'Of each.', 1, flag_values=own)
+  flags.DEFINE_integer(
+    'probe', probe, 'Images of a client.', base.LEAST_PROBE, flag_values=own
+  )
+  flags.DEFINE_list(
+    'networks', None, 'Fresh ones; all if not given.', flag_values=own
+  )
+  return own
+
+
+def parse(
+  values: flags.FlagValues,
+  argv: Sequence[str],
+  lists: Mapping[str, tuple[str, Mapping[str, Any]]],
+) -> str:
+  """Parses a command line; returns what is wrong with it, '' if nothing.
+
+  Args:
+    values: see `options`.
+    argv: of the program.
+    lists: by a flag that lists names, what they are of, and the table.
+  """
+  try:
+    rest = values(argv)[1:]
+    if rest:
+      return f'Expected known flags; got {" ".join(rest)}'
+    known = {'networks': ('network', FRESH), **lists}
+    for flag, (kind, table) in known.items():
+      for name in values[flag].value or ():
+        registry.lookup(table, name, kind)
+  except flags.Error as error:
+    return f'Expected known flags; got {error}'
+  except ValueError as error:
+    return str(error)
+  return ''
 
 
 def entry(data_dir: str) -> dict[str, Any]:
@@ -145,7 +199,7 @@ def variables(honest: Honest, index: int) -> types.Variables:
 def scores(
   honest: Honest, *, probe: int, probes: int, names: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-  """Yields a row {'name', 'kind', 'model', 'draw', 'scores'} a check-up.
+  """Yields a row a check-up: scores, what is flagged, evidence, which model.
 
   Each is of one of the model's weights on one draw of images: the received ones
   as they are, and for `update_distance` after an honest round from them.
@@ -158,7 +212,7 @@ def scores(
   """
   task = classification.classification(honest.dataset.num_classes)
   view = base.view(honest.net, task)
-  step = _step(honest.net, task)
+  played = one_round(honest)
   for i in range(len(honest.paths)):
     before = variables(honest, i)
     for draw in range(probes):
@@ -166,13 +220,15 @@ def scores(
       order = rng.permutation(honest.dataset.size)
       batch = honest.dataset.take(order[:probe])
       query = types.Query(before)
-      after = types.Query(_round(step, before, honest, rng, i + draw))
+      after = types.Query(played(before, rng, i + draw))
       known = view._replace(accepted=before)
       found = {}
       for name in names:
         sent = after if name == 'update_distance' else query
         check = VERIFIERS[name](known)
-        found[name] = check(jax.random.key(draw), sent, batch)
+        # As `giajax verify` draws: not the key that a fresh model is of.
+        key = keys.named(keys.at(jax.random.key(i), draw), name)
+        found[name] = check(key, sent, batch)
       yield {
         'name': honest.name,
         'kind': honest.kind,
@@ -180,11 +236,21 @@ def scores(
         'draw': draw,
         # A network without the layer that a check is about says nothing.
         'scores': {n: v.score for n, v in found.items() if v.ran},
+        'flagged': [n for n, v in found.items() if v.flagged],
         'evidence': {n: v.evidence for n, v in found.items()},
       }
 
 
-def _step(net: models.Net, task: Any) -> Callable[..., types.Variables]:
+def one_round(
+  honest: Honest,
+) -> Callable[[types.Variables, np.random.Generator, int], types.Variables]:
+  """Returns `(variables, rng, turn) -> variables` after an honest round.
+
+  It takes 1, 5 or 20 steps by turns, on random images of the model's data. One
+  function compiles once.
+  """
+  net, images = honest.net, honest.dataset
+  task = classification.classification(images.num_classes)
   client = fedsgd.fedsgd(net, task, train_mode=structure.has_batch_norm(net))
 
   @jax.jit
@@ -195,15 +261,12 @@ def _step(net: models.Net, task: Any) -> Callable[..., types.Variables]:
     )
     return variables._replace(params=params, stats=sent.stats)
 
-  return step
+  def played(variables, rng, turn):
+    for s in range(_STEPS[turn % len(_STEPS)]):
+      count = min(_LOCAL, images.size)
+      taken = rng.choice(images.size, count, replace=False)
+      key = keys.at(jax.random.key(turn), s)
+      variables = step(variables, images.take(taken), key)
+    return variables
 
-
-def _round(step, variables, honest, rng, turn) -> types.Variables:
-  """Returns the weights after an honest round of some steps on other images."""
-  steps = _STEPS[turn % len(_STEPS)]
-  for s in range(steps):
-    count = min(_LOCAL, honest.dataset.size)
-    taken = rng.choice(honest.dataset.size, count, replace=False)
-    key = keys.at(jax.random.key(turn), s)
-    variables = step(variables, honest.dataset.take(taken), key)
-  return variables
+  return played

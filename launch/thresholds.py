@@ -7,9 +7,9 @@ runs every check on fresh rows of the zoo (--seeds each), on what `giajax train`
 left in --trained and on the published weights under --weights, each on --probes
 draws of images, and prints the distribution of each score. The threshold to
 commit is the larger of the 99 % quantiles over fresh and over trained
-check-ups, rounded up, and no attack has a say in it. The last columns are the
-committed threshold and its false alarms here; the last line says how often any
-check objects.
+check-ups, the next higher score where there is none at 99 %, rounded up; no
+attack has a say in it. The last columns are the committed threshold and its
+false alarms here; the last line says how often any check objects.
 
 Without --data_dir, which holds CIFAR-10 as tfds prepares it, photographs are
 the probes, and trained models are left out. --only and --networks take some of
@@ -28,76 +28,45 @@ from absl import flags
 import jax
 import numpy as np
 
-from giajax import registry
 from giajax.engine import build
 from giajax.verify import VERIFIERS
 from launch import honest
 
-# Of its own: modules of `launch` do not share flags.
-_FLAGS = flags.FlagValues()
-_DATA = flags.DEFINE_string(
-  'data_dir', '', 'Of tfds, with CIFAR-10.', flag_values=_FLAGS
-)
-_TRAINED = flags.DEFINE_string(
-  'trained', '', 'Folder of `giajax train`.', flag_values=_FLAGS
-)
-_WEIGHTS = flags.DEFINE_string(
+_FLAGS = honest.options(seeds=8, probe=16)
+flags.DEFINE_string(
   'weights', '', 'Folder of published weights.', flag_values=_FLAGS
 )
-_SEEDS = flags.DEFINE_integer(
-  'seeds', 8, 'Of fresh weights.', 1, flag_values=_FLAGS
-)
-_PROBE = flags.DEFINE_integer('probe', 16, 'Images.', 2, flag_values=_FLAGS)
-_PROBES = flags.DEFINE_integer(
+flags.DEFINE_integer(
   'probes', 4, 'Draws of images, of trained.', 1, flag_values=_FLAGS
 )
-_ONLY = flags.DEFINE_list(
-  'only', list(VERIFIERS), 'Checks.', flag_values=_FLAGS
-)
-_NETWORKS = flags.DEFINE_list(
-  'networks', list(honest.FRESH), 'Fresh ones.', flag_values=_FLAGS
-)
-_ROWS = flags.DEFINE_list(
+flags.DEFINE_list('only', list(VERIFIERS), 'Checks.', flag_values=_FLAGS)
+flags.DEFINE_list(
   'rows', [], 'Files of --out, in place of a run.', flag_values=_FLAGS
-)
-_OUT = flags.DEFINE_string(
-  'out', '', 'Rows of scores are added to it, as JSON.', flag_values=_FLAGS
 )
 _WHERE = (50, 90, 99, 100)
 
 
 def main(argv: Sequence[str]) -> int:
   """Scores the models and prints the table."""
-  try:
-    rest = _FLAGS(argv)[1:]
-  except flags.Error as error:
-    rest = [str(error)]
-  if rest:
-    print(f'Expected known flags; got {" ".join(rest)}', file=sys.stderr)
+  wrong = honest.parse(_FLAGS, argv, {'only': ('check', VERIFIERS)})
+  if wrong:
+    print(wrong, file=sys.stderr)
     return 2
-  try:
-    for name in _ONLY.value:
-      registry.lookup(VERIFIERS, name, 'check')
-    for name in _NETWORKS.value:
-      registry.lookup(honest.FRESH, name, 'network')
-  except ValueError as error:
-    print(error, file=sys.stderr)
-    return 2
-  if _ROWS.value:
-    texts = [pathlib.Path(path).read_text() for path in _ROWS.value]
+  if _FLAGS.rows:
+    texts = [pathlib.Path(path).read_text() for path in _FLAGS.rows]
     print(table([json.loads(x) for text in texts for x in text.splitlines()]))
     return 0
-  images, rows = build.dataset(honest.entry(_DATA.value)), []
+  images, rows = build.dataset(honest.entry(_FLAGS.data_dir)), []
   for model in _models(images):
     began = time.perf_counter()
-    draws = _PROBES.value if model.kind == 'trained' else 1
+    draws = _FLAGS.probes if model.kind == 'trained' else 1
     found = honest.scores(
-      model, probe=_PROBE.value, probes=draws, names=_ONLY.value
+      model, probe=_FLAGS.probe, probes=draws, names=_FLAGS.only
     )
     taken = list(found)
     rows += taken
-    if _OUT.value:  # as it goes: the whole takes an hour
-      with open(_OUT.value, 'a') as file:
+    if _FLAGS.out:  # as it goes: the whole takes an hour
+      with open(_FLAGS.out, 'a') as file:
         file.writelines(json.dumps(row) + '\n' for row in taken)
     jax.clear_caches()
     took = time.perf_counter() - began
@@ -125,7 +94,9 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     values = {k: _scores(rows, k, name) for k in kinds}
     cells = [_at(values[k], q) for k in kinds for q in _WHERE]
     limit = threshold(name)
-    best = max(np.percentile(v, 99) for v in values.values() if len(v))
+    best = max(
+      np.percentile(v, 99, method='higher') for v in values.values() if len(v)
+    )
     alarms = [
       f'{np.mean(v > limit):.1%} of {len(v)}' if len(v) else '–'
       for v in values.values()
@@ -166,11 +137,13 @@ def _scores(rows, kind, name) -> np.ndarray:
 
 
 def _models(images):
-  yield from honest.fresh(images, _NETWORKS.value, _SEEDS.value)
-  if _DATA.value and _TRAINED.value:
-    yield from honest.trained(_TRAINED.value, images)
-  if _DATA.value and _WEIGHTS.value:
-    yield from honest.published(_WEIGHTS.value, images)
+  names = _FLAGS.networks
+  names = list(honest.FRESH) if names is None else names
+  yield from honest.fresh(images, names, _FLAGS.seeds)
+  if _FLAGS.data_dir and _FLAGS.trained:
+    yield from honest.trained(_FLAGS.trained, images)
+  if _FLAGS.data_dir and _FLAGS.weights:
+    yield from honest.published(_FLAGS.weights, images)
 
 
 if __name__ == '__main__':

@@ -15,6 +15,7 @@ from giajax.verify import identity_kernels
 from giajax.verify import isolation
 from giajax.verify import monotone_biases
 from giajax.verify import proportional_rows
+from giajax.verify import running_statistics
 from giajax.verify import scale
 from giajax.verify import sign_split
 from giajax.verify import update_distance
@@ -32,6 +33,7 @@ VERIFIERS = {
   'isolation': isolation.isolation,
   'monotone_biases': monotone_biases.monotone_biases,
   'proportional_rows': proportional_rows.proportional_rows,
+  'running_statistics': running_statistics.running_statistics,
   'scale': scale.scale,
   'sign_split': sign_split.sign_split,
   'update_distance': update_distance.update_distance,

@@ -15,7 +15,7 @@ from giajax import types
 from giajax.verify import base
 
 
-def class_bias(view: base.View, *, threshold: float = 3.0) -> base.Verifier:
+def class_bias(view: base.View, *, threshold: float = 2.7) -> base.Verifier:
   """Outliers among the biases of the classifier.
 
   Args:

@@ -6,6 +6,9 @@ images send each to units of its own, which is what lets one read them off. With
 A [B, units] the |c_i|, each row scaled to norm 1, and r = |A|_F^2 / |A|_2^2 its
 stable rank, the score is (r - 1) / (B - 1): 0 where all images reach the same
 units alike, 1 where no two share any. The images themselves do not enter.
+
+Honest models have at most 0.1 on 16 images, and 0.13 on the 8 of the smallest
+probe, which sets the threshold.
 """
 
 import numpy as np
@@ -13,7 +16,7 @@ import numpy as np
 from giajax.verify import base
 
 
-def gradient_rank(view: base.View, *, threshold: float = 0.3) -> base.Verifier:
+def gradient_rank(view: base.View, *, threshold: float = 0.2) -> base.Verifier:
   """The stable rank of the first linear layer's gradients.
 
   Args:

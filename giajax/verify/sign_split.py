@@ -25,7 +25,7 @@ _ROWS = 256  # looked at in a layer, drawn
 _ROUNDING = 1e-7
 
 
-def sign_split(view: base.View, *, threshold: float = 0.5) -> base.Verifier:
+def sign_split(view: base.View, *, threshold: float = 0.4) -> base.Verifier:
   """Rows whose positive weights are their negative ones, scaled.
 
   Args:

@@ -7,6 +7,7 @@ import pytest
 
 from giajax import trees
 from giajax import types
+from giajax import verifier
 from giajax.attacks import ATTACKS
 from giajax.attacks import base as attacks
 from giajax.verify import base
@@ -47,6 +48,7 @@ def test_every_attack_is_listed():
   assert not detection.unlisted(ATTACKS)
   assert detection.unlisted({**ATTACKS, 'unheard_of': None}) == ['unheard_of']
   for row in detection.ROWS.values():
+    assert row.attack['name'] in ATTACKS
     assert set(row.networks) <= set(honest.FRESH)
     assert row.attack['name'] not in detection.HONEST
 
@@ -55,13 +57,19 @@ def test_an_attack_by_hand(monkeypatch, tmp_path):
   rows = {
     'biased': detection.Row(dict(name='biased'), ('tiny',)),
     'linear_layer': detection.Row(dict(name='linear_layer'), ('tiny',)),
-    'absent': detection.Row(dict(name='absent'), ('tiny',)),
   }
   monkeypatch.setitem(ATTACKS, 'biased', biased)
   monkeypatch.setattr(detection, 'ROWS', rows)
   monkeypatch.setattr(detection, 'HONEST', frozenset(ATTACKS))
   tiny = dict(name='mlp', widths=(8,))
   monkeypatch.setattr(honest, 'FRESH', {'tiny': tiny})
+  seen, check = [], verifier.check
+
+  def checked(view, query, *args, **kwargs):
+    seen.append((view.accepted, query.variables))
+    return check(view, query, *args, **kwargs)
+
+  monkeypatch.setattr(verifier, 'check', checked)
   out = tmp_path / 'detection.md'
   assert detection.main(['detection', '--seeds=2', f'--out={out}']) == 0
   text = out.read_text()
@@ -74,18 +82,33 @@ def test_an_attack_by_hand(monkeypatch, tmp_path):
   assert cells['class_bias'] == cells['scale'] == '1.00 / 100%'
   assert cells['architecture'] == '0.50 / 0%'
   assert cells['sign_split'].endswith(' / 0%')
-  # What cannot be run is said, with the reason; what is absent is left out.
+  (line,) = [x for x in text.splitlines() if x.startswith('| nobody')]
+  nobody = dict(zip(cells, _cells(line)))
+  assert nobody['network'] == 'fresh tiny' and nobody['models'] == '2'
+  assert nobody['class_bias'] == nobody['scale'] == '0%'
+  # Eight units are fewer than in any model that the thresholds rest on.
+  assert nobody['any'] == nobody['class_scale'] == '100%'
+  # An honest round, and the attack's bias on top of it.
+  assert len(seen) == 4
+  for accepted, sent in seen:
+    before, after = (trees.named_leaves(v.params) for v in (accepted, sent))
+    for name in ('layers.0.kernel', 'layers.1.kernel'):
+      moved = jnp.abs(after[name] - before[name]).max()
+      assert 0 < moved < 0.1
+    assert after['layers.1.bias'][-1] >= 1000
+  # What cannot be run is said, with the reason.
   assert 'Not run: linear_layer on fresh tiny: Expected batch_size 1' in text
-  assert 'absent' not in text
 
 
 @pytest.mark.parametrize(
   'main, flag, words',
   [
     (detection.main, '--seed=2', 'known flags'),
+    (detection.main, '--probe=7', 'known flags'),
     (detection.main, '--attacks=fish', 'a known row'),
     (detection.main, '--networks=mpl', 'a known network'),
     (thresholds.main, '--networks=mpl', 'a known network'),
+    (thresholds.main, 'scale', 'known flags'),
     (thresholds.main, '--only=scales', 'a known check'),
   ],
 )

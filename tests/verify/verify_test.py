@@ -24,15 +24,16 @@ FIRST, HEAD = 'hidden', 'fc'
 
 
 class Net(nnx.Module):
-  """A convolution, a hidden layer and a classifier."""
+  """A convolution, BatchNorm, a hidden layer and a classifier."""
 
   def __init__(self, rngs):
     self.conv = layers.Conv(3, 6, 3, 1, 1, rngs=rngs)
+    self.norm = layers.BatchNorm(6, rngs=rngs)
     self.hidden = layers.Linear(6 * 36, 40, rngs=rngs)
     self.fc = layers.Linear(40, K, rngs=rngs)
 
   def __call__(self, x):
-    x = layers.flatten(jax.nn.relu(self.conv(x)))
+    x = layers.flatten(jax.nn.relu(self.norm(self.conv(x))))
     return self.fc(jax.nn.relu(self.hidden(x)))
 
 
@@ -55,11 +56,15 @@ def probe():
 
 def received(seed=0, **changed):
   """Returns a query with leaves changed: hidden__kernel=(leaf -> leaf)."""
-  leaves = trees.named_leaves(fresh(seed).params)
-  for name, change in changed.items():
-    name = name.replace('__', '.')
-    leaves[name] = jnp.asarray(change(leaves[name]), jnp.float32)
-  return types.Query(fresh(seed)._replace(params=trees.nested(leaves)))
+  parts = []
+  for part in fresh(seed):
+    leaves = trees.named_leaves(part)
+    for name, change in changed.items():
+      name = name.replace('__', '.')
+      if name in leaves:
+        leaves[name] = jnp.asarray(change(leaves[name]), jnp.float32)
+    parts.append(trees.nested(leaves))
+  return types.Query(types.Variables(*parts))
 
 
 def bins(like):
@@ -143,6 +148,7 @@ ATTACKED = {
   ),
   'monotone_biases': lambda: received(hidden__kernel=bins, hidden__bias=cuts),
   'proportional_rows': lambda: received(hidden__kernel=bins),
+  'running_statistics': lambda: received(norm__var=lambda v: v * 1e8),
   'scale': lambda: received(fc__bias=lambda b: b + 1000.0),
   'sign_split': lambda: received(hidden__kernel=mirrored),
   'update_distance': lambda: received(hidden__kernel=mirrored),
@@ -256,6 +262,61 @@ def test_bins_are_seen_in_any_order(count):
   assert run('monotone_biases', alike).score == 0
   some = received(hidden__kernel=lambda k: k.at[:, :count].set(k[:, :1]))
   assert run('monotone_biases', some).score == pytest.approx(count / 40)
+
+
+@pytest.mark.parametrize(
+  'count, least, most', [(40, 6.5, 7), (20, 6.2, 6.7), (2, 5.2, 5.7), (1, 0, 1)]
+)
+def test_rows_do_not_hide_among_honest_ones(count, least, most):
+  # Rows 0 .. count - 1 are multiples of the first.
+  sizes = jnp.linspace(-1.0, 1.1, count)
+  change = lambda k: k.at[:, :count].set(k[:, :1] * sizes)  # noqa: E731
+  found = run('proportional_rows', received(hidden__kernel=change))
+  assert least <= found.score <= most
+  assert found.flagged == (count > 1)
+
+
+@pytest.mark.parametrize(
+  'changed, decades',
+  [
+    (dict(norm__var=lambda v: v * 1e8), 4.0),
+    (dict(norm__var=lambda v: v.at[2].mul(1e8)), 4.0),
+    (dict(norm__mean=lambda m: m + 1e3), 3.0),
+    (dict(conv__kernel=lambda k: k * 1e-2, conv__bias=lambda b: b * 1e-2), 2.0),
+    (dict(norm__bias=lambda b: b + 1.0, norm__scale=lambda s: s * 9.0), 0.0),
+  ],
+)
+def test_statistics_are_off_by_hand(changed, decades):
+  found = run('running_statistics', received(**changed))
+  # What a fresh network is off by comes on top, and is taken away.
+  assert found.score == pytest.approx(decades, abs=0.3)
+  assert found.flagged == (decades > 0)
+
+
+def test_what_blinds_other_checks_is_seen():
+  small = lambda b: jnp.full_like(b, 0.01)  # noqa: E731
+  weights = dict(hidden__kernel=selecting, hidden__bias=small)
+  open_, blind = (
+    received(**weights, norm__var=lambda v, by=by: v * by) for by in (1, 1e8)
+  )
+  for name in ('gradient_rank', 'isolation'):
+    assert run(name, open_).flagged and not run(name, blind).flagged
+  found = run('running_statistics', blind)
+  assert found.flagged and 'norm' in found.evidence
+  assert not run('running_statistics', open_).flagged
+
+
+def test_statistics_of_its_own_images_are_no_objection():
+  own = view().statistics(fresh(), probe())['norm']
+  mean, var = (lambda _, a=a: a for a in own)
+  found = run('running_statistics', received(norm__mean=mean, norm__var=var))
+  assert found.score == 0 and not found.flagged
+
+
+def test_statistics_that_overflow_are_an_objection():
+  wrong = received(conv__kernel=lambda k: k.at[0, 0, 0, 0].set(3e38))
+  found = run('running_statistics', wrong)
+  assert found.flagged and found.score == np.inf
 
 
 def test_the_share_of_one_image_by_hand():
