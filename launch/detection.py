@@ -62,15 +62,15 @@ class Row(NamedTuple):
 
   attack: Mapping[str, Any]
   networks: tuple[str, ...]
-  clients: int = 1  # whose aggregate it attacks, of `_BATCH` images each
+  clients: int = 1  # whose aggregate it attacks
+  batch: int = 4  # images of each
 
 
-_BATCH = 4
 _ROUND = 1  # tells the draws of the honest round from others
 _ANY = ('mlp', 'convnet', 'lenet_relu', 'resnet20')
 _READERS = ('mlp', 'mlp_deep')
 QUICK = ('mlp', 'convnet')
-# By the line's name; behind a colon, what hides the attack.
+# By the line's name; behind a colon, the form of the attack.
 ROWS: dict[str, Row] = {
   'fishing': Row(dict(name='fishing'), ('convnet', 'resnet20')),
   'loki': Row(dict(name='loki', bins=64), _ANY, 2),
@@ -86,6 +86,7 @@ ROWS: dict[str, Row] = {
     dict(name='robbing_the_fed', bins=128, form='sparse', hide='weights'), _ANY
   ),
   'trap_weights': Row(dict(name='trap_weights'), _READERS),
+  'trap_weights: batch of 64': Row(dict(name='trap_weights'), _READERS, batch=64),
   'trap_weights: half strength': Row(
     dict(name='trap_weights', strength=0.5), _READERS
   ),
@@ -312,7 +313,10 @@ def _config(row, model, seed) -> dict[str, Any]:
   return {
     'seed': seed,
     'dataset': honest.entry(_FLAGS.data_dir),
-    'cases': {'batch_size': _BATCH * row.clients, 'clients': row.clients},
+    'cases': {
+      'batch_size': row.batch * row.clients,
+      'clients': row.clients,
+    },
     'model': dict(model.entry),
     'weights': {'path': model.paths[-1]},
     'attack': dict(row.attack),

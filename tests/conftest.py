@@ -8,7 +8,7 @@ import pytest
 
 # Tracing makes millions of small objects and hardly any garbage: by default
 # a tenth of the suite's time is spent looking for it.
-gc.set_threshold(100_000, 50, 50)
+gc.set_threshold(1_000_000)
 
 
 @pytest.fixture(scope='session')

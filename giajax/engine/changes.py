@@ -113,6 +113,7 @@ def _aggregate(config: Config) -> dict[str, Any]:
   return {
     'cases.clients': _FACTOR * cases['clients'],
     'cases.batch_size': _FACTOR * cases['batch_size'],
+    'gradient_share': False,  # it is that of one client's images
   }
 
 
