@@ -86,7 +86,9 @@ ROWS: dict[str, Row] = {
     dict(name='robbing_the_fed', bins=128, form='sparse', hide='weights'), _ANY
   ),
   'trap_weights': Row(dict(name='trap_weights'), _READERS),
-  'trap_weights: batch of 64': Row(dict(name='trap_weights'), _READERS, batch=64),
+  'trap_weights: batch of 64': Row(
+    dict(name='trap_weights'), _READERS, batch=64
+  ),
   'trap_weights: half strength': Row(
     dict(name='trap_weights', strength=0.5), _READERS
   ),

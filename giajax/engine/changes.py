@@ -110,11 +110,12 @@ def _train_mode(config: Config) -> dict[str, Any]:
 def _aggregate(config: Config) -> dict[str, Any]:
   _whole(config)
   cases = config['cases']
-  return {
+  more = {
     'cases.clients': _FACTOR * cases['clients'],
     'cases.batch_size': _FACTOR * cases['batch_size'],
-    'gradient_share': False,  # it is that of one client's images
   }
+  # A share is that of one client's images.
+  return more | ({'gradient_share': False} if config['gradient_share'] else {})
 
 
 def _noise(config: Config) -> dict[str, Any]:

@@ -33,6 +33,12 @@ def test_changed_systems_can_be_attacked():
     build.setup(sweep.changed(config, overrides))
 
 
+def test_a_share_is_not_asked_of_an_aggregate():
+  config = _resolved(gradient_share=True)
+  overrides = changes.CHANGES['aggregation'].overrides(config)
+  build.setup(sweep.changed(config, overrides))
+
+
 def test_who_knows_the_protocol_still_knows_it():
   change = changes.CHANGES['local_steps']
   assert 'belief' not in change.overrides(_resolved())
