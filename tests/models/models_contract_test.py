@@ -106,9 +106,11 @@ COVERED = (
   'efficientnet_b0_tiny',
   'efficientnet_v2_s_tiny',
   'googlenet_shrunk',
+  'maxvit_shrunk',
   'mobilenet_v3_tiny',
   'resnet20',
   'swin_shrunk',
+  'vgg_shrunk',
   'vit_shrunk',
 )
 # In the mode that couples a batch's images, which holds all of the other; one
