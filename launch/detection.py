@@ -47,7 +47,10 @@ from giajax.verify import base
 from giajax.verify import VERIFIERS
 from launch import honest
 
-_FLAGS = honest.options(seeds=10, probe=8)
+_FLAGS = honest.options(seeds=10)
+flags.DEFINE_string(
+  'out', '', 'Markdown; to the screen as well.', flag_values=_FLAGS
+)
 flags.DEFINE_bool('quick', False, 'Minutes on two cores.', flag_values=_FLAGS)
 flags.DEFINE_integer(
   'rounds', 3, 'Of an attack, at most.', 1, flag_values=_FLAGS
@@ -64,6 +67,7 @@ class Row(NamedTuple):
   networks: tuple[str, ...]
   clients: int = 1  # whose aggregate it attacks
   batch: int = 4  # images of each
+  proxies: int = 8  # public images that the server has
 
 
 _ROUND = 1  # tells the draws of the honest round from others
@@ -239,12 +243,9 @@ def page(lines, notes: Sequence[str], minutes: float) -> str:
   head = ['attack', 'network', 'models', 'any', *VERIFIERS]
   rows = [head, ['-'] * len(head)]
   for network, quiet in {line[1]: line[3] for line in lines}.items():
-    flagged = [row['flagged'] for row in quiet]
-    shares = [np.mean([name in own for own in flagged]) for name in VERIFIERS]
-    shares = [np.mean([bool(own) for own in flagged]), *shares]
-    rows.append(
-      ['nobody', network, str(len(quiet)), *(f'{s:.0%}' for s in shares)]
-    )
+    flagged = np.mean([bool(row['flagged']) for row in quiet])
+    alarms = [_alarms(quiet, check) for check in VERIFIERS]
+    rows.append(['nobody', network, str(len(quiet)), f'{flagged:.0%}', *alarms])
   for name, network, loud, quiet in lines:
     cells = [cell(loud, quiet, check) for check in VERIFIERS]
     flagged = np.mean(
@@ -263,6 +264,14 @@ def page(lines, notes: Sequence[str], minutes: float) -> str:
       '',
     ]
   )
+
+
+def _alarms(quiet: Sequence[Mapping[str, Any]], check: str) -> str:
+  """Returns the share of honest models that a check flags, – if none ran."""
+  ran = [row for row in quiet if check in row['scores']]
+  if not ran:
+    return '–'
+  return f'{np.mean([check in row["flagged"] for row in ran]):.0%}'
 
 
 def cell(
@@ -325,7 +334,7 @@ def _config(row, model, seed) -> dict[str, Any]:
     'threat': {
       'level': None,
       'grants': sorted(set(threat.GRANTS) - {'target', 'labels'}),
-      'proxy_images': 8,
+      'proxy_images': row.proxies,
     },
     'run': {'lowering': 'lax'},
   }

@@ -66,23 +66,21 @@ class Honest(NamedTuple):
   paths: tuple[str, ...]  # of weights; '' for fresh ones, of seeds in order
 
 
-def options(*, seeds: int, probe: int) -> flags.FlagValues:
+def options(*, seeds: int) -> flags.FlagValues:
   """Returns the flags that both commands take, for each to add its own.
 
   Args:
     seeds: the default of --seeds.
-    probe: of --probe.
   """
   own = flags.FlagValues()  # modules of `launch` do not share flags
   for name, words in {
     'data_dir': 'Of tfds, with CIFAR-10.',
     'trained': 'Folder of `giajax train`.',
-    'out': 'File that results are written to.',
   }.items():
     flags.DEFINE_string(name, '', words, flag_values=own)
   flags.DEFINE_integer('seeds', seeds, 'Of each.', 1, flag_values=own)
   flags.DEFINE_integer(
-    'probe', probe, 'Images of a client.', base.LEAST_PROBE, flag_values=own
+    'probe', 16, 'Images of a client.', base.LEAST_PROBE, flag_values=own
   )
   flags.DEFINE_list(
     'networks', None, 'Fresh ones; all if not given.', flag_values=own

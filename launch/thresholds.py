@@ -32,7 +32,10 @@ from giajax.engine import build
 from giajax.verify import VERIFIERS
 from launch import honest
 
-_FLAGS = honest.options(seeds=8, probe=16)
+_FLAGS = honest.options(seeds=8)
+flags.DEFINE_string(
+  'out', '', 'Rows of scores are added to it, as JSON.', flag_values=_FLAGS
+)
 flags.DEFINE_string(
   'weights', '', 'Folder of published weights.', flag_values=_FLAGS
 )

@@ -5,7 +5,7 @@ normalises by the batch and leaves the received mean m and variance v unused; in
 inference mode it normalises by these. A server that sends huge ones makes every
 image look alike to the checks that try the model, and harms no client that
 trains. With m_B and v_B those of what the layer reads of the probe, in training
-mode, so that no layer's statistics change what the next one reads, a channel is
+mode, where those of a layer that trains change nothing further up, a channel is
 
   max(log10 sqrt((v + (m - m_B)^2 + e) / (v_B + e)),   images look too alike
       log10 sqrt((v_B + e) / (v + e)))                 or too different
@@ -73,16 +73,17 @@ def running_statistics(
 def _off(
   view: base.View, variables: types.Variables, probe: types.Batch
 ) -> dict[str, float]:
-  """Returns by how many decades each layer is off; inf if not finite."""
+  """Returns by how many decades each layer is off; inf if that is undefined."""
   kept, decades = trees.named_leaves(variables.stats), {}
   for path, own in view.statistics(variables, probe).items():
     own_mean, own_var = np.asarray(own, float)
-    if not np.isfinite([own_mean, own_var]).all():
-      decades[path] = math.inf
-      continue
     mean, var = (
       np.asarray(kept[f'{path}.{kind}'], float) for kind in ('mean', 'var')
     )
+    known = np.isfinite([own_mean, own_var, mean, var]).all()
+    if not known or var.min() < 0:
+      decades[path] = math.inf
+      continue
     own_var, wide = own_var + _EPSILON, var + np.square(mean - own_mean)
     ratios = (wide + _EPSILON) / own_var, own_var / (var + _EPSILON)
     decades[path] = math.log10(np.maximum(*ratios).max()) / 2

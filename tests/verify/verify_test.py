@@ -319,6 +319,13 @@ def test_statistics_that_overflow_are_an_objection():
   assert found.flagged and found.score == np.inf
 
 
+@pytest.mark.parametrize('value', [np.nan, np.inf, -1.0])
+def test_statistics_that_are_none_are_an_objection(value):
+  wrong = received(norm__var=lambda v: v.at[0].set(value))
+  found = run('running_statistics', wrong)
+  assert found.flagged and found.score == np.inf
+
+
 def test_the_share_of_one_image_by_hand():
   found = run('dominance', received(fc__bias=only_last), LAST)
   assert found.score == pytest.approx(1.0, abs=1e-6)
