@@ -11,8 +11,7 @@ N (1 - 1/k)^(B-1). PART is one of
 
   batch    batch size, on CIFAR-10
   cifar100 the same on a folder of labelled photographs, at 32 pixels
-  imagenet the same at 224 pixels, for whose 2.4 GB of weights and gradients
-           a case it wants 8 GB
+  imagenet the same at 224 pixels; a case has 2.4 GB of weights and gradients
   bins     number of bins, at 32 images
   labels   how many of a batch of four share a label
   fedavg   local epochs x batch of a client of 64 images, the sparse form with
@@ -25,7 +24,7 @@ CIFAR-10 wants `--config.dataset.data_dir=DIR`, a folder
 `--config.dataset.path=DIR`.
 
 `runlocal` has 20 batches a point, five in `fedavg` and `loki`, and two in
-`imagenet`; but there, LeNet.
+`imagenet`. Its network is LeNet, except in `imagenet`.
 """
 
 from giajax.engine import build

@@ -37,9 +37,10 @@ class, no better than chance. What the loss adds for a label does not depend on
 the image, so that no threshold tells labels; for the same reason the image need
 not be of the target class.
 
-Dropout is refused: what the rounds drop differs and does not cancel. At a rate
-of 0.1 what feature fishing leaves has a cosine of at most 0.42 with an image's
-gradient, and class fishing, of a network that the server does not know, 0.95.
+Dropout and augmentation are refused: what the rounds draw differs and does not
+cancel. At a dropout of 0.1 what feature fishing leaves has a cosine of at most
+0.42 with an image's gradient; class fishing, of one round, leaves 0.95, but the
+server does not know of which thinned network.
 
 Assumed known: the model, the batch size, and that the client answers on the
 same batch in several rounds; the server alters weights. One image is claimed,
@@ -136,7 +137,7 @@ def fishing(
 
   Raises:
     ValueError: a value out of range, a classifier without bias, or another
-      client, such as one with dropout.
+      client, such as one with dropout or augmentation.
   """
   _check(world, target_class, feature_rounds)
   multipliers = dict(
@@ -373,9 +374,9 @@ def _check(world, target_class, feature_rounds):
       'Expected a client in inference mode for fishing; got train_mode=True, '
       'where BatchNorm mixes the images of a batch; use another network'
     )
-  if client.train_mode and structure.draws(world.net):
+  if client.augment or structure.draws(world.net, train=client.train_mode):
     raise ValueError(
-      'Expected a client without dropout for fishing; got train_mode=True, '
-      f'where {world.net.spec.name} draws random numbers in every round; use '
-      'another network'
+      'Expected a client that does the same in every round for fishing; got '
+      f'augment={client.augment} and {world.net.spec.name}, which may draw '
+      'numbers as dropout does; use another client or network'
     )

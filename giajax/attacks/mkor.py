@@ -60,7 +60,7 @@ def mkor(world: base.World) -> base.Attack:
 
   Raises:
     ValueError: another network, or a client of several local steps or with
-      dropout.
+      random layers, such as dropout.
   """
   net, b, k = world.net, world.batch_size, world.net.spec.num_classes
   if world.client.local_steps != 1:
@@ -68,12 +68,13 @@ def mkor(world: base.World) -> base.Attack:
       'Expected a client of one local step for mkor; got local_steps='
       f'{world.client.local_steps}; use robbing_the_fed'
     )
-  if world.client.train_mode and structure.draws(net):
-    raise ValueError(
-      'Expected a client without dropout for mkor; got train_mode=True, where '
-      f'{net.spec.name} draws random numbers; use robbing_the_fed'
-    )
   found = passing.passing(net, 'mkor')
+  if structure.draws(net, train=world.client.train_mode):
+    raise ValueError(
+      'Expected a client without random layers for mkor; got '
+      f'{net.spec.name}, which draws numbers as dropout does; use '
+      'robbing_the_fed'
+    )
   sites = structure.sites(net)
   linear = [path for path, site in sites.items() if site.kind == 'linear']
   if any(site.kind != 'linear' for site in [*sites.values()][-len(linear) :]):

@@ -110,10 +110,11 @@ def trap_weights(
       'Expected a client of one local step for trap_weights; got local_steps='
       f'{world.client.local_steps}; use robbing_the_fed'
     )
-  if world.client.train_mode and structure.draws(net, f'{found.layer}.input'):
+  tap, train = f'{found.layer}.input', world.client.train_mode
+  if structure.draws(net, tap, train=train):
     raise ValueError(
-      f'Expected no dropout in front of {found.layer!r} for trap_weights; got '
-      f'train_mode=True, where {net.spec.name} draws random numbers there; use '
+      f'Expected no random layers in front of {found.layer!r} for trap_weights;'
+      f' got {net.spec.name}, which draws numbers there as dropout does; use '
       'robbing_the_fed'
     )
   _require_relu(net, found.layer)

@@ -37,6 +37,7 @@ class Client(NamedTuple):
     unrolled: as `update`, of a batch that holds the images of every epoch one
       after the other, [epochs B, ...], in the order in which they are taken;
       None where this client cannot.
+    augment: each image is transformed at random.
   """
 
   update: Callable[..., tuple[types.Update, types.Output]]
@@ -48,6 +49,7 @@ class Client(NamedTuple):
   clients: int = 1
   epochs: int = 1
   unrolled: Callable[..., tuple[types.Update, types.Output]] | None = None
+  augment: bool = False
 
 
 def sends(client: Client, update: Callable[..., Any]) -> Client:

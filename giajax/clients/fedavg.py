@@ -171,6 +171,7 @@ def fedavg(
     steps,
     epochs=epochs,
     unrolled=unrolled,
+    augment=augment,
   )
 
 

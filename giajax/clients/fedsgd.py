@@ -81,4 +81,5 @@ def fedsgd(
     lambda delta: delta,
     train_mode,
     net,
+    augment=augment,
   )

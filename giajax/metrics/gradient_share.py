@@ -12,7 +12,8 @@ two gradients.
 Only the layers below the classifier count, as what an attack has of the
 classifier itself it uses otherwise, and merges that are not linear in the
 classifier's gradients are linear in all others. BatchNorm is in inference mode,
-and a client's local steps after the first are left out. An image that is
+and what else a client does is left out: random layers, augmentation, local
+steps after the first, a defence of its own. An image that is
 isolated has a share of 1, one of B alike 1/B. Wen et al., Fishing for User Data
 in Large-Batch Federated Learning via Gradient Magnification, ICML 2022, arXiv
 2202.00580, magnify it; the measure is ours. Known only to who has the images.
@@ -25,7 +26,7 @@ import jax.numpy as jnp
 
 from giajax import trees
 from giajax import types
-from giajax.clients import base as clients
+from giajax.metrics import gradient_similarity
 from giajax.models import base as models
 from giajax.models import structure
 from giajax.tasks import base as tasks
@@ -53,23 +54,17 @@ def gradient_share(
   """
   head = structure.head(net)
 
-  def gradient(variables, x, y):
-    def loss(params):
-      output = net.apply(
-        variables._replace(params=params),
-        x[None],
-        train=False,
-        key=jax.random.key(0),
-      )
-      return clients.loss(task, output, y[None])
+  whole = gradient_similarity.of_one_image(net, task)
 
-    whole = jax.grad(loss)(variables.params)
+  def gradient(variables, x, y):
+    """Returns that of an image, with zeros for the classifier."""
+    found = whole(variables, x, y)
     above = {
       name: jnp.zeros_like(leaf)
-      for name, leaf in trees.named_leaves(whole).items()
+      for name, leaf in trees.named_leaves(found).items()
       if not _is_below(name, head)
     }
-    return trees.replaced(whole, above)
+    return trees.replaced(found, above)
 
   def merged(deltas, history):
     seen = tuple(

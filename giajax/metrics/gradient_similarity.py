@@ -30,18 +30,7 @@ def gradient_similarity(
     net: the network.
     task: its loss.
   """
-
-  def gradient(variables, x, y):
-    def loss(params):
-      output = net.apply(
-        variables._replace(params=params),
-        x[None],
-        train=False,
-        key=jax.random.key(0),
-      )
-      return clients.loss(task, output, y[None])
-
-    return jax.grad(loss)(variables.params)
+  gradient = of_one_image(net, task)
 
   @jax.jit
   def similarity(variables, batch):
@@ -60,3 +49,28 @@ def gradient_similarity(
     return jax.lax.map(cosine, batch)
 
   return similarity
+
+
+def of_one_image(
+  net: models.Net, task: tasks.Task
+) -> Callable[[types.Variables, types.Array, types.Array], types.Tree]:
+  """Returns `(variables, x [H, W, C], y []) -> gradient` in inference mode.
+
+  Args:
+    net: the network.
+    task: its loss.
+  """
+
+  def gradient(variables, x, y):
+    def loss(params):
+      output = net.apply(
+        variables._replace(params=params),
+        x[None],
+        train=False,
+        key=jax.random.key(0),
+      )
+      return clients.loss(task, output, y[None])
+
+    return jax.grad(loss)(variables.params)
+
+  return gradient

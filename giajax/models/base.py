@@ -138,6 +138,8 @@ class Net(NamedTuple):
       flax.nnx module, or None where there is no such module. The change may
       set `module.front`, which then maps normalised images to what the first
       layer reads.
+    momenta: of the BatchNorm layers, by path, or None where the network cannot
+      tell them.
   """
 
   init: Callable[[types.Array], types.Variables]
@@ -145,6 +147,7 @@ class Net(NamedTuple):
   probe: Callable[..., Any] | None
   spec: Spec
   edit: Callable[..., Any] | None = None
+  momenta: Mapping[str, float] | None = None
 
 
 def from_nnx(
@@ -179,7 +182,7 @@ def from_nnx(
       copy=True,
     )
     layers.bind(model, context)
-    context.frozen = _layers(variables.frozen) - _layers(variables.params)
+    context.frozen = frozen_layers(variables)
     x = normalise(x, spec)
     front = getattr(model, FRONT, None)
     logits = model(x if front is None else front(x))
@@ -215,7 +218,12 @@ def from_nnx(
 
     return from_nnx(edited, spec, lowering)
 
-  return Net(init, apply, probe, spec, edit)
+  momenta = {
+    '.'.join(map(str, path)): layer.momentum
+    for path, layer in nnx.iter_modules(abstract)
+    if isinstance(layer, layers.BatchNorm)
+  }
+  return Net(init, apply, probe, spec, edit, momenta)
 
 
 def from_linen(module: Any, spec: Spec, **init_kwargs: Any) -> Net:
@@ -363,6 +371,11 @@ def gradient_moments(
     found = moments.site_parts(site, cotangents[path], leaves)
     parts |= {f'{path}.{leaf}': part for leaf, part in found.items()}
   return moments.of_parts(parts, target), output
+
+
+def frozen_layers(variables: types.Variables) -> frozenset[str]:
+  """Returns the paths of the layers of which nothing is trained."""
+  return _layers(variables.frozen) - _layers(variables.params)
 
 
 def _layers(params: types.Tree) -> frozenset[str]:

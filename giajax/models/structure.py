@@ -4,7 +4,6 @@ import itertools
 import math
 from typing import NamedTuple
 
-from flax import nnx
 import jax
 from jax.extend import core
 import jax.numpy as jnp
@@ -103,20 +102,22 @@ def has_batch_norm(net: base.Net) -> bool:
   return bool(jax.tree.leaves(abstract_variables(net).stats))
 
 
-def draws(net: base.Net, tap: str | None = None) -> bool:
-  """Says whether a training pass draws random numbers, as dropout does.
+def draws(net: base.Net, tap: str | None = None, *, train: bool) -> bool:
+  """Says whether a pass draws random numbers, as dropout does.
 
   Args:
     net: the network.
     tap: what they have to reach, an activation; the logits if None.
+    train: whether the pass is one of training.
   """
 
   def run(key, variables, x):
     taps = () if tap is None else (tap,)
-    output = net.apply(variables, x, train=True, taps=taps, key=key)
+    output = net.apply(variables, x, train=train, taps=taps, key=key)
     return output.out if tap is None else output.taps[tap]
 
-  x = jax.ShapeDtypeStruct((1, *net.spec.image_shape), jnp.float32)
+  # Two images: BatchNorm may see a single pixel of each.
+  x = jax.ShapeDtypeStruct((2, *net.spec.image_shape), jnp.float32)
   traced = jax.make_jaxpr(run)(jax.random.key(0), abstract_variables(net), x)
   needed = _variables(traced.jaxpr.outvars)
   for equation in reversed(traced.jaxpr.eqns):
@@ -135,26 +136,18 @@ def norms(net: base.Net) -> list[str]:
 
 
 def momenta(net: base.Net) -> dict[str, float]:
-  """Returns the momentum of each BatchNorm layer, by its path.
+  """Returns the momentum of each BatchNorm layer that is not frozen, by path.
 
   Raises:
     ValueError: a network that cannot tell its layers.
   """
-  if net.edit is None:
+  if net.momenta is None:
     raise ValueError(
       'Expected a network made of giajax layers; got '
       f'{net.spec.name}, which cannot tell its momentum; state it'
     )
-  found: dict[str, float] = {}
-
-  def look(module, rngs):
-    del rngs
-    for path, layer in nnx.iter_modules(module):
-      if isinstance(layer, layers.BatchNorm):
-        found['.'.join(map(str, path))] = layer.momentum
-
-  net.edit(look)
-  return found
+  still = base.frozen_layers(abstract_variables(net))
+  return {path: m for path, m in net.momenta.items() if path not in still}
 
 
 def first_linear(net: base.Net) -> str:

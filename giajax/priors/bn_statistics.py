@@ -71,7 +71,14 @@ def bn_statistics(
       f"Expected momentum in (0, 1]; got momentum={momentum}; use the network's"
     )
   batch_norms = _batch_norms(net)
-  paths = structure.norms(net) if source == 'estimate' else batch_norms
+  paths, rates = batch_norms, {}
+  if source == 'estimate':
+    paths = structure.norms(net)
+  elif source == 'running' and batch_norms:
+    # Layers that are frozen do not tell of the batch.
+    told = momentum is not None
+    rates = dict.fromkeys(paths, momentum) if told else structure.momenta(net)
+    paths = [*rates]
   if not paths:
     kind = 'normalisation' if source == 'estimate' else 'BatchNorm'
     raise ValueError(
@@ -86,11 +93,6 @@ def bn_statistics(
       f'local_steps={client.local_steps}, train_mode={client.train_mode}; use '
       "'after' or 'estimate'"
     )
-  rates: dict[str, float] = {}
-  if momentum is not None:
-    rates = dict.fromkeys(batch_norms, momentum)
-  elif source == 'running':
-    rates = structure.momenta(net)
   taps = tuple(f'{path}.input' for path in paths)
 
   def statistics(tapped):

@@ -7,8 +7,8 @@ A [B, units] the |c_i|, each row scaled to norm 1, and r = |A|_F^2 / |A|_2^2 its
 stable rank, the score is (r - 1) / (B - 1): 0 where all images reach the same
 units alike, 1 where no two share any. The images themselves do not enter.
 
-Honest models have at most 0.1 on 16 images, and 0.13 on the 8 of the smallest
-probe, which sets the threshold.
+Honest models have at most 0.1 on 16 images; 32 fresh MLPs, with up to 0.13 on
+the 8 of the smallest probe, set the threshold.
 """
 
 import numpy as np

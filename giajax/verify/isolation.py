@@ -8,8 +8,8 @@ reaches, where one image holds more than 0.99 of sum_i |c_ij|.
 
 Sparse units of trained ReLU networks look the same, and each of them does leak
 the image: a flagged honest model is not a mistake here, only no malice. Honest
-models have up to 0.2 on 16 images, and 0.26 on the 8 of the smallest probe,
-which sets the threshold.
+models have up to 0.2 on 16 images; 32 fresh MLPs, with up to 0.26 on the 8 of
+the smallest probe, set the threshold.
 """
 
 import numpy as np

@@ -191,7 +191,7 @@ def test_dropout_is_refused_in_front_of_the_layer(rates, fits):
   if fits:
     trap_weights.trap_weights(trained)
     return
-  with pytest.raises(ValueError, match='no dropout in front of'):
+  with pytest.raises(ValueError, match='no random layers in front of'):
     trap_weights.trap_weights(trained)
 
 

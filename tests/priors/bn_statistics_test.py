@@ -14,6 +14,7 @@ from giajax.clients import fedsgd
 from giajax.models import mlp
 from giajax.models import resnet
 from giajax.models import structure
+from giajax.models import subset
 from giajax.models import vit
 from giajax.priors import bn_statistics
 from giajax.tasks import classification
@@ -79,6 +80,16 @@ def test_momentum_is_that_of_each_layer():
   assert seen(here, bn_statistics.bn_statistics(here))[0] < 1e-3
   wrong = bn_statistics.bn_statistics(here, momentum=0.1)
   assert seen(here, wrong)[0] > 0.05
+
+
+def test_frozen_layers_do_not_tell_of_the_batch():
+  part = subset.subset(net(), freeze=['bn1.*'])
+  client = fedsgd.fedsgd(part, TASK, train_mode=True)
+  here = attacks.World(part, TASK, client, 3)
+  term = bn_statistics.bn_statistics(here)
+  assert 'bn1.input' not in term.taps and len(term.taps) > 1
+  truth, other = seen(here, term)
+  assert truth < 1e-4 < 0.05 < other
 
 
 def test_the_buffers_alone_do_not_tell_them():
