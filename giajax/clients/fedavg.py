@@ -37,7 +37,7 @@ def fedavg(
   *,
   num_images: int,
   epochs: int = 1,
-  batch_size: int = 0,
+  batch_size: int | None = None,
   learning_rate: float = 0.01,
   momentum: float = 0.0,
   shuffle: bool = True,
@@ -51,7 +51,7 @@ def fedavg(
     task: its loss.
     num_images: B, of the client, in all.
     epochs: passes over them.
-    batch_size: images a step, a divisor of `num_images`; 0 for all of them.
+    batch_size: images a step, a divisor of `num_images`; all of them if None.
     learning_rate: of SGD.
     momentum: of SGD, as torch defines it, in [0, 1).
     shuffle: whether each epoch has an order of its own, drawn from the key.
@@ -67,7 +67,7 @@ def fedavg(
   Raises:
     ValueError: a count, rate or momentum outside its range.
   """
-  size = batch_size or num_images
+  size = num_images if batch_size is None else batch_size
   _check(num_images, epochs, size, learning_rate, momentum)
   per_epoch = num_images // size
   steps = epochs * per_epoch

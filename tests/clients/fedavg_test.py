@@ -159,9 +159,10 @@ def test_taps_are_of_all_images_through_the_received_weights():
   ('kwargs', 'words'),
   [
     ({'epochs': 0}, 'epochs=0'),
+    ({'batch_size': 0}, 'batch_size=0'),
     ({'batch_size': 3}, 'divides the 4 images'),
     ({'batch_size': -2}, 'batch_size=-2'),
-    ({'num_images': 0}, 'batch_size=0'),
+    ({'num_images': 0}, 'divides the 0 images'),
     ({'learning_rate': 0.0}, 'learning_rate=0.0'),
     ({'learning_rate': float('nan')}, 'learning_rate=nan'),
     ({'momentum': 1.0}, 'momentum=1.0'),
