@@ -67,7 +67,6 @@ class Row(NamedTuple):
   networks: tuple[str, ...]
   clients: int = 1  # whose aggregate it attacks
   batch: int = 4  # images of each
-  proxies: int = 8  # public images that the server has
 
 
 _ROUND = 1  # tells the draws of the honest round from others
@@ -334,7 +333,7 @@ def _config(row, model, seed) -> dict[str, Any]:
     'threat': {
       'level': None,
       'grants': sorted(set(threat.GRANTS) - {'target', 'labels'}),
-      'proxy_images': row.proxies,
+      'proxy_images': 8,
     },
     'run': {'lowering': 'lax'},
   }

@@ -13,8 +13,8 @@ Only the layers below the classifier count, as what an attack has of the
 classifier itself it uses otherwise, and merges that are not linear in the
 classifier's gradients are linear in all others. BatchNorm is in inference mode,
 and what else a client does is left out: random layers, augmentation, local
-steps after the first, a defence of its own. An image that is
-isolated has a share of 1, one of B alike 1/B. Wen et al., Fishing for User Data
+steps after the first, a defence of its own. An image that is isolated has a
+share of 1, one of B alike 1/B. Wen et al., Fishing for User Data
 in Large-Batch Federated Learning via Gradient Magnification, ICML 2022, arXiv
 2202.00580, magnify it; the measure is ours. Known only to who has the images.
 """
