@@ -16,9 +16,9 @@ alarms are 1 % (`launch.thresholds`). A check that a network has no layer for is
 that is flagged. The client is that of `giajax verify`: it knows the agreed
 network, and tries that one. Between what it accepted last and what the server
 alters lies one honest round, of 1, 5 or 20 steps by turns: a client that missed
-more rounds has less from `update_distance`. Of an attack of several rounds a
-check counts with its highest score in the first --rounds of them. --quick takes
-two fresh networks and three seeds.
+more rounds has less from the checks of the change. Of an attack of several
+rounds a check counts with its highest score in the first --rounds of them.
+--quick takes two fresh networks and three seeds.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -67,6 +67,7 @@ class Row(NamedTuple):
   networks: tuple[str, ...]
   clients: int = 1  # whose aggregate it attacks
   batch: int = 4  # images of each
+  public: int = 8  # images that the server has
 
 
 _ROUND = 1  # tells the draws of the honest round from others
@@ -90,7 +91,7 @@ ROWS: dict[str, Row] = {
   ),
   'trap_weights': Row(dict(name='trap_weights'), _READERS),
   'trap_weights: batch of 64': Row(
-    dict(name='trap_weights'), _READERS, batch=64
+    dict(name='trap_weights'), _READERS, batch=64, public=256
   ),
   'trap_weights: half strength': Row(
     dict(name='trap_weights', strength=0.5), _READERS
@@ -333,7 +334,7 @@ def _config(row, model, seed) -> dict[str, Any]:
     'threat': {
       'level': None,
       'grants': sorted(set(threat.GRANTS) - {'target', 'labels'}),
-      'proxy_images': 8,
+      'proxy_images': row.public,
     },
     'run': {'lowering': 'lax'},
   }

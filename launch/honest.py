@@ -50,8 +50,9 @@ FRESH: dict[str, dict[str, Any]] = {
   'vit': dict(name='vit_tiny', depth=2),
   'convnext': dict(name='convnext_tiny', width=24, depths=(1, 1, 1, 1)),
 }
-# Rounds of a client that takes so many steps, for the distance to what was
-# accepted last.
+# Checks of what changed since the weights that were accepted last, and the
+# rounds between: of a client that takes so many steps.
+_OF_CHANGE = frozenset(('update_distance', 'update_rank'))
 _STEPS, _RATE, _LOCAL = (1, 5, 20), 0.01, 16
 
 
@@ -200,7 +201,7 @@ def scores(
   """Yields a row a check-up: scores, what is flagged, evidence, which model.
 
   Each is of one of the model's weights on one draw of images: the received ones
-  as they are, and for `update_distance` after an honest round from them.
+  as they are, and for checks of the change after an honest round from them.
 
   Args:
     honest: the model.
@@ -222,7 +223,7 @@ def scores(
       known = view._replace(accepted=before)
       found = {}
       for name in names:
-        sent = after if name == 'update_distance' else query
+        sent = after if name in _OF_CHANGE else query
         check = VERIFIERS[name](known)
         # As `giajax verify` draws: not the key that a fresh model is of.
         key = keys.named(keys.at(jax.random.key(i), draw), name)

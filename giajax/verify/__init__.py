@@ -19,6 +19,7 @@ from giajax.verify import running_statistics
 from giajax.verify import scale
 from giajax.verify import sign_split
 from giajax.verify import update_distance
+from giajax.verify import update_rank
 
 VERIFIERS = {
   'activation_overlap': activation_overlap.activation_overlap,
@@ -37,4 +38,5 @@ VERIFIERS = {
   'scale': scale.scale,
   'sign_split': sign_split.sign_split,
   'update_distance': update_distance.update_distance,
+  'update_rank': update_rank.update_rank,
 }

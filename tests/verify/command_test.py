@@ -85,6 +85,7 @@ def test_words_and_exit_codes(tmp_path, config, capsys, sent):
     'identity_kernels',
     'running_statistics',
     'update_distance',
+    'update_rank',
   ]
   bad = tmp_path / 'bad.safetensors'
   safetensors.save_file(fished(arrays), bad)

@@ -152,6 +152,10 @@ ATTACKED = {
   'scale': lambda: received(fc__bias=lambda b: b + 1000.0),
   'sign_split': lambda: received(hidden__kernel=mirrored),
   'update_distance': lambda: received(hidden__kernel=mirrored),
+  # Trap weights at a tenth of their strength.
+  'update_rank': lambda: received(
+    hidden__kernel=lambda k: 0.9 * k + 0.1 * np.std(k) * mirrored(k)
+  ),
 }
 
 
@@ -346,6 +350,30 @@ def test_update_distance_needs_what_was_accepted_and_takes_a_rate():
   known = view()._replace(accepted=fresh(), learning_rate=0.01)
   rated = VERIFIERS['update_distance'](known)(KEY, both, probe())
   assert rated.flagged and rated.score > spread.score
+
+
+def test_update_rank_is_that_of_the_change():
+  alone = run_bare('update_rank')
+  assert not alone.ran and 'no weights accepted' in alone.evidence
+  kernel = np.asarray(fresh().params['hidden']['kernel'])
+  for scale in (1.0, 0.9):
+    same = run('update_rank', received(hidden__kernel=scaled(scale)))
+    assert not same.ran and 'did not change' in same.evidence
+  rng = np.random.default_rng(0)
+  left, right = (np.linalg.qr(rng.normal(size=(n, n)))[0] for n in kernel.shape)
+  most = min(kernel.shape)
+  for count, score in ((2, 1 / (most - 1)), (most, 1.0)):
+    moved = kernel + left[:, :count] @ right[:count]
+    found = run('update_rank', received(hidden__kernel=as_is(moved)))
+    assert found.score == pytest.approx(score, rel=0.05)
+
+
+def scaled(factor):
+  return lambda leaf: factor * leaf
+
+
+def as_is(value):
+  return lambda leaf: value
 
 
 def run_bare(name):
