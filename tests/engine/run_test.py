@@ -6,13 +6,17 @@ import signal
 import time
 
 from flax import nnx
+import jax
 import numpy as np
 import pytest
 import tiny
 
 from giajax import models
+from giajax import trees
+from giajax.engine import build
 from giajax.engine import loop
 from giajax.engine import program as programs
+from giajax.engine import round as rounds
 from giajax.engine import run
 from giajax.models import base
 from giajax.models import layers
@@ -245,18 +249,47 @@ def test_hook_that_cannot_write_is_one_line(tmp_path):
   assert not (tmp_path / 'run').exists()
 
 
+def test_gradient_share_is_that_of_the_clients_batch(tmp_path):
+  changes = dict(
+    attack={'name': 'spear', 'num_steps': 1, 'samples': 4, 'descents': 0},
+    cases__count=1,
+    cases__batch_size=3,
+    gradient_share=True,
+    restarts=1,
+  )
+  config = tiny.config(**changes)
+  (row,) = run.audit(config, tmp_path)
+  resolved = build.resolve(config)
+  setup = build.setup(resolved)
+  batch = rounds.item(setup, resolved, 0, False).batch
+
+  def norm(x, y):
+    def loss(hidden):
+      params = {**setup.variables.params}
+      params['layers'] = {**params['layers'], '0': hidden}
+      variables = setup.variables._replace(params=params)
+      logits = setup.net.apply(variables, x[None]).out
+      return -jax.nn.log_softmax(logits)[0, y]
+
+    own = jax.grad(loss)(setup.variables.params['layers']['0'])
+    return np.sqrt(trees.squared_norm(own))
+
+  norms = np.array([norm(*pair) for pair in zip(*batch)])
+  assert row['gradient_share'] == pytest.approx(
+    norms.max() / norms.sum(), rel=1e-4
+  )
+
+
 def test_closed_form_has_no_steps_and_a_grey_baseline(tmp_path):
   (row,) = run.audit(
     tiny.config(
       attack={'name': 'linear_layer'},
       cases__count=1,
       restarts=1,
-      gradient_share=True,
     ),
     tmp_path,
   )
   assert row['psnr'] > 40
-  assert row['gradient_share'] == pytest.approx(1)  # a batch of one
   assert row['verdict'] == 'leaks'
   assert {*row['baselines']} == {
     *('grey_image', 'mean_image', 'other_image', 'noise_gradient'),
