@@ -74,6 +74,13 @@ _ROUND = 1  # tells the draws of the honest round from others
 _ANY = ('mlp', 'convnet', 'lenet_relu', 'resnet20')
 _READERS = ('mlp', 'mlp_deep')
 QUICK = ('mlp', 'convnet')
+
+
+def _trap(strength: float) -> Row:
+  attack = dict(name='trap_weights', strength=strength)
+  return Row(attack, _READERS, batch=64, public=256)
+
+
 # By the line's name; behind a colon, the form of the attack.
 ROWS: dict[str, Row] = {
   'fishing': Row(dict(name='fishing'), ('convnet', 'resnet20')),
@@ -89,16 +96,13 @@ ROWS: dict[str, Row] = {
   'robbing_the_fed: weights': Row(
     dict(name='robbing_the_fed', bins=128, form='sparse', hide='weights'), _ANY
   ),
-  'trap_weights': Row(dict(name='trap_weights'), _READERS),
-  'trap_weights: batch of 64': Row(
-    dict(name='trap_weights'), _READERS, batch=64, public=256
-  ),
-  'trap_weights: half strength': Row(
-    dict(name='trap_weights', strength=0.5), _READERS
-  ),
-  'trap_weights: tenth strength': Row(
-    dict(name='trap_weights', strength=0.1), _READERS
-  ),
+  # A small batch comes back from agreed weights as well: the weakened ones are
+  # for one that does not.
+  'trap_weights: batch of 4': Row(dict(name='trap_weights'), _READERS),
+  'trap_weights': _trap(1.0),
+  'trap_weights: half strength': _trap(0.5),
+  'trap_weights: tenth strength': _trap(0.1),
+  'trap_weights: hundredth strength': _trap(0.01),
 }
 # Attacks whose server sends what was agreed: there is nothing to detect.
 HONEST = frozenset(

@@ -1,26 +1,27 @@
-"""A change since the last accepted model that is spread over all directions.
+"""A change since the last accepted model that lies along all directions.
 
 A gradient of a linear layer is a sum of outer products, one an image, and
 images have much in common: what honest training adds to the first linear layer
-lies along few directions, even after hundreds of steps. Weights that a server
-draws lie along all of them. With E the change of that layer's kernel, less its
-projection on the kernel itself, which weight decay or another scale would
-change, the score is
+lies along few directions, also after hundreds of steps. Weights that a server
+draws lie along all of them, however little of them is mixed with the agreed
+ones. With E [inputs, units] the change of that layer's kernel, less its
+projection on the kernel itself, which weight decay would change, and s_1 >= s_2
+>= ... >= s_n its singular values, the score is
 
-  (r - 1) / (n - 1),  r = |E|_F^4 / |E' E|_F^2,
+  sum_{i > n / 4} s_i^2 / sum_i s_i^2,
 
-where r is the effective number of directions (the participation ratio of the
-squared singular values) and n the most there can be: 0 where one image made the
-change, near 1 for random numbers. It needs no scale, so that weights of a
-server that are mixed with the agreed ones still show.
+the share of the change that the best quarter of the directions leaves: 0 where
+a few images made it, towards 3/4 for random numbers.
 
-Honest rounds of 1 to 20 steps have up to 0.04, and MLPs two epochs of SGD with
-momentum and weight decay apart up to 0.12, at which the threshold is set: a
-client may have missed rounds. A hundred steps of Adam had up to 0.04, too.
+Honest rounds of 1 to 20 steps have up to 0.02, and MLPs two epochs of SGD with
+momentum and weight decay apart up to 0.08, where the threshold is set: a client
+may have missed rounds. Two hundred steps of Adam had up to 0.04, too.
 
 It needs the last accepted weights. Changes below a millionth of the weights are
-rounding, and are passed over. It does not see low-rank changes, such as rows of
-bins; and weights that were stored in half precision on the way are objected to.
+rounding, and are passed over. It does not see changes of low rank, such as rows
+of bins, of biases alone, or spread over so many rounds that each is small
+beside an honest one; and it objects to weights that went through half precision
+on the way.
 """
 
 import numpy as np
@@ -35,12 +36,12 @@ _ROUNDING = 1e-6
 _TINY = 1e-30
 
 
-def update_rank(view: base.View, *, threshold: float = 0.15) -> base.Verifier:
-  """The number of directions of the first linear layer's change.
+def update_rank(view: base.View, *, threshold: float = 0.1) -> base.Verifier:
+  """The directions that the first linear layer's change lies along.
 
   Args:
     view: what the client knows.
-    threshold: between 0, one direction, and 1, all.
+    threshold: share of the change, see above.
   """
   path = base.reader(view.net)
 
@@ -62,18 +63,18 @@ def update_rank(view: base.View, *, threshold: float = 0.15) -> base.Verifier:
     size = np.sum(np.square(before))
     change -= before * (np.sum(change * before) / max(size, _TINY))
     moved = np.sum(np.square(change))
-    most = min(change.shape)
-    if moved <= _ROUNDING**2 * size or most < 2:
+    if moved <= _ROUNDING**2 * size:
       return base.not_run(f'{path} did not change.')
-    rank = moved**2 / np.sum(np.square(change.T @ change))
+    # Of the smaller side, the squares of the singular values, from the least.
+    rows = change if change.shape[0] < change.shape[1] else change.T
+    squares = np.linalg.eigvalsh(rows @ rows.T)
+    count = len(squares) - max(1, len(squares) // 4)
     return base.verdict(
-      np.maximum((rank - 1) / (most - 1), 0.0),
+      np.maximum(squares[:count].sum() / squares.sum(), 0.0),
       threshold,
-      '{name} changed along {rank:.3g} of {most} directions: {score} between '
-      'one and all (limit {limit}).',
+      '{name} changed along all directions: {score} of the change is outside '
+      'the quarter of them that holds most (limit {limit}).',
       name=path,
-      rank=rank,
-      most=most,
     )
 
   return verify
