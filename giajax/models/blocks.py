@@ -5,7 +5,7 @@ convolution widens, a depthwise one mixes neighbours, a gate weighs channels,
 and a 1x1 convolution narrows. Attribute names are torchvision's.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 import functools
 from typing import Any
 
@@ -155,33 +155,6 @@ def activation(name: str) -> Callable[..., types.Array]:
     ValueError: an unknown name.
   """
   return registry.lookup(layers.ACTIVATIONS, name, 'activation')
-
-
-def choose_stem(
-  image_shape: tuple[int, int, int],
-  stem: str | None,
-  reductions: Mapping[str, int],
-) -> str:
-  """Returns the name of a network's stem.
-
-  Args:
-    image_shape: (H, W, C).
-    stem: a name in `reductions`, or None for 'cifar' up to a side of 64 and
-      'imagenet' above.
-    reductions: what the network divides a side by, by stem.
-
-  Raises:
-    ValueError: an unknown stem, or an image smaller than its reduction.
-  """
-  side = min(image_shape[:2])
-  stem = stem or ('cifar' if side <= 64 else 'imagenet')
-  reduction = registry.lookup(reductions, stem, 'stem')
-  if side < reduction:
-    raise ValueError(
-      f'Expected images of at least {reduction}x{reduction} for stem={stem!r}; '
-      f'got image_shape={tuple(image_shape)}; use larger images'
-    )
-  return stem
 
 
 def leading(rows: Sequence[Any], depth: int | None) -> Sequence[Any]:

@@ -189,7 +189,9 @@ def efficientnet(
     f'efficientnet_{variant}', image_shape, num_classes, normalisation
   )
   blocks.require_factor(width=width)
-  small = blocks.choose_stem(image_shape, stem, _REDUCTIONS) == 'cifar'
+  stem = base.image_form(image_shape, stem)
+  base.require_size(image_shape, _REDUCTIONS[stem])
+  small = stem == 'cifar'
   layers.Dropout(stochastic_depth)  # checks a rate that no block has in full
   stages = _stages(chosen.stages, width, depth)
   last = chosen.last or 4 * stages[-1][-1].outputs

@@ -136,7 +136,9 @@ def mobilenet_v2(
   """
   spec = base.make_spec('mobilenet_v2', image_shape, num_classes, normalisation)
   blocks.require_factor(width=width)
-  small = blocks.choose_stem(image_shape, stem, _REDUCTIONS) == 'cifar'
+  stem = base.image_form(image_shape, stem)
+  base.require_size(image_shape, _REDUCTIONS[stem])
+  small = stem == 'cifar'
   rows = blocks.leading(_rows(width, small), depth)
   sizes = blocks.divisible(32 * width), blocks.divisible(1280 * max(1, width))
   make = functools.partial(

@@ -191,7 +191,9 @@ def mobilenet_v3(
     f'mobilenet_v3_{size}', image_shape, num_classes, normalisation
   )
   blocks.require_factor(width=width)
-  small = blocks.choose_stem(image_shape, stem, _REDUCTIONS) == 'cifar'
+  stem = base.image_form(image_shape, stem)
+  base.require_size(image_shape, _REDUCTIONS[stem])
+  small = stem == 'cifar'
   make = functools.partial(
     MobileNetV3,
     image_shape[2],

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from giajax import models
+from giajax.models import base
 from giajax.models import blocks
 from giajax.models import efficientnet
 from giajax.models import layers
@@ -24,15 +25,15 @@ TINY = dict(depth=3, width=0.1, image_shape=(16, 16, 3))
 @pytest.mark.parametrize(
   ('options', 'words'),
   [
-    ({'stem': 'cfar'}, "got stem='cfar'; did you mean 'cifar'"),
+    ({'stem': 'cfar'}, "'cifar' or 'imagenet'; got stem='cfar'"),
     ({'norm': 'bach'}, "did you mean 'batch'"),
     ({'activation': 'rellu'}, "did you mean 'relu'"),
     ({'width': 0}, 'factor above 0; got width=0'),
     ({'depth': 0}, 'depth of 1 to .* blocks; got depth=0'),
     ({'depth': 41}, 'depth of 1 to .* blocks; got depth=41'),
     ({'dropout': 1.0}, r'a rate in \[0, 1\); got rate=1\.0'),
-    ({'image_shape': (32, 7, 3)}, "stem='cifar'; got image_shape=.32, 7, 3."),
-    ({'image_shape': (31, 99, 3), 'stem': 'imagenet'}, 'at least 32x32 for'),
+    ({'image_shape': (32, 7, 3)}, r'pixels; got image_shape=\(32, 7, 3\)'),
+    ({'image_shape': (31, 99, 3), 'stem': 'imagenet'}, 'at least 32x32 pixels'),
   ],
 )
 def test_mistakes_are_one_line(name, options, words):
@@ -47,9 +48,8 @@ def test_a_rate_that_no_block_has_is_refused_too():
 
 
 def test_stem_by_image_size():
-  reductions = {'cifar': 8, 'imagenet': 32}
   for side, stem in ((64, 'cifar'), (65, 'imagenet')):
-    assert blocks.choose_stem((side, 99, 3), None, reductions) == stem
+    assert base.image_form((side, 99, 3), None) == stem
 
 
 def test_widths_are_multiples_of_eight():
