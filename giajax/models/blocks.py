@@ -18,6 +18,11 @@ from giajax.models import initializers
 from giajax.models import layers
 
 
+def _pointwise(inputs, outputs, *, rngs):
+  init = initializers.he_normal_fan_out
+  return unbiased(layers.Conv(inputs, outputs, 1, init=init, rngs=rngs))
+
+
 class SqueezeExcitation(nnx.Module):
   """A gate in [0, 1] a channel, computed from the channels' means.
 
@@ -25,17 +30,11 @@ class SqueezeExcitation(nnx.Module):
   arXiv 1709.01507.
   """
 
-  def __init__(self, channels, squeezed, activation, gate, *, rngs):
-    self.fc1 = unbiased(
-      layers.Conv(
-        channels, squeezed, 1, init=initializers.he_normal_fan_out, rngs=rngs
-      )
-    )
-    self.fc2 = unbiased(
-      layers.Conv(
-        squeezed, channels, 1, init=initializers.he_normal_fan_out, rngs=rngs
-      )
-    )
+  def __init__(
+    self, channels, squeezed, activation, gate, *, conv=_pointwise, rngs
+  ):
+    self.fc1 = conv(channels, squeezed, rngs=rngs)
+    self.fc2 = conv(squeezed, channels, rngs=rngs)
     self.activation, self.gate = activation, gate
 
   def __call__(self, x):

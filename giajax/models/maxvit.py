@@ -21,6 +21,7 @@ from giajax import registry
 from giajax import types
 from giajax.models import attention
 from giajax.models import base
+from giajax.models import blocks
 from giajax.models import initializers
 from giajax.models import layers
 from giajax.models import pools
@@ -48,19 +49,6 @@ class Style(NamedTuple):
   attention_dropout: float
 
 
-class SqueezeExcitation(nnx.Module):
-  """Scales channels by what their averages say."""
-
-  def __init__(self, channels, squeezed, *, rngs):
-    self.fc1 = _conv(channels, squeezed, 1, rngs=rngs)
-    self.fc2 = _conv(squeezed, channels, 1, rngs=rngs)
-
-  def __call__(self, x):
-    """Maps [B, H, W, C] to the same shape."""
-    scale = jax.nn.silu(self.fc1(x.mean((1, 2), keepdims=True)))
-    return x * jax.nn.sigmoid(self.fc2(scale))
-
-
 class MBConv(nnx.Module):
   """An inverted residual of four times the width, normalised first."""
 
@@ -78,7 +66,14 @@ class MBConv(nnx.Module):
       pre_norm=norm(inputs),
       conv_a=layers.Sequential([widen, norm(wide), act]),
       conv_b=layers.Sequential([mix, norm(wide), act]),
-      squeeze_excitation=SqueezeExcitation(wide, outputs // 4, rngs=rngs),
+      squeeze_excitation=blocks.SqueezeExcitation(
+        wide,
+        outputs // 4,
+        jax.nn.silu,
+        jax.nn.sigmoid,
+        conv=functools.partial(_conv, size=1),
+        rngs=rngs,
+      ),
       conv_c=conv(wide, outputs, 1),
     )
     self.stochastic_depth = layers.Dropout(rate, rows=True)

@@ -181,6 +181,18 @@ def runnable(view: View, query: types.Query) -> types.Variables | None:
   return taken(query.variables, wanted)
 
 
+def change(
+  view: View, query: types.Query
+) -> tuple[types.Variables, types.Variables] | Verdict:
+  """Returns the accepted and the received weights, or why one is missing."""
+  if view.accepted is None:
+    return not_run('There are no weights accepted before.')
+  new, old = runnable(view, query), view.accepted
+  if new is None or (old := taken(old, new)) is None:
+    return NOT_RUN
+  return old, new
+
+
 def tried(
   view: View, variables: types.Variables | None, probe: types.Batch
 ) -> Examples | Verdict:

@@ -56,11 +56,10 @@ def update_distance(
     key: types.Array, query: types.Query, probe: types.Batch
   ) -> base.Verdict:
     del key
-    if view.accepted is None:
-      return base.not_run('There are no weights accepted before.')
-    new, old = base.runnable(view, query), view.accepted
-    if new is None or (old := base.taken(old, new)) is None:
-      return base.NOT_RUN
+    pair = base.change(view, query)
+    if isinstance(pair, base.Verdict):
+      return pair
+    old, new = pair
     fixed = _changed(old.frozen, new.frozen)
     if fixed:
       text = f'{archives.listed(fixed)} changed, though frozen.'

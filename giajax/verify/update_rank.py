@@ -49,14 +49,12 @@ def update_rank(view: base.View, *, threshold: float = 0.1) -> base.Verifier:
     key: types.Array, query: types.Query, probe: types.Batch
   ) -> base.Verdict:
     del probe
-    if view.accepted is None:
-      return base.not_run('There are no weights accepted before.')
     if path is None:
       return base.NO_READER
-    new, old = base.runnable(view, query), view.accepted
-    if new is None or (old := base.taken(old, new)) is None:
-      return base.NOT_RUN
-    after, before = (_kernel(v, path) for v in (new, old))
+    pair = base.change(view, query)
+    if isinstance(pair, base.Verdict):
+      return pair
+    before, after = (_kernel(v, path) for v in pair)
     units = base.drawn(key, before.shape[1], _UNITS)
     before = before[:, units]
     change = after[:, units] - before
