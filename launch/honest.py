@@ -196,7 +196,12 @@ def variables(honest: Honest, index: int) -> types.Variables:
 
 
 def scores(
-  honest: Honest, *, probe: int, probes: int, names: Sequence[str]
+  honest: Honest,
+  *,
+  probe: int,
+  probes: int,
+  names: Sequence[str],
+  known_rate: bool = False,
 ) -> Iterator[dict[str, Any]]:
   """Yields a row a check-up: scores, what is flagged, evidence, which model.
 
@@ -208,6 +213,7 @@ def scores(
     probe: images.
     probes: draws of images for each of the weights.
     names: of checks.
+    known_rate: whether the client knows rate times steps of the round.
   """
   task = classification.classification(honest.dataset.num_classes)
   view = base.view(honest.net, task)
@@ -220,7 +226,8 @@ def scores(
       batch = honest.dataset.take(order[:probe])
       query = types.Query(before)
       after = types.Query(played(before, rng, i + draw))
-      known = view._replace(accepted=before)
+      rate = _RATE * steps(i + draw) if known_rate else None
+      known = view._replace(accepted=before, learning_rate=rate)
       found = {}
       for name in names:
         sent = after if name in _OF_CHANGE else query
@@ -238,6 +245,11 @@ def scores(
         'flagged': [n for n, v in found.items() if v.flagged],
         'evidence': {n: v.evidence for n, v in found.items()},
       }
+
+
+def steps(turn: int) -> int:
+  """Returns the steps of an honest round."""
+  return _STEPS[turn % len(_STEPS)]
 
 
 def one_round(
@@ -261,7 +273,7 @@ def one_round(
     return variables._replace(params=params, stats=sent.stats)
 
   def played(variables, rng, turn):
-    for s in range(_STEPS[turn % len(_STEPS)]):
+    for s in range(steps(turn)):
       count = min(_LOCAL, images.size)
       taken = rng.choice(images.size, count, replace=False)
       key = keys.at(jax.random.key(turn), s)

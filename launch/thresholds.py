@@ -42,6 +42,12 @@ flags.DEFINE_string(
 flags.DEFINE_integer(
   'probes', 4, 'Draws of images, of trained.', 1, flag_values=_FLAGS
 )
+flags.DEFINE_bool(
+  'known_rate',
+  False,
+  'The client knows rate times steps, as by `giajax verify --learning_rate`.',
+  flag_values=_FLAGS,
+)
 flags.DEFINE_list('only', list(VERIFIERS), 'Checks.', flag_values=_FLAGS)
 flags.DEFINE_list(
   'rows', [], 'Files of --out, in place of a run.', flag_values=_FLAGS
@@ -64,7 +70,11 @@ def main(argv: Sequence[str]) -> int:
     began = time.perf_counter()
     draws = _FLAGS.probes if model.kind == 'trained' else 1
     found = honest.scores(
-      model, probe=_FLAGS.probe, probes=draws, names=_FLAGS.only
+      model,
+      probe=_FLAGS.probe,
+      probes=draws,
+      names=_FLAGS.only,
+      known_rate=_FLAGS.known_rate,
     )
     taken = list(found)
     rows += taken
