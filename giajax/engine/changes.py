@@ -13,7 +13,9 @@ import inspect
 from typing import Any, NamedTuple
 
 from giajax import threat
+from giajax.engine import build
 from giajax.models import MODELS
+from giajax.models import structure
 
 Config = Mapping[str, Any]
 # The next larger architecture of a family.
@@ -103,6 +105,13 @@ def _train_mode(config: Config) -> dict[str, Any]:
     raise ValueError(
       'Expected a client in inference mode; got train_mode=True; it does so '
       'already'
+    )
+  net = build.model(config['model'])
+  if not structure.has_batch_norm(net) and not structure.draws(net, train=True):
+    raise ValueError(
+      'Expected a network that trains otherwise than it infers; got model='
+      f'{config["model"]["name"]!r}, without BatchNorm or dropout; nothing '
+      'would change'
     )
   return {'client.train_mode': True}
 

@@ -23,13 +23,13 @@ difference is flagged. Of the others only kernels are looked at.
 
 It needs the last accepted weights, and does not run without them. It does not
 see changes spread over many rounds, nor most of those that hide behind an
-honest round's own: of trap weights at half their strength it sees one in three
-(`configs/studies/results/detection.md`).
+honest round's own: of trap weights at half their strength it sees one in two,
+of weaker ones none (`configs/studies/results/detection.md`).
 
 With a known rate it objected to none of 100 check-ups of trained models and to
-13.8 % of 152 of fresh ones, all of deep networks with BatchNorm, whose gradients
-in inference mode are far below those that train them (`python -m
-launch.thresholds --only=update_distance --known_rate`): do not pass a rate for
+13.8 % of 152 of fresh ones, all of deep networks with BatchNorm, which have far
+smaller gradients in inference mode than their training has (`python -m
+launch.thresholds --only=update_distance --known_rate`). Do not pass a rate for
 those before they are trained.
 """
 

@@ -65,6 +65,7 @@ def test_a_defence_is_told_to_the_attacker():
       dict(client=dict(name='fedsgd', train_mode=True)),
       'inference mode',
     ),
+    ('train_mode', {}, 'trains otherwise than it infers'),
     ('noise', dict(defense=dict(name='soteria')), 'without a defence'),
   ],
 )
