@@ -62,6 +62,9 @@ class Verdict(NamedTuple):
   ran: bool = True  # whether there was anything to look at
 
 
+Norms = dict[str, types.Array]
+
+
 class Examples(NamedTuple):
   """What the single images of a probe would give away.
 
@@ -72,7 +75,7 @@ class Examples(NamedTuple):
     cotangents: [B, units], the sum's derivatives to these.
   """
 
-  norms: dict[str, types.Array]
+  norms: Norms
   inputs: types.Array
   outputs: types.Array
   cotangents: types.Array
@@ -88,6 +91,9 @@ class View(NamedTuple):
     examples: `(variables, probe) -> Examples` of `net`, in inference mode.
     statistics: `(variables, probe) -> {path: [2, C]}`, in training mode: mean
       and variance of what each layer that keeps running ones reads.
+    training: `(variables, probe) -> {name of a parameter: []}`, norms of the
+      probe's gradient in training mode; None without BatchNorm, where
+      `examples` tells as much.
   """
 
   net: models.Net
@@ -95,6 +101,7 @@ class View(NamedTuple):
   learning_rate: float | None
   examples: Callable[[types.Variables, types.Batch], Examples]
   statistics: Callable[[types.Variables, types.Batch], dict[str, types.Array]]
+  training: Callable[[types.Variables, types.Batch], Norms] | None
 
 
 class Kernel(NamedTuple):
@@ -140,7 +147,9 @@ def view(
   structure.sites(net)
   examples = _remembered(jax.jit(_examples(net, task)))
   statistics = jax.jit(_statistics(net))
-  return View(net, accepted, learning_rate, examples, statistics)
+  batch_norm = structure.has_batch_norm(net)
+  training = jax.jit(_training(net, task)) if batch_norm else None
+  return View(net, accepted, learning_rate, examples, statistics, training)
 
 
 def check_probe(probe: types.Batch, net: models.Net) -> None:
@@ -398,6 +407,20 @@ def _read(net, task, path, variables, probe):
 
   cotangents, seen = jax.grad(loss, has_aux=True)(zeros[path])
   return (*seen, cotangents)
+
+
+def _training(net: models.Net, task: tasks.Task):
+  def norms(variables: types.Variables, probe: types.Batch) -> Norms:
+    def loss(params):
+      # Any key will do: what dropout draws is no secret.
+      key, own = jax.random.key(0), variables._replace(params=params)
+      out = net.apply(own, probe.x, train=True, key=key)
+      return clients.loss(task, out, probe.y)
+
+    leaves = trees.named_leaves(jax.grad(loss)(variables.params))
+    return {n: jnp.sqrt(trees.squared_norm(g)) for n, g in leaves.items()}
+
+  return norms
 
 
 def _statistics(net: models.Net):

@@ -352,6 +352,21 @@ def test_update_distance_needs_what_was_accepted_and_takes_a_rate():
   assert rated.flagged and rated.score > spread.score
 
 
+def test_update_distance_knows_what_training_mode_does():
+  """Running variances far too large leave no gradient in inference mode."""
+  before = received(norm__var=lambda v: v * 1e8).variables
+  net, task = view().net, classification.classification(K)
+  client = fedsgd.fedsgd(net, task, train_mode=True)
+  sent, _ = client.update(KEY, types.Query(before), probe())
+  params = jax.tree.map(lambda p, g: p - 0.1 * g, before.params, sent.delta)
+  query = types.Query(before._replace(params=params))
+  known = view()._replace(accepted=before, learning_rate=0.1)
+  found = VERIFIERS['update_distance'](known)(KEY, query, probe())
+  assert found.score == pytest.approx(0, abs=1e-3)
+  blind = VERIFIERS['update_distance'](known._replace(training=None))
+  assert blind(KEY, query, probe()).flagged
+
+
 def test_update_rank_is_that_of_the_change():
   alone = run_bare('update_rank')
   assert not alone.ran and 'no weights accepted' in alone.evidence
