@@ -26,10 +26,10 @@ they do; mixtures that are left fill the slots that no image claims.
 
 `strength` mixes the rows with those of the agreed network, which have the same
 scale: a client finds less to be suspicious of. gamma is fitted for the mixture,
-so that the server has hardly fewer images
-(`trap_weights_mlp_cifar10:strength`). A batch of four needs no trap: with
-strength=1e-6 and gamma=0.9, which leaves the weights as agreed, this reader
-finds four images of four, and none of 64.
+so that it finds as many images of a fresh MLP (`:strength` of
+`trap_weights_mlp_cifar10`) and fewer of a trained one. A batch of four needs no
+trap: with strength=1e-6 and gamma=0.9, which leaves the weights as agreed, this
+reader finds four images of four, and none of 64.
 
 Dropout in front of the layer changes what it reads, and is refused. Behind it
 the ratios stay exact, but gradients no longer agree with those of a network

@@ -30,7 +30,7 @@ class Moments(NamedTuple):
 
   Sum them with `ops.materialize`, as `attacks.distances` does: on a CPU, XLA
   adds a sum of hundreds of scalars up again for every element that its
-  derivative reaches, which makes a step on MobileNetV2 thirty times slower.
+  derivative reaches, and most of a step's time goes there.
   """
 
   dot: dict[str, types.Array]  # <g, t>, [] float32 by dotted name
