@@ -25,8 +25,8 @@ difference is flagged. Of the others only kernels are looked at.
 
 It needs the last accepted weights, and does not run without them. It does not
 see changes spread over many rounds, nor most of those that hide behind an
-honest round's own: of trap weights at half their strength it sees one in two,
-of weaker ones none (`configs/studies/results/detection.md`).
+honest round's own: of trap weights at half their strength it sees all, at a
+tenth few (`configs/studies/results/detection.md`).
 """
 
 import math
