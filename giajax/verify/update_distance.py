@@ -74,8 +74,7 @@ def update_distance(
       sizes = {n: float(np.mean(g)) for n, g in found.norms.items()}
       if view.training is not None:
         trained = view.training(variables, probe)
-        both = {n: (g, float(trained[n])) for n, g in sizes.items()}
-        sizes = {n: float(np.max(pair)) for n, pair in both.items()}
+        sizes = {n: float(np.maximum(g, trained[n])) for n, g in sizes.items()}
       if not np.isfinite([*sizes.values()]).all():
         text = 'On the probe, gradients in training mode are not finite.'
         return base.Verdict(math.inf, True, text)

@@ -13,9 +13,10 @@ projection on the kernel itself, which weight decay would change, and s_1 >= s_2
 the share of the change that the best quarter of the directions leaves: 0 where
 a few images made it, towards 3/4 for random numbers.
 
-Honest rounds of 1 to 20 steps have up to 0.02, and MLPs two epochs of SGD with
-momentum and weight decay apart up to 0.08, where the threshold is set: a client
-may have missed rounds. Two hundred steps of Adam had up to 0.04, too.
+Honest rounds of 1 to 20 steps have up to 0.02 (`python -m launch.thresholds`).
+The threshold is above what was found by hand between checkpoints of MLPs two
+epochs apart, up to 0.08, as a client may have missed rounds; two hundred steps
+of Adam had up to 0.04.
 
 It needs the last accepted weights. Changes below a millionth of the weights are
 rounding, and are passed over. It does not see changes of low rank, such as rows
