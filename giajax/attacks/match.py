@@ -23,6 +23,7 @@ from giajax.attacks import base
 from giajax.attacks import distances
 from giajax.attacks import variables
 from giajax.models import structure
+from giajax.ops import materialize
 from giajax.priors import base as priors
 
 FORMS = ('auto', 'moments', 'explicit')
@@ -108,6 +109,8 @@ def match(
     (loss, values), gradient = jax.value_and_grad(objective, has_aux=True)(
       state.variable, key, obs, hp
     )
+    # The optimiser, the iterate and the check of it each read the gradient.
+    gradient = jax.tree.map(materialize.materialize, gradient)
     updates, memory = optimizer.update(
       gradient,
       state.optimizer,

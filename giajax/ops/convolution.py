@@ -22,6 +22,8 @@ how each of them is computed is closed under differentiation of any order:
             Costs kh*kw times the input in memory.
   blocks    patches that yield several neighbouring outputs at once, for
             kernels too narrow to fill a matmul.
+  phases    the pixels that a stride skips become channels, so that large
+            strided kernels are patches of a few taps of stride 1.
   shifts    a sum of shifted multiply-adds, for depthwise convolutions.
   winograd  minimal filtering F(4x4, 3x3): 36 products of tiles for 16 outputs
             of 9 taps each (Lavin and Gray, Fast Algorithms for Convolutional
@@ -166,6 +168,12 @@ def choose(shapes: forms.Shapes, shared: bool = True) -> str:
   patches at 12 channels and slower from 32 on. Accelerators take patches,
   where every product is a matmul that `vmap` lengthens.
 
+  Each winograd site costs nearly a second of compilation. It gains nothing
+  where channels more than double or halve, nor where its kernels, four times as
+  large, meet fewer than 256 positions and leave the cache: DenseNet-121, one
+  image of 32x32, takes 133 ms a restart-step with and 130 without it, ResNet-18
+  44 with and without its sites of 8x8.
+
   Args:
     shapes: of the convolution.
     shared: whether all restarts have one kernel.
@@ -173,14 +181,20 @@ def choose(shapes: forms.Shapes, shared: bool = True) -> str:
   geometry, (kh, kw, per_group, features) = shapes.geometry, shapes.kernel
   if geometry.groups > 1:
     return 'shifts' if per_group == 1 else 'patches'
-  _, h, w, _ = shapes.output
+  b, h, w, _ = shapes.output
   tiles = geometry.strides == (kh, kw)
   if jax.default_backend() != 'cpu' or tiles or kh * kw == 1:
     return 'patches'
   if features < 16 and geometry.dilation == (1, 1):
     return 'blocks'
-  wide = min(per_group, features) >= 32 and h * w >= 64
-  if wide and (kh, kw) == (3, 3) and forms.simple(geometry):
+  sh, sw = geometry.strides
+  padded = -(-kh // sh) * -(-kw // sw) * sh * sw
+  if sh * sw > 1 and padded <= 4 / 3 * kh * kw and geometry.dilation == (1, 1):
+    return 'phases'
+  few, many = sorted((per_group, features))
+  even = few >= 32 and many <= 2 * few
+  busy = h * w >= 64 and (b * h * w >= 256 or few * many <= 64 * 64)
+  if even and busy and (kh, kw) == (3, 3) and forms.simple(geometry):
     return 'winograd'
   # On small images the flipped copy of the kernel costs more than patches.
   if shared and geometry.strides == (1, 1) and h * w > 64:
@@ -386,11 +400,58 @@ def _block_width(outputs, features):
   )
 
 
+def _phases(shapes):
+  """A strided convolution as one of stride 1 over stride x stride channels."""
+  geometry, (kh, kw, channels, features) = shapes.geometry, shapes.kernel
+  undilated = geometry.groups == 1 and geometry.dilation == (1, 1)
+  forms.require(undilated, 'phases', 'one group and no dilation', geometry)
+  (sh, sw), ((top, _), (left, _)) = geometry.strides, geometry.padding
+  rows, columns = -(-kh // sh), -(-kw // sw)  # taps of stride 1
+  batch, height, width, _ = shapes.x
+  tall, wide = shapes.output[1] + rows - 1, shapes.output[2] + columns - 1
+
+  def fold(x):  # [B, tall, wide, sh * sw * C]
+    bottom, right = tall * sh - height - top, wide * sw - width - left
+    edges = [(0, 0, 0), (top, bottom, 0), (left, right, 0), (0, 0, 0)]
+    x = lax.pad(x, jnp.zeros((), x.dtype), edges)
+    x = x.reshape(batch, tall, sh, wide, sw, channels).swapaxes(2, 3)
+    return x.reshape(batch, tall, wide, -1)
+
+  def pack(kernel):  # [rows, columns, sh * sw * C, P]
+    edges = ((0, rows * sh - kh), (0, columns * sw - kw), (0, 0), (0, 0))
+    kernel = jnp.pad(kernel, edges)
+    kernel = kernel.reshape(rows, sh, columns, sw, channels, features)
+    return kernel.swapaxes(1, 2).reshape(rows, columns, -1, features)
+
+  depth = sh * sw * channels
+  inner = _patches(
+    forms.Shapes(
+      (batch, tall, wide, depth),
+      (rows, columns, depth, features),
+      forms.Geometry(),
+    )
+  )
+
+  def output(x, kernel):
+    return inner.output(fold(x), pack(kernel))
+
+  def to_input(y, kernel):
+    x = inner.to_input(y, pack(kernel))
+    return jax.linear_transpose(fold, jnp.zeros(shapes.x, x.dtype))(x)[0]
+
+  def to_kernel(x, y):
+    k = inner.to_kernel(fold(x), y)
+    return jax.linear_transpose(pack, jnp.zeros(shapes.kernel, k.dtype))(k)[0]
+
+  return forms.Faces(output, to_input, to_kernel)
+
+
 LOWERINGS = {
   'lax': _lax,
   'direct': _direct,
   'patches': _patches,
   'blocks': _blocks,
+  'phases': _phases,
   'shifts': depthwise.faces,
   'winograd': winograd.faces,
 }
