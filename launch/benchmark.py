@@ -3,7 +3,8 @@
   python -m launch.benchmark
   python -m launch.benchmark --peer=/path/to/python --peer_script=SCRIPT
   python -m launch.benchmark --only=resnet18:1 --restarts=64 --json
-  python -m launch.benchmark --suite=zoo --rounds=1 --peer=/path/to/python
+  python -m launch.benchmark --suite=zoo --rounds=1 --peer=/path/to/python \
+    --out=zoo.jsonl
   python -m launch.benchmark --only=resnet20:1 --local_steps=8
 
 A workload is Inverting Gradients on one update of random numbers, of images of
@@ -13,7 +14,8 @@ more from it; times are medians over `--rounds`. With `--peer`, the two run
 alternately and the ratio compares processor time a restart-step: with breaching
 by default, and for the zoo, every architecture at 32x32 and 224x224, with the
 same step written in PyTorch (`tests/golden/torch_speed.py`, for an interpreter
-with torch and torchvision). Run it on an idle machine.
+with torch and torchvision). Run it on an idle machine. The zoo takes hours:
+with `--out`, a command that was stopped goes on where it was.
 """
 
 from collections.abc import Sequence
@@ -48,6 +50,9 @@ _LOCAL_STEPS = flags.DEFINE_integer(
 )
 _LOWERING = flags.DEFINE_string('lowering', 'auto', 'Of convolutions.')
 _JSON = flags.DEFINE_bool('json', False, 'One object a workload.')
+_OUT = flags.DEFINE_string(
+  'out', None, 'Results are added to it, as JSON; what it holds is not rerun.'
+)
 _WORKER = flags.DEFINE_bool('worker', False, 'Run one workload here.')
 
 # Network, batch, steps of the peer.
@@ -61,28 +66,34 @@ WORKLOADS = {
   'convnet64:8': 3,
 }
 _SIZES, _BATCHES = (32, 224), (1, 8)  # of the zoo
+# Made for small images: these, and the ResNets of three stages.
 _SMALL = (
   'cnn6',
   'convnet',
   'lenet',
   'lenet_relu',
   'mlp',
-)  # made for small images
+  'resnet20',
+  'resnet32',
+  'resnet44',
+  'resnet56',
+)
 _TORCH = pathlib.Path(__file__).parents[1] / 'tests' / 'golden'
 _MODELS = {'convnet64': {'name': 'convnet', 'width': 64}}
 _PASSES = 7  # forward passes of arithmetic in a matching step
+# Key, title, width, digits.
 _COLUMNS = (
-  ('ms_per_step', 'wall ms', 9, 2),
-  ('cpu_ms_per_step', 'cpu ms', 9, 2),
-  ('restarts_per_second', 'steps/s', 9, 1),
+  ('ms_per_step', 'wall ms', 8, 2),
+  ('cpu_ms_per_step', 'cpu ms', 8, 2),
+  ('restarts_per_second', 'steps/s', 8, 1),
   ('compile_seconds', 'compile s', 9, 1),
   ('cached_seconds', 'cached s', 8, 1),
-  ('peak_gb', 'peak GB', 8, 2),
+  ('peak_gb', 'peak GB', 7, 2),
   ('matmul_share', 'of matmul', 9, 2),
-  ('peer_cpu_ms_per_step', 'peer cpu', 9, 1),
-  ('ratio', 'ratio', 6, 2),
+  ('peer_cpu_ms_per_step', 'peer cpu', 8, 1),
+  ('ratio', 'ratio', 5, 2),
 )
-_WIDTH = 22  # of a workload's name
+_WIDTH = 24  # of a workload's name
 
 
 def main(argv: Sequence[str]) -> None:
@@ -103,18 +114,22 @@ def main(argv: Sequence[str]) -> None:
   if _WORKER.value:
     print(json.dumps(_work(*_split(names[0]))))
     return
+  known = _known(_OUT.value) if _OUT.value else {}
   if not _JSON.value:
-    print(
-      f'{"workload":{_WIDTH}}'
-      + ''.join(f'{t:>{w + 1}}' for _, t, w, _ in _COLUMNS)
-    )
+    _head()
   failed = []
   for name in names:
+    key = _key(name)
     try:
-      _show(name, _measure(name))
+      result = known.get(key) or {'key': key, **_measure(name)}
     except subprocess.CalledProcessError as error:
       failed.append(name)
       _failed(name, error)
+      continue
+    if _OUT.value and key not in known:
+      with open(_OUT.value, 'a') as file:
+        file.write(json.dumps(result) + '\n')
+    _show(name, result)
   if failed:
     raise SystemExit(
       f'Expected {len(names)} workloads to succeed; {len(failed)} failed: '
@@ -133,6 +148,28 @@ def _zoo() -> list[str]:
     for network in models.MODELS
     if size == 32 or network not in _SMALL
   ]
+
+
+def _key(name: str) -> str:
+  """Returns what a result depends on, of the flags."""
+  peer = [f'--suite={_SUITE.value}', '--peer'] if _PEER.value else []
+  own = _own_command(name)[4:]
+  return ' '.join([*own, f'--rounds={_ROUNDS.value}', *peer])
+
+
+def _known(path: str) -> dict[str, dict[str, Any]]:
+  """Returns the results that a file holds, by key; none without a file."""
+  try:
+    with open(path) as file:
+      rows = [json.loads(line) for line in file]
+    return {row['key']: row for row in rows}
+  except FileNotFoundError:
+    return {}
+  except (json.JSONDecodeError, KeyError, TypeError) as error:
+    raise app.UsageError(
+      f'Expected results of this command in --out={path}; got '
+      f'{type(error).__name__}: {error}; use another file'
+    ) from error
 
 
 def _measure(name: str) -> dict[str, Any]:
@@ -390,16 +427,30 @@ def _median(runs: Sequence[dict[str, Any]], key: str) -> float | None:
   return statistics.median(run[key] for run in runs) if runs else None
 
 
+def _head() -> None:
+  """Prints the titles of the table, which is Markdown."""
+  titles = [f'{title:>{width}}' for _, title, width, _ in _COLUMNS]
+  rules = ['-' * (width - 1) + ':' for _, _, width, _ in _COLUMNS]
+  _line([f'{"workload":{_WIDTH}}', *titles, 'lowerings'])
+  _line(['-' * _WIDTH, *rules, '-' * len('lowerings')])
+
+
 def _show(name: str, result: dict[str, Any]) -> None:
   if _JSON.value:
     print(json.dumps(result), flush=True)
     return
-  cells = ''
-  for key, _, width, digits in _COLUMNS:
-    value = result[key]
-    text = '–' if value is None else f'{value:.{digits}f}'
-    cells += f' {text:>{width}}'
-  print(f'{name:{_WIDTH}}{cells}', flush=True)
+  cells = [
+    f'{"–" if value is None else f"{value:.{digits}f}":>{width}}'
+    for value, (_, _, width, digits) in zip(
+      (result[key] for key, *_ in _COLUMNS), _COLUMNS, strict=True
+    )
+  ]
+  lowerings = ', '.join(f'{n} {k}' for k, n in result['lowerings'].items())
+  _line([f'{name:{_WIDTH}}', *cells, lowerings or '–'])
+
+
+def _line(cells: Sequence[str]) -> None:
+  print(f'| {" | ".join(cells)} |', flush=True)
 
 
 if __name__ == '__main__':

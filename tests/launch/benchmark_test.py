@@ -40,6 +40,29 @@ def test_one_object_a_workload_and_a_failed_one_is_named():
     assert found[key] is None
 
 
+def test_out_is_gone_on_with(tmp_path):
+  flags = ('--restarts=1', '--steps=1', '--rounds=1', f'--out={tmp_path}/rows')
+  first = _run('--only=mlp:1', *flags)
+  second = _run('--only=mlp:1,nosuch:1', *flags)
+  *table, row = first.stdout.splitlines()
+  assert row.startswith('| mlp:1 ')
+  assert {line.count('|') for line in (*table, row)} == {12}
+  assert second.stdout == first.stdout, 'measured again'
+  assert (tmp_path / 'rows').read_text().count('\n') == 1
+  other = _run('--only=nosuch:1', *flags, '--steps=2')
+  assert 'nosuch:1: exit code 1' in other.stderr
+
+
+def test_an_out_of_another_kind_is_refused(tmp_path):
+  path = tmp_path / 'rows'
+  for text in ('{}\n', 'nonsense\n', '1\n'):
+    path.write_text(text)
+    done = _run('--only=mlp:1', f'--out={path}')
+    assert done.returncode != 0
+    assert 'Expected results of this command' in done.stdout + done.stderr
+    assert path.read_text() == text
+
+
 def test_a_workload_without_batch_is_refused():
   done = _run('--only=lenet')
   assert done.returncode != 0
