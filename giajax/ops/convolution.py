@@ -168,11 +168,12 @@ def choose(shapes: forms.Shapes, shared: bool = True) -> str:
   patches at 12 channels and slower from 32 on. Accelerators take patches,
   where every product is a matmul that `vmap` lengthens.
 
-  Each winograd site costs nearly a second of compilation. It gains nothing
-  where channels more than double or halve, nor where its kernels, four times as
-  large, meet fewer than 256 positions and leave the cache: DenseNet-121, one
-  image of 32x32, takes 133 ms a restart-step with and 130 without it, ResNet-18
-  44 with and without its sites of 8x8.
+  Each winograd site costs nearly a second of compilation. It gains little on
+  small images where channels more than double or halve, and nothing where its
+  kernels, four times as large, meet fewer than 128 positions and leave the
+  cache: DenseNet-121, one image of 32x32, takes 133 ms a restart-step with and
+  130 without it (at 224x224, 325 and 429), ResNet-18 44 with and without its
+  sites of 8x8.
 
   Args:
     shapes: of the convolution.
@@ -192,9 +193,9 @@ def choose(shapes: forms.Shapes, shared: bool = True) -> str:
   if sh * sw > 1 and padded <= 4 / 3 * kh * kw and geometry.dilation == (1, 1):
     return 'phases'
   few, many = sorted((per_group, features))
-  even = few >= 32 and many <= 2 * few
-  busy = h * w >= 64 and (b * h * w >= 256 or few * many <= 64 * 64)
-  if even and busy and (kh, kw) == (3, 3) and forms.simple(geometry):
+  wide = few >= 32 and h * w >= (64 if many <= 2 * few else 1024)
+  busy = b * h * w >= 128 or few * many <= 64 * 64
+  if wide and busy and (kh, kw) == (3, 3) and forms.simple(geometry):
     return 'winograd'
   # On small images the flipped copy of the kernel costs more than patches.
   if shared and geometry.strides == (1, 1) and h * w > 64:
