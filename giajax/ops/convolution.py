@@ -170,7 +170,7 @@ def choose(shapes: forms.Shapes, shared: bool = True) -> str:
 
   Each winograd site costs nearly a second of compilation. It gains little on
   small images where channels more than double or halve, and nothing where its
-  kernels, four times as large, meet fewer than 128 positions and leave the
+  kernels, four times as large, meet fewer than 256 positions and leave the
   cache: DenseNet-121, one image of 32x32, takes 133 ms a restart-step with and
   130 without it (at 224x224, 325 and 429), ResNet-18 44 with and without its
   sites of 8x8.
@@ -194,7 +194,7 @@ def choose(shapes: forms.Shapes, shared: bool = True) -> str:
     return 'phases'
   few, many = sorted((per_group, features))
   wide = few >= 32 and h * w >= (64 if many <= 2 * few else 1024)
-  busy = b * h * w >= 128 or few * many <= 64 * 64
+  busy = b * h * w >= 256 or few * many <= 64 * 64
   if wide and busy and (kh, kw) == (3, 3) and forms.simple(geometry):
     return 'winograd'
   # On small images the flipped copy of the kernel costs more than patches.
