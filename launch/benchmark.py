@@ -269,7 +269,7 @@ def _work(network: str, batch: int, size: int) -> dict[str, Any]:
     'batch': batch,
     'size': size,
     'local_steps': _LOCAL_STEPS.value,
-    'lowerings': _lowerings(setup.net),
+    'lowerings': _lowerings(setup.net, batch),
     'restarts': where.restarts,
     'restarts_per_batch': where.restarts_per_batch,
     'steps': steps,
@@ -306,8 +306,8 @@ def _seen(setup: Any, batch: Any) -> tuple[Any, Any]:
   return shown, types.Observation(types.NO_QUERY, update, side)
 
 
-def _lowerings(net: Any) -> dict[str, int]:
-  """Returns how many convolutions have which lowering."""
+def _lowerings(net: Any, batch: int) -> dict[str, int]:
+  """Returns how many convolutions have which lowering, at a batch size."""
   import collections
 
   from giajax import trees
@@ -322,7 +322,9 @@ def _lowerings(net: Any) -> dict[str, int]:
       if _LOWERING.value != 'auto'
       else convolution.choose(
         forms.Shapes(
-          site.input.shape, params[f'{path}.kernel'].shape, site.geometry
+          (batch, *site.input.shape[1:]),
+          params[f'{path}.kernel'].shape,
+          site.geometry,
         )
       )
       for path, site in structure.sites(net).items()
