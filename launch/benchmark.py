@@ -153,8 +153,7 @@ def _zoo() -> list[str]:
 def _key(name: str) -> str:
   """Returns what a result depends on, of the flags."""
   peer = [f'--suite={_SUITE.value}', '--peer'] if _PEER.value else []
-  own = _own_command(name)[4:]
-  return ' '.join([*own, f'--rounds={_ROUNDS.value}', *peer])
+  return ' '.join([*_settings(name), f'--rounds={_ROUNDS.value}', *peer])
 
 
 def _known(path: str) -> dict[str, dict[str, Any]]:
@@ -380,11 +379,13 @@ def _split(name: str) -> tuple[str, int, int]:
 
 
 def _own_command(name: str) -> list[str]:
+  worker = [sys.executable, '-m', 'launch.benchmark', '--worker']
+  return [*worker, *_settings(name)]
+
+
+def _settings(name: str) -> list[str]:
+  """Returns the flags that a worker's figures depend on."""
   return [
-    sys.executable,
-    '-m',
-    'launch.benchmark',
-    '--worker',
     f'--only={name}',
     f'--restarts={_RESTARTS.value}',
     f'--steps={_STEPS.value}',
@@ -441,12 +442,11 @@ def _show(name: str, result: dict[str, Any]) -> None:
   if _JSON.value:
     print(json.dumps(result), flush=True)
     return
-  cells = [
-    f'{"–" if value is None else f"{value:.{digits}f}":>{width}}'
-    for value, (_, _, width, digits) in zip(
-      (result[key] for key, *_ in _COLUMNS), _COLUMNS, strict=True
-    )
-  ]
+  cells = []
+  for key, _, width, digits in _COLUMNS:
+    value = result[key]
+    text = '–' if value is None else f'{value:.{digits}f}'
+    cells.append(f'{text:>{width}}')
   lowerings = ', '.join(f'{n} {k}' for k, n in result['lowerings'].items())
   _line([f'{name:{_WIDTH}}', *cells, lowerings or '–'])
 

@@ -171,9 +171,7 @@ def choose(shapes: forms.Shapes, shared: bool = True) -> str:
   Each winograd site costs nearly a second of compilation. It gains little on
   small images where channels more than double or halve, and nothing where its
   kernels, four times as large, meet fewer than 256 positions and leave the
-  cache: DenseNet-121, one image of 32x32, takes 133 ms a restart-step with and
-  130 without it (at 224x224, 325 and 429), ResNet-18 44 with and without its
-  sites of 8x8.
+  cache.
 
   Args:
     shapes: of the convolution.
