@@ -79,8 +79,8 @@ def test_masks_part_what_rolling_brought_together():
   np.testing.assert_array_equal(mask[0, 1, 0, 0], -100 * apart)
 
 
-def test_a_zero_vector_has_a_unit_without_slope(quick_jit):
-  @quick_jit
+def test_a_zero_vector_has_a_unit_without_slope():
+  @jax.jit
   def run(x):
     first = jax.jacrev(window_attention._unit)
     return window_attention._unit(x), first(x), jax.jacrev(first)(x)
@@ -91,12 +91,12 @@ def test_a_zero_vector_has_a_unit_without_slope(quick_jit):
   np.testing.assert_allclose(slope[0], [16 / 125, -12 / 125], rtol=1e-5)
 
 
-def test_new_adapters_change_nothing_but_are_trained(quick_jit):
+def test_new_adapters_change_nothing_but_are_trained():
   options = {**SMALL_VIT, 'lora_rank': 2}
   net = models.MODELS['vit_tiny']((8, 8, 3), 4, **options)
   x = jax.random.uniform(jax.random.key(1), (2, 8, 8, 3))
 
-  @quick_jit
+  @jax.jit
   def gradient(key):
     stats, params = {}, net.init(key).params
 
@@ -115,12 +115,12 @@ def test_new_adapters_change_nothing_but_are_trained(quick_jit):
   assert slope[up].any()
 
 
-def test_dropout_draws_by_key(quick_jit):
+def test_dropout_draws_by_key():
   options = {**SMALL_VIT, 'dropout': 0.5, 'attention_dropout': 0.5}
   net = models.MODELS['vit_tiny']((8, 8, 3), 4, **options)
-  variables = quick_jit(net.init)(jax.random.key(0))
+  variables = jax.jit(net.init)(jax.random.key(0))
   x = jnp.full((2, 8, 8, 3), 0.3)
-  apply = quick_jit(lambda key: net.apply(variables, x, train=True, key=key))
+  apply = jax.jit(lambda key: net.apply(variables, x, train=True, key=key))
   a, b, c = (apply(jax.random.key(i)).out for i in (0, 0, 1))
   np.testing.assert_array_equal(a, b)
   assert np.all(a != c)

@@ -44,17 +44,6 @@ class Evaluation(NamedTuple):
   dx: types.Array  # of the matching loss
 
 
-def _quick_jit(f: Callable[..., Any]) -> Callable[..., Any]:
-  # A test runs a program once or twice: compiling is what takes time.
-  return jax.jit(
-    f,
-    compiler_options={
-      'xla_backend_optimization_level': 0,
-      'xla_llvm_disable_expensive_passes': True,
-    },
-  )
-
-
 def _precision(name: str) -> Any:
   return jax.enable_x64(draws.CASES[name].double)
 
@@ -111,7 +100,7 @@ def _evaluate_mode(name: str, train: bool) -> Evaluation:
     value = 1 - trees.dot(gradient, observed) / jnp.sqrt(norms)
     return value, (*found, gradient)
 
-  program = _quick_jit(jax.value_and_grad(matching, has_aux=True))
+  program = jax.jit(jax.value_and_grad(matching, has_aux=True))
   # The first call is for the gradient only; any direction will do.
   with _precision(name):
     (_, (*_, observed)), _ = program(
@@ -119,12 +108,6 @@ def _evaluate_mode(name: str, train: bool) -> Evaluation:
     )
     (value, found), dx = program(subject.x, observed, variables)
   return Evaluation(observed, *found, value, dx)
-
-
-@pytest.fixture(scope='session')
-def quick_jit() -> Callable[..., Any]:
-  """Returns a jit that compiles without optimisation."""
-  return _quick_jit
 
 
 @pytest.fixture(scope='session')

@@ -94,8 +94,8 @@ def test_max_pool_pads_with_minus_infinity():
   )
 
 
-def test_initial_bounds(quick_jit):
-  @quick_jit
+def test_initial_bounds():
+  @jax.jit
   def draw(key):
     conv = layers.Conv(4, 8, 3, rngs=nnx.Rngs(key))
     assert conv.bias is not None

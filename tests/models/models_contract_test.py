@@ -252,13 +252,13 @@ def test_a_server_can_put_a_layer_in_front(name):
 
 
 @pytest.mark.parametrize('name', [*SMALL, 'resnet20'])
-def test_abstract_init_equals_concrete_init(name, quick_jit):
+def test_abstract_init_equals_concrete_init(name):
   case = draws.CASES[name]
   net = models.MODELS[case.row](
     case.image_shape, case.num_classes, **case.options
   )
   abstract = jax.eval_shape(net.init, jax.random.key(0))
-  init = quick_jit(net.init)
+  init = jax.jit(net.init)
   a, b, c = (init(jax.random.key(seed)) for seed in (0, 0, 1))
   assert jax.tree.map(lambda s: (s.shape, s.dtype), abstract) == (
     jax.tree.map(lambda s: (s.shape, s.dtype), a)
@@ -272,7 +272,7 @@ def test_abstract_init_equals_concrete_init(name, quick_jit):
 
 
 @pytest.mark.parametrize('name', SMALL)
-def test_vmap_over_variables_equals_a_loop(name, subject, quick_jit):
+def test_vmap_over_variables_equals_a_loop(name, subject):
   s = subject(name)
   other = jax.tree.map(lambda v: 1.1 * v, s.variables)
   both = jax.tree.map(lambda a, b: jnp.stack([a, b]), s.variables, other)
@@ -280,8 +280,8 @@ def test_vmap_over_variables_equals_a_loop(name, subject, quick_jit):
   def apply(variables):
     return s.net.apply(variables, s.x, train=True)[:2]
 
-  found = quick_jit(jax.vmap(apply))(both)
-  loop = quick_jit(apply)
+  found = jax.jit(jax.vmap(apply))(both)
+  loop = jax.jit(apply)
   for i, variables in enumerate((s.variables, other)):
     for a, b in zip(
       jax.tree.leaves(jax.tree.map(lambda v, i=i: v[i], found)),
@@ -302,12 +302,12 @@ def test_jit_equals_no_jit(name, subject, evaluate):
 
 @pytest.mark.parametrize(('name', 'mode'), MOMENTS)
 def test_moments_equal_those_of_the_gradient(
-  name, mode, subject, evaluate, quick_jit, precision
+  name, mode, subject, evaluate, precision
 ):
   train = mode == 'train'
   s, explicit = subject(name), evaluate(name, train)
 
-  @quick_jit
+  @jax.jit
   def moments(x, observed):
     return base.gradient_moments(
       s.net, s.loss_fn, s.variables, x, observed, train=train

@@ -89,9 +89,9 @@ def slow(*values, quick):
     if not case.quick
   ],
 )
-def test_training_pass_of_deep_networks(name, subject, quick_jit, precision):
+def test_training_pass_of_deep_networks(name, subject, precision):
   s = subject(name)
-  apply = quick_jit(lambda v, x: s.net.apply(v, x, train=True))
+  apply = jax.jit(lambda v, x: s.net.apply(v, x, train=True))
   with precision(name):
     output = apply(s.variables, s.x)
     loss = s.loss_fn(output)

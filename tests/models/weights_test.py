@@ -2,6 +2,7 @@
 
 import csv
 
+import jax
 import numpy as np
 from PIL import Image
 import pytest
@@ -32,11 +33,11 @@ def batch(shared_data):
   ('depth', 'count', 'correct'),
   [(20, 2000, 1833), (56, 100, 96)],
 )
-def test_cifar_resnets(depth, count, correct, batch, shared_data, quick_jit):
+def test_cifar_resnets(depth, count, correct, batch, shared_data):
   net = resnet.resnet((32, 32, 3), 10, depth=depth)
   folder = shared_data / 'weights' / 'cifar10_resnet'
   variables = convert.load(folder / f'resnet{depth}.npz', net)
-  hits = quick_jit(
+  hits = jax.jit(
     lambda x, y: (net.apply(variables, x).out.argmax(-1) == y).sum()
   )
   found = sum(
@@ -71,14 +72,14 @@ def photograph(path):
 # 84 and 98 % as in the manifest of the weights. Torchvision's transforms, which
 # round size and offset of the crop otherwise by up to a pixel, give 85 and 97 %
 # both here and in torch, whose logits then differ from ours by 2e-5 at most.
-def test_mobilenet_v2(shared_data, quick_jit):
+def test_mobilenet_v2(shared_data):
   net = mobilenet_v2.mobilenet_v2((224, 224, 3), 1000)
   weights = shared_data / 'weights' / 'imagenet' / 'mobilenet_v2.npz'
   variables = convert.load(weights, net)
   folder = shared_data / 'imagenet'
   with open(folder / 'labels.csv', newline='') as file:
     rows = [r for r in csv.DictReader(file) if (folder / r['file']).is_file()]
-  logits = quick_jit(lambda x: net.apply(variables, x).out)
+  logits = jax.jit(lambda x: net.apply(variables, x).out)
   hits = np.zeros(2, int)
   for i in range(0, 100, 20):
     batch = rows[i : i + 20]

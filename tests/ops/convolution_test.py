@@ -120,8 +120,7 @@ def _derivatives(case, lowering, shared):
     return *first(x, kernel), *jax.grad(second, (0, 1))(x, kernel)
 
   mapped = jax.vmap(run, (0, None if shared else 0))
-  quick = {'xla_backend_optimization_level': 0}
-  return jax.jit(mapped, compiler_options=quick)(x, kernel)
+  return jax.jit(mapped)(x, kernel)
 
 
 def _arrays(case, restarts, shared):

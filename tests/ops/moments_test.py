@@ -13,8 +13,6 @@ from giajax.ops import convolution
 from giajax.ops import forms
 from giajax.ops import moments
 
-QUICK = {'xla_backend_optimization_level': 0}
-
 
 class _Tiny(nnx.Module):
   """Convolutions on both sides of the Gram threshold, BatchNorm, linear."""
@@ -88,7 +86,7 @@ def test_ghost_equals_explicit_and_so_do_gradients(batch, train):
     ]
     return found, slopes
 
-  (got, want), slopes = jax.jit(run, compiler_options=QUICK)(x)
+  (got, want), slopes = jax.jit(run)(x)
   assert jax.tree.structure(got) == jax.tree.structure(want)
   largest = max(np.abs(m) for m in want.squared.values())
   for part, expected in zip(got, want):

@@ -22,7 +22,6 @@ from giajax.tasks import classification
 K = 3
 TASK = classification.classification(K)
 KEY = jax.random.key(0)
-QUICK = {'xla_backend_optimization_level': 0}
 
 
 @functools.cache
@@ -45,11 +44,10 @@ def seen(world, term, side=None):
   query = types.Query(variables._replace(stats=stats))
   x = jax.random.uniform(jax.random.key(2), (3, 4, 4, 1))
   batch = types.Batch(x, jnp.arange(3))
-  compiled = functools.partial(jax.jit, compiler_options=QUICK)
-  update = compiled(lambda: world.client.update(KEY, query, batch)[0])()
+  update = jax.jit(lambda: world.client.update(KEY, query, batch)[0])()
   obs = types.Observation(query, update, side or {'proxy_data': x})
 
-  @compiled
+  @jax.jit
   def value(x):
     candidate = batch._replace(x=x)
     aux = world.client.update(KEY, query, candidate, term.taps)[1]
