@@ -178,6 +178,7 @@ def _measure(name: str) -> dict[str, Any]:
     ours.append(_spawn(_own_command(name)))
     if _PEER.value:
       theirs.append(_spawn(_peer_command(name, _PEER.value)))
+      _require_same(name, ours[-1], theirs[-1])
   result = dict(ours[0])
   for key, value in ours[0].items():
     if isinstance(value, float):
@@ -190,6 +191,16 @@ def _measure(name: str) -> dict[str, Any]:
     else None
   )
   return result
+
+
+def _require_same(name: str, ours: dict[str, Any], theirs: dict[str, Any]):
+  """Ends the command if the peer of the zoo has another network."""
+  for key in ('parameters', 'convolution_flops'):
+    if _SUITE.value == 'zoo' and ours[key] != theirs[key]:
+      raise SystemExit(
+        f'Expected the same network of the peer for {name}; got {key} of '
+        f'{theirs[key]:,} for {ours[key]:,}; mend tests/golden/torch_nets.py'
+      )
 
 
 def _work(network: str, batch: int, size: int) -> dict[str, Any]:
@@ -262,12 +273,17 @@ def _work(network: str, batch: int, size: int) -> dict[str, Any]:
   run(carry, steps)
   wall, cpu = time.time() - wall, time.process_time() - cpu
   done = steps * where.restarts
-  flops = _PASSES * _forward_flops(setup) * max(1, _LOCAL_STEPS.value)
+  dense, convolutions = _forward_flops(setup)
+  flops = _PASSES * (dense + convolutions) * max(1, _LOCAL_STEPS.value)
   return {
     'network': network,
     'batch': batch,
     'size': size,
     'local_steps': _LOCAL_STEPS.value,
+    'parameters': sum(
+      leaf.size for leaf in jax.tree.leaves(setup.variables.params)
+    ),
+    'convolution_flops': convolutions,
     'lowerings': _lowerings(setup.net, batch),
     'restarts': where.restarts,
     'restarts_per_batch': where.restarts_per_batch,
@@ -332,8 +348,8 @@ def _lowerings(net: Any, batch: int) -> dict[str, int]:
   )
 
 
-def _forward_flops(setup: Any) -> float:
-  """Returns the arithmetic of one forward pass of the batch, in FLOP."""
+def _forward_flops(setup: Any) -> tuple[int, int]:
+  """Returns the FLOP of one forward pass of the batch, linear and conv."""
   import jax
   import jax.numpy as jnp
 
@@ -347,15 +363,17 @@ def _forward_flops(setup: Any) -> float:
 
   variables = structure.abstract_variables(net)
   jax.eval_shape(visit, variables, x)
-  total = 0
+  dense = convolutions = 0
   for path, out in shapes.items():
     node = variables.params
     for part in path.split('.'):
       node = node[part]
     if 'kernel' in node:
       kernel = node['kernel'].shape
-      total += 2 * math.prod(out.shape) * math.prod(kernel[:-1])
-  return float(total * setup.world.batch_size)
+      flops = 2 * math.prod(out.shape) * math.prod(kernel[:-1])
+      convolutions += flops * (len(kernel) == 4)
+      dense += flops * (len(kernel) != 4)
+  return dense * setup.world.batch_size, convolutions * setup.world.batch_size
 
 
 def _matmul_rate() -> float:

@@ -35,6 +35,11 @@ class Case(NamedTuple):
   # in inference mode.
   gain: float = 1.0
 
+  def form(self, choice: str | None) -> str:
+    """Returns the form of a network: chosen, or by image size."""
+    small = min(self.image_shape[:2]) <= 64
+    return choice or ('cifar' if small else 'imagenet')
+
 
 CASES = {
   'lenet': Case('lenet', (16, 21, 3), 7, quick=MODES),

@@ -58,12 +58,13 @@ def vit(
   heads,
   depth=12,
   hidden=4,
-  patch=4,
+  patch=None,
   activation='gelu',
   lora_rank=0,
 ):
   """Torchvision's VisionTransformer."""
   h, w, _ = case.image_shape
+  patch = patch or {'cifar': 4, 'imagenet': 16}[case.form(None)]
   net = AnyShape(
     image_size=patch,
     patch_size=patch,
@@ -102,7 +103,7 @@ def convnext_net(
   case,
   width,
   depths,
-  stem='cifar',
+  stem=None,
   norm='layer',
   placement='before',
   skip=True,
@@ -120,7 +121,7 @@ def convnext_net(
     num_classes=case.num_classes,
     block=convnext.CNBlock if skip else NoSkip,
   )
-  if stem == 'cifar':
+  if case.form(stem) == 'cifar':
     net.features[0][0] = nn.Conv2d(3, width, 3, 1, 1)
   if norm == 'batch':
     net.features[0][1] = nn.BatchNorm2d(width)
@@ -145,10 +146,11 @@ def swin(
   depths=(2, 2, 6, 2),
   head_dim=32,
   patch=4,
-  window=4,
+  window=None,
   stochastic_depth=0.0,
 ):
   """Torchvision's Swin transformer of either version."""
+  window = window or {'cifar': 4, 'imagenet': 6 + version}[case.form(None)]
   kwargs = {}
   if version == 2:
     kwargs['block'] = swin_transformer.SwinTransformerBlockV2
@@ -170,12 +172,13 @@ def maxvit(
   width=64,
   depths=(2, 2, 5, 2),
   head_dim=32,
-  stem='cifar',
-  partition=4,
+  stem=None,
+  partition=None,
   stochastic_depth=0.0,
 ):
   """Torchvision's MaxViT; for small images, without its first two strides."""
-  small = stem == 'cifar'
+  small = case.form(stem) == 'cifar'
+  partition = partition or (4 if small else 7)
   net = torchvision.models.MaxVit(
     [n * 4 if small else n for n in case.image_shape[:2]],
     width,

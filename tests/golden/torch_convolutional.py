@@ -48,10 +48,9 @@ class Activation(nn.Module):
     return self.function(x)
 
 
-def vgg(
-  case, depth, norm='none', activation='relu', width=1, form='cifar', **_
-):
+def vgg(case, depth, norm='none', activation='relu', width=1, form=None, **_):
   """Torchvision's VGG without dropout, with other widths, norms, heads."""
+  form = case.form(form)
   name = f'vgg{depth}' if norm == 'none' else f'vgg{depth}_bn'
   with torch.device('meta'):  # all that has weights is replaced
     published = getattr(models, name)()
@@ -70,8 +69,9 @@ def vgg(
   return with_head(published, case, inputs, hidden, form, (0, 3, 6), activation)
 
 
-def alexnet(case, activation='relu', width=1, form='cifar', **_):
+def alexnet(case, activation='relu', width=1, form=None, **_):
   """Torchvision's AlexNet without dropout, with other widths and head."""
+  form = case.form(form)
   with torch.device('meta'):  # all that has weights is replaced
     net, inputs = models.alexnet(), case.image_shape[2]
   for i, module in enumerate(net.features):
@@ -111,17 +111,19 @@ def densenet(
   growth=32,
   norm='batch',
   activation='relu',
-  stem='cifar',
+  stem=None,
 ):
   """Torchvision's DenseNet of other sizes."""
+  stem = case.form(stem)
   sizes = {'num_init_features': 2 * growth, 'growth_rate': growth}
   return DenseNet(case, stem, norm, activation, block_config=blocks, **sizes)
 
 
 def googlenet(
-  case, blocks=(2, 5, 2), width=1, norm='batch', stem='cifar', dropout=0.2
+  case, blocks=(2, 5, 2), width=1, norm='batch', stem=None, dropout=0.2
 ):
   """Torchvision's GoogLeNet of other sizes."""
+  stem = case.form(stem)
   net = models.GoogLeNet(
     case.num_classes, aux_logits=False, init_weights=False, dropout=dropout
   )

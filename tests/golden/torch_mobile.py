@@ -23,7 +23,7 @@ def mobilenet_v2(
   **rest,
 ):
   """Torchvision's MobileNetV2."""
-  small = is_small(case, stem)
+  small = case.form(stem) == 'cifar'
   stages = [
     (1, 16, 1, 1),
     (6, 24, 2, 1 if small else 2),
@@ -63,7 +63,7 @@ def mobilenet_v3(
   other = ACTIVATIONS[activation] if activation else None
   table = {nn.ReLU: other, nn.Hardswish: other} if other else {}
   table[nn.Hardsigmoid] = Hardsigmoid
-  return changed(net, is_small(case, stem), table)
+  return changed(net, case.form(stem) == 'cifar', table)
 
 
 def efficientnet_b0(case, width=1.0, depth=None, **rest):
@@ -116,7 +116,7 @@ def _efficientnet(
     **rest,
   )
   table = {nn.SiLU: ACTIVATIONS[activation]}
-  return changed(net, is_small(case, stem), table)
+  return changed(net, case.form(stem) == 'cifar', table)
 
 
 class Hardsigmoid(nn.Module):
@@ -125,11 +125,6 @@ class Hardsigmoid(nn.Module):
   def forward(self, x):
     """Maps any shape to itself, in [0, 1]."""
     return nn.functional.hardtanh(x + 3, 0, 6) / 6
-
-
-def is_small(case, stem):
-  """Says whether a case has the CIFAR form."""
-  return stem == 'cifar' or (stem is None and min(case.image_shape[:2]) <= 64)
 
 
 def changed(net, small, table):

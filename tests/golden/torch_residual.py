@@ -115,8 +115,9 @@ class ResNet(nn.Module):
     return getattr(self, self.head)(x.mean((2, 3)))
 
 
-def resnet(case, depth, stem='cifar', **options):
+def resnet(case, depth, stem=None, **options):
   """Torchvision's ResNet, or one with options of ours."""
+  stem = case.form(stem)
   cifar = depth in CIFAR_DEPTHS
   if not cifar and options.keys() <= {'groups', 'group_width'}:
     names = {'groups': 'groups', 'group_width': 'width_per_group'}

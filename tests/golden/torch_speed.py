@@ -2,7 +2,8 @@
 
 A step is the gradient to the images of 1 - cos between the parameters' gradient
 and an observed one, in inference mode: two backward passes, nothing else.
-Prints one JSON line. Needs torch and torchvision, nothing of giajax.
+Prints one JSON line, with what tells that the network is the same one. Needs
+torch and torchvision, nothing of giajax.
 """
 
 import argparse
@@ -36,6 +37,21 @@ def main():
   params = list(net.parameters())
   y = torch.arange(args.batch) % CLASSES
 
+  convolutions = []
+
+  def count(module, _, out):
+    convolutions.append(2 * out.numel() * module.weight[0].numel())
+
+  hooks = [
+    module.register_forward_hook(count)
+    for module in net.modules()
+    if isinstance(module, torch.nn.Conv2d)
+  ]
+  with torch.no_grad():
+    net(torch.zeros(args.batch, 3, args.size, args.size))
+  for hook in hooks:
+    hook.remove()
+
   def gradient(x, **kwargs):
     loss = torch.nn.functional.cross_entropy(net(x), y)
     return torch.autograd.grad(loss, params, **kwargs)
@@ -64,6 +80,8 @@ def main():
     'network': args.network,
     'batch': args.batch,
     'size': args.size,
+    'parameters': sum(p.numel() for p in params),
+    'convolution_flops': sum(convolutions),
     'ms_per_step': 1e3 * wall / args.steps,
     'cpu_ms_per_step': 1e3 * cpu / args.steps,
   }
