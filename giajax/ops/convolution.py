@@ -18,12 +18,13 @@ how each of them is computed is closed under differentiation of any order:
             reference.
   direct    XLA's forward convolution for the output and, with the flipped
             kernel, for the input. Fast where all restarts share the kernel.
-  patches   shifted slices concatenated to patches, then one matmul a group.
-            Costs kh*kw times the input in memory.
+  patches   shifted slices concatenated to patches, then one matmul. Costs
+            kh*kw times the input in memory.
   blocks    patches that yield several neighbouring outputs at once, for
             kernels too narrow to fill a matmul.
   phases    the pixels that a stride skips become channels, so that large
             strided kernels are patches of a few taps of stride 1.
+  taps      a sum of matmuls, one a tap and group, for grouped convolutions.
   shifts    a sum of shifted multiply-adds, for depthwise convolutions.
   winograd  minimal filtering F(4x4, 3x3): 36 products of tiles for 16 outputs
             of 9 taps each (Lavin and Gray, Fast Algorithms for Convolutional
@@ -46,6 +47,7 @@ from giajax import registry
 from giajax import types
 from giajax.ops import depthwise
 from giajax.ops import forms
+from giajax.ops import materialize
 from giajax.ops import winograd
 
 _NUMBERS = ('NHWC', 'HWIO', 'NHWC')
@@ -179,7 +181,7 @@ def choose(shapes: forms.Shapes, shared: bool = True) -> str:
   """
   geometry, (kh, kw, per_group, features) = shapes.geometry, shapes.kernel
   if geometry.groups > 1:
-    return 'shifts' if per_group == 1 else 'patches'
+    return 'shifts' if per_group == 1 else 'taps'
   b, h, w, _ = shapes.output
   tiles = geometry.strides == (kh, kw)
   if jax.default_backend() != 'cpu' or tiles or kh * kw == 1:
@@ -207,12 +209,7 @@ def patches(
   """Returns [B, H', W', kh*kw*C], ordered as a kernel reshaped to rows."""
   if geometry == forms.Geometry(size, groups=geometry.groups):
     return _tiles(x, size)
-  x = jnp.pad(x, ((0, 0), *geometry.padding, (0, 0)))
-  slices = [
-    _window(x, i, j, size, geometry)
-    for i in range(size[0])
-    for j in range(size[1])
-  ]
+  slices = forms.windows(x, size, geometry)
   return slices[0] if len(slices) == 1 else jnp.concatenate(slices, axis=-1)
 
 
@@ -314,43 +311,51 @@ def _direct(shapes):
 
 def _patches(shapes):
   """Patches of the image, then one matmul."""
-  geometry, groups = shapes.geometry, shapes.geometry.groups
-  size, features = shapes.kernel[:2], shapes.kernel[3]
+  geometry, size = shapes.geometry, shapes.kernel[:2]
+  forms.require(geometry.groups == 1, 'patches', 'one group', geometry)
 
   def output(x, kernel):
-    rows = patches(x, size, geometry)
-    if groups == 1:
-      return rows @ kernel.reshape(-1, features)
-    y = jnp.einsum('rtgc,tcgp->rgp', split(rows), parts(kernel))
-    return y.reshape(shapes.output)
+    return patches(x, size, geometry) @ kernel.reshape(-1, shapes.kernel[3])
 
   def to_kernel(x, y):
+    # In this order no transposed copy of the patches is made.
+    axes = ((0, 1, 2), (0, 1, 2))
     rows = patches(x, size, geometry)
-    if groups == 1:
-      # In this order no transposed copy of the patches is made.
-      axes = ((0, 1, 2), (0, 1, 2))
-      transposed = lax.dot_general(y, rows, (axes, ((), ())))
-      return transposed.T.reshape(shapes.kernel)
-    y = y.reshape(-1, groups, features // groups)
-    kernel = jnp.einsum('rtgc,rgp->tcgp', split(rows), y)
-    return kernel.reshape(shapes.kernel)
-
-  def split(rows):  # [B * H' * W', kh * kw, groups, C / groups]
-    return rows.reshape(-1, math.prod(size), groups, shapes.kernel[2])
-
-  def parts(kernel):  # [kh * kw, C / groups, groups, P / groups]
-    return kernel.reshape(math.prod(size), -1, groups, features // groups)
+    transposed = lax.dot_general(y, rows, (axes, ((), ())))
+    return transposed.T.reshape(shapes.kernel)
 
   return _transposed(output, shapes)._replace(to_kernel=to_kernel)
 
 
-def _window(x, i, j, size, geometry):
-  """The strided slice of a padded image that meets kernel tap (i, j)."""
-  (sh, sw), (dh, dw) = geometry.strides, geometry.dilation
-  bare = geometry._replace(padding=((0, 0), (0, 0)))
-  h, w = forms.output_size(x.shape[1:3], size, bare)
-  i, j = i * dh, j * dw
-  return x[:, i : i + sh * (h - 1) + 1 : sh, j : j + sw * (w - 1) + 1 : sw]
+def _taps(shapes):
+  """For each tap of the kernel one matmul a group."""
+  geometry, (*size, per_group, features) = shapes.geometry, shapes.kernel
+  groups, count = geometry.groups, math.prod(size)
+
+  def windows(x):  # each [B * H' * W', groups, C / groups]
+    found = forms.windows(x, size, geometry)
+    return [window.reshape(-1, groups, per_group) for window in found]
+
+  def output(x, kernel):
+    taps = kernel.reshape(count, per_group, groups, features // groups)
+    products = [
+      jnp.einsum('rgc,cgp->rgp', window, tap)
+      for window, tap in zip(windows(x), taps)
+    ]
+    return sum(products[1:], products[0]).reshape(shapes.output)
+
+  def to_kernel(x, y):
+    y = y.reshape(-1, groups, features // groups)
+    taps = [jnp.einsum('rgc,rgp->cgp', window, y) for window in windows(x)]
+    return jnp.stack(taps).reshape(shapes.kernel)
+
+  # Without it, each reader of a face would add up the taps again.
+  once, to_input = materialize.materialize, _transposed(output, shapes).to_input
+  return forms.Faces(
+    lambda x, kernel: once(output(x, kernel)),
+    lambda y, kernel: once(to_input(y, kernel)),
+    to_kernel,
+  )
 
 
 def _blocks(shapes, width=None):
@@ -451,6 +456,7 @@ LOWERINGS = {
   'patches': _patches,
   'blocks': _blocks,
   'phases': _phases,
+  'taps': _taps,
   'shifts': depthwise.faces,
   'winograd': winograd.faces,
 }

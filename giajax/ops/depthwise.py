@@ -48,22 +48,10 @@ def faces(shapes: forms.Shapes) -> forms.Faces:
     if jax.default_backend() == 'cpu':
       return _by_position(widen(x), y, bare, (kh, kw))
     x = widen(x)
-    taps = [(x * y).sum((0, 1, 2)) for x in _windows(x, bare, (kh, kw))]
+    taps = [(x * y).sum((0, 1, 2)) for x in forms.windows(x, (kh, kw), bare)]
     return jnp.stack(taps).reshape(shapes.kernel)
 
   return forms.Faces(output, to_input, to_kernel)
-
-
-def _windows(x, bare, size):
-  """Returns the strided slices of a padded image that meet the kernel taps."""
-  (sh, sw), (dh, dw) = bare.strides, bare.dilation
-  h, w = forms.output_size(x.shape[1:3], size, bare)
-  rows, columns = sh * (h - 1) + 1, sw * (w - 1) + 1
-  return [
-    x[:, i : i + rows : sh, j : j + columns : sw]
-    for i in range(0, dh * size[0], dh)
-    for j in range(0, dw * size[1], dw)
-  ]
 
 
 def _correlate(x, kernel, bare):
@@ -71,7 +59,7 @@ def _correlate(x, kernel, bare):
   taps = kernel.reshape(kh, kw, -1)
   zero = jnp.zeros((), x.dtype)
   if kh * kw <= _UNROLLED:
-    windows = _windows(x, bare, (kh, kw))
+    windows = forms.windows(x, (kh, kw), bare)
     return sum(
       (w * tap for w, tap in zip(windows, taps.reshape(kh * kw, -1))), zero
     )
@@ -80,7 +68,7 @@ def _correlate(x, kernel, bare):
 
   def step(i, total):
     rows = lax.dynamic_slice_in_dim(x, i * dh, sh * (h - 1) + 1, 1)
-    windows = _windows(rows, bare, (1, kw))
+    windows = forms.windows(rows, (1, kw), bare)
     return total + sum((x * taps[i, j] for j, x in enumerate(windows)), zero)
 
   start = jnp.zeros((x.shape[0], h, w, x.shape[3]), x.dtype)

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import jax.numpy as jnp
+
 from giajax import types
 
 
@@ -55,6 +57,30 @@ def output_size(
     )
   )
   return h, w
+
+
+def windows(
+  x: types.Array, size: Sequence[int], geometry: Geometry
+) -> list[types.Array]:
+  """Returns the slices of an image that meet a kernel's taps.
+
+  Args:
+    x: [B, H, W, C].
+    size: (kh, kw).
+    geometry: strides, padding and dilation.
+
+  Returns:
+    kh * kw arrays [B, H', W', C], row by row of the kernel.
+  """
+  h, w = output_size(x.shape[1:3], size, geometry)
+  (sh, sw), (dh, dw) = geometry.strides, geometry.dilation
+  rows, columns = sh * (h - 1) + 1, sw * (w - 1) + 1
+  x = jnp.pad(x, ((0, 0), *geometry.padding, (0, 0)))
+  return [
+    x[:, i : i + rows : sh, j : j + columns : sw]
+    for i in range(0, dh * size[0], dh)
+    for j in range(0, dw * size[1], dw)
+  ]
 
 
 def simple(geometry: Geometry) -> bool:

@@ -67,19 +67,25 @@ CASES = {
     (2, 6, 6, 4),
     (3, 3, 1, 8),
     forms.Geometry((2, 2), SAME, 4),
-    ('shifts', 'patches'),
+    ('shifts', 'taps'),
   ),
   'wide': (  # depthwise, more columns than a step of its loop
     (2, 5, 19, 3),
     (3, 5, 1, 3),
     forms.Geometry((1, 1), ((1, 1), (4, 3)), 3, (1, 2)),
-    ('shifts', 'patches'),
+    ('shifts', 'taps'),
+  ),
+  'grouped strided': (
+    (2, 7, 8, 6),
+    (3, 2, 2, 9),
+    forms.Geometry((2, 1), ((0, 1), (2, 1)), 3, (1, 2)),
+    ('lax', 'taps'),
   ),
   'grouped': (
     (1, 6, 6, 4),
     (3, 3, 2, 6),
     forms.Geometry((1, 1), SAME, 2),
-    ('lax', 'patches'),
+    ('lax', 'taps'),
   ),
 }
 PAIRS = [
