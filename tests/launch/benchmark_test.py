@@ -67,3 +67,16 @@ def test_a_workload_without_batch_is_refused():
   done = _run('--only=lenet')
   assert done.returncode != 0
   assert 'Expected network:batch' in done.stdout + done.stderr
+
+
+def test_a_peer_with_another_network_is_refused(tmp_path):
+  peer = tmp_path / 'peer'
+  peer.write_text('#!/bin/sh\necho \'{"parameters": 7}\'\n')
+  peer.chmod(0o755)
+  flags = ('--restarts=1', '--steps=2', '--rounds=1', '--suite=zoo')
+  done = _run('--only=lenet:1', *flags, f'--peer={peer}')
+  assert done.returncode == 1
+  assert (
+    'Expected the same network of the peer for lenet:1; got ' in done.stderr
+  )
+  assert 'parameters of 7 for 24,052; mend' in done.stderr  # sixteen classes
