@@ -24,19 +24,20 @@ how each of them is computed is closed under differentiation of any order:
             kernels too narrow to fill a matmul.
   phases    the pixels that a stride skips become channels, so that large
             strided kernels are patches of a few taps of stride 1.
-  taps      a sum of matmuls, one a tap and group, for grouped convolutions.
   shifts    a sum of shifted multiply-adds, for depthwise convolutions.
   winograd  minimal filtering F(4x4, 3x3): 36 products of tiles for 16 outputs
             of 9 taps each (Lavin and Gray, Fast Algorithms for Convolutional
             Neural Networks, CVPR 2016, arXiv 1509.09308), for 3x3 kernels of
             stride 1.
+  bundles   groups side by side in dense kernels that fill a matmul, with zeros
+            between them, by whatever lowering suits one of those; for grouped
+            convolutions.
 
 Layout is NHWC x HWIO -> NHWC throughout.
 """
 
 from collections.abc import Callable, Sequence
 import functools
-import math
 from typing import Any
 
 import jax
@@ -47,10 +48,10 @@ from giajax import registry
 from giajax import types
 from giajax.ops import depthwise
 from giajax.ops import forms
-from giajax.ops import materialize
 from giajax.ops import winograd
 
 _NUMBERS = ('NHWC', 'HWIO', 'NHWC')
+_BUNDLE = 32  # channels, at least; fewer do not fill a matmul
 
 
 def convolve(
@@ -181,7 +182,7 @@ def choose(shapes: forms.Shapes, shared: bool = True) -> str:
   """
   geometry, (kh, kw, per_group, features) = shapes.geometry, shapes.kernel
   if geometry.groups > 1:
-    return 'shifts' if per_group == 1 else 'taps'
+    return 'shifts' if per_group == 1 else 'bundles'
   b, h, w, _ = shapes.output
   tiles = geometry.strides == (kh, kw)
   if jax.default_backend() != 'cpu' or tiles or kh * kw == 1:
@@ -327,37 +328,6 @@ def _patches(shapes):
   return _transposed(output, shapes)._replace(to_kernel=to_kernel)
 
 
-def _taps(shapes):
-  """For each tap of the kernel one matmul a group."""
-  geometry, (*size, per_group, features) = shapes.geometry, shapes.kernel
-  groups, count = geometry.groups, math.prod(size)
-
-  def windows(x):  # each [B * H' * W', groups, C / groups]
-    found = forms.windows(x, size, geometry)
-    return [window.reshape(-1, groups, per_group) for window in found]
-
-  def output(x, kernel):
-    taps = kernel.reshape(count, per_group, groups, features // groups)
-    products = [
-      jnp.einsum('rgc,cgp->rgp', window, tap)
-      for window, tap in zip(windows(x), taps)
-    ]
-    return sum(products[1:], products[0]).reshape(shapes.output)
-
-  def to_kernel(x, y):
-    y = y.reshape(-1, groups, features // groups)
-    taps = [jnp.einsum('rgc,rgp->cgp', window, y) for window in windows(x)]
-    return jnp.stack(taps).reshape(shapes.kernel)
-
-  # Without it, each reader of a face would add up the taps again.
-  once, to_input = materialize.materialize, _transposed(output, shapes).to_input
-  return forms.Faces(
-    lambda x, kernel: once(output(x, kernel)),
-    lambda y, kernel: once(to_input(y, kernel)),
-    to_kernel,
-  )
-
-
 def _blocks(shapes, width=None):
   """Patches of several neighbouring outputs, for narrow kernels."""
   geometry, (kh, kw, channels, features) = shapes.geometry, shapes.kernel
@@ -450,13 +420,57 @@ def _phases(shapes):
   return forms.Faces(output, to_input, to_kernel)
 
 
+def _bundles(shapes):
+  """Groups side by side in dense kernels that hold zeros between them."""
+  geometry, (kh, kw, per_group, features) = shapes.geometry, shapes.kernel
+  groups, apart = geometry.groups, features // geometry.groups
+  size = next(  # groups a bundle
+    n
+    for n in range(1, groups + 1)
+    if groups % n == 0 and n * per_group >= min(_BUNDLE, groups * per_group)
+  )
+  count, depth = groups // size, size * per_group
+  inner = forms.Shapes(
+    (*shapes.x[:3], depth),
+    (kh, kw, depth, size * apart),
+    geometry._replace(groups=1),
+  )
+  lowering = LOWERINGS[choose(inner, shared=False)]
+  dense = forms.Faces(*map(jax.vmap, lowering(inner)))
+
+  def split(x):  # [count, B, H, W, C / count]
+    return jnp.moveaxis(x.reshape(*x.shape[:3], count, -1), 3, 0)
+
+  def join(x):
+    x = jnp.moveaxis(x, 0, 3)
+    return x.reshape(*x.shape[:3], -1)
+
+  def pack(kernel):  # [count, kh, kw, C / count, P / count]
+    parts = kernel.reshape(kh, kw, per_group, count, size, apart)
+    own = jnp.eye(size, dtype=kernel.dtype)
+    parts = jnp.einsum('hwcbgp,fg->bhwfcgp', parts, own)
+    return parts.reshape(count, *inner.kernel)
+
+  def output(x, kernel):
+    return join(dense.output(split(x), pack(kernel)))
+
+  def to_input(y, kernel):
+    return join(dense.to_input(split(y), pack(kernel)))
+
+  def to_kernel(x, y):
+    k = dense.to_kernel(split(x), split(y))
+    return jax.linear_transpose(pack, jnp.zeros(shapes.kernel, k.dtype))(k)[0]
+
+  return forms.Faces(output, to_input, to_kernel)
+
+
 LOWERINGS = {
   'lax': _lax,
   'direct': _direct,
   'patches': _patches,
   'blocks': _blocks,
   'phases': _phases,
-  'taps': _taps,
   'shifts': depthwise.faces,
   'winograd': winograd.faces,
+  'bundles': _bundles,
 }
