@@ -74,21 +74,29 @@ def make_spec(
   return Spec(name, tuple(image_shape), num_classes, mean, std)
 
 
+def is_small(image_shape: tuple[int, int, int]) -> bool:
+  """Says whether networks take their CIFAR form unless told otherwise.
+
+  Args:
+    image_shape: (H, W, C); up to 64 pixels on a side are small.
+  """
+  return min(image_shape[:2]) <= 64
+
+
 def image_form(
   image_shape: tuple[int, int, int], form: str | None, option: str = 'stem'
 ) -> str:
   """Returns 'cifar' or 'imagenet', by image size where not given.
 
   Args:
-    image_shape: (H, W, C); up to 64 pixels on a side are 'cifar'.
+    image_shape: (H, W, C); small ones are 'cifar'.
     form: what the user chose, or None.
     option: what the user calls it.
 
   Raises:
     ValueError: another form.
   """
-  small = min(image_shape[:2]) <= 64
-  form = form or ('cifar' if small else 'imagenet')
+  form = form or ('cifar' if is_small(image_shape) else 'imagenet')
   if form not in ('cifar', 'imagenet'):
     raise ValueError(
       f"Expected {option} 'cifar' or 'imagenet'; got {option}={form!r}; use "

@@ -154,7 +154,7 @@ def convnext(
       reduction, a rate outside [0, 1), or an unknown name.
   """
   if stem is None:
-    stem = 'cifar' if min(image_shape[:2]) <= 64 else 'patch'
+    stem = 'cifar' if base.is_small(image_shape) else 'patch'
   spec = base.make_spec('convnext', image_shape, num_classes, normalisation)
   _, stride, _ = registry.lookup(_STEMS, stem, 'stem')
   if not depths or min(width, *depths) < 1:

@@ -243,9 +243,7 @@ def maxvit(
       unknown name.
   """
   spec = base.make_spec('maxvit', image_shape, num_classes, normalisation)
-  if stem is None:
-    stem = 'cifar' if min(image_shape[:2]) <= 64 else 'imagenet'
-  stride, usual = registry.lookup(_STEMS, stem, 'stem')
+  stride, usual = _STEMS[base.image_form(image_shape, stem)]
   partition = usual if partition is None else partition
   sizes = (head_dim, partition, *depths)
   if not depths or min(sizes) < 1 or width < 4 or width % head_dim:

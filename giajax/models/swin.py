@@ -180,7 +180,7 @@ def swin(
       f'Expected version 1 or 2; got version={version}; use one of them'
     )
   if window is None:
-    window = 4 if min(image_shape[:2]) <= 64 else _WINDOWS[version]
+    window = 4 if base.is_small(image_shape) else _WINDOWS[version]
   sizes = (width, head_dim, patch, *depths)
   if not depths or min(sizes) < 1 or width % head_dim or window < 2:
     raise ValueError(

@@ -176,7 +176,7 @@ def vit(
       not divide the width, a rate outside [0, 1), or an unknown name.
   """
   if patch is None:
-    patch = 4 if min(image_shape[:2]) <= 64 else 16
+    patch = 4 if base.is_small(image_shape) else 16
   spec = base.make_spec('vit', image_shape, num_classes, normalisation)
   size = int(hidden * width)
   if min(width, depth, heads, size, patch) < 1 or lora_rank < 0:
