@@ -27,7 +27,8 @@ class Case(NamedTuple):
   # Modes in which every test run takes derivatives; GIAJAX_SLOW=1 takes all.
   quick: tuple[str, ...] = ()
   # Evaluate in float64: of half a million ReLUs behind statistics of 8 values,
-  # rounding to float32 switches some.
+  # rounding to float32 switches some. In inference mode MaxViT-T turns it into
+  # an error of 1e-4 of the logits, and more of their derivatives.
   double: bool = False
   # Tried when the golden is made; of large networks only a few can be.
   seeds: int = 40
@@ -305,7 +306,7 @@ CASES = {
     },
   ),
   'maxvit_tiny': Case(
-    'maxvit_tiny', (32, 32, 3), 10, {'stochastic_depth': 0.0}
+    'maxvit_tiny', (32, 32, 3), 10, {'stochastic_depth': 0.0}, double=True
   ),
   'swin_shrunk': Case(
     'swin_tiny',
