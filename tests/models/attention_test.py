@@ -38,7 +38,7 @@ REFUSED = [
   ('maxvit_tiny', {'head_dim': 5}, r'head_dim divides.*head_dim=5'),
   ('maxvit_tiny', {'image_shape': (33, 32, 3)}, r'multiples of partition=4'),
   ('maxvit_tiny', {'image_shape': (24, 24, 3)}, r'got 6x6 in stage 2'),
-  ('maxvit_tiny', {'stem': 'cifer'}, r"did you mean 'cifar'"),
+  ('maxvit_tiny', {'stem': 'cifer'}, r"or 'imagenet'; got stem='cifer'"),
 ]
 
 
