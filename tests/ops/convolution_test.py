@@ -1,6 +1,7 @@
 """Every lowering equals the reference in value and in two derivatives."""
 
 import functools
+import math
 
 from flax import linen
 from flax import nnx
@@ -87,13 +88,13 @@ CASES = {
     forms.Geometry((1, 1), SAME, 2),
     ('lax', 'bundles'),
   ),
-  'two bundles': (  # by winograd
-    (1, 8, 8, 64),
-    (3, 3, 16, 64),
-    forms.Geometry((1, 1), SAME, 4),
+  'bundled': (  # by winograd
+    (1, 8, 8, 32),
+    (3, 3, 16, 32),
+    forms.Geometry((1, 1), SAME, 2),
     ('lax', 'bundles'),
   ),
-  'two bundles strided': (
+  'two bundles': (
     (1, 5, 6, 64),
     (3, 3, 16, 32),
     forms.Geometry((2, 2), SAME, 4),
@@ -146,7 +147,9 @@ def _arrays(case, restarts, shared):
   x_key, k_key = jax.random.split(jax.random.key(0))
   x = jax.random.normal(x_key, (restarts, *x_shape))
   lead = () if shared else (restarts,)
-  return x, jax.random.normal(k_key, (*lead, *k_shape)), geometry
+  kernel = jax.random.normal(k_key, (*lead, *k_shape))
+  # Outputs of order 1, as the sine of large ones multiplies their roundings.
+  return x, kernel / math.prod(k_shape[:3]) ** 0.5, geometry
 
 
 @pytest.mark.parametrize('shared', [True, False], ids=['shared', 'batched'])
@@ -156,7 +159,7 @@ def test_equals_the_reference_under_vmap(case, lowering, shared):
   for got, want in zip(_derivatives(case, lowering, shared), wanted):
     assert got.shape == want.shape
     scale = np.abs(want).max()
-    np.testing.assert_allclose(got / scale, want / scale, atol=2e-5)
+    np.testing.assert_allclose(got / scale, want / scale, atol=1e-5)
 
 
 def test_winograd_of_wide_kernels():
