@@ -3,8 +3,7 @@
 __version__ = '0.1.0'
 
 from giajax.attacks.base import Attack
-from giajax.attacks.base import World
-from giajax.attacks.matching import matching_loss
+from giajax.attacks.parts.matching_loss import matching_loss
 from giajax.models.base import from_callable
 from giajax.models.base import from_linen
 from giajax.models.base import from_nnx
@@ -12,18 +11,19 @@ from giajax.models.base import Net
 from giajax.models.base import Spec
 from giajax.types import Batch
 from giajax.types import Observation
-from giajax.types import Query
 from giajax.types import Reconstruction
+from giajax.types import ServerMessage
 from giajax.types import Update
 from giajax.types import Variables
+from giajax.world import World
 
 __all__ = [
   'Attack',
   'Batch',
   'Net',
   'Observation',
-  'Query',
   'Reconstruction',
+  'ServerMessage',
   'Spec',
   'Update',
   'Variables',

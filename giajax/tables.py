@@ -1,9 +1,9 @@
 """Every family's table, by what its rows are called."""
 
 from giajax.attacks import ATTACKS
-from giajax.attacks import distances
-from giajax.attacks import labels
-from giajax.attacks import starts
+from giajax.attacks.parts import distances
+from giajax.attacks.parts import labels
+from giajax.attacks.parts import starts
 from giajax.clients import CLIENTS
 from giajax.data import DATASETS
 from giajax.defenses import DEFENSES

@@ -111,27 +111,27 @@ def side(
 
 
 def observed(
-  granted: Collection[str], query: types.Query, update: types.Update
-) -> tuple[types.Query, types.Update]:
-  """Returns query and update without the buffers that were not granted.
+  granted: Collection[str], message: types.ServerMessage, update: types.Update
+) -> tuple[types.ServerMessage, types.Update]:
+  """Returns message and update without the buffers that were not granted.
 
-  Those of the query read like an untrained network's instead, mean 0 and
+  Those of the message read like an untrained network's instead, mean 0 and
   variance 1, because a network does not run without any.
   """
   if 'bn_buffers_before' not in granted:
-    stats = query.variables.stats
+    stats = message.variables.stats
     neutral = {
       name: jnp.ones_like(leaf)
       if name.rpartition('.')[2] == 'var'
       else jnp.zeros_like(leaf)
       for name, leaf in trees.named_leaves(stats).items()
     }
-    query = query._replace(
-      variables=query.variables._replace(stats=trees.like(stats, neutral))
+    message = message._replace(
+      variables=message.variables._replace(stats=trees.like(stats, neutral))
     )
   if 'bn_buffers_after' not in granted:
     update = update._replace(stats={})
-  return query, update
+  return message, update
 
 
 def setting(

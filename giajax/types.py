@@ -52,7 +52,7 @@ class Output(NamedTuple):
   penalty: Array | np.float32 = np.float32(0)
 
 
-class Query(NamedTuple):
+class ServerMessage(NamedTuple):
   """What the server sends to the client, or to each client of an aggregate."""
 
   variables: Variables
@@ -61,7 +61,7 @@ class Query(NamedTuple):
   each: Mapping[str, Array] | tuple[()] = ()
 
 
-NO_QUERY = Query(Variables((), ()))  # where it is kept elsewhere
+NO_MESSAGE = ServerMessage(Variables((), ()))  # where it is kept elsewhere
 
 
 class Update(NamedTuple):
@@ -75,7 +75,7 @@ class Update(NamedTuple):
 class Observation(NamedTuple):
   """All that the attacker sees."""
 
-  query: Query
+  message: ServerMessage
   update: Update
   side: Mapping[str, Any]  # exactly what the threat model grants, by name
 

@@ -211,13 +211,13 @@ def _work(network: str, batch: int, size: int) -> dict[str, Any]:
   import jax
   import numpy as np
 
-  from giajax import main as command
+  from giajax.commands import process
   from giajax.engine import build
+  from giajax.engine import exchange as rounds
   from giajax.engine import mesh
   from giajax.engine import program as programs
-  from giajax.engine import round as rounds
 
-  command.use_machine()  # as `giajax` does
+  process.use_machine()  # as `giajax` does
   config = build.resolve(
     {
       'dataset': {'name': 'photographs', 'size': size},
@@ -232,14 +232,14 @@ def _work(network: str, batch: int, size: int) -> dict[str, Any]:
   )
   setup = build.setup(config)
   images = rounds.item(setup, config, 0, False).batch
-  query, seen = _seen(setup, images)
+  message, seen = _seen(setup, images)
   width = programs.restarts_per_batch(setup.world)
   restarts = _RESTARTS.value or width * jax.device_count()
   where = mesh.layout(1, restarts, width, together=setup.attack.group)
   compiled = programs.program(setup.attack, where)
   item, both = mesh.P(mesh.ITEM), mesh.P(mesh.ITEM, mesh.RESTART)
   inputs = (
-    mesh.put(query, where, mesh.P()),
+    mesh.put(message, where, mesh.P()),
     mesh.put(jax.tree.map(lambda a: np.asarray(a)[None], seen), where, item),
     mesh.put(
       {
@@ -318,10 +318,10 @@ def _seen(setup: Any, batch: Any) -> tuple[Any, Any]:
   size = jnp.asarray(len(batch.y), jnp.int32)
   classes = setup.net.spec.num_classes
   update = types.Update(delta, variables.stats, size)
-  query = types.Query(variables)
-  shown, update = threat.observed(setup.granted, query, update)
+  message = types.ServerMessage(variables)
+  shown, update = threat.observed(setup.granted, message, update)
   side = threat.side(setup.granted, batch, classes, lambda: batch.x)
-  return shown, types.Observation(types.NO_QUERY, update, side)
+  return shown, types.Observation(types.NO_MESSAGE, update, side)
 
 
 def _lowerings(net: Any, batch: int) -> dict[str, int]:
@@ -329,23 +329,23 @@ def _lowerings(net: Any, batch: int) -> dict[str, int]:
   import collections
 
   from giajax import trees
-  from giajax.models import structure
+  from giajax.models import inspect
   from giajax.ops import convolution
-  from giajax.ops import forms
+  from giajax.ops import geometry as geometries
 
-  params = trees.named_leaves(structure.abstract_variables(net).params)
+  params = trees.named_leaves(inspect.abstract_variables(net).params)
   return dict(
     collections.Counter(
       _LOWERING.value
       if _LOWERING.value != 'auto'
       else convolution.choose(
-        forms.Shapes(
+        geometries.Shapes(
           (batch, *site.input.shape[1:]),
           params[f'{path}.kernel'].shape,
           site.geometry,
         )
       )
-      for path, site in structure.sites(net).items()
+      for path, site in inspect.sites(net).items()
       if site.kind == 'conv'
     )
   )
@@ -356,7 +356,7 @@ def _forward_flops(setup: Any) -> tuple[int, int]:
   import jax
   import jax.numpy as jnp
 
-  from giajax.models import structure
+  from giajax.models import inspect
 
   net, shapes = setup.net, {}
   x = jax.ShapeDtypeStruct((1, *net.spec.image_shape), jnp.float32)
@@ -364,7 +364,7 @@ def _forward_flops(setup: Any) -> tuple[int, int]:
   def visit(variables, x):
     shapes.update(net.probe(variables, x, None)[2])
 
-  variables = structure.abstract_variables(net)
+  variables = inspect.abstract_variables(net)
   jax.eval_shape(visit, variables, x)
   dense = convolutions = 0
   for path, out in shapes.items():

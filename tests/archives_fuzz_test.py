@@ -17,7 +17,7 @@ from safetensors import numpy as safetensors
 
 from giajax import archives
 from giajax.models import convert
-from giajax.models import mlp
+from giajax.models.classification import mlp
 
 _ARRAYS = {
   'layers.0.weight': np.linspace(-1, 1, 24, dtype=np.float32).reshape(2, 12),

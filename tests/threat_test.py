@@ -19,12 +19,12 @@ DEPLOYED = dict(
 
 
 def seen():
-  """Returns a batch, a query and an update with BatchNorm buffers."""
+  """Returns a batch, a message and an update with BatchNorm buffers."""
   stats = {'bn': {'mean': jnp.full(3, 0.5), 'var': jnp.full(3, 4.0)}}
   params = {'fc': {'kernel': jnp.ones((2, 2))}}
   return (
     types.Batch(jnp.zeros((2, 4, 4, 1)), jnp.array([1, 3])),
-    types.Query(types.Variables(params, stats)),
+    types.ServerMessage(types.Variables(params, stats)),
     types.Update(params, stats, jnp.int32(2)),
   )
 
@@ -92,18 +92,18 @@ def test_side_contains_what_was_granted():
 
 
 def test_buffers_after_are_withheld():
-  _, query, update = seen()
-  sent, got = threat.observed({'bn_buffers_before'}, query, update)
-  assert got.stats == {} and sent is query
+  _, message, update = seen()
+  sent, got = threat.observed({'bn_buffers_before'}, message, update)
+  assert got.stats == {} and sent is message
   assert got.delta is update.delta and got.size is update.size
-  _, got = threat.observed({'bn_buffers_after'}, query, update)
+  _, got = threat.observed({'bn_buffers_after'}, message, update)
   assert got is update
 
 
 def test_buffers_before_are_withheld():
-  _, query, update = seen()
-  sent, _ = threat.observed({'model'}, query, update)
-  assert sent.variables.params is query.variables.params
+  _, message, update = seen()
+  sent, _ = threat.observed({'model'}, message, update)
+  assert sent.variables.params is message.variables.params
   bn = sent.variables.stats['bn']
   np.testing.assert_array_equal(bn['mean'], np.zeros(3))
   np.testing.assert_array_equal(bn['var'], np.ones(3))

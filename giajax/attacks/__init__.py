@@ -2,35 +2,39 @@
 
 import functools
 
-from giajax.attacks import beyond_inferring
-from giajax.attacks import bn_matching
-from giajax.attacks import dimitrov
-from giajax.attacks import dlg
-from giajax.attacks import fishing
-from giajax.attacks import grad_inversion
-from giajax.attacks import idlg
-from giajax.attacks import inverting_gradients
-from giajax.attacks import linear_layer
-from giajax.attacks import loki
-from giajax.attacks import mkor
-from giajax.attacks import modern
-from giajax.attacks import multiscale
-from giajax.attacks import partial_matching
-from giajax.attacks import r_gap
-from giajax.attacks import robbing_the_fed
-from giajax.attacks import sapag
-from giajax.attacks import spear
-from giajax.attacks import trap_weights
-from giajax.attacks import wei
+from giajax.attacks.closed_form import linear_layer
+from giajax.attacks.closed_form import r_gap
+from giajax.attacks.closed_form import spear
+from giajax.attacks.malicious import fishing
+from giajax.attacks.malicious import loki
+from giajax.attacks.malicious import mkor
+from giajax.attacks.malicious import robbing_the_fed
+from giajax.attacks.malicious import trap_weights
+from giajax.attacks.optimisation import beyond_inferring
+from giajax.attacks.optimisation import bn_statistics_matching
+from giajax.attacks.optimisation import dimitrov
+from giajax.attacks.optimisation import dlg
+from giajax.attacks.optimisation import grad_inversion
+from giajax.attacks.optimisation import idlg
+from giajax.attacks.optimisation import inverting_gradients
+from giajax.attacks.optimisation import modern
+from giajax.attacks.optimisation import multiscale
+from giajax.attacks.optimisation import partial_matching
+from giajax.attacks.optimisation import sapag
+from giajax.attacks.optimisation import wei
 
 ATTACKS = {
   'beyond_inferring': beyond_inferring.beyond_inferring,
   'dimitrov': dimitrov.dimitrov,
   'dlg': dlg.dlg,
-  'estimate': functools.partial(bn_matching.bn_matching, source='estimate'),
+  'estimate': functools.partial(
+    bn_statistics_matching.bn_statistics_matching, source='estimate'
+  ),
   'fishing': fishing.fishing,
   'grad_inversion': grad_inversion.grad_inversion,
-  'huang': functools.partial(bn_matching.bn_matching, source='after'),
+  'huang': functools.partial(
+    bn_statistics_matching.bn_statistics_matching, source='after'
+  ),
   'idlg': idlg.idlg,
   'inverting_gradients': inverting_gradients.inverting_gradients,
   'linear_layer': linear_layer.linear_layer,
@@ -41,7 +45,9 @@ ATTACKS = {
   'partial_matching': partial_matching.partial_matching,
   'r_gap': r_gap.r_gap,
   'robbing_the_fed': robbing_the_fed.robbing_the_fed,
-  'running': functools.partial(bn_matching.bn_matching, source='running'),
+  'running': functools.partial(
+    bn_statistics_matching.bn_statistics_matching, source='running'
+  ),
   'sapag': sapag.sapag,
   'trap_weights': trap_weights.trap_weights,
   'spear': spear.spear,

@@ -9,27 +9,7 @@ from typing import Any, NamedTuple
 
 from giajax import trees
 from giajax import types
-from giajax.clients import base as clients
 from giajax.models import base as models
-from giajax.tasks import base as tasks
-
-GROUP = 'group'  # the vmapped axis of an item's restarts
-
-
-class World(NamedTuple):
-  """What an attacker believes about the system it attacks.
-
-  Attributes:
-    net: the network that the client trains.
-    task: its loss.
-    client: what the client computes, as far as the attacker knows.
-    batch_size: B, the images behind the update.
-  """
-
-  net: models.Net
-  task: tasks.Task
-  client: clients.Client
-  batch_size: int
 
 
 def last(history: tuple[types.Observation, ...]) -> types.Observation:
@@ -41,9 +21,10 @@ class Attack(NamedTuple):
   """A gradient inversion attack.
 
   Attributes:
-    craft: `(key, query, side, history) -> Query`, what the server sends to one
-      client instead of `query`: with the same side knowledge as in its
-      Observation, and what it saw in earlier rounds, a tuple of Observations.
+    craft: `(key, message, side, history) -> ServerMessage`, what the server
+      sends to one client instead of `message`: with the same side knowledge as
+      in its Observation, and what it saw in earlier rounds, a tuple of
+      Observations.
       The key is consumed. It is `honest` where the server is.
     init: `(key, obs, hp) -> State`; the key is consumed.
     step: `(key, state, obs, hp) -> (State, Info)`. The state is a fixed point
@@ -60,12 +41,12 @@ class Attack(NamedTuple):
       train instead of the agreed one, with the same parameters and more; None
       where it leaves it alone.
     group: the restarts of an item work together: `step` and `read` run under
-      a vmapped axis `GROUP` over all of them, and on one device.
+      a vmapped axis `world.RESTARTS` over all of them, and on one device.
     merge: `(history) -> Observation`, what `init`, `step` and `read` see, made
       of the Observations of all rounds; the last one by default.
   """
 
-  craft: Callable[..., types.Query]
+  craft: Callable[..., types.ServerMessage]
   init: Callable[[types.Array, types.Observation, types.HParams], Any]
   step: Callable[..., tuple[Any, types.Info]]
   read: Callable[[Any, types.Observation, types.HParams], types.Reconstruction]
@@ -80,13 +61,13 @@ class Attack(NamedTuple):
 
 def honest(
   key: types.Array,
-  query: types.Query,
+  message: types.ServerMessage,
   side: Mapping[str, Any],
   history: tuple[types.Observation, ...],
-) -> types.Query:
+) -> types.ServerMessage:
   """The `craft` of an honest-but-curious server."""
   del key, side, history
-  return query
+  return message
 
 
 def is_honest(attack: Attack) -> bool:
@@ -94,17 +75,19 @@ def is_honest(attack: Attack) -> bool:
   return attack.craft is honest and attack.on_net is None
 
 
-def put(query: types.Query, leaves: Mapping[str, Any]) -> types.Query:
-  """Returns a query with some parameters given by dotted name instead."""
-  changed = trees.replaced(query.variables.params, trees.strong(dict(leaves)))
-  return query._replace(variables=query.variables._replace(params=changed))
+def put(
+  message: types.ServerMessage, leaves: Mapping[str, Any]
+) -> types.ServerMessage:
+  """Returns a message with some parameters given by dotted name instead."""
+  changed = trees.replaced(message.variables.params, trees.strong(dict(leaves)))
+  return message._replace(variables=message.variables._replace(params=changed))
 
 
 def closed_form(
   read: Callable[..., types.Reconstruction],
   *,
   needs: Collection[str],
-  craft: Callable[..., types.Query] = honest,
+  craft: Callable[..., types.ServerMessage] = honest,
   on_net: Callable[[models.Net], models.Net] | None = None,
   num_rounds: int = 1,
 ) -> Attack:

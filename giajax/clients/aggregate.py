@@ -43,7 +43,7 @@ def aggregate(client: base.Client, clients: int) -> base.Client:
   if clients == 1:
     return client
 
-  def update(key, query, batch, taps=()):
+  def update(key, message, batch, taps=()):
     if len(batch.x) % clients:
       raise ValueError(
         f'Expected images that {clients} clients share equally; got '
@@ -53,11 +53,11 @@ def aggregate(client: base.Client, clients: int) -> base.Client:
 
     def one(args):
       i, part, own = args
-      return client.update(keys.at(key, i), received(query, own), part, taps)
+      return client.update(keys.at(key, i), received(message, own), part, taps)
 
     # One after the other: weights of their own would make each convolution a
     # grouped one.
-    sent, output = jax.lax.map(one, (jnp.arange(clients), parts, query.each))
+    sent, output = jax.lax.map(one, (jnp.arange(clients), parts, message.each))
     delta, stats = jax.tree.map(lambda a: a.mean(0), (sent.delta, sent.stats))
     out, tapped = jax.tree.map(
       lambda a: a.reshape(-1, *a.shape[2:]), (output.out, output.taps)
@@ -76,15 +76,15 @@ def aggregate(client: base.Client, clients: int) -> base.Client:
 
 
 def received(
-  query: types.Query, own: Mapping[str, types.Array] | tuple[()]
-) -> types.Query:
+  message: types.ServerMessage, own: Mapping[str, types.Array] | tuple[()]
+) -> types.ServerMessage:
   """Returns what one client of an aggregate receives.
 
   Args:
-    query: what the server sends to all.
-    own: this client's entry of `query.each`.
+    message: what the server sends to all.
+    own: this client's entry of `message.each`.
   """
   if not own:
-    return types.Query(query.variables)
-  changed = trees.replaced(query.variables.params, own)
-  return types.Query(query.variables._replace(params=changed))
+    return types.ServerMessage(message.variables)
+  changed = trees.replaced(message.variables.params, own)
+  return types.ServerMessage(message.variables._replace(params=changed))

@@ -20,10 +20,10 @@ class Client(NamedTuple):
   """What a client computes.
 
   Attributes:
-    update: `(key, query, batch, taps=()) -> (Update, Output)`; the Output is
+    update: `(key, message, batch, taps=()) -> (Update, Output)`; the Output is
       that of a forward pass over the batch, for priors that read statistics,
       with the activations named in `taps`.
-    moments: `(key, query, batch, target, taps=()) -> (Moments, Output)`, the
+    moments: `(key, message, batch, target, taps=()) -> (Moments, Output)`, the
       moments of `update`'s delta against a target delta without forming the
       former, or None where this client or its network cannot.
     as_gradient: `delta -> tree`, an update's delta read as one gradient of the

@@ -83,7 +83,7 @@ def fedavg(
 
   def update(
     key: types.Array,
-    query: types.Query,
+    message: types.ServerMessage,
     batch: types.Batch,
     taps: Sequence[str] = (),
   ) -> tuple[types.Update, types.Output]:
@@ -92,15 +92,15 @@ def fedavg(
         f'Expected the {num_images} images that the client was made for; got '
         f'{len(batch.x)}; build it with num_images={len(batch.x)}'
       )
-    return run(key, query, batch, batches(key), taps)
+    return run(key, message, batch, batches(key), taps)
 
-  def unrolled(key, query, batch, taps=()):
+  def unrolled(key, message, batch, taps=()):
     order = jnp.arange(epochs * num_images).reshape(steps, size)
-    return run(key, query, batch, order, taps)
+    return run(key, message, batch, order, taps)
 
-  def run(key, query, batch, order, taps):
+  def run(key, message, batch, order, taps):
     """Takes the steps on the images that `order` [S, size] names."""
-    start = query.variables
+    start = message.variables
 
     def step(carry, now):
       params, stats, velocity = carry
@@ -139,7 +139,7 @@ def fedavg(
 
   def update_moments(
     key: types.Array,
-    query: types.Query,
+    message: types.ServerMessage,
     batch: types.Batch,
     target: types.Tree,
     taps: Sequence[str] = (),
@@ -147,7 +147,7 @@ def fedavg(
     found, output = models.gradient_moments(
       net,
       lambda output: base.loss(task, output, batch.y),
-      query.variables,
+      message.variables,
       seen(keys.at(key, 0), batch.x),
       target,
       train=train_mode,

@@ -37,11 +37,11 @@ def fedsgd(
 
   def update(
     key: types.Array,
-    query: types.Query,
+    message: types.ServerMessage,
     batch: types.Batch,
     taps: Sequence[str] = (),
   ) -> tuple[types.Update, types.Output]:
-    variables = query.variables
+    variables = message.variables
 
     def loss(params):
       output = net.apply(
@@ -59,7 +59,7 @@ def fedsgd(
 
   def update_moments(
     key: types.Array,
-    query: types.Query,
+    message: types.ServerMessage,
     batch: types.Batch,
     target: types.Tree,
     taps: Sequence[str] = (),
@@ -67,7 +67,7 @@ def fedsgd(
     return models.gradient_moments(
       net,
       lambda output: base.loss(task, output, batch.y),
-      query.variables,
+      message.variables,
       seen(key, batch.x),
       target,
       train=train_mode,

@@ -67,9 +67,9 @@ def protect(client: clients.Client, defense: Defense) -> clients.Client:
   """Returns the client that hides its batch and its update, as it runs."""
   inner = defense.on_client(client)
 
-  def update(key, query, batch, taps=()):
+  def update(key, message, batch, taps=()):
     batch = defense.on_batch(keys.named(key, 'defense'), batch)
-    return inner.update(keys.named(key, 'client'), query, batch, taps)
+    return inner.update(keys.named(key, 'client'), message, batch, taps)
 
   return clients.sends(inner, update)
 
@@ -85,10 +85,10 @@ def on_leaves(
   """
 
   def on_client(client):
-    def update(key, query, batch, taps=()):
+    def update(key, message, batch, taps=()):
       # A client that draws itself must not draw the same numbers again.
       own = keys.named(key, 'client')
-      clean, output = client.update(own, query, batch, taps)
+      clean, output = client.update(own, message, batch, taps)
       root = keys.named(key, name)
       changed = {
         path: change(keys.named(root, path), leaf)
@@ -116,17 +116,17 @@ def without(
     left_out: whether the leaf of a dotted name is left out.
   """
 
-  def update(key, query, batch, taps=()):
-    sent, output = client.update(key, query, batch, taps)
+  def update(key, message, batch, taps=()):
+    sent, output = client.update(key, message, batch, taps)
     kept = {
       path: jnp.zeros_like(leaf) if left_out(path) else leaf
       for path, leaf in trees.named_leaves(sent.delta).items()
     }
     return sent._replace(delta=trees.like(sent.delta, kept)), output
 
-  def update_moments(key, query, batch, target, taps=()):
+  def update_moments(key, message, batch, target, taps=()):
     found, output = client.moments(  # pyrefly: ignore
-      key, query, batch, target, taps
+      key, message, batch, target, taps
     )
     dot, squared = (
       {n: jnp.zeros_like(v) if left_out(n) else v for n, v in part.items()}

@@ -76,19 +76,19 @@ def per_example_clipping(
         f'local_steps={client.local_steps}; use fedsgd'
       )
 
-    def update(key, query, batch, taps=()):
-      if client.train_mode and query.variables.stats:
+    def update(key, message, batch, taps=()):
+      if client.train_mode and message.variables.stats:
         raise ValueError(
           'Expected a network without BatchNorm in training mode for '
           'per_example_clipping; got running statistics; use norm="group" or '
           'train_mode=False'
         )
       own = keys.named(key, 'client')
-      clean, output = client.update(own, query, batch, taps)
+      clean, output = client.update(own, message, batch, taps)
 
       def clipped(x, y):
         one = types.Batch(x[None], y[None])
-        gradient = client.update(own, query, one)[0].delta
+        gradient = client.update(own, message, one)[0].delta
         norm = trees.safe_sqrt(trees.squared_norm(gradient))
         factor = jnp.minimum(1.0, clip / norm)
         return jax.tree.map(lambda g: factor * g, gradient)

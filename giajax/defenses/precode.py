@@ -32,8 +32,8 @@ import jax.numpy as jnp
 from giajax import keys
 from giajax import types
 from giajax.defenses import base
+from giajax.models import inspect
 from giajax.models import layers
-from giajax.models import structure
 
 
 class Bottleneck(layers.Layer):
@@ -81,7 +81,7 @@ def precode(*, size: int = 256, beta: float = 1e-3) -> base.Defense:
     )
 
   def on_net(net):
-    head = structure.head(net)
+    head = inspect.head(net)
 
     def insert(module, rngs):
       [classifier] = [
@@ -95,7 +95,7 @@ def precode(*, size: int = 256, beta: float = 1e-3) -> base.Defense:
     return net.edit(insert)
 
   def on_belief(client):
-    head = structure.head(client.net)
+    head = inspect.head(client.net)
     return base.without(client, lambda name: name.startswith(f'{head}.'))
 
   return base.Defense(on_net=on_net, on_belief=on_belief)

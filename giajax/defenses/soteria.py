@@ -29,7 +29,7 @@ from giajax import trees
 from giajax import types
 from giajax.clients import base as clients
 from giajax.defenses import base
-from giajax.models import structure
+from giajax.models import inspect
 
 _OFFSET = 0.1  # keeps a dead unit's ratio finite
 _UNITS_AT_ONCE = 16  # whose derivatives are taken together
@@ -60,16 +60,16 @@ def soteria(*, fraction: float) -> base.Defense:
         'Expected a client of one local step for soteria; got '
         f'local_steps={client.local_steps}; use fedsgd'
       )
-    head = structure.head(client.net)
+    head = inspect.head(client.net)
     tap, kernel = f'{head}.input', f'{head}.kernel'
 
-    def update(key, query, batch, taps=()):
+    def update(key, message, batch, taps=()):
       own = keys.named(key, 'client')
-      clean, output = client.update(own, query, batch, taps)
+      clean, output = client.update(own, message, batch, taps)
 
       def representation(x):
         seen = client.net.apply(
-          query.variables, x, train=client.train_mode, taps=(tap,), key=own
+          message.variables, x, train=client.train_mode, taps=(tap,), key=own
         )
         return seen.taps[tap]
 
@@ -82,7 +82,7 @@ def soteria(*, fraction: float) -> base.Defense:
     return clients.sends(client, update)
 
   def on_belief(client):
-    kernel = f'{structure.head(client.net)}.kernel'
+    kernel = f'{inspect.head(client.net)}.kernel'
     return base.without(client, lambda name: name == kernel)
 
   return base.Defense(on_client=on_client, on_belief=on_belief)

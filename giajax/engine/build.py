@@ -17,10 +17,11 @@ from giajax import registry
 from giajax import threat
 from giajax import trees
 from giajax import types
+from giajax import world as worlds
 from giajax.attacks import ATTACKS
 from giajax.attacks import base as attacks
-from giajax.attacks import compose
-from giajax.attacks import labels
+from giajax.attacks.parts import compose
+from giajax.attacks.parts import labels
 from giajax.clients import aggregate
 from giajax.clients import base as clients
 from giajax.clients import CLIENTS
@@ -35,8 +36,8 @@ from giajax.metrics import gradient_similarity
 from giajax.metrics import lpips
 from giajax.models import base as models
 from giajax.models import convert
+from giajax.models import inspect as layer_inspection
 from giajax.models import MODELS
-from giajax.models import structure
 from giajax.models import subset
 from giajax.ops import convolution
 from giajax.report import study
@@ -83,7 +84,7 @@ class Setup(NamedTuple):
     attack: what the server runs.
     world: the attacker's picture of a system that it has not altered.
     variables: the weights of the agreed network.
-    query: what the server sends before its attack has a say.
+    message: what the server sends before its attack has a say.
     granted: what the attacker is given.
     setting: 'diagnostic' or 'deployment', and why.
     lpips: the perceptual distance, or None.
@@ -97,9 +98,9 @@ class Setup(NamedTuple):
   client: clients.Client
   defense: defenses.Defense
   attack: attacks.Attack
-  world: attacks.World
+  world: worlds.World
   variables: types.Variables
-  query: types.Query
+  message: types.ServerMessage
   granted: frozenset[str]
   setting: tuple[str, list[str]]
   lpips: Callable[..., Any] | None
@@ -150,14 +151,14 @@ def setup(resolved: Mapping[str, Any]) -> Setup:
   if 'defense' in granted:
     believed = made.defense.on_belief(believed)
   believed = aggregate.aggregate(believed, parties)
-  world = attacks.World(made.net, made.task, believed, count)
+  world = worlds.World(made.net, made.task, believed, count)
   attack = _attack(resolved, world)
   attack = attack._replace(needs=attack.needs | needs)
   name = resolved['attack']['name']
   threat.require(attack.needs, granted, f'attack {name!r}')
   weights = resolved['weights']
   agreed = variables(made.net, weights, resolved['seed'])
-  client, query = _given(made, attack, agreed, resolved['seed'])
+  client, message = _given(made, attack, agreed, resolved['seed'])
   return Setup(
     dataset=made.dataset,
     net=made.net,
@@ -167,7 +168,7 @@ def setup(resolved: Mapping[str, Any]) -> Setup:
     attack=attack,
     world=world,
     variables=agreed,
-    query=query,
+    message=message,
     granted=granted,
     setting=_setting(world, made.client, attack, granted, weights),
     lpips=lpips.load(resolved['lpips']) if resolved['lpips'] else None,
@@ -308,14 +309,14 @@ def _belief(entry, made, num_images):
 def _given(made, attack, agreed, seed):
   """Returns the client that trains what the server gives it, and that."""
   if attack.on_net is None:
-    return made.client, types.Query(agreed)
+    return made.client, types.ServerMessage(agreed)
   client = made.altered(attack.on_net)
   fresh = client.net.init(keys.named(jax.random.key(seed), 'model'))
   old, new = (
     types.Variables(*map(trees.named_leaves, v)) for v in (agreed, fresh)
   )
   given = types.Variables(*(trees.nested({**n, **o}) for n, o in zip(new, old)))
-  return client, types.Query(given)
+  return client, types.ServerMessage(given)
 
 
 def _setting(world, client, attack, granted, weights):
@@ -324,7 +325,7 @@ def _setting(world, client, attack, granted, weights):
     batch_size=world.batch_size,
     granted=granted & attack.needs,
     trained=bool(weights['path']),
-    has_batch_norm=structure.has_batch_norm(world.net),
+    has_batch_norm=layer_inspection.has_batch_norm(world.net),
     num_rounds=attack.num_rounds,
   )
 

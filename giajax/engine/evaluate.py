@@ -14,8 +14,8 @@ import numpy as np
 from giajax import types
 from giajax.data import cases
 from giajax.engine import build
+from giajax.engine import exchange as rounds
 from giajax.engine import features
-from giajax.engine import round as rounds
 from giajax.metrics import assignment
 from giajax.metrics import baselines
 from giajax.metrics import METRICS

@@ -13,11 +13,11 @@ import numpy as np
 
 from giajax.data import cases
 from giajax.engine import build
-from giajax.engine import round as rounds
+from giajax.engine import exchange as rounds
 from giajax.metrics import fmse
 from giajax.metrics import iip
 from giajax.models import base as models
-from giajax.models import structure
+from giajax.models import inspect
 
 # Other images of its class that an image has to be told from, at most. All
 # experiments take the same number, as IIP falls with it.
@@ -76,7 +76,7 @@ def compare(
 def _extractor(viewer: Callable[[], models.Net]) -> Callable | None:
   """Returns `(variables, x) -> [n, F]`, compiled once for all items."""
   net = viewer()
-  tap = structure.features(net)
+  tap = inspect.features(net)
   if tap is None:
     return None
 

@@ -27,7 +27,7 @@ class Task(NamedTuple):
 
   Attributes:
     program: compiled.
-    inputs: (query, seen, hp, seeds), global arrays.
+    inputs: (message, seen, hp, seeds), global arrays.
     items: N, without padding.
     restarts: R, without padding.
     steps: T.
@@ -97,10 +97,10 @@ def run(
 
 def _read(task, carry) -> tuple[types.Reconstruction, float]:
   """Returns what the attack finds, on the host, and the seconds it took."""
-  query, seen, hp, _ = jax.block_until_ready(task.inputs)
+  message, seen, hp, _ = jax.block_until_ready(task.inputs)
   carry = jax.block_until_ready(carry)
   began = time.perf_counter()
-  found = jax.block_until_ready(task.program.read(query, seen, hp, carry))
+  found = jax.block_until_ready(task.program.read(message, seen, hp, carry))
   seconds = signals.agreed((time.perf_counter() - began,))[0]
   return _fetch(task, found), float(seconds)
 
@@ -204,10 +204,10 @@ def _call(hooks, status) -> None:
 
 
 def _status(task, carry, loss, step, began) -> hook_library.Status:
-  query, seen, hp, _ = task.inputs
+  message, seen, hp, _ = task.inputs
 
   def previews():
-    found = _fetch(task, task.program.read(query, seen, hp, carry))
+    found = _fetch(task, task.program.read(message, seen, hp, carry))
     best = np.unravel_index(np.argmin(loss), loss.shape)
     return found.batch.x[best]
 

@@ -18,7 +18,7 @@ import jax
 from giajax.attacks import base as attacks
 from giajax.defenses import base as defenses
 from giajax.engine import build
-from giajax.engine import round as rounds
+from giajax.engine import exchange as rounds
 from giajax.engine import sweep
 from giajax.engine import workdir
 
@@ -187,7 +187,7 @@ def _work(point, firsts) -> list[Work]:
 
 def _width(config, setup, count) -> int:
   copies = 1 if setup.attack.craft is attacks.honest else 2
-  leaves = jax.tree.leaves(setup.query)
+  leaves = jax.tree.leaves(setup.message)
   size = 4 * copies * sum(leaf.size for leaf in leaves)
   limit = config['run']['cases_per_batch'] or max(1, int(_PART_BYTES / size))
   return min(limit, count)

@@ -18,11 +18,12 @@ import numpy as np
 from giajax import keys
 from giajax import trees
 from giajax import types
+from giajax import world as worlds
 from giajax.attacks import base as attacks
 from giajax.engine import mesh
 from giajax.models import base as models
-from giajax.models import structure
-from giajax.ops import hoisting
+from giajax.models import inspect
+from giajax.ops import loop_invariants
 
 # On a CPU the largest layer input of a batch of restarts, and its patches,
 # should stay in a core's cache, but a pass over the weights should serve
@@ -48,12 +49,12 @@ class Program(NamedTuple):
   """Functions of global arrays, jitted or compiled.
 
   Attributes:
-    init: `(query, seen, hp, seeds) -> Carry [N, R]`. The query is shared and
-      `seen` is Observations without one (`types.NO_QUERY`), or the other way
-      round.
-    chunk: `(query, seen, hp, seeds, carry, t0, t1) -> Carry`; the carry is
+    init: `(message, seen, hp, seeds) -> Carry [N, R]`. The message is shared
+      and `seen` is Observations without one (`types.NO_MESSAGE`), or the other
+      way round.
+    chunk: `(message, seen, hp, seeds, carry, t0, t1) -> Carry`; the carry is
       donated. None for an attack without steps.
-    read: `(query, seen, hp, carry) -> Reconstruction [N, R]`.
+    read: `(message, seen, hp, carry) -> Reconstruction [N, R]`.
     where: the layout.
     seconds: that the compilation took.
   """
@@ -65,18 +66,18 @@ class Program(NamedTuple):
   seconds: float = 0.0
 
 
-def restarts_per_batch(world: attacks.World) -> int:
+def restarts_per_batch(world: worlds.World) -> int:
   """Returns how many restarts run best together on one device."""
   if world.net.probe is None:
     inputs = [math.prod(world.net.spec.image_shape)] * 16
   else:
-    sites = structure.sites(world.net).values()
+    sites = inspect.sites(world.net).values()
     inputs = [math.prod(site.input.shape) for site in sites]
   backend = jax.default_backend()
   room = _cpu_bytes() if backend == 'cpu' else _DEVICE_BYTES.get(backend, 4e9)
   fitting = int(room / (4 * _COPIES * sum(inputs) * world.batch_size))
   if backend == 'cpu':
-    weights = models.count(structure.abstract_variables(world.net))
+    weights = models.count(inspect.abstract_variables(world.net))
     amortising = -(-weights // (sum(inputs) * world.batch_size))
     cached = _CACHE_BYTES // (4 * max(inputs) * world.batch_size)
     fastest = min(_CPU_RESTARTS, max(cached, amortising))
@@ -97,15 +98,15 @@ def program(attack: attacks.Attack, where: mesh.Layout) -> Program:
   width = where.restarts_per_batch
   over_items = _mapped if jax.default_backend() == 'cpu' else _vmapped
 
-  def init(query, seen, hp, seeds):
+  def init(message, seen, hp, seeds):
     def restart(obs, hp, seed):
       key = keys.named(_key(seed), 'init')
       state = trees.strong(attack.init(key, obs, hp))
       return Carry(state, jnp.bool_(True), jnp.full((), jnp.inf, jnp.float32))
 
-    return over_items(_each(restart), query, seen, hp, (seeds,), width)
+    return over_items(_each(restart), message, seen, hp, (seeds,), width)
 
-  def chunk(query, seen, hp, seeds, carry, t0, t1):
+  def chunk(message, seen, hp, seeds, carry, t0, t1):
     def restarts(obs, hp, seeds, carry):
       def step(t, seed, carry):
         return _step(attack, _key(seed), t, carry, obs, hp)
@@ -113,18 +114,20 @@ def program(attack: attacks.Attack, where: mesh.Layout) -> Program:
       # Restarts are vmapped inside the loop: JAX would trace the body of a
       # vmapped loop again and again to find out what is batched.
       def body(t, carry):
-        among = jax.vmap(step, (None, 0, 0), axis_name=attacks.GROUP)
+        among = jax.vmap(step, (None, 0, 0), axis_name=worlds.RESTARTS)
         return among(t, seeds, carry)
 
-      return jax.lax.fori_loop(t0, t1, hoisting.hoist(body, t0, carry), carry)
+      return jax.lax.fori_loop(
+        t0, t1, loop_invariants.hoist(body, t0, carry), carry
+      )
 
-    return over_items(restarts, query, seen, hp, (seeds, carry), width)
+    return over_items(restarts, message, seen, hp, (seeds, carry), width)
 
-  def read(query, seen, hp, carry):
+  def read(message, seen, hp, carry):
     def restart(obs, hp, carry):
       return attack.read(carry.state, obs, hp)
 
-    return over_items(_each(restart), query, seen, hp, (carry,), width)
+    return over_items(_each(restart), message, seen, hp, (carry,), width)
 
   chunk_specs = (none, item, item, both, both, none, none)
   steps = attack.num_steps > 0
@@ -136,12 +139,12 @@ def program(attack: attacks.Attack, where: mesh.Layout) -> Program:
   )
 
 
-def compiled(jitted: Program, query, seen, hp, seeds) -> Program:
+def compiled(jitted: Program, message, seen, hp, seeds) -> Program:
   """Compiles a program for arguments of certain shapes.
 
   Args:
     jitted: from `program`.
-    query: as the others, what its functions will be called with.
+    message: as the others, what its functions will be called with.
     seen: observations, [N, ...].
     hp: traced knobs, [N].
     seeds: [N, R, ...].
@@ -149,12 +152,12 @@ def compiled(jitted: Program, query, seen, hp, seeds) -> Program:
   began = time.perf_counter()
   where = jitted.where
   bound = mesh.put(np.int32(0), where, mesh.P())
-  init = jitted.init.lower(query, seen, hp, seeds).compile()
+  init = jitted.init.lower(message, seen, hp, seeds).compile()
   carry = init.out_info
-  read = jitted.read.lower(query, seen, hp, carry).compile()
+  read = jitted.read.lower(message, seen, hp, carry).compile()
   chunk = jitted.chunk
   if chunk is not None:
-    arguments = (query, seen, hp, seeds, carry, bound, bound)
+    arguments = (message, seen, hp, seeds, carry, bound, bound)
     chunk = chunk.lower(*arguments).compile()
   return Program(init, chunk, read, where, time.perf_counter() - began)
 
@@ -191,7 +194,7 @@ def _each(restart: Callable[..., Any]) -> Callable[..., Any]:
   """Makes a function of one restart one of a batch of them."""
 
   def restarts(obs, hp, *each):
-    among = jax.vmap(lambda e: restart(obs, hp, *e), axis_name=attacks.GROUP)
+    among = jax.vmap(lambda e: restart(obs, hp, *e), axis_name=worlds.RESTARTS)
     return among(each)
 
   return restarts
@@ -199,7 +202,7 @@ def _each(restart: Callable[..., Any]) -> Callable[..., Any]:
 
 def _mapped(
   restarts: Callable[..., Any],
-  query: types.Query,
+  message: types.ServerMessage,
   seen: Any,
   hp: Any,
   each: tuple[Any, ...],
@@ -209,24 +212,24 @@ def _mapped(
 
   def one(args):
     seen, hp, each = args
-    obs = _observed(query, seen)
+    obs = _observed(message, seen)
     return _batches(lambda e: restarts(obs, hp, *e), each, width)
 
   return jax.lax.map(one, (seen, hp, each))
 
 
-def _vmapped(restarts, query, seen, hp, each, width):
+def _vmapped(restarts, message, seen, hp, each, width):
   """Items together, restarts in batches of `width`."""
 
   def one(seen, hp, each):
-    obs = _observed(query, seen)
+    obs = _observed(message, seen)
     return _batches(lambda e: restarts(obs, hp, *e), each, width)
 
   return jax.vmap(one)(seen, hp, each)
 
 
-def _observed(query, seen: types.Observation) -> types.Observation:
-  return seen._replace(query=query) if jax.tree.leaves(query) else seen
+def _observed(message, seen: types.Observation) -> types.Observation:
+  return seen._replace(message=message) if jax.tree.leaves(message) else seen
 
 
 def _batches(function, each, width):

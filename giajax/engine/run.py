@@ -22,13 +22,13 @@ from giajax import types
 from giajax.attacks import base as attacks
 from giajax.engine import build
 from giajax.engine import checkpoint
+from giajax.engine import exchange as rounds
 from giajax.engine import hooks as hook_library
+from giajax.engine import join
 from giajax.engine import loop
 from giajax.engine import mesh
 from giajax.engine import plan
 from giajax.engine import program as programs
-from giajax.engine import results
-from giajax.engine import round as rounds
 from giajax.engine import signals
 from giajax.engine import sweep
 from giajax.engine import workdir as folders
@@ -45,7 +45,7 @@ def audit(
   shard: tuple[int, int] = (0, 1),
   card: str = '',
   command: str = '',
-) -> results.Rows:
+) -> join.Rows:
   """Runs an experiment, or what is left of it, and writes its report.
 
   Args:
@@ -58,7 +58,7 @@ def audit(
     command: how to run it again, for the report.
 
   Returns:
-    The rows of `results.jsonl`; none as long as other shards' are missing.
+    The rows of `join.jsonl`; none as long as other shards' are missing.
 
   Raises:
     ValueError: a user's mistake, in one line; a workdir made for it is gone
@@ -68,10 +68,10 @@ def audit(
   folder = pathlib.Path(workdir).expanduser()
   _check_shard(shard)
   points = sweep.expand(config)
-  meta = results.meta(build.resolve(config), card, command)
+  meta = join.meta(build.resolve(config), card, command)
   folders.check(folder, meta)
   found = plan.cohorts(points)
-  meta |= results.dataset_meta(found[0].setup)
+  meta |= join.dataset_meta(found[0].setup)
   with _held(folder, shard), signals.Stop() as stop:
     fresh = _leads() and folders.claim(folder, meta)
     try:
@@ -102,7 +102,7 @@ class _Compiler:
     return self._made[key]
 
 
-def _run(folder, found, shard, hooks, stop) -> results.Rows:
+def _run(folder, found, shard, hooks, stop) -> join.Rows:
   """Runs this shard's parts and joins what there is."""
   todo = plan.parts(found, plan.finished(folder), shard)
   _log.info(
@@ -126,7 +126,7 @@ def _run(folder, found, shard, hooks, stop) -> results.Rows:
   if not _leads():
     return []
   with folders.joining(folder):
-    return results.join(folder, found)
+    return join.join(folder, found)
 
 
 def _run_part(folder, part, width, client, compiler, hooks, stop) -> None:
@@ -163,7 +163,7 @@ def _run_part(folder, part, width, client, compiler, hooks, stop) -> None:
     'compile_seconds': program.seconds,
   }
   each = [facts | _shared(setup, play, one) for one in items]
-  rows, arrays = results.score(part, items, outcome, task.marks, each)
+  rows, arrays = join.score(part, items, outcome, task.marks, each)
   _log.info('%s took %.1f s', part.name, time.perf_counter() - began)
   if _leads():
     content = {'rows': np.str_(json.dumps(rows)), **arrays}
@@ -175,13 +175,13 @@ def _shared(setup, play, one) -> dict[str, float]:
   """Returns the largest share of an image, if that was asked for."""
   if setup.share is None or one.control:
     return {}
-  stats = setup.query.variables.stats
+  stats = setup.message.variables.stats
   shares = setup.share(play(one), stats, one.batch)
   return {'gradient_share': float(shares.max())}
 
 
 def _inputs(part, obs: types.Observation, where: mesh.Layout):
-  """Returns (query, seen, hp, seeds) as global arrays, items padded."""
+  """Returns (message, seen, hp, seeds) as global arrays, items padded."""
   work, setup = part.work, part.cohort.setup
   pad = where.items - len(work)
 
@@ -192,9 +192,9 @@ def _inputs(part, obs: types.Observation, where: mesh.Layout):
 
   knobs = [build.hparams(w.point.config, setup.attack) for w in work]
   hp = {name: np.stack([k[name] for k in knobs]) for name in knobs[0]}
-  query = types.NO_QUERY
+  message = types.NO_MESSAGE
   if setup.attack.craft is attacks.honest:
-    query, obs = obs.query, obs._replace(query=query)
+    message, obs = obs.message, obs._replace(message=message)
   seen, hp = jax.tree.map(padded, (obs, hp))
   seeds = programs.seeds(
     work[0].point.config['seed'],
@@ -204,7 +204,7 @@ def _inputs(part, obs: types.Observation, where: mesh.Layout):
   )
   item = mesh.P(mesh.ITEM)
   return (
-    mesh.put(query, where, mesh.P()),
+    mesh.put(message, where, mesh.P()),
     mesh.put(seen, where, item),
     mesh.put(hp, where, item),
     mesh.put(seeds, where, mesh.P(mesh.ITEM, mesh.RESTART)),

@@ -7,7 +7,11 @@ is that of a network trained under it by this very loop.
 """
 
 from collections.abc import Callable, Mapping
+import json
+import logging
 import math
+import pathlib
+import time
 from typing import Any, NamedTuple
 
 import jax
@@ -15,15 +19,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from giajax import archives
 from giajax import keys
 from giajax import trees
 from giajax import types
 from giajax.data import base as data
 from giajax.defenses import base as defenses
 from giajax.engine import build
+from giajax.engine import join
+from giajax.engine import sweep
+from giajax.engine import workdir
 from giajax.models import base as models
+from giajax.models import convert
 
 _EVALUATED = 250  # images a pass over the test set
+_log = logging.getLogger('giajax')
 
 
 class Plan(NamedTuple):
@@ -81,7 +91,7 @@ def train(
 
   @jax.jit
   def step(variables, memory, key, batch):
-    sent, _ = client.update(key, types.Query(variables), batch)
+    sent, _ = client.update(key, types.ServerMessage(variables), batch)
     gradient = client.as_gradient(sent.delta)
     updates, memory = optimizer.update(gradient, memory, variables.params)
     params = optax.apply_updates(variables.params, updates)
@@ -127,6 +137,83 @@ def accuracy(
     batch = dataset.take(taken % dataset.size)  # the last pass is filled up
     total += int(right(variables, batch, taken < dataset.size))
   return total / dataset.size
+
+
+def train_config(
+  config: Any,
+  out: str,
+  plan: Plan,
+  *,
+  point: int | None = None,
+  split: str = 'train',
+  every: int = 0,
+  command: str = '',
+) -> str:
+  """Trains the network of a config and writes its weights.
+
+  Args:
+    config: of an audit.
+    out: path of the npz.
+    plan: how long and how fast.
+    point: which point of the config's sweep, where it has one.
+    split: of the data set, to train on.
+    every: epochs between weights that are kept beside; 0 for none.
+    command: for the record.
+
+  Returns:
+    What was written, in a line.
+
+  Raises:
+    ValueError: as `run`.
+  """
+  path = pathlib.Path(out)
+  archives.check(path)
+  resolved = dict(sweep.only(config, point).config)
+  own, taught = resolved['dataset'], dict(resolved['dataset'])
+  if 'split' in own:
+    taught['split'] = split
+  client = {**resolved['client'], 'train_mode': True}
+  # Other lowerings are for second derivatives.
+  lowering = resolved['run']['lowering']
+  run = {'lowering': 'lax' if lowering == 'auto' else lowering}
+  changed = {**resolved, 'dataset': taught, 'client': client, 'run': run}
+  made = build.system(changed, plan.batch_size)
+  tested = build.dataset(own)
+  began = time.perf_counter()
+  start = build.variables(made.net, resolved['weights'], plan.seed)
+
+  def record(file, epochs, variables):
+    archives.write(file, convert.to_state_dict(variables))
+    facts = {
+      'sha256': archives.sha256(file),
+      'model': made.net.spec.name,
+      'accuracy': accuracy(made.net, variables, tested),
+      'tested_on': tested.name,
+      'epochs': epochs,
+      'training': plan._asdict(),
+      'config': changed,
+      'command': command,
+      'seconds': round(time.perf_counter() - began, 1),
+      'device': join.device(),
+      'versions': join.versions(),
+    }
+    text = json.dumps(facts, indent=2) + '\n'
+    workdir.write_text(file.with_suffix('.json'), text)
+    _log.info('epoch %d: %.2f %% right', epochs, 100 * facts['accuracy'])
+    return facts
+
+  def on_epoch(epoch, variables):
+    if every and epoch % every == 0 and epoch < plan.epochs:
+      name = f'{path.stem}-epoch{epoch}.npz'
+      record(path.with_name(name), epoch, variables)
+
+  trained = train(made, plan, start, on_epoch)
+  facts = record(path, plan.epochs, trained)
+  return (
+    f'{path}: {facts["model"]} after {plan.epochs} epochs, '
+    f'{facts["accuracy"]:.2%} of {facts["tested_on"]} right, '
+    f'{facts["seconds"]:.0f} s'
+  )
 
 
 def _check(plan: Plan, size: int) -> None:

@@ -28,7 +28,7 @@ from giajax import trees
 from giajax import types
 from giajax.metrics import gradient_similarity
 from giajax.models import base as models
-from giajax.models import structure
+from giajax.models import inspect
 from giajax.tasks import base as tasks
 
 History = tuple[types.Observation, ...]
@@ -52,7 +52,7 @@ def gradient_share(
   Raises:
     ValueError: a network without a linear classifier that the client trains.
   """
-  head = structure.head(net)
+  head = inspect.head(net)
 
   whole = gradient_similarity.of_one_image(net, task)
 
@@ -77,7 +77,7 @@ def gradient_share(
   @jax.jit
   def shares(history, stats, batch):
     deltas = tuple(obs.update.delta for obs in history)
-    received = [obs.query.variables._replace(stats=stats) for obs in history]
+    received = [obs.message.variables._replace(stats=stats) for obs in history]
     rounds = jax.tree.map(lambda *leaves: jnp.stack(leaves), *received)
 
     def norm(one):

@@ -6,22 +6,22 @@ and draws untrained weights; `convert` reads trained ones.
 
 import functools
 
-from giajax.models import alexnet
-from giajax.models import cnn6
-from giajax.models import convnet
-from giajax.models import convnext
-from giajax.models import densenet
-from giajax.models import efficientnet
-from giajax.models import googlenet
-from giajax.models import lenet
-from giajax.models import maxvit
-from giajax.models import mlp
-from giajax.models import mobilenet_v2
-from giajax.models import mobilenet_v3
-from giajax.models import resnet
-from giajax.models import swin
-from giajax.models import vgg
-from giajax.models import vit
+from giajax.models.classification import alexnet
+from giajax.models.classification import cnn6
+from giajax.models.classification import convnet
+from giajax.models.classification import convnext
+from giajax.models.classification import densenet
+from giajax.models.classification import efficientnet
+from giajax.models.classification import googlenet
+from giajax.models.classification import lenet
+from giajax.models.classification import maxvit
+from giajax.models.classification import mlp
+from giajax.models.classification import mobilenet_v2
+from giajax.models.classification import mobilenet_v3
+from giajax.models.classification import resnet
+from giajax.models.classification import swin
+from giajax.models.classification import vgg
+from giajax.models.classification import vit
 
 MODELS = {
   'alexnet': alexnet.alexnet,

@@ -24,6 +24,7 @@ Names other than torchvision's, such as timm's, are translated by `rename`.
 """
 
 from collections.abc import Callable, Collection, Mapping
+import math
 import os
 from typing import Any, NamedTuple
 
@@ -395,9 +396,34 @@ def _renamed(mapping, rename):
   return out
 
 
-if __name__ == '__main__':
-  import sys
+def convert_file(
+  source: str | os.PathLike,
+  out: str | os.PathLike,
+  net: base.Net,
+  *,
+  prefix: str = '',
+  rename: Mapping[str, str] | None = None,
+) -> str:
+  """Checks the weights in a file and writes those of an architecture.
 
-  from giajax import main
+  Args:
+    source: path of an npz, .safetensors or .pth.
+    out: path of the npz.
+    net: the architecture.
+    prefix: as in `load`.
+    rename: as in `load`.
 
-  sys.exit(main.main(['giajax', 'convert', *sys.argv[1:]]))
+  Returns:
+    What was written, in a line.
+
+  Raises:
+    ValueError: a state dict that is damaged or not that of the architecture;
+      nothing is written then.
+  """
+  variables = load(
+    source, net, prefix=prefix, rename=rename, reader=archives.read_any
+  )
+  arrays = to_state_dict(variables)
+  archives.write(out, arrays)
+  numbers = sum(math.prod(array.shape) for array in arrays.values())
+  return f'{out}: {len(arrays)} tensors, {numbers:,} numbers of {net.spec.name}'

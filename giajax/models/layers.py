@@ -18,10 +18,10 @@ import numpy as np
 
 from giajax import keys
 from giajax import types
-from giajax.models import initializers
+from giajax.models.parts import initializers
 from giajax.ops import convolution
-from giajax.ops import forms
-from giajax.ops import materialize
+from giajax.ops import fusion_barrier
+from giajax.ops import geometry as geometries
 from giajax.ops import moments
 
 # By torch's names and definitions.
@@ -172,7 +172,7 @@ class Conv(Layer):
     self.bias = (
       nnx.Param(bias_init(rngs.params(), (outputs,))) if bias else None
     )
-    self.geometry = forms.Geometry(
+    self.geometry = geometries.Geometry(
       (stride, stride), ((padding, padding), (padding, padding)), groups
     )
 
@@ -437,7 +437,7 @@ def depth_rates(last: float, blocks: int) -> list[float]:
 
 def residual(x: types.Array, branch: types.Array) -> types.Array:
   """Returns x + branch, added up once (see `ops.materialize`)."""
-  return materialize.materialize(x + branch)
+  return fusion_barrier.materialize(x + branch)
 
 
 def identity(x: types.Array) -> types.Array:

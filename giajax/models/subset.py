@@ -11,7 +11,7 @@ import fnmatch
 from giajax import trees
 from giajax import types
 from giajax.models import base
-from giajax.models import structure
+from giajax.models import inspect
 
 
 def subset(
@@ -29,7 +29,7 @@ def subset(
   Raises:
     ValueError: a pattern that names nothing, or nothing left to train.
   """
-  names = structure.leaf_names(net)
+  names = inspect.leaf_names(net)
   for pattern in (*include, *freeze):
     if not fnmatch.filter(names, pattern):
       raise ValueError(

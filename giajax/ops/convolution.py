@@ -47,7 +47,7 @@ import jax.numpy as jnp
 from giajax import registry
 from giajax import types
 from giajax.ops import depthwise
-from giajax.ops import forms
+from giajax.ops import geometry as geometries
 from giajax.ops import winograd
 
 _NUMBERS = ('NHWC', 'HWIO', 'NHWC')
@@ -57,7 +57,7 @@ _BUNDLE = 32  # channels, at least; fewer do not fill a matmul
 def convolve(
   x: types.Array,
   kernel: types.Array,
-  geometry: forms.Geometry = forms.Geometry(),  # noqa: B008 an immutable record
+  geometry: geometries.Geometry = geometries.Geometry(),  # noqa: B008 an immutable record
   lowering: str = 'auto',
 ) -> types.Array:
   """Returns the cross-correlation of images with a kernel.
@@ -131,7 +131,7 @@ def conv_general_dilated(
     padding = lax.padtype_to_pads(lhs.shape[1:3], size, window_strides, padding)
   (top, bottom), (left, right) = padding
   sh, sw = window_strides
-  geometry = forms.Geometry(
+  geometry = geometries.Geometry(
     (sh, sw), ((top, bottom), (left, right)), feature_group_count, (dh, dw)
   )
   return convolve(lhs, rhs, geometry)
@@ -140,10 +140,10 @@ def conv_general_dilated(
 def faces(
   x_shape: Sequence[int],
   kernel_shape: Sequence[int],
-  geometry: forms.Geometry = forms.Geometry(),  # noqa: B008 an immutable record
+  geometry: geometries.Geometry = geometries.Geometry(),  # noqa: B008 an immutable record
   lowering: str = 'auto',
   shared: bool = True,
-) -> forms.Faces:
+) -> geometries.Faces:
   """Returns a convolution and its transposes, each the others' derivative.
 
   Args:
@@ -156,13 +156,13 @@ def faces(
   Raises:
     ValueError: an unknown lowering, or one that cannot do this geometry.
   """
-  shapes = forms.Shapes(tuple(x_shape), tuple(kernel_shape), geometry)
+  shapes = geometries.Shapes(tuple(x_shape), tuple(kernel_shape), geometry)
   if lowering == 'auto':
     lowering = choose(shapes, shared)
   return _closed(shapes, registry.lookup(LOWERINGS, lowering, 'lowering'))
 
 
-def choose(shapes: forms.Shapes, shared: bool = True) -> str:
+def choose(shapes: geometries.Shapes, shared: bool = True) -> str:
   """Returns the lowering that measured fastest for a shape on this device.
 
   On one CPU core (GFLOP/s of the plain algorithm; sgemm reaches 240): winograd
@@ -196,7 +196,7 @@ def choose(shapes: forms.Shapes, shared: bool = True) -> str:
   few, many = sorted((per_group, features))
   wide = few >= 32 and h * w >= (64 if many <= 2 * few else 1024)
   busy = b * h * w >= 256 or few * many <= 64 * 64
-  if wide and busy and (kh, kw) == (3, 3) and forms.simple(geometry):
+  if wide and busy and (kh, kw) == (3, 3) and geometries.simple(geometry):
     return 'winograd'
   # On small images the flipped copy of the kernel costs more than patches.
   if shared and geometry.strides == (1, 1) and h * w > 64:
@@ -205,12 +205,12 @@ def choose(shapes: forms.Shapes, shared: bool = True) -> str:
 
 
 def patches(
-  x: types.Array, size: tuple[int, int], geometry: forms.Geometry
+  x: types.Array, size: tuple[int, int], geometry: geometries.Geometry
 ) -> types.Array:
   """Returns [B, H', W', kh*kw*C], ordered as a kernel reshaped to rows."""
-  if geometry == forms.Geometry(size, groups=geometry.groups):
+  if geometry == geometries.Geometry(size, groups=geometry.groups):
     return _tiles(x, size)
-  slices = forms.windows(x, size, geometry)
+  slices = geometries.windows(x, size, geometry)
   return slices[0] if len(slices) == 1 else jnp.concatenate(slices, axis=-1)
 
 
@@ -225,8 +225,9 @@ def _tiles(x, size):
 
 @functools.cache
 def _closed(
-  shapes: forms.Shapes, lowering: Callable[[forms.Shapes], forms.Faces]
-) -> forms.Faces:
+  shapes: geometries.Shapes,
+  lowering: Callable[[geometries.Shapes], geometries.Faces],
+) -> geometries.Faces:
   """Makes the derivatives of each face the two others."""
   # Inlined where they are called, but traced only once for all layers alike.
   traced = (jax.jit(face, inline=True) for face in lowering(shapes))
@@ -240,12 +241,12 @@ def _closed(
   k.defvjp(
     lambda a, b: (k(a, b), (a, b)), lambda r, t: (x(r[1], t), y(r[0], t))
   )
-  return forms.Faces(y, x, k)
+  return geometries.Faces(y, x, k)
 
 
 def _transposed(
-  output: Callable[..., Any], shapes: forms.Shapes
-) -> forms.Faces:
+  output: Callable[..., Any], shapes: geometries.Shapes
+) -> geometries.Faces:
   """The faces of a lowering whose transposes are left to JAX."""
 
   def to_input(y, kernel):
@@ -256,7 +257,7 @@ def _transposed(
     at = jnp.zeros(shapes.kernel, y.dtype)
     return jax.linear_transpose(lambda k: output(x, k), at)(y)[0]
 
-  return forms.Faces(output, to_input, to_kernel)
+  return geometries.Faces(output, to_input, to_kernel)
 
 
 def _lax(shapes):
@@ -280,7 +281,7 @@ def _lax(shapes):
 def _direct(shapes):
   """XLA's forward convolution, also for the derivative to the input."""
   geometry = shapes.geometry
-  forms.require(geometry.groups == 1, 'direct', 'one group', geometry)
+  geometries.require(geometry.groups == 1, 'direct', 'one group', geometry)
   padding = []
   for n, m, k, s, (lo, _), d in zip(
     shapes.x[1:3],
@@ -307,13 +308,15 @@ def _direct(shapes):
       dimension_numbers=_NUMBERS,
     )
 
-  return forms.Faces(_lax(shapes).output, to_input, _patches(shapes).to_kernel)
+  return geometries.Faces(
+    _lax(shapes).output, to_input, _patches(shapes).to_kernel
+  )
 
 
 def _patches(shapes):
   """Patches of the image, then one matmul."""
   geometry, size = shapes.geometry, shapes.kernel[:2]
-  forms.require(geometry.groups == 1, 'patches', 'one group', geometry)
+  geometries.require(geometry.groups == 1, 'patches', 'one group', geometry)
 
   def output(x, kernel):
     return patches(x, size, geometry) @ kernel.reshape(-1, shapes.kernel[3])
@@ -332,7 +335,7 @@ def _blocks(shapes, width=None):
   """Patches of several neighbouring outputs, for narrow kernels."""
   geometry, (kh, kw, channels, features) = shapes.geometry, shapes.kernel
   undilated = geometry.groups == 1 and geometry.dilation == (1, 1)
-  forms.require(undilated, 'blocks', 'one group and no dilation', geometry)
+  geometries.require(undilated, 'blocks', 'one group and no dilation', geometry)
   _, h, w, _ = shapes.output
   width = width or _block_width(w, features)
   (sh, sw), count = geometry.strides, -(-w // width)
@@ -378,7 +381,7 @@ def _phases(shapes):
   """A strided convolution as one of stride 1 over stride x stride channels."""
   geometry, (kh, kw, channels, features) = shapes.geometry, shapes.kernel
   undilated = geometry.groups == 1 and geometry.dilation == (1, 1)
-  forms.require(undilated, 'phases', 'one group and no dilation', geometry)
+  geometries.require(undilated, 'phases', 'one group and no dilation', geometry)
   (sh, sw), ((top, _), (left, _)) = geometry.strides, geometry.padding
   rows, columns = -(-kh // sh), -(-kw // sw)  # taps of stride 1
   batch, height, width, _ = shapes.x
@@ -399,10 +402,10 @@ def _phases(shapes):
 
   depth = sh * sw * channels
   inner = _patches(
-    forms.Shapes(
+    geometries.Shapes(
       (batch, tall, wide, depth),
       (rows, columns, depth, features),
-      forms.Geometry(),
+      geometries.Geometry(),
     )
   )
 
@@ -417,7 +420,7 @@ def _phases(shapes):
     k = inner.to_kernel(fold(x), y)
     return jax.linear_transpose(pack, jnp.zeros(shapes.kernel, k.dtype))(k)[0]
 
-  return forms.Faces(output, to_input, to_kernel)
+  return geometries.Faces(output, to_input, to_kernel)
 
 
 def _bundles(shapes):
@@ -430,13 +433,13 @@ def _bundles(shapes):
     if groups % n == 0 and n * per_group >= min(_BUNDLE, groups * per_group)
   )
   count, depth = groups // size, size * per_group
-  inner = forms.Shapes(
+  inner = geometries.Shapes(
     (*shapes.x[:3], depth),
     (kh, kw, depth, size * apart),
     geometry._replace(groups=1),
   )
   lowering = LOWERINGS[choose(inner, shared=False)]
-  dense = forms.Faces(*map(jax.vmap, lowering(inner)))
+  dense = geometries.Faces(*map(jax.vmap, lowering(inner)))
 
   def split(x):  # [count, B, H, W, C / count]
     return jnp.moveaxis(x.reshape(*x.shape[:3], count, -1), 3, 0)
@@ -461,7 +464,7 @@ def _bundles(shapes):
     k = dense.to_kernel(split(x), split(y))
     return jax.linear_transpose(pack, jnp.zeros(shapes.kernel, k.dtype))(k)[0]
 
-  return forms.Faces(output, to_input, to_kernel)
+  return geometries.Faces(output, to_input, to_kernel)
 
 
 LOWERINGS = {

@@ -11,13 +11,13 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
-from giajax.ops import forms
+from giajax.ops import geometry as geometries
 
 _POSITIONS = 16  # columns of the output that a step of the loop takes
 _UNROLLED = 9  # taps; more are a loop over the kernel's rows
 
 
-def faces(shapes: forms.Shapes) -> forms.Faces:
+def faces(shapes: geometries.Shapes) -> geometries.Faces:
   """Shifted multiply-adds, for kernels of one channel a group.
 
   Args:
@@ -28,7 +28,7 @@ def faces(shapes: forms.Shapes) -> forms.Faces:
   """
   geometry, (kh, kw, per_group, features) = shapes.geometry, shapes.kernel
   depthwise = per_group == 1 and features % geometry.groups == 0
-  forms.require(depthwise, 'shifts', 'a depthwise kernel', geometry)
+  geometries.require(depthwise, 'shifts', 'a depthwise kernel', geometry)
   times = features // geometry.groups
   bare = geometry._replace(padding=((0, 0), (0, 0)))
 
@@ -48,10 +48,12 @@ def faces(shapes: forms.Shapes) -> forms.Faces:
     if jax.default_backend() == 'cpu':
       return _by_position(widen(x), y, bare, (kh, kw))
     x = widen(x)
-    taps = [(x * y).sum((0, 1, 2)) for x in forms.windows(x, (kh, kw), bare)]
+    taps = [
+      (x * y).sum((0, 1, 2)) for x in geometries.windows(x, (kh, kw), bare)
+    ]
     return jnp.stack(taps).reshape(shapes.kernel)
 
-  return forms.Faces(output, to_input, to_kernel)
+  return geometries.Faces(output, to_input, to_kernel)
 
 
 def _correlate(x, kernel, bare):
@@ -59,16 +61,16 @@ def _correlate(x, kernel, bare):
   taps = kernel.reshape(kh, kw, -1)
   zero = jnp.zeros((), x.dtype)
   if kh * kw <= _UNROLLED:
-    windows = forms.windows(x, (kh, kw), bare)
+    windows = geometries.windows(x, (kh, kw), bare)
     return sum(
       (w * tap for w, tap in zip(windows, taps.reshape(kh * kw, -1))), zero
     )
   (sh, _), (dh, _) = bare.strides, bare.dilation
-  h, w = forms.output_size(x.shape[1:3], (kh, kw), bare)
+  h, w = geometries.output_size(x.shape[1:3], (kh, kw), bare)
 
   def step(i, total):
     rows = lax.dynamic_slice_in_dim(x, i * dh, sh * (h - 1) + 1, 1)
-    windows = forms.windows(rows, (1, kw), bare)
+    windows = geometries.windows(rows, (1, kw), bare)
     return total + sum((x * taps[i, j] for j, x in enumerate(windows)), zero)
 
   start = jnp.zeros((x.shape[0], h, w, x.shape[3]), x.dtype)

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 from giajax import trees
 from giajax import types
 from giajax.ops import convolution
-from giajax.ops import forms
-from giajax.ops import materialize
+from giajax.ops import fusion_barrier
+from giajax.ops import geometry as geometries
 
 
 class Moments(NamedTuple):
@@ -43,7 +43,7 @@ class Site(NamedTuple):
 
   kind: str  # 'conv', 'linear', 'scale' or 'value'
   input: types.Array  # what the layer multiplied with its weight, or the value
-  geometry: forms.Geometry = forms.Geometry()
+  geometry: geometries.Geometry = geometries.Geometry()
   lowering: str = 'auto'
 
 
@@ -140,7 +140,7 @@ def of_parts(
   # XLA makes a kernel or two of each product, and a network has hundreds of
   # vectors: those of one length share it.
   for leaves in vectors.values():
-    g = materialize.materialize(jnp.stack(list(leaves.values())))
+    g = fusion_barrier.materialize(jnp.stack(list(leaves.values())))
     other = jnp.stack([t[name] for name in leaves])
     dot |= zip(leaves, (g * other).sum(1))
     squared |= zip(leaves, (g * g).sum(1))

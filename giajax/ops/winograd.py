@@ -13,15 +13,15 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
-from giajax.ops import forms
+from giajax.ops import geometry as geometries
 
 
-def faces(shapes: forms.Shapes) -> forms.Faces:
+def faces(shapes: geometries.Shapes) -> geometries.Faces:
   """Minimal filtering F(4x4, 3x3), for 3x3 kernels of stride 1."""
   geometry = shapes.geometry
-  fits = shapes.kernel[:2] == (3, 3) and forms.simple(geometry)
+  fits = shapes.kernel[:2] == (3, 3) and geometries.simple(geometry)
   expected = 'a 3x3 kernel of stride 1, one group and no dilation'
-  forms.require(fits, 'winograd', expected, geometry)
+  geometries.require(fits, 'winograd', expected, geometry)
   _, height, width, _ = shapes.x
   _, h, w, _ = shapes.output
   (top, bottom), (left, right) = geometry.padding
@@ -60,7 +60,7 @@ def faces(shapes: forms.Shapes) -> forms.Faces:
     )
     return _transform(product, _fan_in, _G.T)
 
-  return forms.Faces(output, to_input, to_kernel)
+  return geometries.Faces(output, to_input, to_kernel)
 
 
 def _split(x, axis):

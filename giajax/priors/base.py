@@ -21,7 +21,7 @@ class Term(NamedTuple):
     value: `(key, batch, aux, obs) -> [] float32`.
     taps: the activations that it reads in `aux.taps`, as in `Net.apply`.
     needs: the grants (`threat.GRANTS`) that it uses.
-    group: it compares restarts, over the vmapped axis `attacks.base.GROUP`.
+    group: it compares restarts, over the vmapped axis `world.RESTARTS`.
   """
 
   value: Callable[

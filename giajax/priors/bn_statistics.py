@@ -30,9 +30,9 @@ import jax.numpy as jnp
 from giajax import registry
 from giajax import trees
 from giajax import types
-from giajax.attacks import base as attacks
+from giajax import world as worlds
 from giajax.models import base as models
-from giajax.models import structure
+from giajax.models import inspect
 from giajax.priors import base
 
 SOURCES: dict[str, frozenset[str]] = {
@@ -46,7 +46,7 @@ SOURCES: dict[str, frozenset[str]] = {
 
 
 def bn_statistics(
-  world: attacks.World,
+  world: worlds.World,
   *,
   source: str = 'running',
   momentum: float | None = None,
@@ -73,11 +73,11 @@ def bn_statistics(
   batch_norms = _batch_norms(net)
   paths, rates = batch_norms, {}
   if source == 'estimate':
-    paths = structure.norms(net)
+    paths = inspect.norms(net)
   elif source == 'running' and batch_norms:
     # Layers that are frozen do not tell of the batch.
     told = momentum is not None
-    rates = dict.fromkeys(paths, momentum) if told else structure.momenta(net)
+    rates = dict.fromkeys(paths, momentum) if told else inspect.momenta(net)
     paths = [*rates]
   if not paths:
     kind = 'normalisation' if source == 'estimate' else 'BatchNorm'
@@ -105,7 +105,7 @@ def bn_statistics(
   def targets(obs, found):
     if source == 'estimate':
       proxy = net.apply(
-        obs.query.variables,
+        obs.message.variables,
         obs.side['proxy_data'],
         train=client.train_mode,
         taps=taps,
@@ -113,7 +113,7 @@ def bn_statistics(
       )
       known = statistics(proxy.taps)
       return {path: known[path][:2] for path in paths}
-    before = trees.named_leaves(obs.query.variables.stats)
+    before = trees.named_leaves(obs.message.variables.stats)
     after = trees.named_leaves(obs.update.stats)
     if source != 'running':
       buffers = before if source == 'before' else after
@@ -144,7 +144,7 @@ def bn_statistics(
 
 def _batch_norms(net: models.Net) -> list[str]:
   """Returns the paths of the layers that keep running statistics."""
-  stats = trees.named_leaves(structure.abstract_variables(net).stats)
+  stats = trees.named_leaves(inspect.abstract_variables(net).stats)
   return [name.removesuffix('.mean') for name in stats if name[-5:] == '.mean']
 
 

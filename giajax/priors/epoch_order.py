@@ -10,12 +10,12 @@ order-invariant prior with the mean for h and a squared distance.
 
 import jax.numpy as jnp
 
-from giajax.attacks import base as attacks
+from giajax import world as worlds
 from giajax.models import base as models
 from giajax.priors import base
 
 
-def epoch_order(world: attacks.World, *, epochs: int = 1) -> base.Term:
+def epoch_order(world: worlds.World, *, epochs: int = 1) -> base.Term:
   """The images of each epoch have one mean; 0 for a single epoch.
 
   Args:

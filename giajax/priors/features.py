@@ -14,12 +14,12 @@ label whose bias has no gradient is compared with 0, as there.
 import jax.numpy as jnp
 
 from giajax import trees
-from giajax.attacks import base as attacks
-from giajax.models import structure
+from giajax import world as worlds
+from giajax.models import inspect
 from giajax.priors import base
 
 
-def features(world: attacks.World) -> base.Term:
+def features(world: worlds.World) -> base.Term:
   """The classifier's input is what its gradient says.
 
   Args:
@@ -29,8 +29,8 @@ def features(world: attacks.World) -> base.Term:
     ValueError: a network without a classifier, or one whose bias the client
       does not train.
   """
-  head = structure.head(world.net)
-  if not structure.has_bias(world.net, head):
+  head = inspect.head(world.net)
+  if not inspect.has_bias(world.net, head):
     raise ValueError(
       f'Expected an update of the bias of {head!r} for features; got none of '
       f'{world.net.spec.name}; choose another prior'

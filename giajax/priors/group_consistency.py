@@ -12,12 +12,12 @@ in another order.
 import jax
 import jax.numpy as jnp
 
-from giajax.attacks import base as attacks
+from giajax import world as worlds
 from giajax.models import base as models
 from giajax.priors import base
 
 
-def group_consistency(world: attacks.World) -> base.Term:
+def group_consistency(world: worlds.World) -> base.Term:
   """Restarts agree with their mean; they run together.
 
   Args:
@@ -28,7 +28,7 @@ def group_consistency(world: attacks.World) -> base.Term:
   def value(key, batch, aux, obs):
     del key, aux, obs
     x = models.normalise(batch.x, spec)
-    mean = jax.lax.pmean(jax.lax.stop_gradient(x), attacks.GROUP)
+    mean = jax.lax.pmean(jax.lax.stop_gradient(x), worlds.RESTARTS)
     return jnp.mean(jnp.square(x - mean))
 
   return base.Term(value, group=True)

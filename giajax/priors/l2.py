@@ -9,12 +9,12 @@ weight does not depend on the image size).
 
 import jax.numpy as jnp
 
-from giajax.attacks import base as attacks
+from giajax import world as worlds
 from giajax.models import base as models
 from giajax.priors import base
 
 
-def l2(world: attacks.World) -> base.Term:
+def l2(world: worlds.World) -> base.Term:
   """Pixels of the normalised image are near 0.
 
   Args:

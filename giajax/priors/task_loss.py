@@ -8,11 +8,11 @@ has: a prior towards images that the network classifies as they are labelled.
 
 import jax.numpy as jnp
 
-from giajax.attacks import base as attacks
+from giajax import world as worlds
 from giajax.priors import base
 
 
-def task_loss(world: attacks.World) -> base.Term:
+def task_loss(world: worlds.World) -> base.Term:
   """The network recognises the candidate.
 
   Args:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from giajax import trees
 from giajax import types
-from giajax.attacks import base as attacks
+from giajax import world as worlds
 from giajax.models import base as models
 from giajax.priors import base
 
@@ -26,7 +26,7 @@ _OUTER = 1e-16
 
 
 def total_variation(
-  world: attacks.World,
+  world: worlds.World,
   *,
   p: float = 1.0,
   q: float = 1.0,

@@ -11,7 +11,7 @@ from typing import Any
 from giajax.metrics import success
 from giajax.report import markup
 from giajax.report import prose
-from giajax.report import records
+from giajax.results import collection
 
 # Where a defence can stand, in the order of the page.
 STAGES = {
@@ -170,7 +170,7 @@ def _line(
 
 
 def _times(facts: _Facts, audited: _Facts, key: str) -> str:
-  ratio = records.number(facts[key]) / audited[key]
+  ratio = collection.number(facts[key]) / audited[key]
   return f'×{ratio:,.0f}' if ratio >= 10 else f'×{ratio:.2g}'
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from giajax.report import markup
 from giajax.report import prose
-from giajax.report import records
+from giajax.results import collection
 
 tag = markup.tag
 _DEPLOYMENT = (
@@ -14,7 +14,7 @@ _DEPLOYMENT = (
 )
 
 
-def threat(run: records.Run) -> markup.Html:
+def threat(run: collection.Run) -> markup.Html:
   """Returns the threat model in words."""
   known = run.meta.get('threat') or {}
   everyone = 'The attacker always sees the model it sent and the update.'
@@ -31,7 +31,7 @@ def threat(run: records.Run) -> markup.Html:
   )
 
 
-def setting(run: records.Run) -> markup.Html:
+def setting(run: collection.Run) -> markup.Html:
   """Returns whether the result is an upper bound, and why."""
   count = sum(row['setting'] == 'diagnostic' for row in run.rows)
   if count == 0:

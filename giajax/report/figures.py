@@ -12,7 +12,7 @@ import numpy as np
 from giajax.report import markup
 from giajax.report import plots
 from giajax.report import prose
-from giajax.report import records
+from giajax.results import collection
 
 _PANELS = 6  # curves of at most so many rows
 _COLUMNS = 8  # images in reconstructions.png
@@ -33,7 +33,9 @@ class Figures(NamedTuple):
 
 
 def draw(
-  run: records.Run, samples: Sequence[records.Sample], folder: pathlib.Path
+  run: collection.Run,
+  samples: Sequence[collection.Sample],
+  folder: pathlib.Path,
 ) -> Figures:
   """Writes `reconstructions.png`, `curves.png` and `sweep.png`.
 
@@ -47,12 +49,12 @@ def draw(
   """
   folder.mkdir(parents=True, exist_ok=True)
   rows = {s.row['row']: s.row for s in samples}.values()
-  traced = [r for r in rows if records.array(run, r, 'trace').shape[-1] > 1]
+  traced = [r for r in rows if collection.array(run, r, 'trace').shape[-1] > 1]
   spread = np.linspace(0, len(traced) - 1, min(_PANELS, len(traced)))
   shown = [traced[i] for i in spread.round().astype(int)]
   curves = [(plots.curve, row, plots.curve_name(run, row)) for row in shown]
   sweep = []
-  if len(records.points(run)) > 1:
+  if len(collection.points(run)) > 1:
     sweep = [
       (plots.sweep, 'psnr', 'PSNR over the sweep, in dB'),
       (plots.sweep, 'ssim', 'SSIM over the sweep'),
@@ -67,13 +69,13 @@ def draw(
 
 
 def reconstructions(
-  run: records.Run, samples: Sequence[records.Sample]
+  run: collection.Run, samples: Sequence[collection.Sample]
 ) -> matplotlib.figure.Figure:
   """Returns originals over reconstructions: one image a column.
 
   A sweep shows one image at each of its points, a single point its sample.
   """
-  points = len(records.points(run))
+  points = len(collection.points(run))
   if points > 1:
     samples = list({s.row['point']: s for s in reversed(samples)}.values())[
       ::-1
@@ -86,12 +88,12 @@ def reconstructions(
   figure.subplots_adjust(0.35 / figure.get_figwidth(), 0.09, 0.99, 0.92)
   for column, (row, i) in zip(grid.T, samples):
     for axes, name in zip(column, ('x', 'x_hat')):
-      image = records.array(run, row, name)[i]
+      image = collection.array(run, row, name)[i]
       axes.imshow(markup.pixels(image), interpolation='nearest')
       axes.set(xticks=[], yticks=[])
       axes.spines[:].set_visible(False)
     column[0].set_title(prose.point_label(run, row), fontsize=7)
-    psnr = prose.figure(records.array(run, row, 'psnr')[i], 1)
+    psnr = prose.figure(collection.array(run, row, 'psnr')[i], 1)
     column[1].set_xlabel(f'{psnr} dB', fontsize=7.5, labelpad=3)
   grid[0, 0].set_ylabel('original')
   grid[1, 0].set_ylabel('recovered')
@@ -99,7 +101,7 @@ def reconstructions(
 
 
 def _panels(
-  run: records.Run, panels: Sequence[tuple]
+  run: collection.Run, panels: Sequence[tuple]
 ) -> matplotlib.figure.Figure:
   columns = min(3, len(panels))
   rows = -(-len(panels) // columns)
@@ -114,7 +116,7 @@ def _panels(
   return figure
 
 
-def _drawn(run: records.Run, panel: tuple) -> Drawn:
+def _drawn(run: collection.Run, panel: tuple) -> Drawn:
   figure = _panels(run, [panel])
   stream = io.StringIO()
   figure.savefig(

@@ -6,18 +6,20 @@ import numpy as np
 
 from giajax.report import markup
 from giajax.report import prose
-from giajax.report import records
+from giajax.results import collection
 
 tag = markup.tag
 _TRIO = {'x': 'original', 'x_hat': 'recovered', 'x_start': 'start'}
 
 
-def gallery(run: records.Run, samples: Sequence[records.Sample]) -> markup.Html:
+def gallery(
+  run: collection.Run, samples: Sequence[collection.Sample]
+) -> markup.Html:
   """Returns originals beside recoveries beside the attack's starts."""
-  total = sum(len(records.array(run, row, 'y')) for row in run.rows)
+  total = sum(len(collection.array(run, row, 'y')) for row in run.rows)
   which = (
     f'{len(samples)} of {total} images, drawn with the fixed seed '
-    f'{records.SAMPLE_SEED} before any metric was looked at: a sample, not '
+    f'{collection.SAMPLE_SEED} before any metric was looked at: a sample, not '
     'the best.'
   )
   if len(samples) == total:
@@ -26,7 +28,7 @@ def gallery(run: records.Run, samples: Sequence[records.Sample]) -> markup.Html:
     f'{which} The restart shown is the one the attacker would pick, by its '
     'own objective. The small picture is where the attack started.'
   )
-  groups: dict[str, list[records.Sample]] = {}
+  groups: dict[str, list[collection.Sample]] = {}
   for item in samples:
     groups.setdefault(prose.point_label(run, item.row), []).append(item)
   if all(len(items) == 1 for items in groups.values()):
@@ -40,7 +42,7 @@ def gallery(run: records.Run, samples: Sequence[records.Sample]) -> markup.Html:
 
 
 def _grid(
-  run: records.Run, items: Sequence[records.Sample], named: bool = False
+  run: collection.Run, items: Sequence[collection.Sample], named: bool = False
 ) -> markup.Html:
   cards = []
   for item in items:
@@ -50,10 +52,10 @@ def _grid(
   return tag('div', *cards, class_='gallery')
 
 
-def _card(run: records.Run, item: records.Sample) -> list[markup.Html]:
+def _card(run: collection.Run, item: collection.Sample) -> list[markup.Html]:
   images = []
   for name, label in _TRIO.items():
-    image = records.array(run, item.row, name)[item.index]
+    image = collection.array(run, item.row, name)[item.index]
     alt = f'{label}, case {item.row["case"]}, image {item.index}'
     lost = '' if np.isfinite(image).all() else ' (not finite)'
     images.append(
@@ -64,17 +66,18 @@ def _card(run: records.Run, item: records.Sample) -> list[markup.Html]:
       )
     )
   psnr, ssim = (
-    records.array(run, item.row, name)[item.index] for name in ('psnr', 'ssim')
+    collection.array(run, item.row, name)[item.index]
+    for name in ('psnr', 'ssim')
   )
   text = f'PSNR {prose.figure(psnr, 1)} dB · SSIM {prose.figure(ssim)}'
   caption = tag('figcaption', text, tag('br'), _labels(run, item))
   return [tag('div', *images, class_='trio'), caption]
 
 
-def _labels(run: records.Run, item: records.Sample) -> markup.Html:
+def _labels(run: collection.Run, item: collection.Sample) -> markup.Html:
   names = run.meta.get('class_names') or []
   true, guess = (
-    int(records.array(run, item.row, k)[item.index]) for k in ('y', 'y_hat')
+    int(collection.array(run, item.row, k)[item.index]) for k in ('y', 'y_hat')
   )
   words = [
     str(names[i]) if 0 <= i < len(names) else f'class {i}'

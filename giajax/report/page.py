@@ -10,18 +10,18 @@ from giajax.report import figures
 from giajax.report import gallery
 from giajax.report import markup
 from giajax.report import prose
-from giajax.report import records
 from giajax.report import study
 from giajax.report import stylesheet
 from giajax.report import tables
+from giajax.results import collection
 
 tag = markup.tag
 _OPEN_CASES = 12  # a table of more cases than this starts collapsed
 
 
 def render(
-  run: records.Run,
-  samples: Sequence[records.Sample],
+  run: collection.Run,
+  samples: Sequence[collection.Sample],
   drawn: figures.Figures,
   told: Mapping[str, Any] | None = None,
 ) -> str:
@@ -53,8 +53,8 @@ def render(
 
 
 def _sections(
-  run: records.Run,
-  samples: Sequence[records.Sample],
+  run: collection.Run,
+  samples: Sequence[collection.Sample],
   drawn: figures.Figures,
   title: str,
   told: Mapping[str, Any] | None,
@@ -73,7 +73,7 @@ def _sections(
   ]
 
 
-def _opening(run: records.Run, title: str) -> markup.Html:
+def _opening(run: collection.Run, title: str) -> markup.Html:
   facts = {
     'attack': _values(run, 'attack'),
     'model': _values(run, 'model'),
@@ -100,7 +100,7 @@ def _opening(run: records.Run, title: str) -> markup.Html:
   )
 
 
-def _caveats(run: records.Run) -> list[str]:
+def _caveats(run: collection.Run) -> list[str]:
   caveats = []
   if any(row['setting'] == 'diagnostic' for row in run.rows):
     caveats.append('The setting is diagnostic, so this is an upper bound. ')
@@ -109,7 +109,7 @@ def _caveats(run: records.Run) -> list[str]:
   return caveats
 
 
-def _numbers(run: records.Run) -> markup.Html:
+def _numbers(run: collection.Run) -> markup.Html:
   note = (
     'An attack that scores near a baseline has learnt nothing about the '
     'image. Medians over the images, and shares of them; small below, 95 % '
@@ -134,7 +134,7 @@ def _numbers(run: records.Run) -> markup.Html:
   )
 
 
-def _meanings(run: records.Run) -> markup.Html:
+def _meanings(run: collection.Run) -> markup.Html:
   """Returns a sentence for every column of numbers that is shown."""
   metrics = {name: prose.METRICS[name] for name in tables.shown(run)}
   items = [
@@ -150,15 +150,15 @@ def _meanings(run: records.Run) -> markup.Html:
   )
 
 
-def _chance(run: records.Run) -> str:
+def _chance(run: collection.Run) -> str:
   """Returns what a random choice reaches in IIP."""
-  value = records.median(row.get('iip_chance') for row in run.rows)
+  value = collection.median(row.get('iip_chance') for row in run.rows)
   return f' Choosing at random gives {prose.share(value)}.'
 
 
-def _curves(run: records.Run, drawn: figures.Figures) -> markup.Html:
-  tried = sum(len(records.array(run, row, 'finite')) for row in run.rows)
-  lost = sum(int((~records.array(run, r, 'finite')).sum()) for r in run.rows)
+def _curves(run: collection.Run, drawn: figures.Figures) -> markup.Html:
+  tried = sum(len(collection.array(run, row, 'finite')) for row in run.rows)
+  lost = sum(int((~collection.array(run, r, 'finite')).sum()) for r in run.rows)
   text = (
     f'{prose.plural(tried, "restart")} in all; '
     f'{lost or "none"} ended in a value that is not finite'
@@ -176,10 +176,10 @@ def _curves(run: records.Run, drawn: figures.Figures) -> markup.Html:
   )
 
 
-def _sweep(run: records.Run, drawn: figures.Figures) -> markup.Html | None:
+def _sweep(run: collection.Run, drawn: figures.Figures) -> markup.Html | None:
   if not drawn.sweep:
     return None
-  names = prose.listing(map(prose.axis_label, records.swept(run)))
+  names = prose.listing(map(prose.axis_label, collection.swept(run)))
   text = (
     'Dots are cases, the line their median, the dashed line the best '
     'baseline: where the two meet, this attack does no better than a guess.'
@@ -191,7 +191,7 @@ def _sweep(run: records.Run, drawn: figures.Figures) -> markup.Html | None:
   )
 
 
-def _study(run: records.Run) -> markup.Html | None:
+def _study(run: collection.Run) -> markup.Html | None:
   return (
     _section('Beside the paper', *study.section(run))
     if study.has(run)
@@ -204,7 +204,7 @@ def _plots(drawn: Sequence[figures.Drawn]) -> markup.Html | None:
   return tag('div', *images, class_='plots') if drawn else None
 
 
-def _provenance(run: records.Run) -> markup.Html:
+def _provenance(run: collection.Run) -> markup.Html:
   meta = run.meta
   versions = (meta.get('versions') or {}).items()
   facts = {
@@ -232,17 +232,17 @@ def _section(title: str, *children: markup.Html | None) -> markup.Html:
   return tag('section', tag('h2', title), *children)
 
 
-def _values(run: records.Run, key: str) -> str:
+def _values(run: collection.Run, key: str) -> str:
   return prose.listing(row.get(key) for row in run.rows)
 
 
-def _belief(run: records.Run) -> str:
+def _belief(run: collection.Run) -> str:
   """Returns what the server takes the client for, '' if for what it is."""
   name = _named(run, 'belief')
   return '' if name == 'same' else name
 
 
-def _named(run: records.Run, key: str) -> str:
+def _named(run: collection.Run, key: str) -> str:
   """Returns the name of a part of the config, which may have arguments."""
   value = run.meta['config'].get(key)
   parts = value if isinstance(value, list) else [value]

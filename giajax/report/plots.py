@@ -9,7 +9,7 @@ import matplotlib.ticker
 import numpy as np
 
 from giajax.report import prose
-from giajax.report import records
+from giajax.results import collection
 
 # Ink of the figures, each with what it becomes on a dark page.
 INK, MUTED, LINE = '#22211d', '#77746a', '#c9c5b8'
@@ -48,7 +48,7 @@ RC = {
 }
 
 
-def curve_name(run: records.Run, row: Mapping[str, Any]) -> str:
+def curve_name(run: collection.Run, row: Mapping[str, Any]) -> str:
   """Returns which row a curve is of: 'noise = 0.01, case 2'."""
   label = prose.point_label(run, row)
   case = f'case {row["case"]}'
@@ -56,11 +56,11 @@ def curve_name(run: records.Run, row: Mapping[str, Any]) -> str:
 
 
 def curve(
-  axes: matplotlib.axes.Axes, run: records.Run, row: Mapping[str, Any]
+  axes: matplotlib.axes.Axes, run: collection.Run, row: Mapping[str, Any]
 ) -> None:
   """Paints the attacker's objective along the steps, a line a restart."""
   trace, steps, finite, chosen = (
-    records.array(run, row, name)
+    collection.array(run, row, name)
     for name in ('trace', 'trace_step', 'finite', 'chosen')
   )
   trace = np.where(np.isfinite(trace), trace, np.nan)
@@ -119,17 +119,17 @@ class _Axis(NamedTuple):
   scale: str  # of matplotlib
 
 
-def sweep(axes: matplotlib.axes.Axes, run: records.Run, metric: str) -> None:
+def sweep(axes: matplotlib.axes.Axes, run: collection.Run, metric: str) -> None:
   """Paints a metric over the sweep: cases, their median, the best baseline."""
-  groups = list(records.points(run).values())
+  groups = list(collection.points(run).values())
   axis = _axis(run, [rows[0] for rows in groups])
-  medians = [records.median(r.get(metric) for r in rows) for rows in groups]
+  medians = [collection.median(r.get(metric) for r in rows) for rows in groups]
   floors = [
-    records.median(records.best_baseline(r, metric) for r in rows)
+    collection.median(collection.best_baseline(r, metric) for r in rows)
     for rows in groups
   ]
   for x, rows in zip(axis.at, groups):
-    dots = [records.number(row.get(metric)) for row in rows]
+    dots = [collection.number(row.get(metric)) for row in rows]
     axes.plot([x] * len(dots), dots, 'o', color=ACCENT, ms=3.5, alpha=0.4)
   ends = []
   for name in dict.fromkeys(axis.series):
@@ -172,9 +172,9 @@ def _label_ends(
     free += 0.075
 
 
-def _axis(run: records.Run, rows: Sequence[Mapping[str, Any]]) -> _Axis:
+def _axis(run: collection.Run, rows: Sequence[Mapping[str, Any]]) -> _Axis:
   """Returns the axis: the key with the most values; the others tell lines."""
-  keys = records.swept(run)
+  keys = collection.swept(run)
   sweeps = [row.get('sweep') or {} for row in rows]
   if not keys:
     return _Axis('point', range(len(rows)), [''] * len(rows), {}, 'linear')

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from giajax.metrics import success
-from giajax.report import records
+from giajax.results import collection
 
 LEVELS = {
   'A': 'Eavesdropper: what server and client exchange, no more',
@@ -138,7 +138,7 @@ _VERDICTS = {
 
 def figure(value: Any, digits: int = 2) -> str:
   """Returns a number as text: '21.40', '−3.00', '∞', or '–' for NaN."""
-  value = records.number(value)
+  value = collection.number(value)
   if math.isnan(value):
     return '–'
   if math.isinf(value):
@@ -148,7 +148,7 @@ def figure(value: Any, digits: int = 2) -> str:
 
 def significant(value: Any) -> str:
   """Returns a number of unknown size as text, to three digits."""
-  value = records.number(value)
+  value = collection.number(value)
   if not math.isfinite(value):
     return figure(value)
   return f'{value:.3g}'.replace('-', '−')
@@ -156,13 +156,13 @@ def significant(value: Any) -> str:
 
 def share(value: Any) -> str:
   """Returns a fraction as text: '75%', or '–' for NaN."""
-  value = records.number(value)
+  value = collection.number(value)
   return f'{value:.0%}' if math.isfinite(value) else '–'
 
 
 def score(metric: str, value: Any) -> str:
   """Returns a value of a metric of `METRICS` as text."""
-  value = records.number(value)
+  value = collection.number(value)
   if not math.isfinite(value):
     return figure(value)
   return f'{value:{METRICS[metric].form}}'.replace('-', '−')
@@ -189,11 +189,12 @@ def listing(values: Iterable[Any]) -> str:
   return ', '.join(dict.fromkeys(str(v) for v in values if v is not None))
 
 
-def point_label(run: records.Run, row: Mapping[str, Any]) -> str:
+def point_label(run: collection.Run, row: Mapping[str, Any]) -> str:
   """Returns what sets a row's point apart: 'noise = 0.01', '' if nothing."""
   sweep = row.get('sweep') or {}
   return ', '.join(
-    f'{axis_label(key)} = {plain(sweep.get(key))}' for key in records.swept(run)
+    f'{axis_label(key)} = {plain(sweep.get(key))}'
+    for key in collection.swept(run)
   )
 
 
@@ -202,12 +203,12 @@ def axis_label(key: str) -> str:
   return key.removeprefix('config.')
 
 
-def recognised(run: records.Run, row: Mapping[str, Any]) -> np.ndarray:
+def recognised(run: collection.Run, row: Mapping[str, Any]) -> np.ndarray:
   """Returns [B] bool: the images of a row that came back recognisably."""
-  if records.has(run, row, 'recognised'):
-    return records.array(run, row, 'recognised').astype(bool)
-  floor = records.best_baseline(row, 'psnr')
-  psnr, ssim = (records.array(run, row, name) for name in ('psnr', 'ssim'))
+  if collection.has(run, row, 'recognised'):
+    return collection.array(run, row, 'recognised').astype(bool)
+  floor = collection.best_baseline(row, 'psnr')
+  psnr, ssim = (collection.array(run, row, name) for name in ('psnr', 'ssim'))
   close = (psnr >= success.LEAK_PSNR) & (ssim >= success.LEAK_SSIM)
   return (
     close
@@ -216,9 +217,9 @@ def recognised(run: records.Run, row: Mapping[str, Any]) -> np.ndarray:
   )
 
 
-def rule(run: records.Run) -> str:
+def rule(run: collection.Run) -> str:
   """Returns when an image counts as recognised."""
-  if all(records.has(run, row, 'recognised') for row in run.rows):
+  if all(collection.has(run, row, 'recognised') for row in run.rows):
     return 'Recognisably: by the success rule of the run.'
   return (
     f'Recognisably: a PSNR of at least {success.LEAK_PSNR:g} dB, '
@@ -227,7 +228,7 @@ def rule(run: records.Run) -> str:
   )
 
 
-def verdict(run: records.Run) -> str:
+def verdict(run: collection.Run) -> str:
   """Returns the report in one sentence."""
   counts = [recognised(run, row) for row in run.rows]
   hits, total = sum(int(c.sum()) for c in counts), sum(len(c) for c in counts)
@@ -246,7 +247,7 @@ def verdict(run: records.Run) -> str:
   return f'{first} recognisably{joint} {_updates(run)}.'
 
 
-def tone(run: records.Run) -> str:
+def tone(run: collection.Run) -> str:
   """Returns the gravest verdict of the run, for its colour."""
   verdicts = [str(row['verdict']) for row in run.rows]
   return next((v for v in _VERDICTS if v in verdicts), 'unknown')
@@ -262,7 +263,7 @@ def explain(reason: str) -> str:
   return next(matches, '')
 
 
-def _updates(run: records.Run) -> str:
+def _updates(run: collection.Run) -> str:
   counts = collections.Counter(str(row['verdict']) for row in run.rows)
   ordered = [v for v in _VERDICTS if v in counts]
   ordered += [v for v in counts if v not in _VERDICTS]

@@ -11,8 +11,8 @@ import pathlib
 
 from giajax.report import figures
 from giajax.report import page
-from giajax.report import records
 from giajax.report import study
+from giajax.results import collection
 
 
 def write(workdir: str | os.PathLike[str]) -> pathlib.Path:
@@ -25,11 +25,11 @@ def write(workdir: str | os.PathLike[str]) -> pathlib.Path:
     ValueError: a file of the run is missing, torn, or of another format.
   """
   root = pathlib.Path(workdir)
-  run = records.read(root)
+  run = collection.read(root)
   with run.arrays:
-    samples = records.sample(run)
+    samples = collection.sample(run)
     drawn = figures.draw(run, samples, root / 'figures')
-    told = records.advice(root)
+    told = collection.advice(root)
     pages = {'report.html': page.render(run, samples, drawn, told)}
     if study.has(run):
       pages['study.md'] = study.markdown(run)

@@ -27,7 +27,7 @@ import scipy.stats
 
 from giajax.report import markup
 from giajax.report import prose
-from giajax.report import records
+from giajax.results import collection
 
 KEYS = (
   'claim',
@@ -64,27 +64,27 @@ class Line(NamedTuple):
   note: str  # how the paper's point differs
 
 
-def has(run: records.Run) -> bool:
+def has(run: collection.Run) -> bool:
   """Returns whether the run is a study."""
   return bool(run.meta['config'].get('study'))
 
 
-def value(run: records.Run, row: Mapping[str, Any], metric: str) -> float:
+def value(run: collection.Run, row: Mapping[str, Any], metric: str) -> float:
   """Returns a row's metric, NaN where it has none."""
   if metric == 'l2':
-    mse = records.number(row.get('mse'))
-    return math.sqrt(mse * records.array(run, row, 'x').size)
+    mse = collection.number(row.get('mse'))
+    return math.sqrt(mse * collection.array(run, row, 'x').size)
   name, _, of_baseline = metric.partition('_')
   if name in (row.get('baselines') or {}):
-    return records.baseline(row, name, of_baseline)
-  return records.number(row.get(metric))
+    return collection.baseline(row, name, of_baseline)
+  return collection.number(row.get(metric))
 
 
-def lines(run: records.Run) -> list[Line]:
+def lines(run: collection.Run) -> list[Line]:
   """Returns the points of a study, in the order of the sweep."""
-  study, keys = run.meta['config']['study'], records.swept(run)
+  study, keys = run.meta['config']['study'], collection.swept(run)
   found = []
-  for rows in records.points(run).values():
+  for rows in collection.points(run).values():
     sweep = rows[0].get('sweep') or {}
     entry = _entry(study.get('paper') or (), sweep)
     found.append(
@@ -98,7 +98,7 @@ def lines(run: records.Run) -> list[Line]:
   return found
 
 
-def sentences(run: records.Run) -> list[str]:
+def sentences(run: collection.Run) -> list[str]:
   """Returns how far the run agrees with the paper."""
   study, found = run.meta['config']['study'], lines(run)
   told = [_agreement(found, m) for m in _metrics(study)]
@@ -107,11 +107,11 @@ def sentences(run: records.Run) -> list[str]:
   return [text for text in told if text]
 
 
-def table(run: records.Run) -> list[list[str]]:
+def table(run: collection.Run) -> list[list[str]]:
   """Returns the table's rows as text, the first its titles."""
   study, found = run.meta['config']['study'], lines(run)
   extra = study.get('columns') or {}
-  titles = [prose.axis_label(key) for key in records.swept(run)]
+  titles = [prose.axis_label(key) for key in collection.swept(run)]
   beside = [
     m for m in _metrics(study) if any(m in line.paper for line in found)
   ]
@@ -131,12 +131,12 @@ def table(run: records.Run) -> list[list[str]]:
   return rows
 
 
-def markdown(run: records.Run) -> str:
+def markdown(run: collection.Run) -> str:
   """Returns the study as a page of Markdown."""
   meta, study = run.meta, run.meta['config']['study']
   card = str(meta.get('card') or '').strip().splitlines() or ['A study']
   head, *body = (f'| {" | ".join(row)} |' for row in table(run))
-  seconds = sum(records.number(row.get('seconds')) for row in run.rows)
+  seconds = sum(collection.number(row.get('seconds')) for row in run.rows)
   versions = (meta.get('versions') or {}).items()
   parts = [
     f'# {card[0]}',
@@ -152,7 +152,7 @@ def markdown(run: records.Run) -> str:
   return '\n\n'.join(part for part in parts if part) + '\n'
 
 
-def section(run: records.Run) -> list[markup.Html]:
+def section(run: collection.Run) -> list[markup.Html]:
   """Returns the study as elements of the report's page."""
   study, tag = run.meta['config']['study'], markup.tag
   head, *body = table(run)
@@ -191,7 +191,9 @@ def _entry(
 
 def _typical(run, rows, metric) -> float:
   values = [value(run, row, metric) for row in rows]
-  return float(np.mean(values)) if metric in _SHARES else records.median(values)
+  return (
+    float(np.mean(values)) if metric in _SHARES else collection.median(values)
+  )
 
 
 def _agreement(found: Sequence[Line], metric: str) -> str:
@@ -217,9 +219,9 @@ def _agreement(found: Sequence[Line], metric: str) -> str:
   )
 
 
-def _fit(run: records.Run, x: str, y: str, paper: float) -> str:
+def _fit(run: collection.Run, x: str, y: str, paper: float) -> str:
   """Fits y ~ x^a over the points that have all other keys at their first."""
-  groups = list(records.points(run).values())
+  groups = list(collection.points(run).values())
   first = groups[0][0].get('sweep') or {}
   pairs = []
   for rows in groups:
@@ -235,7 +237,7 @@ def _fit(run: records.Run, x: str, y: str, paper: float) -> str:
   )
 
 
-def _correlation(run: records.Run, x: str, y: str, paper: str) -> str:
+def _correlation(run: collection.Run, x: str, y: str, paper: str) -> str:
   pairs = [(value(run, r, x), value(run, r, y)) for r in run.rows]
   known = np.array([p for p in pairs if all(map(math.isfinite, p))])
   found = scipy.stats.spearmanr(*known.T)
@@ -247,9 +249,9 @@ def _correlation(run: records.Run, x: str, y: str, paper: str) -> str:
   )
 
 
-def _cases(run: records.Run) -> str:
-  count = len(run.rows) // len(records.points(run))
-  images = len(records.array(run, run.rows[0], 'y'))
+def _cases(run: collection.Run) -> str:
+  count = len(run.rows) // len(collection.points(run))
+  images = len(collection.array(run, run.rows[0], 'y'))
   metrics = _metrics(run.meta['config']['study'])
   shares = [_title(m) for m in metrics if m in _SHARES]
   claimed = any(m.endswith('_claimed') for m in metrics)

@@ -8,7 +8,7 @@ from giajax.metrics import confidence
 from giajax.metrics import success
 from giajax.report import markup
 from giajax.report import prose
-from giajax.report import records
+from giajax.results import collection
 
 _STRIP = 130  # width of a strip of dots, in pixels
 _BADGE = markup.tag('span', 'oracle', class_='badge')
@@ -27,13 +27,13 @@ class Method(NamedTuple):
 
 
 def methods(
-  run: records.Run, rows: Sequence[Mapping[str, Any]]
+  run: collection.Run, rows: Sequence[Mapping[str, Any]]
 ) -> list[Method]:
   """Returns the attack, the run's baselines and the oracle, in that order."""
   names = dict.fromkeys(n for r in rows for n in r.get('baselines') or {})
   ordered = [n for n in prose.BASELINES if n in names]
   ordered += [n for n in names if n not in prose.BASELINES]
-  oracle = [records.number(row.get('psnr_oracle')) for row in rows]
+  oracle = [collection.number(row.get('psnr_oracle')) for row in rows]
   return [
     Method(
       markup.join('Recovered by the attack'), 'chosen', _scores(run, rows, None)
@@ -54,27 +54,29 @@ def methods(
   ]
 
 
-def shown(run: records.Run) -> list[str]:
+def shown(run: collection.Run) -> list[str]:
   """Returns the metrics that the tables show: those with a value somewhere."""
   return [
     metric
     for metric in _CASES
     if metric in ('psnr', 'ssim')
-    or any(math.isfinite(records.number(row.get(metric))) for row in run.rows)
+    or any(
+      math.isfinite(collection.number(row.get(metric))) for row in run.rows
+    )
   ]
 
 
-def summary(run: records.Run) -> markup.Html:
+def summary(run: collection.Run) -> markup.Html:
   """Returns the attack against its baselines, at each point of the sweep."""
-  groups = list(records.points(run).values())
+  groups = list(collection.points(run).values())
   if len(groups) == 1:
     return _comparison(run, methods(run, groups[0]))
   return _by_point(run, groups)
 
 
-def cases(run: records.Run) -> markup.Html:
+def cases(run: collection.Run) -> markup.Html:
   """Returns a table of every row, one line each."""
-  keys, metrics = records.swept(run), shown(run)
+  keys, metrics = collection.swept(run), shown(run)
   head = [
     *('case', *map(prose.axis_label, keys), 'verdict'),
     *(prose.METRICS[metric].label for metric in metrics),
@@ -102,13 +104,13 @@ def _scores(run, rows, baseline) -> dict[str, list[float]]:
     metric: [
       value
       for row in rows
-      for value in records.scores(run, row, metric, baseline)
+      for value in collection.scores(run, row, metric, baseline)
     ]
     for metric in _SUMMARY
   }
 
 
-def _comparison(run: records.Run, entries: Sequence[Method]) -> markup.Html:
+def _comparison(run: collection.Run, entries: Sequence[Method]) -> markup.Html:
   known = [v for e in entries for v in e.scores['psnr'] if math.isfinite(v)]
   low, high = (
     math.floor(min(known, default=0)),
@@ -143,7 +145,7 @@ def _cell(metric: str, scores: Sequence[float]) -> markup.Html:
   if metric == 'iip':
     middle = sum(known) / len(known) if known else math.nan
   else:
-    middle = records.median(known)
+    middle = collection.median(known)
   return markup.join(prose.score(metric, middle), _below(metric, scores))
 
 
@@ -162,7 +164,7 @@ def _below(metric: str, scores: Sequence[float]) -> markup.Html | None:
 
 
 def _by_point(
-  run: records.Run, groups: Sequence[Sequence[Mapping[str, Any]]]
+  run: collection.Run, groups: Sequence[Sequence[Mapping[str, Any]]]
 ) -> markup.Html:
   found = [methods(run, rows) for rows in groups]
   columns = {e.name: e.kind for entries in found for e in entries}
@@ -179,10 +181,10 @@ def _by_point(
 def _pair(entry: Method | None) -> markup.Html:
   """Returns two medians, and for the attack the interval of the first."""
   scores = entry.scores if entry else {}
-  psnr = prose.figure(records.median(scores.get('psnr', ())))
+  psnr = prose.figure(collection.median(scores.get('psnr', ())))
   if not entry or 'ssim' not in scores:
     return markup.join(psnr)
-  text = f'{psnr} / {prose.figure(records.median(scores["ssim"]))}'
+  text = f'{psnr} / {prose.figure(collection.median(scores["ssim"]))}'
   below = _below('psnr', scores['psnr']) if entry.kind == 'chosen' else None
   return markup.join(markup.tag('span', text, class_=entry.kind), below)
 

@@ -15,7 +15,7 @@ from giajax import archives
 from giajax import trees
 from giajax import types
 from giajax.models import base as models
-from giajax.models import structure
+from giajax.models import inspect
 from giajax.verify import base
 
 
@@ -26,22 +26,24 @@ def architecture(view: base.View, *, threshold: float = 0.0) -> base.Verifier:
     view: what the client knows.
     threshold: number of findings that is still accepted.
   """
-  agreed = structure.abstract_variables(view.net)
+  agreed = inspect.abstract_variables(view.net)
   wanted = _shapes(agreed)
   pixels = math.prod(view.net.spec.image_shape)
 
   def verify(
-    key: types.Array, query: types.Query, probe: types.Batch
+    key: types.Array, message: types.ServerMessage, probe: types.Batch
   ) -> base.Verdict:
     del key, probe
-    found = _shapes(query.variables)
+    found = _shapes(message.variables)
     common = wanted.keys() & found.keys()
     wrong = sorted(n for n in common if wanted[n] != found[n])
     troubles = {
       'surplus': sorted(found.keys() - wanted.keys()),
       'missing': sorted(wanted.keys() - found.keys()),
       'misshapen': [f'{n} {found[n]} for {wanted[n]}' for n in wrong],
-      'linear bottleneck in front of a convolution': bottleneck(query, pixels),
+      'linear bottleneck in front of a convolution': bottleneck(
+        message, pixels
+      ),
     }
     counts, agreed_count = map(_total, (found, wanted))
     listed = '; '.join(
@@ -62,14 +64,14 @@ def architecture(view: base.View, *, threshold: float = 0.0) -> base.Verifier:
   return verify
 
 
-def bottleneck(query: types.Query, pixels: int) -> list[str]:
+def bottleneck(message: types.ServerMessage, pixels: int) -> list[str]:
   """Returns linear layers that read or write all pixels, beside convolutions.
 
   Args:
-    query: what was received.
+    message: what was received.
     pixels: numbers of an image.
   """
-  kernels = list(base.kernels(query))
+  kernels = list(base.kernels(message))
   linear = [k for k in kernels if k.weight.ndim == 2]
   reads = [k for k in linear if k.weight.shape[0] == pixels]
   writes = [k for k in linear if k.weight.shape[1] == pixels]

@@ -1,6 +1,6 @@
 """Verifier: what a client can tell of a model before it trains it.
 
-A verifier is a function `(key, query, probe) -> Verdict`, made by a factory
+A verifier is a function `(key, message, probe) -> Verdict`, made by a factory
 `foo(view, *, threshold=...)`. It sees what a client sees: the network that was
 agreed on, the weights that came, those that it accepted last, and labelled
 images of its own. The key is consumed.
@@ -11,12 +11,12 @@ threshold.
 
 Thresholds are committed numbers: the larger of two 99 % quantiles, over fresh
 and over trained honest models, rounded up, by one run of `python -m
-launch.thresholds`; no attack had a say. The models were 19 rows of the zoo,
-most of them shrunk, with 8 fresh weights each; 25 checkpoints of 8 small
-networks in 1 to 8 epochs of CIFAR-10, MLPs, LeNet, a ResNet, a VGG and a ViT;
-and published ResNet-20, -32, -44 and -56 of CIFAR-10, and MobileNetV2 of
-ImageNet. A probe was 16 test images of CIFAR-10, or photographs for the last.
-Each check alone objected to at most 1 % of these, by construction, and any of
+giajax.verify.calibration.thresholds`; no attack had a say. The models were 19
+rows of the zoo, most of them shrunk, with 8 fresh weights each; 25 checkpoints
+of 8 small networks in 1 to 8 epochs of CIFAR-10, MLPs, LeNet, a ResNet, a VGG
+and a ViT; and published ResNet-20, -32, -44 and -56 of CIFAR-10, and
+MobileNetV2 of ImageNet. A probe was 16 test images of CIFAR-10, or photographs
+for the last. Each check alone objected to at most 1 % of these, by construction, and any of
 them to 0.7 % of 152 fresh check-ups and 0.8 % of 120 trained ones
 (`configs/studies/results/thresholds.md`). Networks trained otherwise, as by
 federated rounds, were not tried. On probes of 2 to 4 images some checks object
@@ -44,7 +44,7 @@ from giajax import types
 from giajax.clients import base as clients
 from giajax.data import base as data
 from giajax.models import base as models
-from giajax.models import structure
+from giajax.models import inspect
 from giajax.tasks import base as tasks
 
 # Filters of fewer weights resemble each other, or one pixel, by chance.
@@ -117,7 +117,7 @@ class Kernel(NamedTuple):
     return self.weight.reshape(-1, self.weight.shape[-1]).T
 
 
-Verifier = Callable[[types.Array, types.Query, types.Batch], Verdict]
+Verifier = Callable[[types.Array, types.ServerMessage, types.Batch], Verdict]
 
 
 def view(
@@ -144,10 +144,10 @@ def view(
       f'Expected learning_rate > 0; got learning_rate={learning_rate}; pass '
       'rate times local steps of the agreed training'
     )
-  structure.sites(net)
+  inspect.sites(net)
   examples = _remembered(jax.jit(_examples(net, task)))
   statistics = jax.jit(_statistics(net))
-  batch_norm = structure.has_batch_norm(net)
+  batch_norm = inspect.has_batch_norm(net)
   training = jax.jit(_training(net, task)) if batch_norm else None
   return View(net, accepted, learning_rate, examples, statistics, training)
 
@@ -170,9 +170,9 @@ def check_probe(probe: types.Batch, net: models.Net) -> None:
   data.check_labels(probe.y, net.spec.num_classes)
 
 
-def kernels(query: types.Query) -> Iterator[Kernel]:
+def kernels(message: types.ServerMessage) -> Iterator[Kernel]:
   """Yields the received convolutions and linear layers, surplus ones too."""
-  leaves = trees.named_leaves(models.whole(query.variables))
+  leaves = trees.named_leaves(models.whole(message.variables))
   for name, leaf in leaves.items():
     path, _, last = name.rpartition('.')
     if last == 'kernel' and leaf.ndim >= 2:
@@ -181,22 +181,24 @@ def kernels(query: types.Query) -> Iterator[Kernel]:
       yield Kernel(path, np.asarray(leaf), bias)
 
 
-def runnable(view: View, query: types.Query) -> types.Variables | None:
+def runnable(
+  view: View, message: types.ServerMessage
+) -> types.Variables | None:
   """Returns the received weights of `view.net`, None if some are missing.
 
   Surplus ones, of layers that this network lacks, are left out.
   """
-  wanted = structure.abstract_variables(view.net)
-  return taken(query.variables, wanted)
+  wanted = inspect.abstract_variables(view.net)
+  return taken(message.variables, wanted)
 
 
 def change(
-  view: View, query: types.Query
+  view: View, message: types.ServerMessage
 ) -> tuple[types.Variables, types.Variables] | Verdict:
   """Returns the accepted and the received weights, or why one is missing."""
   if view.accepted is None:
     return not_run('There are no weights accepted before.')
-  new, old = runnable(view, query), view.accepted
+  new, old = runnable(view, message), view.accepted
   if new is None or (old := taken(old, new)) is None:
     return NOT_RUN
   return old, new
@@ -242,11 +244,11 @@ def taken(
   return types.Variables(*parts)
 
 
-def head(view: View, query: types.Query) -> Kernel | None:
+def head(view: View, message: types.ServerMessage) -> Kernel | None:
   """Returns the received classifier, None where there is none."""
-  tap = structure.features(view.net)
+  tap = inspect.features(view.net)
   name = tap and tap.removesuffix('.input')
-  return next((k for k in kernels(query) if k.name == name), None)
+  return next((k for k in kernels(message) if k.name == name), None)
 
 
 def largest(
@@ -326,8 +328,8 @@ def reader(net: models.Net) -> str | None:
   Its rows' gradients are sums of its inputs, which is what malicious weights
   isolate. None where the classifier is the only such layer.
   """
-  tap = structure.features(net)
-  for path, site in structure.sites(net).items():
+  tap = inspect.features(net)
+  for path, site in inspect.sites(net).items():
     if site.kind == 'linear' and site.input.ndim == 2:
       return None if f'{path}.input' == tap else path
   return None
@@ -359,11 +361,11 @@ def of_reader(
   """
   path = reader(view.net)
 
-  def verify(key, query, probe):
+  def verify(key, message, probe):
     del key
     if path is None:
       return NO_READER
-    found = tried(view, runnable(view, query), probe)
+    found = tried(view, runnable(view, message), probe)
     return found if isinstance(found, Verdict) else judge(path, found)
 
   return verify
@@ -424,7 +426,7 @@ def _training(net: models.Net, task: tasks.Task):
 
 
 def _statistics(net: models.Net):
-  stats = trees.named_leaves(structure.abstract_variables(net).stats)
+  stats = trees.named_leaves(inspect.abstract_variables(net).stats)
   paths = [n.removesuffix('.mean') for n in stats if n.endswith('.mean')]
   taps = [f'{path}.input' for path in paths]
 

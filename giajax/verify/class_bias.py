@@ -24,10 +24,10 @@ def class_bias(view: base.View, *, threshold: float = 2.7) -> base.Verifier:
   """
 
   def verify(
-    key: types.Array, query: types.Query, probe: types.Batch
+    key: types.Array, message: types.ServerMessage, probe: types.Batch
   ) -> base.Verdict:
     del key, probe
-    head = base.head(view, query)
+    head = base.head(view, message)
     if head is None or head.bias is None:
       return base.not_run('No classifier with biases.')
     middle = np.median(head.bias)

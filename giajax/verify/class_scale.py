@@ -24,10 +24,10 @@ def class_scale(view: base.View, *, threshold: float = 0.4) -> base.Verifier:
   """
 
   def verify(
-    key: types.Array, query: types.Query, probe: types.Batch
+    key: types.Array, message: types.ServerMessage, probe: types.Batch
   ) -> base.Verdict:
     del key, probe
-    head = base.head(view, query)
+    head = base.head(view, message)
     if head is None:
       return base.not_run('No classifier.')
     norms = np.maximum(np.linalg.norm(head.rows, axis=1), _TINY)

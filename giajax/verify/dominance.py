@@ -25,10 +25,10 @@ def dominance(view: base.View, *, threshold: float = 0.998) -> base.Verifier:
   """
 
   def verify(
-    key: types.Array, query: types.Query, probe: types.Batch
+    key: types.Array, message: types.ServerMessage, probe: types.Batch
   ) -> base.Verdict:
     del key
-    found = base.tried(view, base.runnable(view, query), probe)
+    found = base.tried(view, base.runnable(view, message), probe)
     if isinstance(found, base.Verdict):
       return found
     energy = np.square([*found.norms.values()], dtype=float).sum(0)

@@ -34,10 +34,10 @@ def dsnr(view: base.View, *, threshold: float = 2.4) -> base.Verifier:
   """
 
   def verify(
-    key: types.Array, query: types.Query, probe: types.Batch
+    key: types.Array, message: types.ServerMessage, probe: types.Batch
   ) -> base.Verdict:
     del key
-    found = base.tried(view, base.runnable(view, query), probe)
+    found = base.tried(view, base.runnable(view, message), probe)
     if isinstance(found, base.Verdict):
       return found
     scores = {}

@@ -24,10 +24,10 @@ def feature_concentration(
   """
 
   def verify(
-    key: types.Array, query: types.Query, probe: types.Batch
+    key: types.Array, message: types.ServerMessage, probe: types.Batch
   ) -> base.Verdict:
     del key, probe
-    head = base.head(view, query)
+    head = base.head(view, message)
     if head is None:
       return base.not_run('No classifier.')
     energy = np.square(head.rows, dtype=float).sum(0)

@@ -32,11 +32,11 @@ def identity_kernels(
   channels = view.net.spec.image_shape[2]
 
   def verify(
-    key: types.Array, query: types.Query, probe: types.Batch
+    key: types.Array, message: types.ServerMessage, probe: types.Batch
   ) -> base.Verdict:
     del key, probe
     scores = {}
-    for kernel in base.kernels(query):
+    for kernel in base.kernels(message):
       energy = np.square(kernel.rows, dtype=float)
       total = energy.sum(1)
       live = total > 1e-12 * max(total.max(initial=0.0), 1e-30)

@@ -35,12 +35,12 @@ def monotone_biases(
   del view
 
   def verify(
-    key: types.Array, query: types.Query, probe: types.Batch
+    key: types.Array, message: types.ServerMessage, probe: types.Batch
   ) -> base.Verdict:
     del probe
     scores = {
       kernel.name: _group(key, kernel.rows, kernel.bias)
-      for kernel in base.kernels(query)
+      for kernel in base.kernels(message)
       if kernel.bias is not None
       and kernel.rows.shape[1] >= base.LEAST_WEIGHTS
       and len(kernel.bias) > 2

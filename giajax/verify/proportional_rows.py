@@ -39,11 +39,11 @@ def proportional_rows(
   del view
 
   def verify(
-    key: types.Array, query: types.Query, probe: types.Batch
+    key: types.Array, message: types.ServerMessage, probe: types.Batch
   ) -> base.Verdict:
     del key, probe
     scores = {}
-    for kernel in base.kernels(query):
+    for kernel in base.kernels(message):
       rows = kernel.rows
       if rows.shape[1] >= base.LEAST_WEIGHTS:
         near = base.nearest(rows)

@@ -31,7 +31,7 @@ import numpy as np
 
 from giajax import trees
 from giajax import types
-from giajax.models import structure
+from giajax.models import inspect
 from giajax.verify import base
 
 _EPSILON = 1e-5
@@ -46,14 +46,14 @@ def running_statistics(
     view: what the client knows.
     threshold: decades, see above.
   """
-  keeps = structure.has_batch_norm(view.net)
+  keeps = inspect.has_batch_norm(view.net)
 
   def verify(
-    key: types.Array, query: types.Query, probe: types.Batch
+    key: types.Array, message: types.ServerMessage, probe: types.Batch
   ) -> base.Verdict:
     if not keeps:
       return base.not_run('No layer keeps running statistics.')
-    variables = base.runnable(view, query)
+    variables = base.runnable(view, message)
     if variables is None:
       return base.NOT_RUN
     fresh = view.net.init(key)

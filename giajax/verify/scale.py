@@ -29,10 +29,10 @@ def scale(view: base.View, *, threshold: float = 1.2) -> base.Verifier:
   del view
 
   def verify(
-    key: types.Array, query: types.Query, probe: types.Batch
+    key: types.Array, message: types.ServerMessage, probe: types.Batch
   ) -> base.Verdict:
     del key, probe
-    parts = models.whole(query.variables), query.variables.stats
+    parts = models.whole(message.variables), message.variables.stats
     leaves = {
       name: np.asarray(leaf)
       for part in parts

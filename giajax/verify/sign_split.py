@@ -35,11 +35,11 @@ def sign_split(view: base.View, *, threshold: float = 0.4) -> base.Verifier:
   del view
 
   def verify(
-    key: types.Array, query: types.Query, probe: types.Batch
+    key: types.Array, message: types.ServerMessage, probe: types.Batch
   ) -> base.Verdict:
     del probe
     scores = {}
-    for kernel in base.kernels(query):
+    for kernel in base.kernels(message):
       rows = kernel.rows[base.drawn(key, len(kernel.rows), _ROWS)]
       found = [r for row in rows if (r := _residual(row)) is not None]
       if rows.shape[1] >= base.LEAST_WEIGHTS and found:

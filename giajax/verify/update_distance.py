@@ -18,7 +18,7 @@ score is large.
 
 Fresh ConvNeXts reach 1.5 and set the threshold; all other honest models are
 below 0.8. With a known rate none of 252 honest check-ups exceeds 0.7 (`python
--m launch.thresholds --only=update_distance --known_rate`).
+-m giajax.verify.calibration.thresholds --only=update_distance --known_rate`).
 
 Frozen parameters, which no honest server changes, are compared exactly: any
 difference is flagged. Of the others only kernels are looked at.
@@ -54,10 +54,10 @@ def update_distance(
   learning_rate = view.learning_rate
 
   def verify(
-    key: types.Array, query: types.Query, probe: types.Batch
+    key: types.Array, message: types.ServerMessage, probe: types.Batch
   ) -> base.Verdict:
     del key
-    pair = base.change(view, query)
+    pair = base.change(view, message)
     if isinstance(pair, base.Verdict):
       return pair
     old, new = pair

@@ -13,7 +13,8 @@ projection on the kernel itself, which weight decay would change, and s_1 >= s_2
 the share of the change that the best quarter of the directions leaves: 0 where
 a few images made it, towards 3/4 for random numbers.
 
-Honest rounds of 1 to 20 steps have up to 0.02 (`python -m launch.thresholds`).
+Honest rounds of 1 to 20 steps have up to 0.02 (`python -m
+giajax.verify.calibration.thresholds`).
 The threshold is above what was found by hand between checkpoints of MLPs two
 epochs apart, up to 0.08, as a client may have missed rounds; two hundred steps
 of Adam had up to 0.04.
@@ -47,12 +48,12 @@ def update_rank(view: base.View, *, threshold: float = 0.1) -> base.Verifier:
   path = base.reader(view.net)
 
   def verify(
-    key: types.Array, query: types.Query, probe: types.Batch
+    key: types.Array, message: types.ServerMessage, probe: types.Batch
   ) -> base.Verdict:
     del probe
     if path is None:
       return base.NO_READER
-    pair = base.change(view, query)
+    pair = base.change(view, message)
     if isinstance(pair, base.Verdict):
       return pair
     before, after = (_kernel(v, path) for v in pair)

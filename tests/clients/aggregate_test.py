@@ -11,13 +11,13 @@ from giajax.clients import aggregate
 from giajax.clients import augmentation
 from giajax.clients import fedavg
 from giajax.clients import fedsgd
-from giajax.models import mlp
+from giajax.models.classification import mlp
 from giajax.tasks import classification
 
 TASK = classification.classification(3)
 NET = mlp.mlp((2, 2, 1), 3, widths=(5,))
 KEY = jax.random.key(0)
-QUERY = types.Query(NET.init(jax.random.key(1)))
+QUERY = types.ServerMessage(NET.init(jax.random.key(1)))
 BATCH = types.Batch(
   jax.random.uniform(jax.random.key(2), (6, 2, 2, 1)),
   jnp.array([0, 1, 2, 0, 1, 2]),

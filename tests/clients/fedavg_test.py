@@ -10,8 +10,8 @@ import pytest
 from giajax import types
 from giajax.clients import fedavg
 from giajax.clients import fedsgd
-from giajax.models import mlp
-from giajax.models import resnet
+from giajax.models.classification import mlp
+from giajax.models.classification import resnet
 from giajax.tasks import classification
 
 K, N = 3, 4
@@ -31,7 +31,7 @@ def net(normed=False):
 def sample(normed=False):
   x = jax.random.uniform(jax.random.key(1), (N, 4, 4, 1))
   variables = net(normed).init(jax.random.key(2))
-  return types.Query(variables), types.Batch(x, jnp.arange(N) % K)
+  return types.ServerMessage(variables), types.Batch(x, jnp.arange(N) % K)
 
 
 def make(normed=False, **kwargs):
@@ -39,24 +39,24 @@ def make(normed=False, **kwargs):
   return fedavg.fedavg(net(normed), TASK, **{**usual, **kwargs})
 
 
-def one_by_one(query, batch, normed, epochs, size, momentum, train_mode):
+def one_by_one(message, batch, normed, epochs, size, momentum, train_mode):
   """Returns the weights and buffers after the same steps of FedSGD."""
   client = fedsgd.fedsgd(net(normed), TASK, train_mode=train_mode)
-  velocity = jax.tree.map(jnp.zeros_like, query.variables.params)
+  velocity = jax.tree.map(jnp.zeros_like, message.variables.params)
   for s in range(epochs * N // size):
     first = s * size % N
     part = jax.tree.map(lambda v, a=first: v[a : a + size], batch)
-    update, _ = client.update(KEY, query, part)
+    update, _ = client.update(KEY, message, part)
     velocity = jax.tree.map(
       lambda v, g: momentum * v + g, velocity, update.delta
     )
     params = jax.tree.map(
-      lambda p, v: p - RATE * v, query.variables.params, velocity
+      lambda p, v: p - RATE * v, message.variables.params, velocity
     )
-    query = types.Query(
-      query.variables._replace(params=params, stats=update.stats)
+    message = types.ServerMessage(
+      message.variables._replace(params=params, stats=update.stats)
     )
-  return query.variables
+  return message.variables
 
 
 def close(a, b, **kwargs):
@@ -77,7 +77,7 @@ def close(a, b, **kwargs):
 def test_equals_steps_taken_one_by_one(
   normed, epochs, size, momentum, train_mode
 ):
-  query, batch = sample(normed)
+  message, batch = sample(normed)
   client = make(
     normed,
     epochs=epochs,
@@ -86,10 +86,11 @@ def test_equals_steps_taken_one_by_one(
     train_mode=train_mode,
   )
   assert client.local_steps == epochs * N // size
-  update, output = jax.jit(client.update)(KEY, query, batch)
-  end = one_by_one(query, batch, normed, epochs, size, momentum, train_mode)
+  update, output = jax.jit(client.update)(KEY, message, batch)
+  end = one_by_one(message, batch, normed, epochs, size, momentum, train_mode)
   close(
-    update.delta, jax.tree.map(jnp.subtract, end.params, query.variables.params)
+    update.delta,
+    jax.tree.map(jnp.subtract, end.params, message.variables.params),
   )
   close(update.stats, end.stats)
   close(output.stats, end.stats)
@@ -97,19 +98,19 @@ def test_equals_steps_taken_one_by_one(
 
 
 def test_derivative_to_the_images_equals_that_of_the_steps():
-  query, batch = sample()
+  message, batch = sample()
 
   def scanned(x):
     delta = (
       make(epochs=2, batch_size=2, momentum=0.5)
-      .update(KEY, query, batch._replace(x=x))[0]
+      .update(KEY, message, batch._replace(x=x))[0]
       .delta
     )
     return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(delta))
 
   def unrolled(x):
-    end = one_by_one(query, batch._replace(x=x), False, 2, 2, 0.5, False)
-    delta = jax.tree.map(jnp.subtract, end.params, query.variables.params)
+    end = one_by_one(message, batch._replace(x=x), False, 2, 2, 0.5, False)
+    delta = jax.tree.map(jnp.subtract, end.params, message.variables.params)
     return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(delta))
 
   close(jax.grad(scanned)(batch.x), jax.grad(unrolled)(batch.x))
@@ -117,19 +118,19 @@ def test_derivative_to_the_images_equals_that_of_the_steps():
 
 def test_every_epoch_sees_every_image_once():
   """For a small rate the delta is the sum of all gradients, in any order."""
-  query, batch = sample()
+  message, batch = sample()
   tiny = dict(epochs=3, batch_size=1, learning_rate=1e-4)
-  ordered = make(**tiny).update(KEY, query, batch)[0].delta
-  shuffled = make(**tiny, shuffle=True).update(KEY, query, batch)[0].delta
+  ordered = make(**tiny).update(KEY, message, batch)[0].delta
+  shuffled = make(**tiny, shuffle=True).update(KEY, message, batch)[0].delta
   for u, v in zip(jax.tree.leaves(ordered), jax.tree.leaves(shuffled)):
     np.testing.assert_allclose(u, v, atol=2e-3 * float(jnp.abs(u).max()))
 
 
 def test_the_key_orders_the_images():
-  query, batch = sample()
+  message, batch = sample()
   client = make(epochs=2, batch_size=1, shuffle=True)
   one, again, other = (
-    client.update(jax.random.key(seed), query, batch)[0].delta
+    client.update(jax.random.key(seed), message, batch)[0].delta
     for seed in (0, 0, 1)
   )
   jax.tree.map(np.testing.assert_array_equal, one, again)
@@ -138,20 +139,20 @@ def test_the_key_orders_the_images():
 
 
 def test_many_steps_are_no_larger_a_program_than_two():
-  query, batch = sample()
+  message, batch = sample()
 
   def equations(epochs):
     client = make(epochs=epochs, batch_size=2)
-    return len(str(jax.make_jaxpr(client.update)(KEY, query, batch)))
+    return len(str(jax.make_jaxpr(client.update)(KEY, message, batch)))
 
   assert equations(160) < 1.01 * equations(1)
 
 
 def test_taps_are_of_all_images_through_the_received_weights():
-  query, batch = sample(True)
+  message, batch = sample(True)
   client = make(True, epochs=2, batch_size=1)
-  _, output = client.update(KEY, query, batch, ('fc.input',))
-  direct = net(True).apply(query.variables, batch.x, taps=('fc.input',))
+  _, output = client.update(KEY, message, batch, ('fc.input',))
+  direct = net(True).apply(message.variables, batch.x, taps=('fc.input',))
   close(output.taps, direct.taps)
 
 
@@ -174,6 +175,6 @@ def test_bad_arguments(kwargs, words):
 
 
 def test_another_number_of_images_is_refused():
-  query, batch = sample()
+  message, batch = sample()
   with pytest.raises(ValueError, match='num_images=3'):
-    make().update(KEY, query, jax.tree.map(lambda v: v[:3], batch))
+    make().update(KEY, message, jax.tree.map(lambda v: v[:3], batch))

@@ -8,7 +8,7 @@ from giajax import trees
 from giajax import types
 from giajax.clients import fedsgd
 from giajax.models import base as models
-from giajax.models import mlp
+from giajax.models.classification import mlp
 from giajax.tasks import classification
 
 K = 3
@@ -20,14 +20,14 @@ KEY = jax.random.key(0)
 def sample(batch_size=4):
   x = jax.random.uniform(jax.random.key(1), (batch_size, 2, 2, 1))
   y = jnp.arange(batch_size) % K
-  return types.Query(NET.init(jax.random.key(2))), types.Batch(x, y)
+  return types.ServerMessage(NET.init(jax.random.key(2))), types.Batch(x, y)
 
 
 def test_softmax_regression_by_hand():
   """dL/dW = x' (p - y) / B and dL/db = mean (p - y), in float64."""
-  query, batch = sample()
-  update, _ = fedsgd.fedsgd(NET, TASK).update(KEY, query, batch)
-  layer = query.variables.params['layers']['0']
+  message, batch = sample()
+  update, _ = fedsgd.fedsgd(NET, TASK).update(KEY, message, batch)
+  layer = message.variables.params['layers']['0']
   w, b = (np.asarray(layer[n], np.float64) for n in ('kernel', 'bias'))
   x = np.asarray(batch.x, np.float64).reshape(4, 4)
   z = x @ w + b
@@ -40,12 +40,12 @@ def test_softmax_regression_by_hand():
 
 def test_update_is_the_mean_over_images():
   client = fedsgd.fedsgd(NET, TASK)
-  query, batch = sample(2)
-  together = client.update(KEY, query, batch)[0].delta
+  message, batch = sample(2)
+  together = client.update(KEY, message, batch)[0].delta
   one, two = (
-    client.update(KEY, query, jax.tree.map(lambda v, i=i: v[i : i + 1], batch))[
-      0
-    ].delta
+    client.update(
+      KEY, message, jax.tree.map(lambda v, i=i: v[i : i + 1], batch)
+    )[0].delta
     for i in range(2)
   )
   jax.tree.map(
@@ -58,10 +58,10 @@ def test_update_is_the_mean_over_images():
 
 def test_soft_labels():
   client = fedsgd.fedsgd(NET, TASK)
-  query, batch = sample()
-  hard = client.update(KEY, query, batch)[0]
+  message, batch = sample()
+  hard = client.update(KEY, message, batch)[0]
   soft = batch._replace(y=jax.nn.one_hot(batch.y, K))
-  soft = client.update(KEY, query, soft)[0]
+  soft = client.update(KEY, message, soft)[0]
   assert (
     trees.squared_norm(jax.tree.map(jnp.subtract, hard.delta, soft.delta))
     < 1e-12
@@ -70,11 +70,11 @@ def test_soft_labels():
 
 def test_the_key_does_not_matter():
   client = fedsgd.fedsgd(NET, TASK)
-  query, batch = sample()
+  message, batch = sample()
   jax.tree.map(
     np.testing.assert_array_equal,
-    client.update(KEY, query, batch),
-    client.update(jax.random.key(9), query, batch),
+    client.update(KEY, message, batch),
+    client.update(jax.random.key(9), message, batch),
   )
 
 
@@ -85,6 +85,6 @@ def test_a_net_that_cannot_tell_its_layers_has_no_moments():
   )
   client = fedsgd.fedsgd(net, TASK)
   assert client.moments is None and fedsgd.fedsgd(NET, TASK).moments
-  query = types.Query(net.init(KEY))
-  update, _ = client.update(KEY, query, sample()[1])
+  message = types.ServerMessage(net.init(KEY))
+  update, _ = client.update(KEY, message, sample()[1])
   assert update.delta.shape == (4, K)

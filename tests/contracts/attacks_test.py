@@ -12,14 +12,15 @@ from giajax import keys
 from giajax import threat
 from giajax import trees
 from giajax import types
+from giajax import world as worlds
 from giajax.attacks import ATTACKS
 from giajax.attacks import base
 from giajax.clients import aggregate
 from giajax.clients import fedavg
 from giajax.clients import fedsgd
-from giajax.models import mlp
-from giajax.models import resnet
-from giajax.ops import hoisting
+from giajax.models.classification import mlp
+from giajax.models.classification import resnet
+from giajax.ops import loop_invariants
 from giajax.tasks import classification
 
 STEPS = 3
@@ -170,7 +171,7 @@ class Case:
       client = setup.client(net, task=task, train_mode=setup.train_mode)
       return aggregate.aggregate(client, setup.clients)
 
-    self.world = base.World(net, task, train(net), setup.batch_size)
+    self.world = worlds.World(net, task, train(net), setup.batch_size)
     self.attack = ATTACKS[name](self.world, **dict(setup.kwargs))
     x = jax.random.uniform(
       jax.random.key(1), (setup.batch_size, *net.spec.image_shape)
@@ -178,25 +179,25 @@ class Case:
     self.batch = types.Batch(x, jnp.arange(setup.batch_size) + 1)
     needs, alter = self.attack.needs, self.attack.on_net
     given = net if alter is None else alter(net)
-    self.query = types.Query(given.init(jax.random.key(2)))
+    self.message = types.ServerMessage(given.init(jax.random.key(2)))
     self.side = threat.side(needs, self.batch, 4, lambda: self.batch.x[::-1])
     update = jax.jit(train(given).update)
     self.history = ()
     for _ in range(self.attack.num_rounds):
-      query = self.craft(jax.random.key(5))
-      sent = update(jax.random.key(3), query, self.batch)[0]
-      seen = threat.observed(needs, query, sent)
+      message = self.craft(jax.random.key(5))
+      sent = update(jax.random.key(3), message, self.batch)[0]
+      seen = threat.observed(needs, message, sent)
       self.history += (types.Observation(*seen, self.side),)
     self.obs = self.attack.merge(self.history)
     self.hp = {n: jnp.float32(v) for n, v in self.attack.hparams.items()}
     self.keys = jax.random.split(jax.random.key(4), RESTARTS)
     self.traces = 0
-    among = jax.vmap(self.restart, (0, None, None), axis_name=base.GROUP)
+    among = jax.vmap(self.restart, (0, None, None), axis_name=worlds.RESTARTS)
     self.run = jax.jit(among)
 
   def craft(self, key):
     """What the server sends, in the round after `history`."""
-    return self.attack.craft(key, self.query, self.side, self.history)
+    return self.attack.craft(key, self.message, self.side, self.history)
 
   def restart(self, key, obs, hp):
     self.traces += 1
@@ -216,7 +217,7 @@ class Case:
       return attack
 
     def alone(function, axes):
-      among = jax.vmap(function, axes, axis_name=base.GROUP, axis_size=1)
+      among = jax.vmap(function, axes, axis_name=worlds.RESTARTS, axis_size=1)
 
       def one(*args):
         args = [
@@ -283,13 +284,13 @@ def test_server_that_is_not_honest_says_so(case):
   crafts, alters = attack.craft is not base.honest, attack.on_net is not None
   assert crafts == ('alter_parameters' in attack.needs)
   assert alters == ('alter_architecture' in attack.needs)
-  assert bool(case.obs.query.each) <= ('individual_models' in attack.needs)
+  assert bool(case.obs.message.each) <= ('individual_models' in attack.needs)
 
 
 def test_what_is_sent_is_deterministic(case):
   sent, again = (case.craft(jax.random.key(0)) for _ in range(2))
   jax.tree.map(np.testing.assert_array_equal, sent, again)
-  assert avals(sent._replace(each=())) == avals(case.query)
+  assert avals(sent._replace(each=())) == avals(case.message)
   assert trees.all_finite(sent)
 
 
@@ -327,7 +328,7 @@ def test_vmap_of_a_scan_equals_a_loop_of_hoisted_ones(case):
     end, infos = start, ()
     if case.attack.num_steps:
       body = case.body(key, obs, hp)
-      body = hoisting.hoist(body, start, jnp.int32(0))
+      body = loop_invariants.hoist(body, start, jnp.int32(0))
       end, infos = jax.lax.scan(body, start, jnp.arange(STEPS))
     return infos, case.attack.read(end, obs, hp)
 
@@ -419,7 +420,7 @@ def test_ungranted_knowledge_changes_nothing(case):
 
   def send(key, side):
     history = tuple(obs._replace(side=side) for obs in case.history)
-    return case.attack.craft(key, case.query, side, history[:-1])
+    return case.attack.craft(key, case.message, side, history[:-1])
 
   # The same equations whatever lies beside: compiled once, and exact.
   def texts(obs):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from giajax.attacks import distances
+from giajax.attacks.parts import distances
 from giajax.ops import moments
 
 # name: (value at equality at most, what it is blind to: the scale of the

@@ -11,15 +11,15 @@ import pytest
 from giajax import threat
 from giajax import trees
 from giajax import types
-from giajax.attacks import base as attacks
-from giajax.attacks import labels
+from giajax import world as worlds
+from giajax.attacks.parts import labels
 from giajax.clients import CLIENTS
 from giajax.clients import fedsgd
 from giajax.defenses import base as defenses
 from giajax.defenses import DEFENSES
 from giajax.models import base as models
 from giajax.models import layers
-from giajax.models import mlp
+from giajax.models.classification import mlp
 from giajax.priors import PRIORS
 from giajax.tasks import classification
 from giajax.tasks import TASKS
@@ -85,23 +85,23 @@ def shapes(tree):
 def prior(request):
   net, variables, batch = sample('normed')
   client = fedsgd.fedsgd(net, TASK, train_mode=True)
-  term = PRIORS[request.param](attacks.World(net, TASK, client, 3))
+  term = PRIORS[request.param](worlds.World(net, TASK, client, 3))
   assert term.needs <= set(threat.GRANTS)
-  key, query = jax.random.key(0), types.Query(variables)
-  update = client.update(key, query, batch)[0]
+  key, message = jax.random.key(0), types.ServerMessage(variables)
+  update = client.update(key, message, batch)[0]
   side = threat.side(term.needs, batch, K, lambda: batch.x[::-1])
-  obs = types.Observation(*threat.observed(term.needs, query, update), side)
+  obs = types.Observation(*threat.observed(term.needs, message, update), side)
 
   @jax.jit
   @jax.value_and_grad
   def value(x):
     candidate = batch._replace(x=x)
-    aux = client.update(key, query, candidate, term.taps)[1]
+    aux = client.update(key, message, candidate, term.taps)[1]
     return term.value(key, candidate, aux, obs)
 
   if not term.group:
     return value
-  among = jax.vmap(value, axis_name=attacks.GROUP)
+  among = jax.vmap(value, axis_name=worlds.RESTARTS)
   return lambda x: jax.tree.map(lambda v: v[0], among(x[None]))
 
 
@@ -126,11 +126,11 @@ def ruled(request):
   b = 1 if request.param == 'idlg' else 3
   net, variables, batch = sample('mlp', b)
   client = fedsgd.fedsgd(net, TASK)
-  rule = labels.RULES[request.param](attacks.World(net, TASK, client, b))
-  query = types.Query(variables)
-  update = jax.jit(client.update)(jax.random.key(0), query, batch)[0]
+  rule = labels.RULES[request.param](worlds.World(net, TASK, client, b))
+  message = types.ServerMessage(variables)
+  update = jax.jit(client.update)(jax.random.key(0), message, batch)[0]
   side = threat.side(rule.needs, batch, K, lambda: batch.x)
-  return rule.infer, types.Observation(query, update, side), b
+  return rule.infer, types.Observation(message, update, side), b
 
 
 def test_rule_gives_ascending_classes(ruled):
@@ -180,14 +180,14 @@ def test_task_relaxed_targets_fit_its_loss_and_harden(task):
 
 @functools.cache
 def updates(name, net_name, train_mode):
-  """Returns one row's update, its query and batch, and the client."""
+  """Returns one row's update, its message and batch, and the client."""
   net, variables, batch = sample(net_name)
   client = CLIENTS[name](
     net, TASK, train_mode=train_mode, **CLIENT_KWARGS[name]
   )
-  query = types.Query(variables)
-  update, output = jax.jit(client.update)(jax.random.key(0), query, batch)
-  return client, query, batch, update, output
+  message = types.ServerMessage(variables)
+  update, output = jax.jit(client.update)(jax.random.key(0), message, batch)
+  return client, message, batch, update, output
 
 
 _CLIENTS = [
@@ -201,14 +201,14 @@ _CLIENTS = [
 
 @pytest.mark.parametrize(('name', 'net', 'mode'), _CLIENTS)
 def test_update_is_like_the_parameters(name, net, mode):
-  client, query, batch, update, output = updates(name, net, mode)
-  assert shapes(update.delta) == shapes(query.variables.params)
-  assert shapes(update.stats) == shapes(query.variables.stats)
+  client, message, batch, update, output = updates(name, net, mode)
+  assert shapes(update.delta) == shapes(message.variables.params)
+  assert shapes(update.stats) == shapes(message.variables.stats)
   assert update.size.dtype == jnp.int32 and int(update.size) == len(batch.x)
   assert output.out.shape == (len(batch.x), K)
   assert client.train_mode is mode and client.local_steps >= 1
   # A training pass moves the buffers, an inference pass does not.
-  same = jax.tree.map(np.array_equal, update.stats, query.variables.stats)
+  same = jax.tree.map(np.array_equal, update.stats, message.variables.stats)
   assert all(jax.tree.leaves(same)) is not (mode and net == 'normed')
 
 
@@ -226,14 +226,16 @@ def test_one_step_reads_as_the_gradient(name, net, mode):
 
 @pytest.mark.parametrize(('name', 'net', 'mode'), _CLIENTS)
 def test_moments_equal_the_explicit_update(name, net, mode):
-  client, query, batch, update, output = updates(name, net, mode)
+  client, message, batch, update, output = updates(name, net, mode)
   if client.moments is None:
     pytest.skip('no such form')
   target = jax.tree.map(
     lambda leaf: leaf + jax.random.normal(jax.random.key(1), leaf.shape),
     update.delta,
   )
-  found, aux = jax.jit(client.moments)(jax.random.key(0), query, batch, target)
+  found, aux = jax.jit(client.moments)(
+    jax.random.key(0), message, batch, target
+  )
   g, t = trees.named_leaves(update.delta), trees.named_leaves(target)
   size = {n: float(jnp.linalg.norm(g[n])) for n in g}
   for n in g:
@@ -268,23 +270,23 @@ def test_defended_update_keeps_its_form(defense):
   bare, _, batch = sample('mlp')
   net, key = defense.on_net(bare), jax.random.key(0)
   assert net.spec == bare.spec
-  client, query = fedsgd.fedsgd(net, TASK), types.Query(net.init(key))
+  client, message = fedsgd.fedsgd(net, TASK), types.ServerMessage(net.init(key))
   changed = defense.on_batch(key, batch)
   assert shapes(changed.x) == shapes(batch.x)
   assert changed.x.min() >= 0 and changed.x.max() <= 1
-  plain = client.update(key, query, changed)
+  plain = client.update(key, message, changed)
   guarded = defenses.protect(client, defense)
-  found = jax.jit(guarded.update)(key, query, batch)
+  found = jax.jit(guarded.update)(key, message, batch)
   assert shapes(found) == shapes(plain)
   assert guarded.train_mode is client.train_mode
-  again = guarded.update(key, query, batch)
+  again = guarded.update(key, message, batch)
   jax.tree.map(
     lambda u, v: np.testing.assert_allclose(u, v, rtol=1e-5, atol=1e-6),
     found,
     again,
   )
   believed = defense.on_belief(client)
-  surrogate = believed.update(key, query, changed)
+  surrogate = believed.update(key, message, changed)
   assert shapes(surrogate) == shapes(plain)
   # What cannot be had of the defended update is not offered.
   assert guarded.moments is None

@@ -17,8 +17,8 @@ from giajax.defenses import laplace_noise
 from giajax.defenses import per_example_clipping
 from giajax.defenses import pruning
 from giajax.defenses import quantization
-from giajax.models import mlp
-from giajax.models import resnet
+from giajax.models.classification import mlp
+from giajax.models.classification import resnet
 from giajax.tasks import classification
 
 K = 3
@@ -30,7 +30,7 @@ def sent(defense, leaf, seed=0, believed=False):
   """Returns what a defence makes of a client that sends `leaf`."""
   update = types.Update({'w': jnp.asarray(leaf)}, {}, jnp.int32(1))
   client = clients.Client(
-    lambda key, query, batch, taps=(): (update, None),
+    lambda key, message, batch, taps=(): (update, None),
     None,
     lambda delta: delta,
     train_mode=False,
@@ -124,7 +124,7 @@ def test_belief_has_a_slope():
 
 
 NET = mlp.mlp((3, 3, 1), K, widths=(4,))
-QUERY = types.Query(NET.init(KEY))
+QUERY = types.ServerMessage(NET.init(KEY))
 BATCH = types.Batch(
   jax.random.uniform(jax.random.key(1), (4, 3, 3, 1)), jnp.arange(4) % K
 )
@@ -207,7 +207,7 @@ def test_batch_norm_in_training_mode_and_local_steps_are_refused():
   client = guard.on_client(fedsgd.fedsgd(net, TASK, train_mode=True))
   batch = types.Batch(jnp.ones((2, 4, 4, 1)), jnp.arange(2))
   with pytest.raises(ValueError, match='without BatchNorm in training mode'):
-    client.update(KEY, types.Query(net.init(KEY)), batch)
+    client.update(KEY, types.ServerMessage(net.init(KEY)), batch)
   many = fedavg.fedavg(NET, TASK, num_images=4, batch_size=2)
   with pytest.raises(ValueError, match='local_steps=2'):
     guard.on_client(many)

@@ -9,10 +9,10 @@ from giajax import types
 from giajax.clients import base as clients
 from giajax.defenses import base
 from giajax.defenses import gaussian_noise
-from giajax.models import mlp
+from giajax.models.classification import mlp
 
 SHAPES = {'a': {'b': (40, 50)}, 'c': (1000,)}
-QUERY = types.Query(types.Variables({}, {}))
+QUERY = types.ServerMessage(types.Variables({}, {}))
 BATCH = types.Batch(jnp.zeros((1, 1, 1, 1)), jnp.zeros(1, jnp.int32))
 
 
@@ -26,7 +26,7 @@ def constant(value=2.0):
   update = types.Update(delta, {'bn': jnp.ones(3)}, jnp.int32(1))
   output = types.Output(jnp.zeros((1, 2)), {}, {})
   return clients.Client(
-    lambda key, query, batch, taps=(): (update, output),
+    lambda key, message, batch, taps=(): (update, output),
     lambda *args: None,
     lambda delta: delta,
     train_mode=True,
@@ -119,8 +119,8 @@ def times(factor):
   """A defence that multiplies the update, the batch and the net's name."""
 
   def on_client(client):
-    def update(key, query, batch, taps=()):
-      clean, output = client.update(key, query, batch, taps)
+    def update(key, message, batch, taps=()):
+      clean, output = client.update(key, message, batch, taps)
       delta = jax.tree.map(lambda v: factor * v, clean.delta)
       return clean._replace(delta=delta), output
 

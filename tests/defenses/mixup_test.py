@@ -8,7 +8,7 @@ import pytest
 from giajax import types
 from giajax.clients import fedsgd
 from giajax.defenses import mixup
-from giajax.models import mlp
+from giajax.models.classification import mlp
 from giajax.tasks import classification
 
 K = 4
@@ -64,7 +64,7 @@ def test_a_client_takes_the_soft_labels():
   key, found = jax.random.key(0), mixed()
   variables = net.init(key)
   client = fedsgd.fedsgd(net, classification.classification(K))
-  gradient = client.update(key, types.Query(variables), found)[0].delta
+  gradient = client.update(key, types.ServerMessage(variables), found)[0].delta
   layer = variables.params['layers']['0']
   x = np.asarray(found.x).reshape(4, -1)
   z = np.exp(x @ layer['kernel'] + layer['bias'])

@@ -12,8 +12,8 @@ from giajax.clients import fedavg
 from giajax.clients import fedsgd
 from giajax.defenses import precode
 from giajax.models import base as models
-from giajax.models import mlp
-from giajax.models import structure
+from giajax.models import inspect
+from giajax.models.classification import mlp
 from giajax.ops import moments
 from giajax.tasks import classification
 
@@ -24,7 +24,7 @@ PLAIN = mlp.mlp((3, 3, 1), K, widths=(4,))
 DEFENSE = precode.precode(size=SIZE, beta=BETA)
 NET = DEFENSE.on_net(PLAIN)
 VARIABLES = NET.init(KEY)
-QUERY = types.Query(VARIABLES)
+QUERY = types.ServerMessage(VARIABLES)
 BATCH = types.Batch(
   jax.random.uniform(jax.random.key(1), (4, 3, 3, 1)), jnp.arange(4) % K
 )
@@ -112,7 +112,7 @@ def test_a_pass_without_a_key_takes_the_mean():
 
 
 def test_the_network_is_the_same_but_for_the_bottleneck():
-  assert structure.head(NET) == 'layers.1'
+  assert inspect.head(NET) == 'layers.1'
   before = trees.named_leaves(PLAIN.init(KEY).params)
   after = trees.named_leaves(VARIABLES.params)
   added = set(after) - set(before)
@@ -129,8 +129,8 @@ def test_fedavg_takes_the_penalty_and_a_draw_a_step():
   client = fedavg.fedavg(NET, TASK, num_images=4, epochs=2, learning_rate=rate)
   params = VARIABLES.params
   for s in range(2):
-    query = types.Query(VARIABLES._replace(params=params))
-    step = CLIENT.update(keys.at(KEY, s), query, BATCH)[0].delta
+    message = types.ServerMessage(VARIABLES._replace(params=params))
+    step = CLIENT.update(keys.at(KEY, s), message, BATCH)[0].delta
     params = jax.tree.map(lambda p, g: p - rate * g, params, step)
   expected = jax.tree.map(jnp.subtract, params, VARIABLES.params)
   close(client.update(KEY, QUERY, BATCH)[0].delta, expected)

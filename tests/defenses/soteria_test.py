@@ -10,8 +10,8 @@ from giajax import types
 from giajax.clients import fedavg
 from giajax.clients import fedsgd
 from giajax.defenses import soteria
-from giajax.models import mlp
 from giajax.models import subset
+from giajax.models.classification import mlp
 from giajax.ops import moments
 from giajax.tasks import classification
 
@@ -19,7 +19,7 @@ K, UNITS = 3, 21
 TASK = classification.classification(K)
 KEY = jax.random.key(0)
 NET = mlp.mlp((3, 4, 1), K, widths=(UNITS,), normalisation='half')
-QUERY = types.Query(NET.init(KEY))
+QUERY = types.ServerMessage(NET.init(KEY))
 BATCH = types.Batch(
   jax.random.uniform(jax.random.key(1), (4, 3, 4, 1)), jnp.arange(4) % K
 )

@@ -7,7 +7,7 @@ import tiny
 from giajax import types
 from giajax.engine import build
 from giajax.engine import evaluate
-from giajax.engine import round as rounds
+from giajax.engine import exchange as rounds
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import tiny
 
 from giajax.data import base as data
 from giajax.engine import build
+from giajax.engine import exchange as rounds
 from giajax.engine import features
-from giajax.engine import round as rounds
 
 
 @pytest.fixture(scope='module')

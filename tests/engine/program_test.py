@@ -13,6 +13,7 @@ import pytest
 import tiny
 
 from giajax import types
+from giajax import world as worlds
 from giajax.attacks import base
 from giajax.engine import build
 from giajax.engine import mesh
@@ -65,7 +66,7 @@ def test_restarts_that_fail_are_frozen(together, monkeypatch):
   where = mesh.layout(2, 8, 3)
   item, both = mesh.P(mesh.ITEM), mesh.P(mesh.ITEM, mesh.RESTART)
   seen = types.Observation(
-    types.NO_QUERY, {'g': np.zeros((2, 3), np.float32)}, {}
+    types.NO_MESSAGE, {'g': np.zeros((2, 3), np.float32)}, {}
   )
   inputs = (
     mesh.put({'w': np.zeros(3, np.float32)}, where, mesh.P()),
@@ -94,12 +95,12 @@ def _agreeing():
     return {'x': jax.random.normal(key)}
 
   def step(key, state, obs, hp):
-    mean = jax.lax.pmean(state['x'], base.GROUP)
+    mean = jax.lax.pmean(state['x'], worlds.RESTARTS)
     x = state['x'] + hp['rate'] * (mean - state['x'])
     return {'x': x}, types.Info(x, {}, jnp.isfinite(x))
 
   def read(state, obs, hp):
-    mean = jax.lax.pmean(state['x'], base.GROUP)
+    mean = jax.lax.pmean(state['x'], worlds.RESTARTS)
     batch = types.Batch(jnp.full((1, 2, 2, 1), mean), jnp.zeros(1, jnp.int32))
     return types.Reconstruction(batch, jnp.ones(1, bool), state['x'])
 
@@ -115,7 +116,7 @@ def test_restarts_that_work_together(vmapped, monkeypatch):
   where = mesh.layout(2, 5, 2, together=True)
   item, both = mesh.P(mesh.ITEM), mesh.P(mesh.ITEM, mesh.RESTART)
   seen = types.Observation(
-    types.NO_QUERY, {'g': np.zeros((2, 3), np.float32)}, {}
+    types.NO_MESSAGE, {'g': np.zeros((2, 3), np.float32)}, {}
   )
   inputs = (
     mesh.put({'w': np.zeros(3, np.float32)}, where, mesh.P()),
@@ -146,7 +147,8 @@ import sys, tempfile
 from flax import nnx
 import numpy as np
 import tiny
-from giajax.attacks import ATTACKS, match, optimizers, variables
+from giajax.attacks import ATTACKS
+from giajax.attacks.parts import match, optimizers, variables
 from giajax.engine import program, run
 from giajax.priors import group_consistency
 from giajax.models import MODELS, base, layers
@@ -196,7 +198,7 @@ def by_devices(tmp_path_factory):
   for count, lowering in ((1, 'auto'), (8, 'lax')):
     subprocess.run(
       [sys.executable, '-c', _SCRIPT, str(folder / str(count)), lowering],
-      cwd=tiny.ROOT / 'tests' / 'engine',
+      cwd=tiny.ROOT / 'tests',
       env={
         **os.environ,
         'JAX_PLATFORMS': 'cpu',

@@ -14,9 +14,9 @@ import tiny
 from giajax import models
 from giajax import trees
 from giajax.engine import build
+from giajax.engine import exchange as rounds
 from giajax.engine import loop
 from giajax.engine import program as programs
-from giajax.engine import round as rounds
 from giajax.engine import run
 from giajax.models import base
 from giajax.models import layers

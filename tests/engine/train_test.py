@@ -10,11 +10,10 @@ import pytest
 import tiny
 
 from giajax import main
-from giajax import trainer
 from giajax.data import base as data
 from giajax.engine import build
 from giajax.engine import train
-from giajax.models import mlp
+from giajax.models.classification import mlp
 
 # Two classes that one pixel tells apart, behind much noise.
 _RNG = np.random.default_rng(0)
@@ -134,7 +133,7 @@ def test_weights_are_an_artefact_with_a_hash(tmp_path, capsys):
 def test_a_point_of_a_sweep_is_trained(tmp_path):
   config = tiny.config(sweep={'model.widths': ((4,), (8,))})
   plan = train.Plan(batch_size=8)
-  trainer.train_config(config, tmp_path / 'w.npz', plan, point=1)
+  train.train_config(config, tmp_path / 'w.npz', plan, point=1)
   facts = json.loads((tmp_path / 'w.json').read_text())
   assert facts['config']['model']['widths'] == [8]
 
@@ -150,5 +149,5 @@ def test_a_point_of_a_sweep_is_trained(tmp_path):
 )
 def test_mistakes_write_nothing(tmp_path, changes, out, words):
   with pytest.raises(ValueError, match=f'^Expected .*({words})'):
-    trainer.train_config(tiny.config(**changes), tmp_path / out, PLAN)
+    train.train_config(tiny.config(**changes), tmp_path / out, PLAN)
   assert not list(tmp_path.iterdir())

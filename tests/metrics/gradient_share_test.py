@@ -7,11 +7,12 @@ import pytest
 
 from giajax import trees
 from giajax import types
+from giajax import world as worlds
 from giajax.attacks import base
-from giajax.attacks import fishing
+from giajax.attacks.malicious import fishing
 from giajax.clients import fedsgd
 from giajax.metrics import gradient_share
-from giajax.models import mlp
+from giajax.models.classification import mlp
 from giajax.tasks import classification
 
 K, B = 3, 4
@@ -24,15 +25,15 @@ Y = np.array([0, 1, 2, 0])
 
 def seen(seed, y=Y):
   """Returns what a server sees of one round with weights of its own."""
-  query = types.Query(NET.init(jax.random.key(seed)))
+  message = types.ServerMessage(NET.init(jax.random.key(seed)))
   batch = types.Batch(X, jnp.asarray(y))
-  update, _ = CLIENT.update(jax.random.key(0), query, batch)
-  return types.Observation(query, update, {})
+  update, _ = CLIENT.update(jax.random.key(0), message, batch)
+  return types.Observation(message, update, {})
 
 
 def by_hand(obs):
   """[x_i; 1] (relu'(z_i) W' (p_i - y_i))', in float64, [B, 5, 5]."""
-  leaves = trees.named_leaves(obs.query.variables.params)
+  leaves = trees.named_leaves(obs.message.variables.params)
   w, b, v, c = (
     np.asarray(leaves[f'layers.{i}.{leaf}'], np.float64)
     for i in (0, 1)
@@ -82,15 +83,15 @@ def test_a_difference_of_two_rounds_by_hand():
 def test_fishing_leaves_one_image_and_an_honest_server_all(y):
   """The first batch has a class of one image, the second has none."""
   attack = fishing.fishing(
-    base.World(NET, TASK, CLIENT, B),
+    worlds.World(NET, TASK, CLIENT, B),
     num_steps=1,
     feature_rounds=4,
     double_opponents=False,
   )
   batch = types.Batch(X, jnp.asarray(y))
-  query, history = types.Query(NET.init(jax.random.key(0))), ()
+  message, history = types.ServerMessage(NET.init(jax.random.key(0))), ()
   for _ in range(attack.num_rounds):
-    sent = attack.craft(jax.random.key(0), query, {}, history)
+    sent = attack.craft(jax.random.key(0), message, {}, history)
     update, _ = CLIENT.update(jax.random.key(0), sent, batch)
     history += (types.Observation(sent, update, {}),)
   measure = gradient_share.gradient_share(NET, TASK, attack.merge)

@@ -6,7 +6,7 @@ import numpy as np
 
 from giajax import types
 from giajax.metrics import gradient_similarity
-from giajax.models import mlp
+from giajax.models.classification import mlp
 from giajax.tasks import classification
 
 NET = mlp.mlp((2, 2, 1), 3, widths=())

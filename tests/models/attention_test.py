@@ -9,8 +9,8 @@ import pytest
 from giajax import models
 from giajax import trees
 from giajax import types
-from giajax.models import attention
-from giajax.models import window_attention
+from giajax.models.parts import attention
+from giajax.models.parts import window_attention
 
 SMALL_VIT = {'width': 8, 'depth': 1, 'heads': 2, 'init': 'timm'}
 REFUSED = [

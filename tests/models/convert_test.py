@@ -11,11 +11,11 @@ from safetensors import numpy as safetensors
 
 from giajax.models import base
 from giajax.models import convert
-from giajax.models import mlp
-from giajax.models import mobilenet_v2
 from giajax.models import MODELS
-from giajax.models import resnet
-from giajax.models import vit
+from giajax.models.classification import mlp
+from giajax.models.classification import mobilenet_v2
+from giajax.models.classification import resnet
+from giajax.models.classification import vit
 
 BREACHING = {
   'stem.0': 'conv1',

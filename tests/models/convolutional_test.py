@@ -7,11 +7,11 @@ import pytest
 
 from giajax import models
 from giajax.models import convert
-from giajax.models import densenet
-from giajax.models import googlenet
-from giajax.models import pools
-from giajax.models import resnet
-from giajax.models import vgg
+from giajax.models.classification import densenet
+from giajax.models.classification import googlenet
+from giajax.models.classification import resnet
+from giajax.models.classification import vgg
+from giajax.models.parts import pools
 
 IMAGES = np.random.default_rng(0).integers(-3, 4, (2, 7, 10, 3)).astype('f4')
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from giajax.models import base
-from giajax.models import initializers
 from giajax.models import layers
-from giajax.models import pools
+from giajax.models.parts import initializers
+from giajax.models.parts import pools
 
 SPEC = base.make_spec('tiny', (2, 2, 1), 1, 'none')
 

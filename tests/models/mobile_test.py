@@ -7,9 +7,9 @@ import pytest
 
 from giajax import models
 from giajax.models import base
-from giajax.models import blocks
-from giajax.models import efficientnet
 from giajax.models import layers
+from giajax.models.classification import efficientnet
+from giajax.models.parts import blocks
 
 ROWS = (
   'efficientnet_b0',

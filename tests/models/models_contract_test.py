@@ -12,8 +12,8 @@ from giajax import models
 from giajax import registry
 from giajax import trees
 from giajax.models import base
+from giajax.models import inspect
 from giajax.models import layers
-from giajax.models import structure
 
 # At 32x32x3 with 10 classes and default options.
 PARAMETERS = {
@@ -222,8 +222,8 @@ def test_every_parameter_is_a_layers(name):
   net = models.MODELS[case.row](
     case.image_shape, case.num_classes, **case.options
   )
-  paths = structure.sites(net)
-  leaves = structure.leaf_names(net)
+  paths = inspect.sites(net)
+  leaves = inspect.leaf_names(net)
   assert {leaf.rpartition('.')[0] for leaf in leaves} == paths.keys()
 
 
@@ -239,10 +239,8 @@ def test_a_server_can_put_a_layer_in_front(name):
       module, 'front', layers.Conv(channels, channels, 1, rngs=rngs)
     )
   )
-  variables = structure.abstract_variables(altered)
-  added = trees.named_leaves(variables.params).keys() - structure.leaf_names(
-    net
-  )
+  variables = inspect.abstract_variables(altered)
+  added = trees.named_leaves(variables.params).keys() - inspect.leaf_names(net)
   assert added == {'front.kernel', 'front.bias'}
   x = jax.ShapeDtypeStruct((2, *case.image_shape), np.float32)
   taps = jax.eval_shape(

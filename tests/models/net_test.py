@@ -11,11 +11,11 @@ import pytest
 
 from giajax import trees
 from giajax.models import base
+from giajax.models import inspect
 from giajax.models import layers
-from giajax.models import mlp
-from giajax.models import resnet
-from giajax.models import structure
 from giajax.models import subset
+from giajax.models.classification import mlp
+from giajax.models.classification import resnet
 
 RESNET = resnet.resnet((8, 8, 3), 4, depth=20)
 SPEC = base.make_spec('brought', (6, 5, 3), 4, 'half')
@@ -196,11 +196,11 @@ def test_normalisation_of_other_channels_is_the_average():
 
 
 def test_inputs_of_every_norm_layer_can_be_tapped():
-  paths = structure.norms(RESNET)
+  paths = inspect.norms(RESNET)
   assert len(paths) == 19
   assert paths[0] == 'bn1'
   taps = tuple(f'{path}.input' for path in paths)
-  variables = structure.abstract_variables(RESNET)
+  variables = inspect.abstract_variables(RESNET)
   x = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
   found = jax.eval_shape(
     lambda v, x: RESNET.apply(v, x, taps=taps), variables, x

@@ -12,8 +12,8 @@ from giajax import trees
 from giajax import types
 from giajax.models import base
 from giajax.models import convert
+from giajax.models import inspect
 from giajax.models import layers
-from giajax.models import structure
 from giajax.models import subset
 
 TASK = tasks.TASKS['classification'](num_classes=3)
@@ -45,9 +45,9 @@ def batch():
 
 def update(net, batch, train=False):
   client = clients.CLIENTS['fedsgd'](net, TASK, train_mode=train)
-  query = types.Query(net.init(jax.random.key(1)))
-  found, _ = client.update(jax.random.key(2), query, batch)
-  matched, _ = client.moments(jax.random.key(2), query, batch, found.delta)
+  message = types.ServerMessage(net.init(jax.random.key(1)))
+  found, _ = client.update(jax.random.key(2), message, batch)
+  matched, _ = client.moments(jax.random.key(2), message, batch, found.delta)
   return found, matched
 
 
@@ -145,6 +145,6 @@ def test_mistakes(include, freeze, message):
 def test_a_frozen_classifier_tells_no_labels():
   net = subset.subset(tiny(), ['conv.*'])
   with pytest.raises(ValueError, match='covers the classifier'):
-    structure.head(net)
-  assert structure.features(net) == 'fc.input'  # it is read all the same
-  assert structure.features(net._replace(probe=None)) is None
+    inspect.head(net)
+  assert inspect.features(net) == 'fc.input'  # it is read all the same
+  assert inspect.features(net._replace(probe=None)) is None

@@ -11,8 +11,8 @@ import tensorflow_datasets as tfds
 from giajax import data
 from giajax import trees
 from giajax.models import convert
-from giajax.models import mobilenet_v2
-from giajax.models import resnet
+from giajax.models.classification import mobilenet_v2
+from giajax.models.classification import resnet
 
 
 @pytest.fixture(scope='module')

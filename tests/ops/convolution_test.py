@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from giajax.ops import convolution
-from giajax.ops import forms
+from giajax.ops import geometry as geometries
 
 SAME = ((1, 1), (1, 1))
 # name: x shape, kernel shape, geometry, the lowerings that do it
@@ -19,85 +19,85 @@ CASES = {
   'same': (
     (2, 8, 8, 4),
     (3, 3, 4, 6),
-    forms.Geometry(padding=SAME),
+    geometries.Geometry(padding=SAME),
     ('direct', 'patches', 'blocks', 'winograd'),
   ),
   'ragged': (  # not a multiple of a tile, uneven padding
     (1, 7, 10, 3),
     (3, 3, 3, 5),
-    forms.Geometry(padding=((0, 1), (2, 0))),
+    geometries.Geometry(padding=((0, 1), (2, 0))),
     ('direct', 'patches', 'blocks', 'phases', 'winograd'),
   ),
   'strided': (
     (2, 9, 8, 3),
     (5, 5, 3, 4),
-    forms.Geometry((2, 2), ((2, 2), (2, 2))),
+    geometries.Geometry((2, 2), ((2, 2), (2, 2))),
     ('direct', 'patches', 'blocks', 'phases'),
   ),
   'stem': (  # a kernel that no stride divides, a last column left over
     (1, 15, 16, 3),
     (7, 7, 3, 4),
-    forms.Geometry((4, 4), ((2, 2), (2, 2))),
+    geometries.Geometry((4, 4), ((2, 2), (2, 2))),
     ('patches', 'phases'),
   ),
   'uneven': (
     (1, 8, 9, 3),
     (3, 2, 3, 4),
-    forms.Geometry((2, 1), ((0, 1), (1, 0))),
+    geometries.Geometry((2, 1), ((0, 1), (1, 0))),
     ('direct', 'patches', 'blocks', 'phases'),
   ),
   'pointwise': (
     (2, 5, 5, 3),
     (1, 1, 3, 4),
-    forms.Geometry((2, 2)),
+    geometries.Geometry((2, 2)),
     ('direct', 'patches', 'blocks', 'phases'),
   ),
   'tiles': (  # that do not overlap, nor reach the last column
     (2, 6, 10, 3),
     (2, 3, 3, 4),
-    forms.Geometry((2, 3)),
+    geometries.Geometry((2, 3)),
     ('direct', 'patches', 'blocks', 'phases'),
   ),
   'dilated': (
     (1, 9, 9, 3),
     (3, 3, 3, 4),
-    forms.Geometry(padding=((2, 2), (2, 2)), dilation=(2, 2)),
+    geometries.Geometry(padding=((2, 2), (2, 2)), dilation=(2, 2)),
     ('direct', 'patches'),
   ),
   'depthwise': (
     (2, 6, 6, 4),
     (3, 3, 1, 8),
-    forms.Geometry((2, 2), SAME, 4),
+    geometries.Geometry((2, 2), SAME, 4),
     ('shifts', 'bundles'),
   ),
   'wide': (  # depthwise, more columns than a step of its loop
     (2, 5, 19, 3),
     (3, 5, 1, 3),
-    forms.Geometry((1, 1), ((1, 1), (4, 3)), 3, (1, 2)),
+    geometries.Geometry((1, 1), ((1, 1), (4, 3)), 3, (1, 2)),
     ('shifts', 'bundles'),
   ),
   'grouped strided': (
     (2, 7, 8, 6),
     (3, 2, 2, 9),
-    forms.Geometry((2, 1), ((0, 1), (2, 1)), 3, (1, 2)),
+    geometries.Geometry((2, 1), ((0, 1), (2, 1)), 3, (1, 2)),
     ('lax', 'bundles'),
   ),
   'grouped': (
     (1, 6, 6, 4),
     (3, 3, 2, 6),
-    forms.Geometry((1, 1), SAME, 2),
+    geometries.Geometry((1, 1), SAME, 2),
     ('lax', 'bundles'),
   ),
   'bundled': (  # by winograd
     (1, 8, 8, 32),
     (3, 3, 16, 32),
-    forms.Geometry((1, 1), SAME, 2),
+    geometries.Geometry((1, 1), SAME, 2),
     ('lax', 'bundles'),
   ),
   'two bundles': (
     (1, 5, 6, 64),
     (3, 3, 16, 32),
-    forms.Geometry((2, 2), SAME, 4),
+    geometries.Geometry((2, 2), SAME, 4),
     ('lax', 'bundles'),
   ),
 }
@@ -167,7 +167,7 @@ def test_winograd_of_wide_kernels():
   keys = jax.random.split(jax.random.key(0))
   x = jax.random.normal(keys[0], (1, 16, 16, 128))
   kernel = jax.random.normal(keys[1], (3, 3, 128, 64))
-  geometry = forms.Geometry(padding=SAME)
+  geometry = geometries.Geometry(padding=SAME)
   got, want = (
     jax.jit(convolution.convolve, static_argnums=(2, 3))(
       x, kernel, geometry, name

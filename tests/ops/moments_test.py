@@ -8,9 +8,9 @@ import pytest
 
 from giajax.models import base
 from giajax.models import layers
-from giajax.models import pools
+from giajax.models.parts import pools
 from giajax.ops import convolution
-from giajax.ops import forms
+from giajax.ops import geometry as geometries
 from giajax.ops import moments
 
 
@@ -102,15 +102,15 @@ def test_ghost_equals_explicit_and_so_do_gradients(batch, train):
 @pytest.mark.parametrize(
   'geometry',
   [
-    forms.Geometry(padding=((1, 1), (1, 1))),
-    forms.Geometry((2, 2), ((0, 1), (1, 0))),
+    geometries.Geometry(padding=((1, 1), (1, 1))),
+    geometries.Geometry((2, 2), ((0, 1), (1, 0))),
   ],
   ids=['same', 'strided'],
 )
 def test_site_moments_of_a_convolution(geometry, features):
   keys = jax.random.split(jax.random.key(0), 3)
   x = jax.random.normal(keys[0], (2, 5, 5, 16))
-  size = forms.output_size((5, 5), (3, 3), geometry)
+  size = geometries.output_size((5, 5), (3, 3), geometry)
   cotangent = jax.random.normal(keys[1], (2, *size, features))
   target = jax.random.normal(keys[2], (3, 3, 16, features))
   site = moments.Site('conv', x, geometry)

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from giajax import types
-from giajax.attacks import base as attacks
+from giajax import world as worlds
 from giajax.clients import fedavg
 from giajax.clients import fedsgd
-from giajax.models import mlp
-from giajax.models import resnet
-from giajax.models import structure
+from giajax.models import inspect
 from giajax.models import subset
-from giajax.models import vit
+from giajax.models.classification import mlp
+from giajax.models.classification import resnet
+from giajax.models.classification import vit
 from giajax.priors import bn_statistics
 from giajax.tasks import classification
 
@@ -33,7 +33,7 @@ def net(name='resnet'):
 
 def world(name='resnet', train_mode=True):
   client = fedsgd.fedsgd(net(name), TASK, train_mode=train_mode)
-  return attacks.World(net(name), TASK, client, 3)
+  return worlds.World(net(name), TASK, client, 3)
 
 
 def seen(world, term, side=None):
@@ -41,16 +41,16 @@ def seen(world, term, side=None):
   variables = world.net.init(jax.random.key(1))
   # Buffers of a network that has seen something.
   stats = jax.tree.map(lambda v: v + 0.3, variables.stats)
-  query = types.Query(variables._replace(stats=stats))
+  message = types.ServerMessage(variables._replace(stats=stats))
   x = jax.random.uniform(jax.random.key(2), (3, 4, 4, 1))
   batch = types.Batch(x, jnp.arange(3))
-  update = jax.jit(lambda: world.client.update(KEY, query, batch)[0])()
-  obs = types.Observation(query, update, side or {'proxy_data': x})
+  update = jax.jit(lambda: world.client.update(KEY, message, batch)[0])()
+  obs = types.Observation(message, update, side or {'proxy_data': x})
 
   @jax.jit
   def value(x):
     candidate = batch._replace(x=x)
-    aux = world.client.update(KEY, query, candidate, term.taps)[1]
+    aux = world.client.update(KEY, message, candidate, term.taps)[1]
     return term.value(KEY, candidate, aux, obs)
 
   return value(x), value(x[:, ::-1] ** 2)
@@ -72,8 +72,8 @@ def test_momentum_is_that_of_each_layer():
 
   altered = net().edit(change)
   client = fedsgd.fedsgd(altered, TASK, train_mode=True)
-  here = attacks.World(altered, TASK, client, 3)
-  assert sorted(set(structure.momenta(altered).values())) == [0.02, 0.1]
+  here = worlds.World(altered, TASK, client, 3)
+  assert sorted(set(inspect.momenta(altered).values())) == [0.02, 0.1]
   # One part in fifty of a buffer is the batch's: so many digits are lost.
   assert seen(here, bn_statistics.bn_statistics(here))[0] < 1e-3
   wrong = bn_statistics.bn_statistics(here, momentum=0.1)
@@ -83,7 +83,7 @@ def test_momentum_is_that_of_each_layer():
 def test_frozen_layers_do_not_tell_of_the_batch():
   part = subset.subset(net(), freeze=['bn1.*'])
   client = fedsgd.fedsgd(part, TASK, train_mode=True)
-  here = attacks.World(part, TASK, client, 3)
+  here = worlds.World(part, TASK, client, 3)
   term = bn_statistics.bn_statistics(here)
   assert 'bn1.input' not in term.taps and len(term.taps) > 1
   truth, other = seen(here, term)
@@ -114,7 +114,7 @@ def test_before_is_by_hand():
   x = jax.random.uniform(jax.random.key(2), (3, 4, 4, 1))
   aux = here.net.apply(variables, x, taps=term.taps)
   obs = types.Observation(
-    types.Query(variables), types.Update({}, {}, jnp.int32(3)), {}
+    types.ServerMessage(variables), types.Update({}, {}, jnp.int32(3)), {}
   )
   expected = 0.0
   for tap in term.taps:
@@ -143,7 +143,7 @@ def test_running_wants_one_step_in_training_mode():
 
 def test_a_network_without_the_layers():
   plain = mlp.mlp((4, 4, 1), K, widths=(3,))
-  here = attacks.World(plain, TASK, fedsgd.fedsgd(plain, TASK), 1)
+  here = worlds.World(plain, TASK, fedsgd.fedsgd(plain, TASK), 1)
   for source in ('before', 'estimate'):
     with pytest.raises(ValueError, match='layers for source'):
       bn_statistics.bn_statistics(here, source=source)

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from giajax import types
-from giajax.attacks import base
+from giajax import world as worlds
 from giajax.clients import fedsgd
-from giajax.models import mlp
+from giajax.models.classification import mlp
 from giajax.priors import epoch_order
 from giajax.tasks import classification
 
 NET = mlp.mlp((2, 2, 3), 3, normalisation='cifar10')
 TASK = classification.classification(3)
-WORLD = base.World(NET, TASK, fedsgd.fedsgd(NET, TASK), 2)
+WORLD = worlds.World(NET, TASK, fedsgd.fedsgd(NET, TASK), 2)
 X = jax.random.uniform(jax.random.key(0), (6, 2, 2, 3))
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from giajax import types
-from giajax.attacks import base
+from giajax import world as worlds
 from giajax.clients import fedavg
 from giajax.clients import fedsgd
-from giajax.models import mlp
-from giajax.models import structure
+from giajax.models import inspect
 from giajax.models import subset
+from giajax.models.classification import mlp
 from giajax.priors import features
 from giajax.priors import task_loss
 from giajax.tasks import classification
@@ -23,20 +23,20 @@ NET = mlp.mlp((3, 3, 1), K, widths=(5,), activation='tanh')
 
 def measured(client, batch_size, make):
   """Returns `x -> value` of a term, and the images behind its update."""
-  term = make(base.World(NET, TASK, client, batch_size))
-  query = types.Query(NET.init(jax.random.key(0)))
+  term = make(worlds.World(NET, TASK, client, batch_size))
+  message = types.ServerMessage(NET.init(jax.random.key(0)))
   x = jax.random.uniform(jax.random.key(1), (batch_size, 3, 3, 1))
   batch = types.Batch(x, jnp.arange(batch_size, dtype=jnp.int32) + 1)
   key = jax.random.key(2)
-  update = client.update(key, query, batch)[0]
-  obs = types.Observation(query, update, {})
+  update = client.update(key, message, batch)[0]
+  obs = types.Observation(message, update, {})
 
   def value(x):
     candidate = batch._replace(x=x)
-    aux = client.update(key, query, candidate, term.taps)[1]
+    aux = client.update(key, message, candidate, term.taps)[1]
     return term.value(key, candidate, aux, obs)
 
-  return value, x, query
+  return value, x, message
 
 
 @pytest.mark.parametrize(
@@ -47,12 +47,12 @@ def measured(client, batch_size, make):
   ],
 )
 def test_features_of_one_image_are_its_own(client):
-  value, x, query = measured(client, 1, features.features)
+  value, x, message = measured(client, 1, features.features)
   np.testing.assert_allclose(value(x), 0, atol=1e-8)
   other = jnp.zeros_like(x)
-  tap = f'{structure.head(NET)}.input'
+  tap = f'{inspect.head(NET)}.input'
   h = [
-    NET.apply(query.variables, v, train=False, taps=(tap,)).taps[tap]
+    NET.apply(message.variables, v, train=False, taps=(tap,)).taps[tap]
     for v in (x, other)
   ]
   expected = np.mean((h[0] - h[1]) ** 2)
@@ -62,15 +62,15 @@ def test_features_of_one_image_are_its_own(client):
 
 def test_features_need_a_bias():
   bare = subset.subset(NET, include=('*',), freeze=('*.bias',))
-  world = base.World(bare, TASK, fedsgd.fedsgd(bare, TASK), 1)
+  world = worlds.World(bare, TASK, fedsgd.fedsgd(bare, TASK), 1)
   with pytest.raises(ValueError, match='an update of the bias of'):
     features.features(world)
 
 
 def test_task_loss_is_the_mean_over_the_batch():
   client = fedsgd.fedsgd(NET, TASK)
-  value, x, query = measured(client, 2, task_loss.task_loss)
-  out = NET.apply(query.variables, x, train=False).out
+  value, x, message = measured(client, 2, task_loss.task_loss)
+  out = NET.apply(message.variables, x, train=False).out
   logs = jax.nn.log_softmax(out)
   np.testing.assert_allclose(
     value(x), -(logs[0, 1] + logs[1, 2]) / 2, rtol=1e-5

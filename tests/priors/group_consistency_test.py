@@ -4,14 +4,14 @@ import jax
 import numpy as np
 
 from giajax import types
-from giajax.attacks import base
-from giajax.models import mlp
+from giajax import world as worlds
+from giajax.models.classification import mlp
 from giajax.priors import group_consistency
 
 
 def test_by_hand():
   net = mlp.mlp((2, 3, 3), 4, widths=(2,), normalisation='cifar10')
-  world = base.World(net, None, None, 2)
+  world = worlds.World(net, None, None, 2)
   term = group_consistency.group_consistency(world)
   assert term.group
   x = jax.random.uniform(jax.random.key(0), (5, 2, 2, 3, 3))
@@ -20,7 +20,7 @@ def test_by_hand():
   def value(x):
     return term.value(None, types.Batch(x, None), None, None)
 
-  found, slope = jax.vmap(value, axis_name=base.GROUP)(x)
+  found, slope = jax.vmap(value, axis_name=worlds.RESTARTS)(x)
   std = np.array(net.spec.std)
   apart = np.asarray(x - x.mean(0)) / std
   np.testing.assert_allclose(found, (apart**2).mean((1, 2, 3, 4)), rtol=1e-4)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from giajax import types
-from giajax.attacks import base as attacks
+from giajax import world as worlds
 from giajax.models import base as models
 from giajax.priors import l2
 from giajax.priors import total_variation
@@ -15,7 +15,7 @@ from giajax.priors import total_variation
 def world(channels=1, normalisation='none'):
   spec = models.make_spec('spec', (4, 4, channels), 10, normalisation)
   net = models.from_callable(lambda key: (), lambda params, x: x, spec)
-  return attacks.World(net, None, None, 1)
+  return worlds.World(net, None, None, 1)
 
 
 def value(term, x):

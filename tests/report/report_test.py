@@ -12,8 +12,8 @@ import pytest
 
 from giajax.report import markup
 from giajax.report import prose
-from giajax.report import records
 from giajax.report import report
+from giajax.results import collection
 
 
 def _arrays(rng, b, c, r, length, size):
@@ -202,7 +202,7 @@ def test_shapes_and_gaps(tmp_path, shape):
   html = _html(_workdir(tmp_path, **shape))
   assert 'nan' not in re.sub(r'base64,[^"]*', '', html).lower()
   assert 'None' not in html.replace('"None"', '')
-  assert 1 <= html.count('<figure>') <= records.SAMPLE_LIMIT
+  assert 1 <= html.count('<figure>') <= collection.SAMPLE_LIMIT
 
 
 def test_same_files_same_bytes(tmp_path):
@@ -302,14 +302,14 @@ def test_any_sweep_value(tmp_path, values):
 
 def test_sample_is_seeded_bounded_and_blind_to_metrics(tmp_path):
   path = _workdir(tmp_path, b=40)
-  run = records.read(path)
+  run = collection.read(path)
   with run.arrays:
-    first = [item.index for item in records.sample(run)]
+    first = [item.index for item in collection.sample(run)]
   _change(path, psnr=np.arange(40.0), ssim=np.linspace(0, 1, 40))
-  run = records.read(path)
+  run = collection.read(path)
   with run.arrays:
-    assert [item.index for item in records.sample(run)] == first
-  assert len(set(first)) == records.SAMPLE_LIMIT
+    assert [item.index for item in collection.sample(run)] == first
+  assert len(set(first)) == collection.SAMPLE_LIMIT
   assert 'a sample, not the best' in _html(path)
 
 
@@ -321,10 +321,10 @@ def test_whole_runs_are_no_sample(tmp_path, b, text):
 
 
 def test_sample_shows_the_same_slots_at_every_point(tmp_path):
-  run = records.read(_workdir(tmp_path, points=4, cases=2, b=5))
+  run = collection.read(_workdir(tmp_path, points=4, cases=2, b=5))
   slots: dict[int, list] = {}
   with run.arrays:
-    for row, index in records.sample(run):
+    for row, index in collection.sample(run):
       slots.setdefault(row['point'], []).append((row['case'], index))
   assert len(slots) == 4
   assert all(s == slots[0] and len(s) == 4 for s in slots.values())

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from giajax.report import markup
-from giajax.report import records
 from giajax.report import study
+from giajax.results import collection
 
 
 class Arrays(dict):
@@ -49,7 +49,7 @@ def run(
     'device': 'cpu x2',
     'versions': {'jax': '1'},
   }
-  return records.Run(meta, rows, arrays)
+  return collection.Run(meta, rows, arrays)
 
 
 PAPER = [
@@ -139,4 +139,4 @@ def test_page_and_markdown_say_the_same():
 
 @pytest.mark.parametrize('config', [{}, {'study': {}}])
 def test_other_runs_are_no_studies(config):
-  assert not study.has(records.Run({'config': config}, [], None))
+  assert not study.has(collection.Run({'config': config}, [], None))

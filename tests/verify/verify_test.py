@@ -55,7 +55,7 @@ def probe():
 
 
 def received(seed=0, **changed):
-  """Returns a query with leaves changed: hidden__kernel=(leaf -> leaf)."""
+  """Returns a message with leaves changed: hidden__kernel=(leaf -> leaf)."""
   parts = []
   for part in fresh(seed):
     leaves = trees.named_leaves(part)
@@ -64,7 +64,7 @@ def received(seed=0, **changed):
       if name in leaves:
         leaves[name] = jnp.asarray(change(leaves[name]), jnp.float32)
     parts.append(trees.nested(leaves))
-  return types.Query(types.Variables(*parts))
+  return types.ServerMessage(types.Variables(*parts))
 
 
 def bins(like):
@@ -112,12 +112,12 @@ def one_column(like):
 
 
 def surplus():
-  query = received()
-  leaves = trees.named_leaves(query.variables.params)
+  message = received()
+  leaves = trees.named_leaves(message.variables.params)
   leaves['front.kernel'] = jnp.ones((108, 9))
   leaves['front.back.kernel'] = jnp.ones((9, 108))
   params = trees.nested(leaves)
-  return types.Query(query.variables._replace(params=params))
+  return types.ServerMessage(message.variables._replace(params=params))
 
 
 # Biases that leave only the last image of the probe, of class 3, unlearned.
@@ -126,7 +126,7 @@ def only_last(like):
 
 
 LAST = types.Batch(probe().x, jnp.array([0] * (B - 1) + [3], jnp.int32))
-# What a check must object to: a query, or a query and a probe.
+# What a check must object to: a message, or a message and a probe.
 ATTACKED = {
   'activation_overlap': lambda: received(
     hidden__kernel=bins, hidden__bias=cuts
@@ -170,9 +170,9 @@ TRIED = {
 }
 
 
-def run(name, query, images=None):
+def run(name, message, images=None):
   known = view()._replace(accepted=fresh())
-  return VERIFIERS[name](known)(KEY, query, images or probe())
+  return VERIFIERS[name](known)(KEY, message, images or probe())
 
 
 def test_every_check_has_an_attack():
@@ -189,7 +189,7 @@ def stepped(seed):
   params = jax.tree.map(
     lambda p, g: p - 0.1 * g, fresh(seed).params, sent.delta
   )
-  return types.Query(fresh(seed)._replace(params=params))
+  return types.ServerMessage(fresh(seed)._replace(params=params))
 
 
 @pytest.mark.parametrize('name', sorted(VERIFIERS))
@@ -204,14 +204,16 @@ def test_an_honest_model_passes(name, seed):
 @pytest.mark.parametrize('name', sorted(VERIFIERS))
 def test_its_attack_is_flagged_in_words(name):
   attack = ATTACKED[name]()
-  query, images = attack if type(attack) is tuple else (attack, probe())
-  found = run(name, query, images)
+  message, images = attack if type(attack) is tuple else (attack, probe())
+  found = run(name, message, images)
   assert found.flagged and type(found.flagged) is bool
   assert found.score > run(name, received()).score
   assert found.evidence.endswith('.') and '\n' not in found.evidence
   assert '{' not in found.evidence
   assert any(c.isdigit() for c in found.evidence)
-  again = VERIFIERS[name](view()._replace(accepted=fresh()))(KEY, query, images)
+  again = VERIFIERS[name](view()._replace(accepted=fresh()))(
+    KEY, message, images
+  )
   assert again == found
 
 
@@ -237,11 +239,11 @@ def test_a_pass_that_is_not_finite_is_an_objection(name, wrong):
 
 @pytest.mark.parametrize('name', sorted(VERIFIERS))
 def test_weights_of_nothing_else_are_no_crash(name):
-  empty = types.Query(types.Variables({}, {}))
+  empty = types.ServerMessage(types.Variables({}, {}))
   found = run(name, empty)
   assert found.flagged is (name == 'architecture')
   assert found.ran is (name == 'architecture')
-  other = types.Query(
+  other = types.ServerMessage(
     types.Variables({'fc': {'kernel': jnp.zeros((3, 2))}}, {})
   )
   assert np.isfinite(run(name, other).score)
@@ -357,14 +359,14 @@ def test_update_distance_knows_what_training_mode_does():
   before = received(norm__var=lambda v: v * 1e8).variables
   net, task = view().net, classification.classification(K)
   client = fedsgd.fedsgd(net, task, train_mode=True)
-  sent, _ = client.update(KEY, types.Query(before), probe())
+  sent, _ = client.update(KEY, types.ServerMessage(before), probe())
   params = jax.tree.map(lambda p, g: p - 0.1 * g, before.params, sent.delta)
-  query = types.Query(before._replace(params=params))
+  message = types.ServerMessage(before._replace(params=params))
   known = view()._replace(accepted=before, learning_rate=0.1)
-  found = VERIFIERS['update_distance'](known)(KEY, query, probe())
+  found = VERIFIERS['update_distance'](known)(KEY, message, probe())
   assert found.score == pytest.approx(0, abs=1e-3)
   blind = VERIFIERS['update_distance'](known._replace(training=None))
-  assert blind(KEY, query, probe()).flagged
+  assert blind(KEY, message, probe()).flagged
 
 
 def test_update_rank_is_that_of_the_change():
@@ -400,11 +402,11 @@ def test_frozen_weights_do_not_move():
   old = net.init(jax.random.key(0))
   known = base.view(net, classification.classification(K), accepted=old)
   check = VERIFIERS['update_distance'](known)
-  assert not check(KEY, types.Query(old), probe()).flagged
+  assert not check(KEY, types.ServerMessage(old), probe()).flagged
   leaves = trees.named_leaves(old.frozen)
   leaves['conv.bias'] = leaves['conv.bias'].at[0].add(1e-3)
   moved = old._replace(frozen=trees.nested(leaves))
-  found = check(KEY, types.Query(moved), probe())
+  found = check(KEY, types.ServerMessage(moved), probe())
   assert found.flagged and 'conv.bias' in found.evidence
 
 

@@ -1,0 +1,1 @@
+"""What an audited system could change, and what each change does."""

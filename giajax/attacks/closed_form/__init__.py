@@ -1,0 +1,1 @@
+"""Attacks that solve for the images, step by step or at once."""

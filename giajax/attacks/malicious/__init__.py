@@ -1,0 +1,1 @@
+"""Attacks whose server alters what it sends."""

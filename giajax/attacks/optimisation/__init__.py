@@ -1,0 +1,1 @@
+"""Attacks that change candidates until their update matches."""

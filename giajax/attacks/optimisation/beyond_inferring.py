@@ -1,0 +1,58 @@
+"""Beyond Inferring Class Representatives: L-BFGS with smooth images.
+
+Wang, Song, Zhang, Song, Wang and Qi, Beyond Inferring Class Representatives:
+User-Level Privacy Leakage From Federated Learning, INFOCOM 2019, arXiv
+1812.00535, whose server computes representatives of a client's data; without
+the multi-task GAN that refines them. Assumed known: the model, the batch size
+and the labels. Solves, as in breaching, the framework of Geiping et al.,
+
+  min over x in [0, 1]  1/2 |g(x) - g*|^2 + a TV(x),  p = 2, q = 1.25
+
+Defaults are the framework's: 400 steps, a = 0.2352 (0.00015 of the paper times
+the 2 x 28^2 differences of an MNIST image), 100 remembered pairs.
+
+Differs from that code as `wei` does.
+"""
+
+from giajax import world as worlds
+from giajax.attacks import base
+from giajax.attacks.parts import compose
+from giajax.attacks.parts import match
+from giajax.attacks.parts import optimizers
+from giajax.attacks.parts import variables
+from giajax.priors import total_variation as variation
+
+
+def beyond_inferring(
+  world: worlds.World,
+  *,
+  num_steps: int = 400,
+  total_variation: float = 0.2352,
+  memory_size: int = 100,
+  max_linesearch_steps: int = 20,
+  start: str = 'normal',
+) -> base.Attack:
+  """Squared gradient difference and total variation, by L-BFGS.
+
+  Args:
+    world: the attacker's picture of the system.
+    num_steps: L-BFGS iterations.
+    total_variation: weight of the prior; traced.
+    memory_size: pairs that L-BFGS remembers.
+    max_linesearch_steps: evaluations a line search may take.
+    start: see `starts.parse`.
+  """
+  return compose.keep_best(
+    match.match(
+      world,
+      variable=variables.pixels(world, start=start),
+      distance='l2',
+      terms={
+        'total_variation': variation.total_variation(world, p=2.0, q=1.25)
+      },
+      optimizer=optimizers.lbfgs(memory_size, max_linesearch_steps),
+      num_steps=num_steps,
+      hparams={'total_variation': total_variation},
+      form='explicit',
+    )
+  )

@@ -1,0 +1,123 @@
+"""Data leakage in federated averaging: the client's epochs, simulated.
+
+Dimitrov, Balunović, Konstantinov and Vechev, Data Leakage in Federated
+Averaging, TMLR 2022, arXiv 2206.12395.
+
+Assumed known: the model, the client's protocol, the number of images and the
+labels. The order in which the client took its images is not, so each epoch has
+candidate images of its own, [E, B, H, W, C], and the simulated training takes
+them as they lie:
+
+  min over x  D(simulated(x), observed) + a TV(x) + c R(x)
+
+where R asks the epochs for one set of images in any order
+(`priors.epoch_order`). In the end each epoch's images are assigned to those of
+the first, among images of one label, and averaged.
+
+Differs from the authors' code: the cosine as distance, signed Adam with the
+steps of `inverting_gradients`, and their labels are not inferred along the
+simulated steps (use a label rule).
+"""
+
+import jax
+import jax.numpy as jnp
+from optax import assignment
+
+from giajax import types
+from giajax import world as worlds
+from giajax.attacks import base
+from giajax.attacks.parts import compose
+from giajax.attacks.parts import distances
+from giajax.attacks.parts import match
+from giajax.attacks.parts import optimizers
+from giajax.attacks.parts import variables
+from giajax.priors import epoch_order as order
+from giajax.priors import total_variation as variation
+
+_APART = 1e6  # a squared distance above that of any two images
+
+
+def dimitrov(
+  world: worlds.World,
+  *,
+  num_steps: int = 4_000,
+  learning_rate: float = 0.1,
+  total_variation: float = 1e-3,
+  epoch_order: float = 0.1,
+  distance: str | distances.Distance = 'cosine',
+  start: str = 'normal',
+) -> base.Attack:
+  """Simulated local training on images that each epoch has of its own.
+
+  Args:
+    world: the attacker's picture; its client takes local epochs.
+    num_steps: T.
+    learning_rate: of Adam, in units of the normalised image; traced.
+    total_variation: weight of the prior; traced.
+    epoch_order: weight of the prior; traced.
+    distance: a name in `DISTANCES` or a Distance, of the updates.
+    start: as in `starts.parse`, but no 'target'.
+
+  Raises:
+    ValueError: a client that does not say what its epochs do, or a start from
+      the truth.
+  """
+  client, images = world.client, world.batch_size
+  if client.unrolled is None:
+    raise ValueError(
+      'Expected a client that is alone and takes local epochs, without a '
+      'defence on its update; got one that cannot be simulated; believe in '
+      "'fedavg', or use inverting_gradients"
+    )
+  if start.startswith('target'):
+    raise ValueError(
+      'Expected a start that each epoch can have for itself; got '
+      f'start={start!r}; use another'
+    )
+  simulated = world._replace(
+    client=client._replace(update=client.unrolled, moments=None),
+    batch_size=client.epochs * images,
+  )
+  pixels = variables.pixels(simulated, start=start)
+
+  def batch(tree, obs):
+    found = pixels.batch(tree, obs)
+    return found._replace(y=jnp.tile(found.y, client.epochs))
+
+  attack = compose.keep_best(
+    match.match(
+      simulated,
+      variable=pixels._replace(batch=batch),
+      distance=distance,
+      terms={
+        'total_variation': variation.total_variation(world),
+        'epoch_order': order.epoch_order(world, epochs=client.epochs),
+      },
+      optimizer=optimizers.signed_adam(num_steps),
+      num_steps=num_steps,
+      hparams={
+        'learning_rate': learning_rate,
+        'total_variation': total_variation,
+        'epoch_order': epoch_order,
+      },
+    )
+  )
+
+  def read(state, obs, hp):
+    found = attack.read(state, obs, hp)
+    x = found.batch.x.reshape(client.epochs, images, *found.batch.x.shape[1:])
+    y = found.batch.y[:images]
+    together = jnp.mean(jax.vmap(lambda own: _align(x[0], own, y))(x), axis=0)
+    valid = jnp.ones(images, bool)
+    return types.Reconstruction(types.Batch(together, y), valid, found.score)
+
+  return attack._replace(read=read)
+
+
+def _align(first: types.Array, own: types.Array, y: types.Array) -> types.Array:
+  """Returns the images in the order of the first ones that they resemble."""
+  a, b = (x.reshape(len(x), -1) for x in (first, own))
+  costs = jnp.sum(jnp.square(a[:, None] - b[None]), axis=-1)
+  costs = jnp.where(y[:, None] == y[None], costs, _APART)
+  rows, columns = assignment.hungarian_algorithm(costs)
+  return own[columns[jnp.argsort(rows)]]

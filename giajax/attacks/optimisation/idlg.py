@@ -1,0 +1,48 @@
+"""iDLG: the label from the sign of the last layer, then the pixels.
+
+Zhao, Mopuri and Bilen, iDLG: Improved Deep Leakage from Gradients, 2020,
+arXiv 2001.02610.
+
+Assumed known: the model, and that the batch has one image. The label is the
+class whose last-layer gradient is negative (`labels.idlg`); the pixels then
+minimise the squared gradient difference by L-BFGS, as in DLG.
+"""
+
+from giajax import world as worlds
+from giajax.attacks import base
+from giajax.attacks.parts import compose
+from giajax.attacks.parts import labels
+from giajax.attacks.parts import match
+from giajax.attacks.parts import optimizers
+from giajax.attacks.parts import variables
+
+
+def idlg(
+  world: worlds.World,
+  *,
+  num_steps: int = 2000,
+  memory_size: int = 300,
+  max_linesearch_steps: int = 20,
+  start: str = 'normal',
+) -> base.Attack:
+  """The label from the sign of the last layer, then the pixels by L-BFGS.
+
+  Args:
+    world: the attacker's picture of the system, with batch_size 1.
+    num_steps: L-BFGS iterations.
+    memory_size: pairs that L-BFGS remembers.
+    max_linesearch_steps: evaluations a line search may take.
+    start: see `starts.parse`.
+
+  Raises:
+    ValueError: a batch of more than one image.
+  """
+  attack = match.match(
+    world,
+    variable=variables.pixels(world, start=start, box=False),
+    distance='l2',
+    optimizer=optimizers.lbfgs(memory_size, max_linesearch_steps),
+    num_steps=num_steps,
+    form='explicit',
+  )
+  return compose.with_labels(compose.keep_best(attack), labels.idlg(world))

@@ -1,0 +1,58 @@
+"""CPL: tiled starts, L-BFGS, and the loss of the network's own task.
+
+Wei, Liu, Loper, Chow, Gursoy, Truex and Wu, A Framework for Evaluating Gradient
+Leakage Attacks in Federated Learning, ESORICS 2020, arXiv 2004.10397, in the
+form of breaching, the framework of Geiping et al. (2021-2022). Assumed known:
+the model, the batch size and the labels. Solves
+
+  min over x in [0, 1]  1/2 |g(x) - g*|^2 + a L(x)
+
+with L the cross-entropy of the network for the known labels (the paper: the
+squared difference of prediction and label). Defaults are the framework's: 300
+steps, a = 1, tiles of 16 pixels, 100 remembered pairs.
+
+Differs from that code: optax's L-BFGS with its zoom line search for torch's,
+whose step holds up to 20 iterations of fixed size; pairs and line search know
+nothing of the projection onto images, as there.
+"""
+
+from giajax import world as worlds
+from giajax.attacks import base
+from giajax.attacks.parts import compose
+from giajax.attacks.parts import match
+from giajax.attacks.parts import optimizers
+from giajax.attacks.parts import variables
+from giajax.priors import task_loss as losses
+
+
+def wei(
+  world: worlds.World,
+  *,
+  num_steps: int = 300,
+  task_loss: float = 1.0,
+  memory_size: int = 100,
+  max_linesearch_steps: int = 20,
+  start: str = 'tiled:16',
+) -> base.Attack:
+  """Squared gradient difference and task loss, by L-BFGS from tiled noise.
+
+  Args:
+    world: the attacker's picture of the system.
+    num_steps: L-BFGS iterations.
+    task_loss: weight of the prior; traced.
+    memory_size: pairs that L-BFGS remembers.
+    max_linesearch_steps: evaluations a line search may take.
+    start: see `starts.parse`.
+  """
+  return compose.keep_best(
+    match.match(
+      world,
+      variable=variables.pixels(world, start=start),
+      distance='l2',
+      terms={'task_loss': losses.task_loss(world)},
+      optimizer=optimizers.lbfgs(memory_size, max_linesearch_steps),
+      num_steps=num_steps,
+      hparams={'task_loss': task_loss},
+      form='explicit',
+    )
+  )

@@ -1,0 +1,88 @@
+"""Combinators: attacks in, attacks out."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from giajax import keys
+from giajax import trees
+from giajax import types
+from giajax.attacks import base
+from giajax.attacks.parts import labels
+
+
+class Best(NamedTuple):
+  """An attack's state beside the best one that it passed through."""
+
+  inner: Any  # the attack's state, with a field `variable`
+  variable: Any  # the best one
+  loss: types.Array  # [] float32, the objective there
+
+
+def keep_best(attack: base.Attack) -> base.Attack:
+  """Reads the iterate of lowest objective instead of the last one.
+
+  The objective is the attacker's own, as `step` reports it, hence of the
+  iterate before the step: the one that the last step makes is no candidate.
+  Iterates with a non-finite objective are never kept.
+
+  Args:
+    attack: one whose state has a field `variable`, all that `read` uses of it.
+  """
+
+  def init(key, obs, hp):
+    state = attack.init(key, obs, hp)
+    infinite = jnp.full((), jnp.inf, jnp.float32)
+    return Best(state, state.variable, infinite)
+
+  def step(key, state, obs, hp):
+    inner, info = attack.step(key, state.inner, obs, hp)
+    # `info.loss` belongs to the iterate before the step.
+    better = jnp.isfinite(info.loss) & (info.loss < state.loss)
+    best = trees.where(better, state.inner.variable, state.variable)
+    loss = jnp.where(better, info.loss, state.loss)
+    return Best(inner, best, loss), info
+
+  def read(state, obs, hp):
+    best = state.inner._replace(variable=state.variable)
+    return attack.read(best, obs, hp)
+
+  return attack._replace(init=init, step=step, read=read)
+
+
+class Labelled(NamedTuple):
+  """An attack's state beside the labels that a rule inferred."""
+
+  inner: Any
+  labels: types.Array  # [B] int32
+
+
+def with_labels(attack: base.Attack, rule: labels.Rule) -> base.Attack:
+  """Gives an attack labels inferred from the update instead of granted ones.
+
+  Args:
+    attack: one that needs 'labels'.
+    rule: of `labels.RULES`.
+  """
+
+  def known(obs, found):
+    return obs._replace(side={**obs.side, 'labels': found})
+
+  def init(key, obs, hp):
+    found = rule.infer(keys.named(key, 'labels'), obs)
+    return Labelled(attack.init(key, known(obs, found), hp), found)
+
+  def step(key, state, obs, hp):
+    obs = known(obs, state.labels)
+    inner, info = attack.step(key, state.inner, obs, hp)
+    return Labelled(inner, state.labels), info
+
+  def read(state, obs, hp):
+    return attack.read(state.inner, known(obs, state.labels), hp)
+
+  return attack._replace(
+    init=init,
+    step=step,
+    read=read,
+    needs=(attack.needs - {'labels'}) | rule.needs,
+  )

@@ -1,0 +1,54 @@
+"""The matching loss, for any loss function: no Net, no flax, no config."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from giajax import types
+from giajax.attacks.parts import distances
+
+
+def matching_loss(
+  loss_fn: Callable[[Any, Any], types.Array],
+  distance: str | distances.Distance = 'cosine',
+) -> Callable[[Any, Any, Any], types.Array]:
+  """Returns how far the gradient at a candidate is from an observed one.
+
+  Args:
+    loss_fn: `(params, batch) -> [] loss`, any pytrees; all leaves of params
+      are floating arrays.
+    distance: a name in `DISTANCES` or a Distance.
+
+  Returns:
+    `loss(params, batch, target) -> [] float32`, where `target` is like
+    params. Pure: jit it, vmap it over candidates, differentiate it.
+
+  Raises:
+    ValueError: an unknown distance; when called, a target of another
+      structure or shape than params.
+  """
+  chosen = distances.lookup(distance)
+
+  def loss(params: Any, batch: Any, target: Any) -> types.Array:
+    expected, got = jax.tree.structure(params), jax.tree.structure(target)
+    if expected != got:
+      raise ValueError(
+        f'Expected a target of the structure of params, {expected}; got '
+        f'target={got}; pass the gradient to the same params'
+      )
+    # Arrays of other shapes would broadcast.
+    expected, got = _shapes(params), _shapes(target)
+    if expected != got:
+      raise ValueError(
+        f'Expected a target of the shapes of params, {expected}; got '
+        f'target={got}; pass the gradient to the same params'
+      )
+    return chosen.on_gradients(jax.grad(loss_fn)(params, batch), target)
+
+  return loss
+
+
+def _shapes(tree: Any) -> list[tuple[int, ...]]:
+  return [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]

@@ -1,0 +1,84 @@
+"""What an optimisation attack optimises, and how it becomes a batch."""
+
+from collections.abc import Callable, Mapping
+import types as builtins
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from giajax import keys
+from giajax import registry
+from giajax import types
+from giajax import world as worlds
+from giajax.attacks.parts import starts
+
+
+class Variable(NamedTuple):
+  """A parametrisation of the candidate batch.
+
+  Attributes:
+    init: `(key, obs, hp) -> tree` of float32 arrays; the key is consumed.
+    batch: `(tree, obs) -> Batch`, differentiable.
+    project: `tree -> tree`, the nearest allowed one.
+    needs: the grants that it uses.
+    hparams: default values of the traced knobs that `init` reads.
+  """
+
+  init: Callable[[types.Array, types.Observation, types.HParams], Any]
+  batch: Callable[[Any, types.Observation], types.Batch]
+  project: Callable[[Any], Any]
+  needs: frozenset[str]
+  hparams: Mapping[str, float] = builtins.MappingProxyType({})
+
+
+def pixels(
+  world: worlds.World,
+  *,
+  start: str = 'normal',
+  box: bool = True,
+  space: str = 'normalised',
+  joint_labels: bool = False,
+) -> Variable:
+  """The pixels themselves, and soft labels where these are unknown.
+
+  Args:
+    world: for the image shape, its normalisation and the number of images.
+    start: see `starts.parse`; noise is drawn in the space of optimisation.
+    box: project onto images in [0, 1] after each step.
+    space: 'normalised', the network's input space, in which the literature's
+      learning rates are meant, or 'unit' for [0, 1].
+    joint_labels: optimise soft labels too (through the task's `relax`)
+      instead of taking them from the observation.
+
+  Raises:
+    ValueError: an unknown start or space.
+  """
+  spec = world.net.spec
+  begin = starts.parse(start, spec.image_shape)
+  registry.lookup({'normalised': 0, 'unit': 0}, space, 'space')
+  shape = (world.batch_size, *spec.image_shape)
+  mean, std = jnp.asarray(spec.mean), jnp.asarray(spec.std)
+  if space == 'unit':
+    mean, std = jnp.zeros_like(mean), jnp.ones_like(std)
+
+  def to_space(x):
+    return (x - mean) / std
+
+  def init(key, obs, hp):
+    tree = {'x': begin.draw(keys.named(key, 'x'), shape, to_space, obs, hp)}
+    if joint_labels:
+      label_shape = (world.batch_size, spec.num_classes)
+      tree['y'] = keys.normal(keys.named(key, 'y'), label_shape)
+    return project(tree)
+
+  def batch(tree, obs):
+    y = world.task.relax(tree['y']) if joint_labels else obs.side['labels']
+    return types.Batch(tree['x'] * std + mean, y)
+
+  def project(tree):
+    if not box:
+      return tree
+    return {**tree, 'x': jnp.clip(tree['x'], to_space(0), to_space(1))}
+
+  needs = frozenset() if joint_labels else frozenset({'labels'})
+  return Variable(init, batch, project, needs | begin.needs, begin.hparams)

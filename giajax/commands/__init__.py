@@ -1,0 +1,1 @@
+"""What `giajax` can be asked for: flags, a call, and what is printed."""

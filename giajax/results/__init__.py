@@ -1,0 +1,1 @@
+"""What a finished run says: rows, arrays and how to read them."""

@@ -1,0 +1,1 @@
+"""How the thresholds of the checks were set, and what they detect."""

@@ -1,0 +1,64 @@
+"""Tests of the command that tries what could be changed."""
+
+import json
+
+import pytest
+
+from giajax import main
+from giajax.advice import trials
+from giajax.engine import build
+from giajax.engine import run as engine
+
+
+@pytest.fixture(scope='module')
+def workdir(tmp_path_factory):
+  """Returns the folder of a finished run with a sweep."""
+  folder = tmp_path_factory.mktemp('audit')
+  config = build.default_config()
+  config.dataset = dict(name='photographs', size=12)
+  config.model = dict(name='mlp', widths=(8,))
+  config.attack = dict(name='linear_layer')
+  config.noise_control = False
+  config.sweep = {'model.widths': ((8,), (16,))}
+  engine.audit(config, folder)
+  return folder
+
+
+def test_changes_are_measured_and_reported(workdir):
+  text = trials.advise(
+    workdir, only=['activation', 'batch', 'noise', 'deeper'], point=1
+  )
+  lines = dict(line.split(': ', 1) for line in text.splitlines())
+  assert lines['batch'].startswith('not tried (Expected batch_size 1')
+  assert lines['deeper'].startswith('not tried (Expected a network')
+  told = json.loads((workdir / 'advice.json').read_text())
+  audited, found = told['audited'], {c['name']: c for c in told['changes']}
+  assert audited['psnr'] > 40 and audited['recognised'] == 1
+  assert audited['fidelity'] == pytest.approx(1)
+  # The closed form does not mind the activation, and does mind the noise.
+  assert found['activation']['psnr'] > 40
+  assert found['activation']['parameters'] == audited['parameters']
+  assert found['noise']['psnr'] < 20 and found['noise']['fidelity'] < 0.9
+  checked = told['validation']
+  assert checked['honest'] and checked['models'] == 1
+  assert checked['refused'] == 0 and checked['agreed'] == {}
+  # A second call adds to what the first one tried.
+  trials.advise(workdir, only=['pruning'], point=1)
+  told = json.loads((workdir / 'advice.json').read_text())
+  names = [change['name'] for change in told['changes']]
+  assert names == ['activation', 'deeper', 'batch', 'noise', 'pruning']
+  page = (workdir / 'report.html').read_text()
+  assert 'What to change' in page and 'Clipping and noise' in page
+
+
+def test_mistakes(workdir, capsys, tmp_path):
+  assert main.main(['giajax', 'advise', str(workdir)]) == 2
+  assert 'Expected a point from 0 to 1' in capsys.readouterr().err
+  assert main.main(['giajax', 'advise', str(workdir), '--only=less']) == 2
+  assert 'Expected a known change' in capsys.readouterr().err
+  assert main.main(['giajax', 'advise', str(tmp_path)]) == 2
+  assert 'Expected a finished run' in capsys.readouterr().err
+  assert main.main(['giajax', 'advise']) == 2
+  assert 'Expected giajax advise WORKDIR' in capsys.readouterr().err
+  assert main.main(['giajax', 'advise', '--epoch=1']) == 2
+  assert 'Expected known flags' in capsys.readouterr().err

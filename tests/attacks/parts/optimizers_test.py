@@ -1,0 +1,147 @@
+"""Tests of giajax.attacks.optimizers: each part by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy.ndimage
+
+from giajax.attacks.parts import optimizers
+
+HP = {'learning_rate': 0.5}
+
+
+def image(seed, shape=(1, 8, 6, 2)):
+  return jax.random.normal(jax.random.key(seed), shape)
+
+
+def update(part, gradient, params=None, state=None, key=0, **extra):
+  """Returns one update of a part, and its state."""
+  part = optax.with_extra_args_support(part)
+  state = part.init(gradient) if state is None else state
+  key = jax.random.key(key)
+  return part.update(gradient, state, params, key=key, hp=HP, **extra)
+
+
+def test_soft_signs_become_the_gradient():
+  part = optimizers.soft_signed(4)
+  g = {'x': jnp.array([-3.0, 0.0, 0.2, 5.0])}
+  state = part.init(g)
+  for t in range(6):  # beyond the end as at it
+    s = max(1, 4 - t) / 4
+    found, state = update(part, g, state=state)
+    np.testing.assert_allclose(found['x'], np.tanh(s * g['x']) / s, rtol=1e-5)
+
+
+def test_cosine_decay_rises_first():
+  rate = optimizers.cosine_decay(100, 10)
+  np.testing.assert_allclose(rate(0), 0.1, rtol=1e-6)
+  np.testing.assert_allclose(rate(4), 0.5 * np.cos(np.pi * 0.02) ** 2, 1e-5)
+  np.testing.assert_allclose(rate(50), 0.5, rtol=1e-5)
+  np.testing.assert_allclose(rate(100), 0, atol=1e-6)
+  assert optimizers.cosine_decay(100, 0)(0) == 1
+  with pytest.raises(ValueError, match='warmup_steps=-1'):
+    optimizers.cosine_decay(100, -1)
+
+
+@pytest.mark.parametrize('steps', [24, 25, 26])
+def test_stages_begin_again_together(steps):
+  rate = optimizers.repeated(lambda n: lambda t: 100 * n + t, steps, 3)
+  part = optimizers.coarse_to_fine([4, 2, 1], steps)
+  state = part.init(image(0))
+  stages, rates = [], []
+  for t in range(steps):
+    found, state = update(part, image(0), state=state)
+    stages.append(len(np.unique(found)))
+    rates.append(int(rate(t)) - 100 * (steps // 3))
+  assert [*dict.fromkeys(stages)] == [2 * 2 * 2, 4 * 3 * 2, 8 * 6 * 2]
+  begins = [t for t in range(steps) if not t or stages[t] != stages[t - 1]]
+  assert begins == [t for t in range(steps) if rates[t] == 0]
+
+
+def test_coarse_steps_are_those_of_small_images():
+  """Adam on blocks of an image is Adam on an image of that resolution."""
+  wanted = image(1)
+
+  def large(x):
+    return jnp.sum((x - wanted) ** 3)
+
+  def small(z):
+    return large(jnp.repeat(jnp.repeat(z, 2, axis=1), 2, axis=2))
+
+  def run(value, x, *before):
+    part = optimizers.adam(
+      optimizers.cosine_decay(9, 2), before=[*before, optimizers.signed()]
+    )
+    state = part.init(x)
+    for _ in range(4):
+      step, state = update(part, jax.grad(value)(x), x, state)
+      x = x + 0.1 * step
+    return x
+
+  z = image(2, (1, 4, 3, 2))
+  x = jnp.repeat(jnp.repeat(z, 2, axis=1), 2, axis=2)
+  found = run(large, x, optimizers.coarse_to_fine([2, 1], 8))
+  expected = run(small, z)
+  np.testing.assert_allclose(found[:, ::2, ::2], expected, rtol=1e-5)
+  np.testing.assert_allclose(found[:, 1::2, 1::2], expected, rtol=1e-5)
+
+
+def test_medians():
+  x = image(3)
+  footprint = np.zeros((1, 3, 3, 1)) + 1
+  # 'mirror' leaves the border pixel out, as numpy's 'reflect' does.
+  expected = scipy.ndimage.median_filter(
+    np.asarray(x), footprint=footprint, mode='mirror'
+  )
+  np.testing.assert_array_equal(optimizers.medians(x), expected)
+
+
+def test_median_filter_every_third_step():
+  part = optimizers.median_filter(3)
+  x = {'x': image(4), 'y': jnp.ones((2, 3))}
+  state = part.init(x)
+  for t in range(1, 7):
+    step, state = update(part, {'x': image(5), 'y': x['y']}, x, state)
+    moved = x['x'] + 0.5 * step['x']
+    plain = x['x'] + 0.5 * image(5)
+    expected = optimizers.medians(plain) if t % 3 == 0 else plain
+    np.testing.assert_allclose(moved, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(step['y'], x['y'])
+  with pytest.raises(ValueError, match='median_every=-1'):
+    optimizers.median_filter(-1)
+
+
+def test_langevin_noise_is_of_the_key_and_the_schedule():
+  g = {'x': jnp.zeros((40, 40)), 'y': jnp.zeros((40, 40))}
+  part = optimizers.langevin(0.3)
+  noise, _ = update(part, g)
+  for leaf in noise.values():
+    np.testing.assert_allclose(leaf.std(), 0.3, rtol=0.1)
+    np.testing.assert_allclose(leaf.mean(), 0, atol=0.03)
+  assert np.abs(noise['x'] - noise['y']).max() > 0.1
+  assert np.abs(update(part, g, key=1)[0]['x'] - noise['x']).max() > 0.1
+  np.testing.assert_array_equal(update(part, g)[0]['x'], noise['x'])
+  whole = optimizers.adam(lambda count: 0.25, after=[part])
+  found, _ = update(whole, g)
+  np.testing.assert_allclose(found['x'], -0.25 * noise['x'], rtol=1e-6)
+
+
+def test_flat_is_the_derivative_of_the_penalised_objective():
+  def value(x, key=None, hp=None):
+    del key, hp
+    return jnp.sum(jnp.cos(x) * jnp.arange(1.0, 5.0))
+
+  def penalised(x):
+    return value(x) + 0.5 * 1e-2 * jnp.linalg.norm(jax.grad(value)(x))
+
+  x = jnp.array([0.3, -1.0, 2.0, 0.7])
+  part = optimizers.flat(0.5, 1e-2)
+  found, _ = update(part, jax.grad(value)(x), x, value_fn=value)
+  expected = jax.grad(penalised)(x)
+  np.testing.assert_allclose(found, expected, atol=3e-4)
+  assert np.abs(found - jax.grad(value)(x)).max() > 5e-3
+  for wrong in ((1.5, 0.1), (0.5, 0.0)):
+    with pytest.raises(ValueError, match=r'fraction in \[0, 1\]'):
+      optimizers.flat(*wrong)

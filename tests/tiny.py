@@ -1,0 +1,94 @@
+"""The smallest experiment, and processes that run it."""
+
+import contextlib
+import hashlib
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+from giajax.engine import build
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def config(**changes):
+  """Returns two photographs against a tiny network; `a__b=1` sets a.b."""
+  made = build.default_config()
+  made.dataset = dict(name='photographs', size=12)
+  made.cases.count = 2
+  made.model = dict(name='mlp', widths=(8,))
+  # Total variation's slope jumps where neighbours are equal: with it, a
+  # rounding would show.
+  made.attack = dict(
+    name='inverting_gradients', num_steps=12, total_variation=0.0
+  )
+  made.restarts = 2
+  made.records = 3
+  for key, value in changes.items():
+    node = made
+    *path, last = key.split('__')
+    for part in path:
+      node = node[part]
+    node[last] = value
+  return made
+
+
+def write(path, changes=''):
+  """Writes a config file with `tiny.config`, and returns its path."""
+  path.write_text(
+    '"""A tiny experiment."""\n'
+    f'import sys\nsys.path.insert(0, {str(ROOT / "tests")!r})\n'
+    'import tiny\n\n\n'
+    f'def get_config(arg=None):\n  return tiny.config({changes})\n'
+  )
+  return path
+
+
+def start(*arguments, devices=1):
+  """Starts giajax on the CPU, in a process of its own."""
+  return subprocess.Popen(
+    [sys.executable, '-m', 'giajax.main', *map(str, arguments)],
+    cwd=ROOT,
+    env={
+      **os.environ,
+      'JAX_PLATFORMS': 'cpu',
+      'JAX_NUM_CPU_DEVICES': str(devices),
+      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    },
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def finish(process, code=0):
+  """Waits for a process, checks its exit code, and returns its stderr."""
+  with process:
+    _, errors = process.communicate(timeout=300)
+  assert process.returncode == code, errors
+  return errors
+
+
+def wait_for(process, condition):
+  """Waits until a condition holds; False if the process ended before."""
+  end = time.time() + 300
+  while not condition():
+    if process.poll() is not None:
+      return False
+    assert time.time() < end
+    time.sleep(0.002)
+  return True
+
+
+def kill(process):
+  """Kills a process as `kill -9` does."""
+  with contextlib.suppress(ProcessLookupError):
+    process.kill()
+  process.communicate()
+
+
+def digest(workdir):
+  """Returns the hash of `recon.npz`."""
+  return hashlib.sha256((workdir / 'recon.npz').read_bytes()).hexdigest()
