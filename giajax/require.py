@@ -30,12 +30,27 @@ if TYPE_CHECKING:
 
 
 def whole(
-  value: Any, name: str, *, least: int = 1, advice: str = 'correct it'
+  value: Any,
+  name: str,
+  *,
+  least: int = 1,
+  most: int | None = None,
+  advice: str = 'correct it',
 ) -> None:
-  """Requires a whole number that is at least `least`; no bool counts as one."""
-  if not _is(numbers.Integral, value) or value < least:
+  """Requires a whole number of a range; a bool is none.
+
+  Args:
+    value: the number.
+    name: of the argument.
+    least: the smallest that is allowed.
+    most: the largest, None for no limit.
+    advice: what to do.
+  """
+  limit = math.inf if most is None else most
+  if not _is(numbers.Integral, value) or not least <= value <= limit:
+    interval = f'>= {least}' if most is None else f'from {least} to {most}'
     raise ValueError(
-      f'Expected a whole {name} >= {least}; got {name}={value!r}; {advice}'
+      f'Expected a whole number {interval} for {name}; got {name}={value!r}; {advice}'
     )
 
 
@@ -43,7 +58,7 @@ def finite(value: Any, name: str, *, advice: str = 'correct it') -> None:
   """Requires a finite number."""
   if not _is_finite(value):
     raise ValueError(
-      f'Expected a finite {name}; got {name}={value!r}; {advice}'
+      f'Expected a finite number for {name}; got {name}={value!r}; {advice}'
     )
 
 
@@ -51,7 +66,7 @@ def positive(value: Any, name: str, *, advice: str = 'raise it') -> None:
   """Requires a finite number above 0."""
   if not _is_finite(value) or value <= 0:
     raise ValueError(
-      f'Expected a finite {name} > 0; got {name}={value!r}; {advice}'
+      f'Expected a finite number > 0 for {name}; got {name}={value!r}; {advice}'
     )
 
 
@@ -59,7 +74,7 @@ def not_negative(value: Any, name: str, *, advice: str = 'use 0') -> None:
   """Requires a finite number of at least 0."""
   if not _is_finite(value) or value < 0:
     raise ValueError(
-      f'Expected a finite {name} >= 0; got {name}={value!r}; {advice}'
+      f'Expected a finite number >= 0 for {name}; got {name}={value!r}; {advice}'
     )
 
 
