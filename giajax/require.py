@@ -49,33 +49,25 @@ def whole(
   limit = math.inf if most is None else most
   if not _is(numbers.Integral, value) or not least <= value <= limit:
     interval = f'>= {least}' if most is None else f'from {least} to {most}'
-    raise ValueError(
-      f'Expected a whole number {interval} for {name}; got {name}={value!r}; {advice}'
-    )
+    raise _refusal(f'a whole number {interval} for {name}', name, value, advice)
 
 
 def finite(value: Any, name: str, *, advice: str = 'correct it') -> None:
   """Requires a finite number."""
   if not _is_finite(value):
-    raise ValueError(
-      f'Expected a finite number for {name}; got {name}={value!r}; {advice}'
-    )
+    raise _refusal(f'a finite number for {name}', name, value, advice)
 
 
 def positive(value: Any, name: str, *, advice: str = 'raise it') -> None:
   """Requires a finite number above 0."""
   if not _is_finite(value) or value <= 0:
-    raise ValueError(
-      f'Expected a finite number > 0 for {name}; got {name}={value!r}; {advice}'
-    )
+    raise _refusal(f'a finite number > 0 for {name}', name, value, advice)
 
 
 def not_negative(value: Any, name: str, *, advice: str = 'use 0') -> None:
   """Requires a finite number of at least 0."""
   if not _is_finite(value) or value < 0:
-    raise ValueError(
-      f'Expected a finite number >= 0 for {name}; got {name}={value!r}; {advice}'
-    )
+    raise _refusal(f'a finite number >= 0 for {name}', name, value, advice)
 
 
 def fraction(
@@ -98,9 +90,7 @@ def fraction(
   above = _is_finite(value) and (value >= 0 if zero else value > 0)
   if not above or not (value <= 1 if one else value < 1):
     interval = f'{"[" if zero else "("}0, 1{"]" if one else ")"}'
-    raise ValueError(
-      f'Expected {name} in {interval}; got {name}={value!r}; {advice}'
-    )
+    raise _refusal(f'{name} in {interval}', name, value, advice)
 
 
 def one_of(
@@ -113,9 +103,7 @@ def one_of(
   """Requires one of a few options, for those that are no table's rows."""
   if value not in options:
     known = ', '.join(map(repr, options))
-    raise ValueError(
-      f'Expected {name} among {known}; got {name}={value!r}; {advice}'
-    )
+    raise _refusal(f'{name} among {known}', name, value, advice)
 
 
 # The attacker's picture of the system.
@@ -250,6 +238,10 @@ def same_shapes(
   raise ValueError(
     f'Expected {name} of the structure and shapes of {of}; got {got}; {advice}'
   )
+
+
+def _refusal(expected: str, name: str, value: Any, advice: str) -> ValueError:
+  return ValueError(f'Expected {expected}; got {name}={value!r}; {advice}')
 
 
 def _shapes(tree: types.Tree) -> dict[str, tuple[int, ...]]:

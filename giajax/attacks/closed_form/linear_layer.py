@@ -15,6 +15,8 @@ combined by least squares,
 
 An image that reached no unit does not come back. The label comes from the last
 layer (`labels.idlg`).
+
+Differs from the references, which divide the gradients of a single unit.
 """
 
 import functools

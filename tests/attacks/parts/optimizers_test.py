@@ -144,5 +144,5 @@ def test_flat_is_the_derivative_of_the_penalised_objective():
   assert np.abs(found - jax.grad(value)(x)).max() > 5e-3
   with pytest.raises(ValueError, match=r'fraction in \[0, 1\]'):
     optimizers.flat(1.5, 0.1)
-  with pytest.raises(ValueError, match='radius=0.0'):
+  with pytest.raises(ValueError, match=r'radius=0\.0'):
     optimizers.flat(0.5, 0.0)
