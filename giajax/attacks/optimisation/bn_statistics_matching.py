@@ -3,7 +3,10 @@
 In training mode BatchNorm couples a batch, and a gradient alone is matched by
 images with other statistics. Three attacks of Valadi et al., Practical
 Feasibility of Gradient Inversion Attacks in Federated Learning, 2025, arXiv
-2508.19819, add what else a server may know (`priors.bn_statistics`):
+2508.19819, add what else a server may know (`priors.bn_statistics`).
+
+Assumed known: the model, the batch size, the labels and, for R, what the row
+names. Solves
 
   min over x in [0, 1]  1 - cos(g(x), g*) + a TV(x) + b R(x)
 

@@ -1,4 +1,4 @@
-"""Tests of giajax.attacks.linear_layer."""
+"""Tests of giajax.attacks.closed_form.linear_layer."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Tests of giajax.attacks.r_gap."""
+"""Tests of giajax.attacks.closed_form.r_gap."""
 
 import functools
 

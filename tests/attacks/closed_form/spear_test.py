@@ -1,4 +1,4 @@
-"""Tests of giajax.attacks.spear."""
+"""Tests of giajax.attacks.closed_form.spear."""
 
 import functools
 

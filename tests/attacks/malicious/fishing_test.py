@@ -1,4 +1,4 @@
-"""Tests of giajax.attacks.fishing."""
+"""Tests of giajax.attacks.malicious.fishing."""
 
 import functools
 

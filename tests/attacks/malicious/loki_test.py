@@ -1,4 +1,4 @@
-"""Tests of giajax.attacks.loki."""
+"""Tests of giajax.attacks.malicious.loki."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Tests of giajax.attacks.mkor."""
+"""Tests of giajax.attacks.malicious.mkor."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Tests of giajax.attacks.trap_weights."""
+"""Tests of giajax.attacks.malicious.trap_weights."""
 
 import functools
 import math

@@ -1,4 +1,4 @@
-"""Tests of giajax.attacks.bn_matching: what its three rows know and weigh."""
+"""Tests of what the rows of bn_statistics_matching know and weigh."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tests of giajax.attacks.dimitrov."""
+"""Tests of giajax.attacks.optimisation.dimitrov."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Tests of giajax.attacks.compose on attacks whose course is known."""
+"""Tests of giajax.attacks.parts.compose on attacks whose course is known."""
 
 from typing import NamedTuple
 

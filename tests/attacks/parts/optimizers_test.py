@@ -1,4 +1,4 @@
-"""Tests of giajax.attacks.optimizers: each part by hand."""
+"""Tests of giajax.attacks.parts.optimizers: each part by hand."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Tests of giajax.attacks.distances: parts of the gradient, by hand."""
+"""Tests of giajax.attacks.parts.distances: parts of the gradient, by hand."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Tests of giajax.attacks.starts."""
+"""Tests of giajax.attacks.parts.starts."""
 
 import jax
 import jax.numpy as jnp
