@@ -1,4 +1,4 @@
-"""Tests of giajax.attacks.parts.matching_loss against a least squares model by hand.
+"""Tests of matching_loss against a least squares model, by hand.
 
 For L = mean_i |x_i W + b - y_i|^2 / 2 with residuals E = X W + b - Y,
 
