@@ -18,6 +18,7 @@ from giajax.commands import flags
 from giajax.commands import process
 from giajax.engine import hooks
 from giajax.engine import run as engine
+from giajax.report import report
 
 
 def run(argv: Sequence[str], usage: str) -> int:
@@ -50,6 +51,7 @@ def run(argv: Sequence[str], usage: str) -> int:
     shard=_shard(values.shard),
     card=flags.card(['giajax', *argv]),
     command=shlex.join(['giajax', *argv]),
+    finish=report.write,
   )
   for row in rows:
     print(_line(row))

@@ -36,9 +36,10 @@ from giajax import types
 from giajax.commands import flags
 from giajax.commands import process
 from giajax.engine import build
-from giajax.engine import exchange
+from giajax.engine import experiment
 from giajax.engine import received as received_weights
 from giajax.engine import sweep
+from giajax.engine.sources import simulated
 from giajax.verify import base
 from giajax.verify import checkup
 from giajax.verify import VERIFIERS
@@ -107,9 +108,8 @@ def verify_config(
       has anything to look at.
   """
   made = build.system(resolved, resolved['cases']['batch_size'])
-  own = {'batch_size': count, 'clients': 1, 'rule': 'random', 'given': None}
-  probing = {'seed': seed, 'cases': {**resolved['cases'], **own}}
-  probe = exchange.item(made, probing, case, False).batch
+  cases = experiment.probes(count, seed)
+  _, probe = simulated.draw(made.dataset, made.net.spec, cases, case)
   base.check_probe(probe, made.net)
   message = types.ServerMessage(received_weights.read(received, made.net))
   before = None

@@ -235,7 +235,7 @@ def test_compiled_chunk_has_no_collectives(by_devices, devices, run):
 
 
 def test_restarts_fit_the_memory(monkeypatch):
-  world = build.setup(tiny.config()).world
+  world = build.setup(build.resolve(tiny.config())).world
   plenty = programs.restarts_per_batch(world)
   assert plenty > 1
   monkeypatch.setattr(programs, '_cpu_bytes', lambda: 1.0)

@@ -39,8 +39,9 @@ from giajax.attacks import ATTACKS
 from giajax.attacks import base as attacks
 from giajax.clients import aggregate
 from giajax.engine import build
-from giajax.engine import exchange as rounds
-from giajax.engine import join
+from giajax.engine import exchange
+from giajax.engine import experiment
+from giajax.engine import provenance
 from giajax.tasks import classification
 from giajax.verify import base
 from giajax.verify import checkup
@@ -199,8 +200,7 @@ def detect(
   known, images = None, model.dataset
   played = honest_models.one_round(model)
   for seed in range(seeds):
-    resolved = build.resolve(_config(row, model, seed))
-    setup = build.setup(resolved)
+    setup = build.setup(build.resolve(_config(row, model, seed)))
     if setup.attack.craft is attacks.honest and setup.attack.on_net is None:
       raise ValueError(
         f'Expected a server that alters something; got {dict(row.attack)}; '
@@ -212,12 +212,12 @@ def detect(
     view = known._replace(accepted=setup.variables)
     rng = np.random.default_rng((seed, _ROUND))
     setup = _after(setup, played(setup.variables, rng, seed))
-    batch = rounds.indices(setup, resolved, 0)
+    batch = setup.cases.indices(setup.dataset, 0)
     free = np.setdiff1d(np.arange(images.size), batch)
     drawn = np.random.default_rng(seed).permutation(free)[: _FLAGS.probe]
     probe = images.take(drawn)
     several = min(count, setup.attack.num_rounds)
-    sent = map(_received, rounds.messages(setup, resolved, 0, several))
+    sent = map(_received, exchange.messages(setup, 0, several))
     found = [checkup.check(view, q, probe, seed=seed).verdicts for q in sent]
     yield {
       name: max((v[name] for v in found), key=lambda v: (v.ran, v.score))
@@ -225,7 +225,9 @@ def detect(
     }
 
 
-def _after(setup: build.Setup, variables: types.Variables) -> build.Setup:
+def _after(
+  setup: experiment.Setup, variables: types.Variables
+) -> experiment.Setup:
   """Returns an experiment whose server has moved on to other weights."""
   message = attacks.put(setup.message, trees.named_leaves(variables.params))
   stats = trees.named_leaves(variables.stats)
@@ -260,8 +262,8 @@ def page(lines, notes: Sequence[str], minutes: float) -> str:
   return '\n'.join(
     [
       f'`{shlex.join(["python", "-m", _MODULE, *sys.argv[1:]])}`, '
-      f'{join.device()}, {minutes:.0f} minutes. AUC / detected at 1 % false '
-      'alarms a check.',
+      f'{provenance.device()}, {minutes:.0f} minutes. AUC / detected at 1 % '
+      'false alarms a check.',
       '',
       *(f'| {" | ".join(row)} |' for row in rows),
       '',
