@@ -325,7 +325,7 @@ def _lowerings(net: Any, batch: int) -> dict[str, int]:
   from giajax import trees
   from giajax.models import inspect
   from giajax.ops import convolution
-  from giajax.ops import geometry as geometries
+  from giajax.ops import geometries
 
   params = trees.named_leaves(inspect.abstract_variables(net).params)
   return dict(

@@ -19,7 +19,9 @@ from giajax.engine import program as programs
 from giajax.engine import run
 from giajax.engine.sources import simulated
 from giajax.models import base
+from giajax.models import from_nnx
 from giajax.models import layers
+from giajax.models.parts import norms
 from giajax.report import report
 
 _COLUMNS = (
@@ -191,7 +193,7 @@ def test_signal_at_any_piece_saves_and_continues(whole, tmp_path):
 
 class _Normed(nnx.Module):
   def __init__(self, rngs):
-    self.norm = layers.BatchNorm(3, rngs=rngs)
+    self.norm = norms.BatchNorm(3, rngs=rngs)
     self.fc = layers.Linear(12 * 12 * 3, 16, rngs=rngs)
 
   def __call__(self, x):
@@ -200,7 +202,7 @@ class _Normed(nnx.Module):
 
 def _normed(image_shape, num_classes, *, lowering):
   spec = base.make_spec('normed', image_shape, num_classes, 'none')
-  return base.from_nnx(_Normed, spec, lowering)
+  return from_nnx.from_nnx(_Normed, spec, lowering)
 
 
 def test_restarts_that_work_together_continue_to_the_same_bits(

@@ -11,6 +11,7 @@ from giajax import world as worlds
 from giajax.attacks.parts import labels
 from giajax.clients import fedsgd
 from giajax.models import base as models
+from giajax.models import from_nnx
 from giajax.models import layers
 from giajax.models.classification import convnet
 from giajax.models.classification import mlp
@@ -32,7 +33,7 @@ class Bare(nnx.Module):
 
 
 def bare():
-  return models.from_nnx(Bare, models.make_spec('bare', (3, 3, 3), K, 'none'))
+  return from_nnx.from_nnx(Bare, models.make_spec('bare', (3, 3, 3), K, 'none'))
 
 
 def world(net, batch_size):
