@@ -42,6 +42,7 @@ from giajax.engine import sweep
 from giajax.verify import base
 from giajax.verify import checkup
 from giajax.verify import VERIFIERS
+from giajax.verify.parts import weights
 
 
 def run(argv: Sequence[str]) -> int:
@@ -114,7 +115,7 @@ def verify_config(
   message = types.ServerMessage(received_weights.read(received, made.net))
   before = None
   if accepted:
-    before = base.taken(
+    before = weights.select(
       received_weights.read(accepted, made.net),
       jax.eval_shape(made.net.init, jax.random.key(0)),
     )
