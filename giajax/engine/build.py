@@ -167,17 +167,20 @@ def setup(resolved: Mapping[str, Any]) -> records.Setup:
   )
 
 
-def system(resolved: Mapping[str, Any], num_images: int) -> records.System:
+def system(
+  resolved: Mapping[str, Any], num_images: int | None = None
+) -> records.System:
   """Builds the parts of a config that are there without an attacker.
 
   Args:
     resolved: a config as `resolve` returns it, without sweep.
-    num_images: of one client.
+    num_images: of one client; the whole batch of a case by default.
 
   Raises:
     ValueError: an unknown name or argument, or a value out of range.
   """
   images = dataset(resolved['dataset'])
+  num_images = num_images or resolved['cases']['batch_size']
   classes = images.num_classes
   task = factories.make(TASKS, resolved['task'], 'task', num_classes=classes)
   defense = _defense(resolved['defense'], classes)
