@@ -127,8 +127,8 @@ def page(
     rows.append([name, network, str(len(crafted)), f'{flagged:.0%}', *cells])
   return '\n'.join(
     [
-      f'`{command}`, {provenance.device()}, {minutes:.0f} minutes. AUC / detected '
-      'at 1 % false alarms per check.',
+      f'`{command}`, {provenance.device()}, {minutes:.0f} minutes. AUC / '
+      'detected at 1 % false alarms per check.',
       '',
       *(f'| {" | ".join(row)} |' for row in rows),
       '',
