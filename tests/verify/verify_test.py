@@ -19,6 +19,7 @@ from giajax.models.parts import norms
 from giajax.tasks import classification
 from giajax.verify import base
 from giajax.verify import VERIFIERS
+from giajax.verify.parts import weights
 
 K, B, SHAPE = 4, 8, (6, 6, 3)
 KEY = jax.random.key(0)
@@ -416,12 +417,12 @@ def test_frozen_weights_do_not_move():
 def test_units_are_drawn(name, monkeypatch):
   seen = []
 
-  def drawn(key, size, most):
+  def sample(key, size, most):
     seen.append((jax.random.key_data(key).tolist(), size, most))
     return draw(key, size, most)
 
-  draw = base.drawn
-  monkeypatch.setattr(base, 'drawn', drawn)
+  draw = weights.sample
+  monkeypatch.setattr(weights, 'sample', sample)
   run(name, received())
   assert seen and seen[0][0] == jax.random.key_data(KEY).tolist()
   first, again, other = (draw(jax.random.key(k), 900, 64) for k in (0, 0, 1))
