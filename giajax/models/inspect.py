@@ -23,18 +23,16 @@ def sites(net: base.Net) -> dict[str, moments.Site]:
     ValueError: a network that cannot tell its layers.
   """
   if net.probe is None:
-    raise ValueError(
-      'Expected a network made of giajax layers; got '
-      f'{net.spec.name}, which cannot tell its layers; build it by from_nnx'
-    )
-  found: dict[str, moments.Site] = {}
+    raise _foreign(net, 'layers', 'build it by from_nnx')
+  probe = net.probe
+  by_path: dict[str, moments.Site] = {}
 
   def visit(variables, x):
-    found.update(net.probe(variables, x, None)[1])
+    by_path.update(probe(variables, x, None)[1])
 
   x = jax.ShapeDtypeStruct((1, *net.spec.image_shape), jnp.float32)
   jax.eval_shape(visit, abstract_variables(net), x)
-  return found
+  return by_path
 
 
 def abstract_variables(net: base.Net):
@@ -152,10 +150,7 @@ def momenta(net: base.Net) -> dict[str, float]:
     ValueError: a network that cannot tell its layers.
   """
   if net.momenta is None:
-    raise ValueError(
-      'Expected a network made of giajax layers; got '
-      f'{net.spec.name}, which cannot tell its momentum; state it'
-    )
+    raise _foreign(net, 'momentum', 'state it')
   still = base.frozen_layers(abstract_variables(net))
   return {path: m for path, m in net.momenta.items() if path not in still}
 
@@ -207,25 +202,25 @@ def chain(net: base.Net) -> list[Link]:
   Raises:
     ValueError: another network.
   """
-  found = sites(net)
-  kinds = {path: site.kind for path, site in found.items()}
+  links = sites(net)
+  kinds = {path: site.kind for path, site in links.items()}
   odd = [p for p, kind in kinds.items() if kind not in ('conv', 'linear')]
   if odd:
     raise _no_chain(net, odd[0], 'is neither a convolution nor linear')
-  taps = [name for path in found for name in (path, f'{path}.input')]
+  taps = [name for path in links for name in (path, f'{path}.input')]
 
   def run(variables, x):
     return net.apply(variables, x, taps=taps).taps
 
   image = jax.ShapeDtypeStruct((1, *net.spec.image_shape), jnp.float32)
   shapes = jax.eval_shape(run, abstract_variables(net), image)
-  pairs = list(itertools.pairwise(found))
+  pairs = list(itertools.pairwise(links))
   for before, after in pairs:
     if shapes[before].size != shapes[f'{after}.input'].size:
       raise _no_chain(net, after, f'does not read all that {before!r} gives')
   draw, init = jax.random.split(jax.random.key(0))
   passed = jax.jit(run)(net.init(init), jax.random.uniform(draw, image.shape))
-  slopes = dict.fromkeys(found, 1.0)
+  slopes = dict.fromkeys(links, 1.0)
   for before, after in pairs:
     z, x = passed[before], passed[f'{after}.input']
     z = layers.flatten(z) if z.ndim > x.ndim else z
@@ -241,8 +236,15 @@ def chain(net: base.Net) -> list[Link]:
     slopes[before] = round(float(slope), 6)
   return [
     Link(path, site, shapes[path].shape, slopes[path])
-    for path, site in found.items()
+    for path, site in links.items()
   ]
+
+
+def _foreign(net: base.Net, what: str, advice: str) -> ValueError:
+  return ValueError(
+    f'Expected a network made of giajax layers; got {net.spec.name}, which '
+    f'cannot tell its {what}; {advice}'
+  )
 
 
 def _variables(atoms) -> set[core.Var]:
