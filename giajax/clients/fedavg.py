@@ -11,9 +11,8 @@ BatchNorm buffers that its passes moved. The steps are one scan, so
 that their number does not lengthen the compilation.
 
 With one epoch over one batch this is FedSGD's gradient times -learning_rate.
-That is what a server which does not know the protocol makes of any update:
-believe in `fedavg(learning_rate=1)` and match by a distance that scale does not
-change.
+A server that does not know the protocol reads any update so: it attacks through
+`fedavg(learning_rate=1)` and matches by a distance that ignores scale.
 """
 
 from collections.abc import Sequence

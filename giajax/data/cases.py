@@ -52,7 +52,7 @@ def indices(
     case: number of the case, at least 0.
     batch_size: B, of all clients together.
     rule: a name in `RULES`.
-    clients: that share the batch equally.
+    clients: the number of clients, which share the batch equally.
     repeats: images of one label, for the rule 'repeated_label', 1 to B.
     alpha: concentration of the rule 'dirichlet', > 0; small is far from IID.
     given: [B] indices, for the rule 'given' only: the same in every case.
@@ -214,7 +214,7 @@ def _repeated_label(
   labels: np.ndarray,
   request: Request,
 ) -> np.ndarray:
-  """Some images of one class, and one each of as many others as it takes."""
+  """Some images of one class, and one image each of other classes."""
   size, repeats = request.batch_size, request.repeats
   classes, counts = np.unique(labels, return_counts=True)
   others = size - repeats

@@ -30,7 +30,7 @@ from giajax.defenses import base
 def augmentation(*, policy: str = '3-1-7+43-18-18') -> base.Defense:
   """Transforms each image by one of the policies, drawn at random.
 
-  A server that knows of it does nothing, for it does not see the draws.
+  A server that knows of it changes nothing, because it does not see the draws.
 
   Args:
     policy: positions in the authors' list, 0 to 49, joined by '-'; several

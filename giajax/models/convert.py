@@ -5,7 +5,7 @@ One rule maps names and layouts, see `torch_names`. A torch model is saved by
   np.savez(path, **{k: v.cpu().numpy() for k, v in model.state_dict().items()})
 
 or by safetensors, and takes weights back by `load_state_dict` on tensors of
-`to_state_dict`. `giajax convert` checks a file and writes it anew. Names other
+`to_state_dict`. `giajax convert` checks a file and writes an npz. Names other
 than torchvision's, such as timm's, are translated by `rename`.
 """
 
@@ -97,10 +97,11 @@ def from_state_dict(
 
 
 def as_found(mapping: Mapping[str, Any], net: base.Net) -> types.Variables:
-  """Returns the variables that a state dict holds, be they `net`'s or not.
+  """Returns the variables of a state dict, whether `net` has them or not.
 
-  What `net` has is where `net` has it, whatever its shape; the rest follows
-  from its own name and shape. Nothing is added where something is missing.
+  A tensor that `net` has goes where `net` has it, whatever its shape; the place
+  of any other follows from its name and shape. Nothing is added where something
+  is missing.
 
   Args:
     mapping: arrays by torch's names, in torch's layout.
@@ -108,7 +109,7 @@ def as_found(mapping: Mapping[str, Any], net: base.Net) -> types.Variables:
 
   Raises:
     ValueError: arrays that are not float32 or not finite, variances below 0,
-      names that are parts of others, or two of the same parameter.
+      names that are parts of others, or two arrays of one parameter.
   """
   table = torch_names.of_net(net)
   layers = {name.rpartition('.')[0] for name in table}
@@ -271,7 +272,7 @@ def convert_file(
     rename: as in `load`.
 
   Returns:
-    What was written, in a line.
+    One line that says what was written.
 
   Raises:
     ValueError: a state dict that is damaged or not that of the architecture;

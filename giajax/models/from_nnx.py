@@ -90,7 +90,7 @@ def from_nnx(
 
 
 def _packing(state: Any) -> tuple[Callable, Callable]:
-  """How an nnx state becomes a nested dict of dotted names, and back."""
+  """Returns functions from an nnx state to a nested dict, and back."""
   paths = [path for path, _ in nnx.to_flat_state(state)]
   names = ['.'.join(map(str, path)) for path in paths]
 

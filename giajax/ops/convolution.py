@@ -169,8 +169,8 @@ def choose(shapes: geometries.Shapes, shared: bool = True) -> str:
 
   On one CPU core (GFLOP/s of the plain algorithm; sgemm reaches 240): winograd
   400-800 from 32 channels and 8x8 images on, direct 240 but 20 with one kernel
-  per restart, patches 100-230, less for few channels; blocks are twice as fast as
-  patches at 12 channels and slower from 32 on. Accelerators take patches,
+  per restart, patches 100-230, less for few channels; blocks are twice as fast
+  as patches at 12 channels and slower from 32 on. Accelerators take patches,
   where every product is a matmul that `vmap` lengthens.
 
   Each winograd site costs nearly a second of compilation. It gains little on
