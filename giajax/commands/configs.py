@@ -180,7 +180,8 @@ def _leave_row(config: dict[str, Any], section: str, name: Any) -> None:
   dropped = [f'{k}={v!r}' for k, v in entry.items() if k != 'name']
   if dropped:
     _log.info(
-      '--config.%s.name=%s replaces %s: %s of the config file no longer applies',
+      '--config.%s.name=%s replaces %s: the config file says %s, which no '
+      'longer applies',
       *(section, name, entry.get('name'), ', '.join(dropped)),
     )
   config[section] = {}
