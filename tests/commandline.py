@@ -12,7 +12,7 @@ def get_config(arg=None):
   config.dataset = dict(name='photographs', size=12)
   config.model = dict(name='mlp', widths=(4,))
   config.attack = dict(name='inverting_gradients', num_steps=2)
-  config.hparams = dict(total_variation=0.0)
+  config.attack.total_variation = 0.0
   {change}
   return config
 """

@@ -12,6 +12,7 @@ from giajax.commands import flags
 from giajax.commands import process
 from giajax.engine import hooks
 from giajax.engine import run as engine
+from giajax.report import report
 
 USAGE = 'giajax --config=NAME --workdir=DIR'
 FLAGS = (
@@ -45,6 +46,7 @@ def run(arguments: flags.Arguments) -> int:
     shard=process.shard(values.shard),
     card=configs.card(arguments),
     command=arguments.command,
+    finish=report.write,
   )
   for row in rows:
     print(_line(row))

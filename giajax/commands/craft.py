@@ -40,13 +40,11 @@ def run(arguments: flags.Arguments) -> int:
   archives.check(values.out)
   resolved = dict(sweep.only(config, values.point).config)
   setup = build.setup(resolved)
-  sent = exchange.received(
-    setup, resolved, values.case, values.round, values.client
-  )
+  sent = exchange.received(setup, values.case, values.round, values.client)
   archives.write(values.out, convert.to_state_dict(sent))
   same, changed, added = _compared(setup.variables, sent)
   print(
-    f'{values.out}: what {resolved["attack"]["name"]} sends to client '
+    f'{values.out}: what {setup.attack_name} sends to client '
     f'{values.client} of case {values.case} in round {values.round}: {same} '
     f'tensors as agreed, {changed} changed, {added} added'
   )

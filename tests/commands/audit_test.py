@@ -20,7 +20,7 @@ from giajax import main
     ),
     ("config.model = dict(name='x')", 'known model (alexnet, .*mlp'),
     ("config.dataset = dict(name='x')", 'known dataset (.*photographs'),
-    ('config.hparams = dict(tv=1.)', "hparams (.*total_variation.* got 'tv'"),
+    ('config.attack.tv = 1.0', "attack (inverting.*total_variation.* got 'tv'"),
     ("config.labels = 'x'", 'known label rule (.*idlg'),
     ('config.atack = 1', "'*atack'*.*'*attack'*"),
     ('config.cases.cuont = 1', 'cuont.*count'),
@@ -101,7 +101,7 @@ def test_process_ends_with_one_line(tmp_path):
 
 
 def test_whole_audit_and_its_report(capsys, tmp_path):
-  closed = "config.attack = dict(name='linear_layer'); config.hparams = {}"
+  closed = "config.attack = dict(name='linear_layer')"
   config = commandline.write(tmp_path, closed)
   arguments = ['giajax', f'--config={config}', f'--workdir={tmp_path}/run']
   assert main.main([*arguments, '--config.cases.count=1']) == 0

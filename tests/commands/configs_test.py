@@ -151,6 +151,10 @@ def _text(default):
   return default if isinstance(default, str) else repr(default)
 
 
+def test_the_families_are_those_of_a_config():
+  assert set(tables.FAMILIES) == set(schema.FAMILIES)
+
+
 _ARGUMENTS = [
   (family, name, parameter)
   for family, table in tables.FAMILIES.items()
@@ -201,13 +205,21 @@ def test_a_new_name_drops_the_arguments_of_the_old_row(caplog):
     changed = _changed(overrides, config)
   assert changed['model'] == {'name': 'resnet18', 'blocks': (1, 1, 1, 1)}
   assert caplog.messages == [
-    '--config.model.name=resnet18 replaces convnet: the config file says '
-    'width=4, which no longer applies'
+    '--config.model.name=resnet18 replaces what the config file says of it: '
+    "{'name': 'convnet', 'width': 4}"
   ]
   caplog.clear()
   changed = _changed({'model.name': 'convnet'}, config)
   assert changed['model'] == {'name': 'convnet', 'width': 4}
   assert caplog.messages == []
+  config.defense = [dict(name='pruning'), dict(name='quantization')]
+  with caplog.at_level(logging.INFO, 'giajax'):
+    assert _changed({'defense.name': 'none'}, config)['defense'] == {
+      'name': 'none'
+    }
+  assert 'quantization' in caplog.messages[0]
+  with pytest.raises(ValueError, match=r'^Expected .* and has no keys'):
+    _changed({'defense.keep': '0.1'}, config)
 
 
 def test_an_overridden_key_leaves_the_sweep(caplog):
