@@ -180,8 +180,8 @@ def _leave_row(config: dict[str, Any], section: str, name: Any) -> None:
   config[section] = {}
   if isinstance(entry, list) or set(entry or ()) - {'name'}:
     _log.info(
-      '--config.%s.name=%s replaces what the config file says of it: %s',
-      *(section, name, entry),
+      "--config.%s.name=%s replaces the config file's %s, %s",
+      *(section, name, section, entry),
     )
 
 

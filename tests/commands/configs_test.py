@@ -205,7 +205,7 @@ def test_a_new_name_drops_the_arguments_of_the_old_row(caplog):
     changed = _changed(overrides, config)
   assert changed['model'] == {'name': 'resnet18', 'blocks': (1, 1, 1, 1)}
   assert caplog.messages == [
-    '--config.model.name=resnet18 replaces what the config file says of it: '
+    "--config.model.name=resnet18 replaces the config file's model, "
     "{'name': 'convnet', 'width': 4}"
   ]
   caplog.clear()
