@@ -226,7 +226,7 @@ def test_inputs_of_norms_can_be_tapped(name):
 @pytest.mark.parametrize('name', [n for n, c in draws.CASES.items() if c.quick])
 def test_every_parameter_is_a_layers(name):
   """Moments are sums over layers, so that none may be left out."""
-  case, net = draws.CASES[name], _net(name)
+  net = _net(name)
   paths = inspect.sites(net)
   leaves = inspect.leaf_names(net)
   assert {leaf.rpartition('.')[0] for leaf in leaves} == paths.keys()
@@ -253,7 +253,7 @@ def test_a_server_can_put_a_layer_in_front(name):
 
 @pytest.mark.parametrize('name', [*SMALL, 'resnet20'])
 def test_abstract_init_equals_concrete_init(name):
-  case, net = draws.CASES[name], _net(name)
+  net = _net(name)
   abstract = inspect.abstract_variables(net)
   init = jax.jit(net.init)
   a, b, c = (init(jax.random.key(seed)) for seed in (0, 0, 1))
