@@ -1,18 +1,24 @@
-"""The command that tries what an audited system could change.
+"""Tries what an audited system could change.
 
   giajax advise WORKDIR [--only=batch,noise] [--point=N] [--epochs=0]
 
 runs the audit of a finished workdir again for every row of `advice.changes`,
-each with that one change, in WORKDIR/advice/, and writes what came of it to
-WORKDIR/advice.json and the report's page, beside what `giajax verify` says of
-the models that this server sends. Each is a whole audit with as many cases,
-restarts and steps as the first. Costs are measured as well: the time of
-a client's update, the parameters that it sends, and how far a defence turns the
-update from the one without it. With --epochs=E, networks are trained as by
-`giajax train` for E epochs under each change that reaches a training, and their
-accuracies compared.
-Of a config with a sweep, --point says which of its settings to change. The same
-command continues one that was stopped.
+each with that one change, in WORKDIR/advice/. Each is a whole audit with as
+many cases, restarts and steps as the first. What came of them is written to
+WORKDIR/advice.json and to the report's page. An effect on what the attack
+recovers is named only where chance does not explain it, which takes audits of
+eight updates or more (cases.count), and only if the attack recovered something
+in the first place.
+
+Costs are measured as well: the time that a client takes per image, the number
+of parameters that it trains, and how far a defence turns the update away from
+the one without it. With --epochs=E, the networks are also trained for E epochs,
+as by `giajax train`, under each change that affects training, and their
+accuracies are compared. The page also says whether the checks of `giajax
+verify` object to the models that this server sends.
+
+If the config has a sweep, --point says which of its settings to change. The
+same command continues one that was stopped.
 """
 
 from collections.abc import Sequence
@@ -54,12 +60,15 @@ def run(argv: Sequence[str]) -> int:
 def _flags() -> absl_flags.FlagValues:
   values = flags.bare()
   absl_flags.DEFINE_string(
-    'only', '', 'Names of changes, by commas.', flag_values=values
+    'only',
+    '',
+    'The changes to try, separated by commas; all if empty.',
+    flag_values=values,
   )
   absl_flags.DEFINE_integer(
-    'point', None, 'Which setting of a sweep, from 0.', flag_values=values
+    'point', None, 'The setting of the sweep, from 0.', flag_values=values
   )
   absl_flags.DEFINE_integer(
-    'epochs', 0, 'Of training under each change.', 0, flag_values=values
+    'epochs', 0, 'Epochs of training under each change.', 0, flag_values=values
   )
   return values
