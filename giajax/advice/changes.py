@@ -157,10 +157,12 @@ CHANGES = {
 
 def _defended(config: Config, **defense: Any) -> dict[str, Any]:
   """Returns the overrides that add a defence, of which the attacker knows."""
-  if config['defense']['name'] != 'none':
+  entry = config['defense']
+  names = [e['name'] for e in (entry if isinstance(entry, list) else [entry])]
+  if names != ['none']:
     raise ValueError(
-      'Expected a system without a defence; got '
-      f'defense={config["defense"]["name"]!r}; audit the system without it'
+      f'Expected a system without a defence; got defense={names}; audit the '
+      'system without it'
     )
   grants = [*config['threat']['grants'], 'defense']
   return {'defense': defense, 'threat.grants': list(dict.fromkeys(grants))}

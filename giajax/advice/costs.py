@@ -16,8 +16,8 @@ from giajax import types
 from giajax.clients import base as clients
 from giajax.defenses import base as defenses
 from giajax.engine import build
-from giajax.engine import exchange
 from giajax.engine import train
+from giajax.engine.sources import simulated
 from giajax.models import base as models
 
 _ROUNDS = (5, 100)  # of timing, at least and at most
@@ -46,11 +46,11 @@ def client(config: Mapping[str, Any]) -> Client:
   # Other lowerings are for second derivatives.
   run = {**config['run'], 'lowering': 'lax'}
   plain: dict[str, Any] = {**config, 'run': run}
-  system = build.system(plain, share)
-  variables = build.variables(system.net, plain['weights'], plain['seed'])
-  batch = exchange.item(system, plain, 0, False).batch
+  system, setup = build.system(plain, share), build.setup(plain)
+  batch = simulated.item(setup, 0).batch
   batch = jax.tree.map(lambda leaf: leaf[:share], batch)
-  key, message = jax.random.key(plain['seed']), types.ServerMessage(variables)
+  key = jax.random.key(setup.seed)
+  message = types.ServerMessage(setup.variables)
   protected = defenses.protect(system.client, system.defense)
   update = _compiled(protected, key, message, batch)
   own = keys.named(key, 'client')  # as the protected client draws
@@ -58,7 +58,7 @@ def client(config: Mapping[str, Any]) -> Client:
   return Client(
     update=update,
     images=share,
-    parameters=models.count(variables),
+    parameters=models.count(setup.variables),
     fidelity=float(_cosine(update().delta, bare().delta)),
   )
 

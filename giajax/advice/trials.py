@@ -116,7 +116,7 @@ def _try(name: str, audited: Audited) -> dict[str, Any]:
     overrides = change.overrides(audited.config)
     config = sweep.changed(audited.config, overrides)
     _log.info('%s: %s', name, json.dumps(overrides))
-    engine.audit(config, folder)
+    engine.audit(config, folder, finish=report.write)
   except ValueError as error:
     if not str(error).startswith('Expected'):
       raise

@@ -31,17 +31,15 @@ def validation(config: Mapping[str, Any]) -> dict[str, Any]:
       'reason': f'The checks take {base.LEAST_PROBE} images, and the data set '
       f'has {images.size}.'
     }
-  size, seed = min(_PROBE, images.size), config['seed']
-  probe = checkup.draw_probe(images, net, size=size, case=0, seed=seed)
+  size = min(_PROBE, images.size)
+  probe = checkup.draw_probe(images, net, size=size, case=0, seed=setup.seed)
   view = base.view(net, setup.world.task)
   # First, so that nothing is compiled while the others are timed.
   agreed = checkup.check(view, types.ServerMessage(setup.variables), probe)
   objections, seconds = [], []
   last = setup.attack.num_rounds - 1
-  for case in range(config['cases']['count']):
-    message = types.ServerMessage(
-      exchange.received(setup, config, case, last, 0)
-    )
+  for case in range(setup.cases.count):
+    message = types.ServerMessage(exchange.received(setup, case, last, 0))
     began = time.perf_counter()
     objections.append(_objections(checkup.check(view, message, probe)))
     seconds.append(time.perf_counter() - began)

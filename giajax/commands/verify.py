@@ -26,43 +26,53 @@ updates of this model give nothing away. In JSON, a score that is not finite is
 null.
 """
 
-from collections.abc import Sequence
 import secrets
 
-from absl import flags as absl_flags
-
 from giajax import registry
+from giajax.commands import configs
 from giajax.commands import flags
-from giajax.commands import process
 from giajax.engine import build
 from giajax.engine import received
 from giajax.engine import sweep
 from giajax.verify import checkup
 from giajax.verify import VERIFIERS
 
+USAGE = 'giajax verify --config=NAME --received=FILE'
+FLAGS = (
+  flags.CONFIG,
+  flags.Flag('received', 'The weights that the server sent.'),
+  flags.Flag('accepted', 'The weights that the client accepted last.'),
+  flags.Flag(
+    'only', 'The checks to run, separated by commas; all if empty.', [], list
+  ),
+  flags.Flag('probe', 'Images that the model is tried on.', 16, int),
+  flags.Flag('case', 'Which draw of these images, from 0.', 0, int, 0),
+  flags.Flag(
+    'seed', 'The seed of all draws; a new one if empty.', None, int, 0
+  ),
+  flags.POINT,
+  flags.Flag(
+    'learning_rate',
+    'The learning rate times the local steps of a round.',
+    None,
+    float,
+  ),
+  flags.Flag('json', 'Print JSON.', False, bool),
+)
 
-def run(argv: Sequence[str]) -> int:
-  """Checks a model as the arguments behind `giajax verify` say.
+
+def run(arguments: flags.Arguments) -> int:
+  """Checks a model and prints what the checks say.
 
   Returns:
     The exit code: 0 if no check objects, 1 if one does.
   """
-  values = _flags()
-  rest = flags.parse(values, ['giajax', *argv], 'giajax verify')
-  if values.help:
-    print(f'{__doc__}\n{values.main_module_help()}')
-    return 0
-  if rest or values.config is None or not values.received:
-    raise ValueError(
-      'Expected giajax verify --config=NAME --received=FILE; got '
-      f'{" ".join(argv) or "nothing"}; see giajax verify --help'
-    )
+  values = arguments.values
   for name in values.only:
     registry.lookup(VERIFIERS, name, 'check')
-  process.cache_compilations()
-  config = sweep.only(values.config, values.point).config
+  config = sweep.only(configs.load(arguments), values.point).config
   result = received.check(
-    build.system(config, config['cases']['batch_size']),
+    build.system(config),
     values.received,
     accepted=values.accepted,
     seed=secrets.randbits(31) if values.seed is None else values.seed,
@@ -74,40 +84,3 @@ def run(argv: Sequence[str]) -> int:
   say = checkup.to_json if values.json else checkup.words
   print(say(result, values.received))
   return 1 if result.flagged else 0
-
-
-def _flags() -> absl_flags.FlagValues:
-  values = flags.values()
-  texts = {
-    'received': 'The weights that the server sent.',
-    'accepted': 'The weights that the client accepted last.',
-  }
-  for name, text in texts.items():
-    absl_flags.DEFINE_string(name, '', text, flag_values=values)
-  absl_flags.DEFINE_list(
-    'only', [], 'The checks to run; all if empty.', flag_values=values
-  )
-  absl_flags.DEFINE_integer(
-    'probe', 16, 'Images that the model is tried on.', flag_values=values
-  )
-  absl_flags.DEFINE_integer(
-    'case', 0, 'Which draw of these images.', 0, flag_values=values
-  )
-  absl_flags.DEFINE_integer(
-    'seed',
-    None,
-    'The seed of all draws; a new one by default.',
-    0,
-    flag_values=values,
-  )
-  absl_flags.DEFINE_integer(
-    'point', None, 'The setting of the sweep, from 0.', flag_values=values
-  )
-  absl_flags.DEFINE_float(
-    'learning_rate',
-    None,
-    'The learning rate times the local steps of a round.',
-    flag_values=values,
-  )
-  absl_flags.DEFINE_bool('json', False, 'Print JSON.', flag_values=values)
-  return values

@@ -6,8 +6,8 @@ from typing import Any
 
 from giajax import archives
 from giajax import types
-from giajax.engine import build
 from giajax.engine import checkpoint
+from giajax.engine import experiment
 from giajax.models import base as models
 from giajax.models import convert
 from giajax.models import inspect
@@ -45,7 +45,7 @@ def read(path: str, net: models.Net) -> types.Variables:
 
 
 def check(
-  system: build.System,
+  system: experiment.System,
   received: str,
   *,
   accepted: str = '',

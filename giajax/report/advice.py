@@ -35,9 +35,9 @@ _NOTE = (
 )
 _TEST = (
   'An effect is named only if the mean PSNR of the updates differs by more '
-  f'than chance explains: p is at most {LEVEL:g} in a permutation test. Updates '
-  'of the same images are compared pairwise; a change that alters the batches '
-  'leads to other images. An effect of less than '
+  f'than chance explains: p is at most {LEVEL:g} in a permutation test. '
+  'Updates of the same images are compared pairwise; a change that alters the '
+  'batches leads to other images. An effect of less than '
   f'{success.PARTIAL_MARGIN_PSNR:g} dB counts as negligible.'
 )
 _COSTS = (

@@ -12,8 +12,10 @@ from giajax import trees
 from giajax import types
 from giajax.clients import fedsgd
 from giajax.models import base as models
+from giajax.models import from_nnx
 from giajax.models import layers
 from giajax.models import subset
+from giajax.models.parts import norms
 from giajax.tasks import classification
 from giajax.verify import base
 from giajax.verify import VERIFIERS
@@ -29,7 +31,7 @@ class Net(nnx.Module):
 
   def __init__(self, rngs):
     self.conv = layers.Conv(3, 6, 3, 1, 1, rngs=rngs)
-    self.norm = layers.BatchNorm(6, rngs=rngs)
+    self.norm = norms.BatchNorm(6, rngs=rngs)
     self.hidden = layers.Linear(6 * 36, 40, rngs=rngs)
     self.fc = layers.Linear(40, K, rngs=rngs)
 
@@ -40,7 +42,7 @@ class Net(nnx.Module):
 
 @functools.cache
 def view():
-  net = models.from_nnx(Net, models.make_spec('tiny', SHAPE, K, 'half'))
+  net = from_nnx.from_nnx(Net, models.make_spec('tiny', SHAPE, K, 'half'))
   return base.view(net, classification.classification(K))
 
 

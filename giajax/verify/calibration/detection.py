@@ -37,7 +37,7 @@ import numpy as np
 
 from giajax.attacks import ATTACKS
 from giajax.engine import build
-from giajax.engine import join
+from giajax.engine import provenance
 from giajax.verify import base
 from giajax.verify import VERIFIERS
 from giajax.verify.calibration import honest_models
@@ -127,8 +127,8 @@ def page(
     rows.append([name, network, str(len(crafted)), f'{flagged:.0%}', *cells])
   return '\n'.join(
     [
-      f'`{command}`, {join.device()}, {minutes:.0f} minutes. AUC / detected '
-      'at 1 % false alarms per check.',
+      f'`{command}`, {provenance.device()}, {minutes:.0f} minutes. AUC / '
+      'detected at 1 % false alarms per check.',
       '',
       *(f'| {" | ".join(row)} |' for row in rows),
       '',

@@ -12,6 +12,7 @@ from giajax.attacks import base as attacks
 from giajax.clients import aggregate
 from giajax.engine import build
 from giajax.engine import exchange
+from giajax.engine import experiment
 from giajax.tasks import classification
 from giajax.verify import base
 from giajax.verify import checkup
@@ -139,13 +140,13 @@ def verdicts(
     known = view._replace(accepted=setup.variables)
     rng = np.random.default_rng((seed, _ROUND))
     setup = _moved(setup, after_round(setup.variables, rng, seed))
-    batch = exchange.indices(setup, config, 0)
+    batch = setup.cases.indices(setup.dataset, 0)
     free = np.setdiff1d(np.arange(images.size), batch)
     own = np.random.default_rng(seed).permutation(free)[:probe]
     count = min(rounds, setup.attack.num_rounds)
     checkups = [
       checkup.check(known, _to_client(message), images.take(own), seed=seed)
-      for message in exchange.messages(setup, config, 0, count)
+      for message in exchange.messages(setup, 0, count)
     ]
     yield {
       name: max(
@@ -155,7 +156,9 @@ def verdicts(
     }
 
 
-def _moved(setup: build.Setup, variables: types.Variables) -> build.Setup:
+def _moved(
+  setup: experiment.Setup, variables: types.Variables
+) -> experiment.Setup:
   """Returns an experiment whose server has moved on to other weights."""
   message = attacks.put(setup.message, trees.named_leaves(variables.params))
   stats = trees.named_leaves(variables.stats)
