@@ -25,7 +25,6 @@ from giajax.engine import sweep
 from giajax.engine import train
 from giajax.engine import workdir as folders
 from giajax.models import base as models
-from giajax.report import prose
 from giajax.report import report
 from giajax.results import collection
 from giajax.verify import base as checks
@@ -157,7 +156,7 @@ def _leakage(
     values = [v for row in rows for v in collection.scores(run, row, metric)]
     return float(np.median(np.nan_to_num(values, nan=-np.inf)))
 
-  seen = np.concatenate([prose.recognised(run, row) for row in rows])
+  seen = np.concatenate([collection.recognised(run, row) for row in rows])
   return {
     'psnr': middle('psnr'),
     'ssim': middle('ssim'),

@@ -5,7 +5,6 @@ giajax --list             prints every attack, model, data set, ...
 """
 
 from collections.abc import Sequence
-import pathlib
 import shlex
 
 from absl import flags as absl_flags
@@ -18,6 +17,8 @@ from giajax.commands import flags
 from giajax.commands import process
 from giajax.engine import hooks
 from giajax.engine import run as engine
+from giajax.report import report
+from giajax.results import rows as row_format
 
 
 def run(argv: Sequence[str], usage: str) -> int:
@@ -52,9 +53,9 @@ def run(argv: Sequence[str], usage: str) -> int:
     command=shlex.join(['giajax', *argv]),
   )
   for row in rows:
-    print(_line(row))
+    print(row_format.summary_line(row))
   if rows:
-    print(f'report: {pathlib.Path(values.workdir) / "report.html"}')
+    print(f'report: {report.write(values.workdir)}')
   elif values.process == 0:
     print('done; the report is written when all shards are')
   return 0
@@ -112,13 +113,3 @@ def _shard(text: str) -> tuple[int, int]:
       f'Expected --shard=i/n; got --shard={text}; for instance 0/4'
     )
   return int(index), int(count)
-
-
-def _line(row: dict) -> str:
-  sweep = ' '.join(f'{k}={v}' for k, v in row['sweep'].items())
-  return (
-    f'case {row["case"]} {sweep} psnr {row["psnr"]:.2f} dB, ssim '
-    f'{row["ssim"]:.3f}, labels {row["label_accuracy"]:.0%}, '
-    f'{row["finite_restarts"]}/{row["restarts"]} finite: {row["verdict"]} '
-    f'({row["setting"]})'
-  )

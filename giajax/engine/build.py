@@ -31,16 +31,13 @@ from giajax.data import DATASETS
 from giajax.defenses import base as defenses
 from giajax.defenses import DEFENSES
 from giajax.engine import schema
-from giajax.metrics import gradient_share
-from giajax.metrics import gradient_similarity
-from giajax.metrics import lpips
+from giajax.metrics import base as metrics
+from giajax.metrics import scoring
 from giajax.models import base as models
 from giajax.models import convert
-from giajax.models import inspect as layer_inspection
 from giajax.models import MODELS
 from giajax.models import subset
 from giajax.ops import convolution
-from giajax.report import study
 from giajax.tasks import base as tasks
 from giajax.tasks import TASKS
 
@@ -86,10 +83,7 @@ class Setup(NamedTuple):
     variables: the weights of the agreed network.
     message: what the server sends before its attack has a say.
     granted: what the attacker is given.
-    setting: 'diagnostic' or 'deployment', and why.
-    lpips: the perceptual distance, or None.
-    similarity: `metrics.gradient_similarity` of the network, or None.
-    share: `metrics.gradient_share` of the network and the attack, or None.
+    scorers: of `metrics.scoring.scorers`.
   """
 
   dataset: data.Dataset
@@ -102,10 +96,7 @@ class Setup(NamedTuple):
   variables: types.Variables
   message: types.ServerMessage
   granted: frozenset[str]
-  setting: tuple[str, list[str]]
-  lpips: Callable[..., Any] | None
-  similarity: Callable[..., Any] | None
-  share: Callable[..., Any] | None
+  scorers: Mapping[str, metrics.Score]
 
 
 def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,8 +106,6 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     ValueError: a key that does not exist, or a value of another kind.
   """
   resolved = schema.resolve(config)
-  for key in resolved['study']:
-    schema.known(key, study.KEYS, 'study')
   registry.lookup(
     {'auto': None, **convolution.LOWERINGS},
     resolved['run']['lowering'],
@@ -170,14 +159,17 @@ def setup(resolved: Mapping[str, Any]) -> Setup:
     variables=agreed,
     message=message,
     granted=granted,
-    setting=_setting(world, made.client, attack, granted, weights),
-    lpips=lpips.load(resolved['lpips']) if resolved['lpips'] else None,
-    similarity=gradient_similarity.gradient_similarity(made.viewer(), made.task)
-    if resolved['gradient_similarity']
-    else None,
-    share=_share(client, made.task, attack, parties)
-    if resolved['gradient_share']
-    else None,
+    scorers=scoring.scorers(
+      resolved,
+      metrics.Audited(
+        image_shape=made.net.spec.image_shape,
+        net=client.net,
+        viewer=made.viewer,
+        task=made.task,
+        merge=attack.merge,
+        clients=parties,
+      ),
+    ),
   )
 
 
@@ -317,26 +309,6 @@ def _given(made, attack, agreed, seed):
   )
   given = types.Variables(*(trees.nested({**n, **o}) for n, o in zip(new, old)))
   return client, types.ServerMessage(given)
-
-
-def _setting(world, client, attack, granted, weights):
-  return threat.setting(
-    train_mode=client.train_mode,
-    batch_size=world.batch_size,
-    granted=granted & attack.needs,
-    trained=bool(weights['path']),
-    has_batch_norm=layer_inspection.has_batch_norm(world.net),
-    num_rounds=attack.num_rounds,
-  )
-
-
-def _share(client, task, attack, parties):
-  if parties > 1:
-    raise ValueError(
-      'Expected one client whose images share a gradient; got gradient_share='
-      f'True with cases.clients={parties}; leave gradient_share out'
-    )
-  return gradient_share.gradient_share(client.net, task, attack.merge)
 
 
 def _make(

@@ -1,7 +1,7 @@
 """From what parts found to rows, and from all rows to the files of a run."""
 
-from collections.abc import Sequence
-import json
+from collections.abc import Callable, Mapping, Sequence
+import functools
 import pathlib
 import platform
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import giajax
 from giajax import archives
 from giajax import threat
+from giajax import types
 from giajax.engine import build
 from giajax.engine import checkpoint
 from giajax.engine import evaluate
@@ -20,7 +21,8 @@ from giajax.engine import loop
 from giajax.engine import plan
 from giajax.engine import schema
 from giajax.engine import workdir
-from giajax.report import report
+from giajax.metrics import degenerate
+from giajax.results import rows as row_format
 
 Rows = list[dict[str, Any]]
 
@@ -64,12 +66,29 @@ def versions() -> dict[str, str]:
   }
 
 
+def degenerates(
+  observation: types.Observation, items: Sequence[rounds.Item]
+) -> list[str]:
+  """Returns the column 'degenerate' of each item.
+
+  Args:
+    observation: what the attack inverts, with a leading axis of items.
+    items: the truth.
+  """
+  delta = observation.update.delta
+  return [
+    degenerate.reason(_pick(delta, n), len(item.indices))
+    for n, item in enumerate(items)
+  ]
+
+
 def score(
   part: plan.Part,
   items: Sequence[rounds.Item],
   outcome: loop.Outcome,
   marks: np.ndarray,
-  facts: Sequence[dict[str, Any]],
+  play: Callable[[rounds.Item], tuple[types.Observation, ...]],
+  facts: Sequence[Mapping[str, Any]],
 ) -> tuple[Rows, dict[str, np.ndarray]]:
   """Scores the items of a part.
 
@@ -78,6 +97,7 @@ def score(
     items: their truth.
     outcome: what the attack found.
     marks: [L] steps of the trace.
+    play: of `exchange.player`.
     facts: further columns, of each item.
 
   Returns:
@@ -86,23 +106,30 @@ def score(
   """
   setup, rows, arrays = part.cohort.setup, [], {}
   for n, (work, item) in enumerate(zip(part.work, items)):
-    found, finite = _pick(outcome.final, n), outcome.finite[n]
+    final, finite = _pick(outcome.final, n), outcome.finite[n]
     if work.control:
-      chosen = evaluate.choose(found.score, finite)
-      arrays[_control(work.point.index)] = found.batch.x[chosen]
+      chosen = evaluate.choose(final.score, finite)
+      arrays[_control(work.point.index)] = final.batch.x[chosen]
       continue
-    seed = work.point.config['seed']
     scored, kept = evaluate.evaluate(
-      setup, item, found, _pick(outcome.start, n), finite, seed
+      setup,
+      item,
+      final,
+      _pick(outcome.start, n),
+      finite,
+      work.point.config['seed'],
+      functools.partial(play, item),
     )
     rows.append({**_facts(part.cohort, work), **scored, **facts[n]})
     kept |= {'trace': outcome.trace[n], 'trace_step': marks}
-    arrays |= {_key(work.row, name): value for name, value in kept.items()}
+    arrays |= {
+      row_format.key(work.row, name): value for name, value in kept.items()
+    }
   return rows, arrays
 
 
 def join(folder: pathlib.Path, found: Sequence[plan.Cohort]) -> Rows:
-  """Joins the parts and writes the report, if all parts are there.
+  """Joins the parts, if all of them are there.
 
   Returns:
     The rows of `results.jsonl`; none if parts are missing.
@@ -125,30 +152,26 @@ def join(folder: pathlib.Path, found: Sequence[plan.Cohort]) -> Rows:
   for number in sorted(rows):
     row, further = _concluded(rows[number], arrays)
     ordered.append(row)
-    arrays |= {_key(number, name): value for name, value in further.items()}
+    arrays |= {
+      row_format.key(number, name): value for name, value in further.items()
+    }
   kept = {k: arrays[k] for k in sorted(arrays) if not k.startswith('control/')}
   workdir.write_arrays(folder / 'recon.npz', kept)
-  lines = ''.join(json.dumps(_jsonable(row)) + '\n' for row in ordered)
-  workdir.write_text(folder / 'results.jsonl', lines)
-  try:
-    report.write(folder)
-  except OSError as error:
-    raise workdir.unwritable(folder, error) from error
+  workdir.write_text(folder / 'results.jsonl', row_format.lines(ordered))
   checkpoint.remove(folder / 'checkpoints')
   return ordered
 
 
 def _concluded(row, arrays):
-  own = {name: arrays[_key(row['row'], name)] for name in ('x', 'psnr', 'ssim')}
+  own = {
+    name: arrays[row_format.key(row['row'], name)]
+    for name in ('x', 'psnr', 'ssim')
+  }
   return evaluate.conclude(row, own, arrays.get(_control(row['point'])))
 
 
 def _pick(tree, n):
   return jax.tree.map(lambda leaf: leaf[n], tree)
-
-
-def _key(row: int, name: str) -> str:
-  return f'{row:04d}/{name}'
 
 
 def _control(point: int) -> str:
@@ -157,7 +180,6 @@ def _control(point: int) -> str:
 
 def _facts(cohort: plan.Cohort, work: plan.Work) -> dict[str, Any]:
   setup, config = cohort.setup, work.point.config
-  setting, reasons = setup.setting
   return {
     'row': work.row,
     'point': work.point.index,
@@ -170,8 +192,6 @@ def _facts(cohort: plan.Cohort, work: plan.Work) -> dict[str, Any]:
     'restarts': config['restarts'],
     'steps': setup.attack.num_steps,
     'grants': sorted(setup.granted),
-    'setting': setting,
-    'setting_reasons': reasons,
     'cohort': cohort.number,
     'config_hash': schema.config_hash(config),
     'versions': versions(),
@@ -184,12 +204,3 @@ def _sha256(path: str) -> str | None:
     return archives.sha256(path)
   except OSError:  # `build` says so in its own words
     return None
-
-
-def _jsonable(value: Any) -> Any:
-  """NaN and infinities as null, which JSON has."""
-  if isinstance(value, dict):
-    return {k: _jsonable(v) for k, v in value.items()}
-  if isinstance(value, float) and not np.isfinite(value):
-    return None
-  return value

@@ -22,6 +22,7 @@ from giajax import types
 from giajax.attacks import base as attacks
 from giajax.engine import build
 from giajax.engine import checkpoint
+from giajax.engine import evaluate
 from giajax.engine import exchange as rounds
 from giajax.engine import hooks as hook_library
 from giajax.engine import join
@@ -143,8 +144,14 @@ def _run_part(folder, part, width, client, compiler, hooks, stop) -> None:
     or programs.restarts_per_batch(setup.world),
     together=setup.attack.group,
   )
+  for one in items:
+    if not one.control:
+      evaluate.prepare(setup, one, config['seed'])
   play, observe = client
-  inputs = _inputs(part, observe(items), where)
+  seen = observe(items)
+  degenerates = join.degenerates(seen, items)
+  inputs = _inputs(part, seen, where)
+  del seen  # it may be gigabytes
   program = compiler(part.cohort, where, inputs)
   saved = folder / 'checkpoints' / part.name
   task = loop.Task(
@@ -159,25 +166,16 @@ def _run_part(folder, part, width, client, compiler, hooks, stop) -> None:
   )
   outcome = loop.run(task, hooks, stop)
   facts = {
-    'seconds': outcome.seconds / len(items),
+    'seconds_per_update': outcome.seconds / len(items),
     'compile_seconds': program.seconds,
   }
-  each = [facts | _shared(setup, play, one) for one in items]
-  rows, arrays = join.score(part, items, outcome, task.marks, each)
+  each = [facts | {'degenerate': reason} for reason in degenerates]
+  rows, arrays = join.score(part, items, outcome, task.marks, play, each)
   _log.info('%s took %.1f s', part.name, time.perf_counter() - began)
   if _leads():
     content = {'rows': np.str_(json.dumps(rows)), **arrays}
     folders.write_arrays(plan.path(folder, part), content)
     checkpoint.remove(saved)
-
-
-def _shared(setup, play, one) -> dict[str, float]:
-  """Returns the largest share of an image, if that was asked for."""
-  if setup.share is None or one.control:
-    return {}
-  stats = setup.message.variables.stats
-  shares = setup.share(play(one), stats, one.batch)
-  return {'gradient_share': float(shares.max())}
 
 
 def _inputs(part, obs: types.Observation, where: mesh.Layout):

@@ -11,6 +11,7 @@ import json
 from typing import Any, NamedTuple
 
 from giajax.engine import build
+from giajax.results import study
 
 
 class Point(NamedTuple):
@@ -37,6 +38,7 @@ def expand(config: Mapping[str, Any]) -> list[Point]:
         f'Expected a list of values for sweep[{key!r}]; got {values!r}; give '
         'at least one'
       )
+  study.check(resolved['study'], swept)
   points = []
   for index, values in enumerate(itertools.product(*swept.values())):
     overrides = dict(zip(swept, values))

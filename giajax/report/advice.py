@@ -10,8 +10,7 @@ from typing import Any
 
 from giajax.metrics import success
 from giajax.report import markup
-from giajax.report import prose
-from giajax.results import collection
+from giajax.results import wording
 
 # Where a defence can stand, in the order of the page.
 STAGES = {
@@ -80,14 +79,15 @@ def _summary(audited: _Facts, found: Sequence[_Facts]) -> str:
   useful = [c for c in tried if effect(audited, c) == 'helps']
   if not useful:
     return (
-      f'None of {prose.plural(len(tried), "change")} took the leakage down by '
-      f'{success.LEAK_MARGIN:g} dB, or any image out of recognition.'
+      f'None of {wording.plural(len(tried), "change")} took the leakage down '
+      f'by {success.LEAK_MARGIN:g} dB, or any image out of recognition.'
     )
   best = min(useful, key=lambda c: (c['recognised'] / c['images'], c['psnr']))
   return (
-    f'{len(useful)} of {prose.plural(len(tried), "change")} helped. The most '
+    f'{len(useful)} of {wording.plural(len(tried), "change")} helped. The most '
     f'effective: {best["title"][0].lower()}{best["title"][1:]}, from '
-    f'{prose.figure(audited["psnr"], 1)} to {prose.figure(best["psnr"], 1)} dB.'
+    f'{wording.figure(audited["psnr"], 1)} to '
+    f'{wording.figure(best["psnr"], 1)} dB.'
   )
 
 
@@ -121,7 +121,7 @@ def _stage(
 
 def _validation(facts: _Facts) -> markup.Html:
   """Returns what a client that checks what it receives would have seen."""
-  models = prose.plural(facts['models'], 'model')
+  models = wording.plural(facts['models'], 'model')
   text = (
     f'The {facts["checks"]} checks of giajax verify, on images of the client’s '
     f'own, object to {facts["refused"]} of {models} that this server sent, in '
@@ -136,7 +136,7 @@ def _validation(facts: _Facts) -> markup.Html:
   elif facts['agreed']:
     text += (
       ' The agreed weights are objected to as well, by '
-      f'{prose.listing(facts["agreed"])}: those checks say nothing here.'
+      f'{wording.listing(facts["agreed"])}: those checks say nothing here.'
     )
   found = facts['evidence'].items()
   items = (markup.join(tag('dt', k), tag('dd', v)) for k, v in found)
@@ -158,19 +158,19 @@ def _line(
   cells = [
     tag('div', title, class_='name'),
     word,
-    prose.score('psnr', facts['psnr']),
-    prose.score('ssim', facts['ssim']),
+    wording.score('psnr', facts['psnr']),
+    wording.score('ssim', facts['ssim']),
     f'{facts["recognised"]} of {facts["images"]}',
     _times(facts, audited, 'client_seconds'),
     _times(facts, audited, 'parameters'),
-    prose.figure(facts.get('fidelity')),
-    *[prose.share(facts.get('accuracy'))] * trained,
+    wording.figure(facts.get('fidelity')),
+    *[wording.share(facts.get('accuracy'))] * trained,
   ]
   return tag('tr', *(tag('td', cell) for cell in cells), class_=kind)
 
 
 def _times(facts: _Facts, audited: _Facts, key: str) -> str:
-  ratio = collection.number(facts[key]) / audited[key]
+  ratio = wording.number(facts[key]) / audited[key]
   return f'×{ratio:,.0f}' if ratio >= 10 else f'×{ratio:.2g}'
 
 

@@ -20,11 +20,18 @@ from giajax.engine import program as programs
 from giajax.engine import run
 from giajax.models import base
 from giajax.models import layers
+from giajax.report import report
 
 _COLUMNS = (
   *('attack', 'model', 'dataset', 'batch_size', 'restarts', 'steps', 'grants'),
-  *('setting', 'score', 'psnr', 'ssim', 'label_accuracy', 'psnr_oracle'),
-  *('baselines', 'finite_restarts', 'seconds', 'config_hash', 'versions'),
+  *('setting', 'score', 'psnr', 'ssim', 'labels_matched', 'psnr_oracle'),
+  *(
+    'baselines',
+    'finite_restarts',
+    'seconds_per_update',
+    'config_hash',
+    'versions',
+  ),
 )
 
 
@@ -80,7 +87,7 @@ def test_end_to_end(whole):
   assert arrays['0000/x_hat'].shape == (1, 12, 12, 3)
   np.testing.assert_array_equal(arrays['0001/trace_step'], [4, 8, 12])
   assert np.all(np.diff(arrays['0000/trace']) < 0)
-  page = (workdir / 'report.html').read_text()
+  page = report.write(workdir).read_text()
   assert 'A card.' in page
   assert 'giajax x' in page
   assert not (workdir / 'checkpoints').exists()
@@ -318,7 +325,7 @@ def test_seconds_of_a_closed_form_are_those_of_reading_it(
     tiny.config(attack={'name': 'linear_layer'}, noise_control=False), tmp_path
   )
   assert len(calls) == 1  # the two updates are one part
-  assert 0.5 <= sum(row['seconds'] for row in rows) < 100
+  assert 0.5 <= sum(row['seconds_per_update'] for row in rows) < 100
   assert {row['compile_seconds'] for row in rows} == {1e3}
 
 
@@ -332,7 +339,7 @@ def test_restarts_that_leave_the_numbers_are_counted(tmp_path):
   for name, value in _arrays(tmp_path).items():
     if name.endswith('x_hat'):
       assert np.all(np.isfinite(value))
-  assert (tmp_path / 'report.html').exists()
+  assert report.write(tmp_path).exists()
 
 
 def test_inferred_labels(tmp_path):
@@ -342,7 +349,8 @@ def test_inferred_labels(tmp_path):
     ),
     tmp_path,
   )
-  assert [row['label_accuracy'] for row in rows] == [1, 1]
+  assert [row['labels_recovered'] for row in rows] == [1, 1]
+  assert not any(row['labels_granted'] for row in rows)
   assert 'labels' not in rows[0]['grants']
 
 
