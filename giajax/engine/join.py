@@ -151,7 +151,7 @@ def join(folder: pathlib.Path, found: Sequence[plan.Cohort]) -> Rows:
   ordered = []
   for number in sorted(rows):
     row, further = _concluded(rows[number], arrays)
-    ordered.append(row)
+    ordered.append(row_format.checked(row))
     arrays |= {
       row_format.key(number, name): value for name, value in further.items()
     }

@@ -11,16 +11,18 @@ from giajax.results import wording
 Row = Mapping[str, Any]
 
 
-def lines(rows: Sequence[Row]) -> str:
-  """Returns rows as JSON, one per line.
+def checked(row: Row) -> dict[str, Any]:
+  """Returns a row as it is written: null for NaN and infinities.
 
   Raises:
-    ValueError: a row that does not fit `columns.COLUMNS`.
+    ValueError: it does not fit `columns.COLUMNS`.
   """
-  return ''.join(
-    json.dumps(_jsonable(columns.check(row, f'row {row.get("row")}'))) + '\n'
-    for row in rows
-  )
+  return columns.check(_jsonable(row), f'row {row.get("row")}')
+
+
+def lines(rows: Sequence[Row]) -> str:
+  """Returns rows as JSON, one per line."""
+  return ''.join(json.dumps(row, allow_nan=False) + '\n' for row in rows)
 
 
 def key(row: int, name: str) -> str:
@@ -62,8 +64,8 @@ def _why(row: Row) -> str:
 
 
 def _jsonable(value: Any) -> Any:
-  """NaN and infinities as null, which JSON has."""
-  if isinstance(value, dict):
+  """NaN and infinities as None, which JSON has."""
+  if isinstance(value, Mapping):
     return {k: _jsonable(v) for k, v in value.items()}
   if isinstance(value, float) and not math.isfinite(value):
     return None

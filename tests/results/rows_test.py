@@ -28,7 +28,8 @@ def test_every_metric_has_a_column():
 
 
 def test_lines_are_json_with_null_for_what_is_no_number():
-  text = rows.lines([row(psnr=math.inf, baselines={'a': {'psnr': math.nan}})])
+  made = row(psnr=math.inf, baselines={'a': {'psnr': math.nan}})
+  text = rows.lines([rows.checked(made)])
   assert text.endswith('\n') and text.count('\n') == 1
   read = json.loads(text)
   assert read['psnr'] is None and read['baselines'] == {'a': {'psnr': None}}
@@ -47,14 +48,14 @@ def test_lines_are_json_with_null_for_what_is_no_number():
 )
 def test_rows_are_checked_when_they_are_written(changes, words):
   with pytest.raises(ValueError, match=f'^Expected row 0 .*{words}'):
-    rows.lines([row(**changes)])
+    rows.checked(row(**changes))
 
 
 def test_missing_columns_are_named():
   short = row()
   del short['psnr'], short['verdict']
   with pytest.raises(ValueError, match=r'Expected row 0 .* of psnr, verdict;'):
-    rows.lines([short])
+    rows.checked(short)
 
 
 @pytest.mark.parametrize(
