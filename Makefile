@@ -1,13 +1,14 @@
 # make demo   installs into .venv and runs the quickstart
 # make test   installs the test extra and runs the tests
 # make lint   formats are checked, names and types too
+# make wheel  builds a wheel, and runs it away from this checkout
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/quickstart
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint wheel clean
 
 demo: $(VENV)/.base
 	$(BIN)/giajax --config=quickstart --workdir=$(WORKDIR)
@@ -20,7 +21,19 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/pyrefly check --python-interpreter-path $(BIN)/python
 
-$(VENV)/.base: pyproject.toml
+wheel: RUN = cd build/wheel && PYTHONPATH=site $(abspath $(BIN))/python -m
+wheel: $(VENV)/.base
+	rm -rf build/lib build/wheel
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	$(BIN)/python -m pip install --quiet --no-deps --target build/wheel/site \
+	  build/wheel/*.whl
+	$(RUN) giajax.main --version
+	$(RUN) giajax.main --list > list.txt
+	$(RUN) giajax.launch.local --config=smoke --workdir=run --processes=1 \
+	  --config.model.name=mlp --config.attack.name=linear_layer
+	$(RUN) giajax.verify.calibration.thresholds --help > help.txt
+
+$(VENV)/.base: pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@

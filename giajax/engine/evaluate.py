@@ -15,9 +15,9 @@ import numpy as np
 from giajax import threat
 from giajax import types
 from giajax.data import cases
-from giajax.engine import build
-from giajax.engine import exchange as rounds
+from giajax.engine import experiment
 from giajax.engine import features
+from giajax.engine.sources import simulated
 from giajax.metrics import assignment
 from giajax.metrics import base
 from giajax.metrics import baselines
@@ -41,8 +41,8 @@ def choose(scores: types.Array, finite: np.ndarray) -> int:
 
 
 def evaluate(
-  setup: build.Setup,
-  item: rounds.Item,
+  setup: experiment.Setup,
+  item: simulated.Item,
   reconstruction: types.Reconstruction,
   start: types.Reconstruction,
   finite: np.ndarray,
@@ -135,7 +135,7 @@ def conclude(
   return concluded, {'baselines': table.astype(np.float32)}
 
 
-def prepare(setup: build.Setup, item: rounds.Item, seed: int) -> None:
+def prepare(setup: experiment.Setup, item: simulated.Item, seed: int) -> None:
   """Reads all that scoring an item will read, before an attack runs.
 
   Raises:
@@ -146,7 +146,7 @@ def prepare(setup: build.Setup, item: rounds.Item, seed: int) -> None:
   features.rivals(setup, item, seed)
 
 
-def setting(setup: build.Setup, seed: int) -> dict[str, Any]:
+def setting(setup: experiment.Setup, seed: int) -> dict[str, Any]:
   """Returns whether a result is diagnostic or deployment-like, and why.
 
   Args:

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from giajax import types
 from giajax.data import cases
-from giajax.engine import build
-from giajax.engine import exchange as rounds
+from giajax.engine import experiment
+from giajax.engine.sources import simulated
 from giajax.metrics import iip
 from giajax.models import base as models
 from giajax.models import inspect
@@ -46,8 +46,8 @@ class Same:
 
 
 def facts(
-  setup: build.Setup,
-  item: rounds.Item,
+  setup: experiment.Setup,
+  item: simulated.Item,
   guesses: Mapping[str, np.ndarray],
   seed: int,
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
@@ -75,7 +75,7 @@ def facts(
 
 
 def rivals(
-  setup: build.Setup, item: rounds.Item, seed: int
+  setup: experiment.Setup, item: simulated.Item, seed: int
 ) -> list[np.ndarray]:
   """Returns the features [at most RIVALS, F] of each image's rivals.
 
@@ -109,7 +109,7 @@ def rivals(
   ]
 
 
-def view(setup: build.Setup, x: npt.ArrayLike) -> View:
+def view(setup: experiment.Setup, x: npt.ArrayLike) -> View:
   """Returns what the agreed network makes of images [n, H, W, C], n >= 1."""
   look, x = _looker(setup.viewer), np.asarray(x)
   blocks = []

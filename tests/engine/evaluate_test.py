@@ -9,7 +9,8 @@ from giajax import types
 from giajax.attacks.parts import labels
 from giajax.engine import build
 from giajax.engine import evaluate
-from giajax.engine import exchange as rounds
+from giajax.engine import exchange
+from giajax.engine.sources import simulated
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,7 @@ def case():
   """Returns a setup with two images a batch, and an item."""
   resolved = build.resolve(tiny.config(cases__batch_size=2))
   setup = build.setup(resolved)
-  return setup, rounds.item(setup, resolved, 0, False)
+  return setup, simulated.item(setup, 0)
 
 
 def _found(*images, scores=None):
@@ -108,7 +109,7 @@ def test_failed_restarts_are_scored_as_failures(case):
 def test_whole_data_set_as_a_batch_has_no_images_left():
   resolved = build.resolve(tiny.config(cases__batch_size=16))
   setup = build.setup(resolved)
-  item = rounds.item(setup, resolved, 0, False)
+  item = simulated.item(setup, 0)
   found = _found(item.batch.x)
   row, _ = evaluate.evaluate(setup, item, found, found, np.ones(1, bool), 0)
   assert [*row['baselines']] == ['start']
@@ -129,7 +130,7 @@ def test_labels_are_learned_whichever_image_they_stand_at():
   changes = dict(labels='bias_corrected', cases__batch_size=16)
   resolved = build.resolve(tiny.config(**changes))
   setup = build.setup(resolved)
-  item = rounds.item(setup, resolved, 0, False)
+  item = simulated.item(setup, 0)
   y = item.batch.y
   row = _scored(setup, item, np.roll(y, 1), item.batch.x)
   assert row['labels_recovered'] == 1
@@ -146,8 +147,8 @@ def test_bias_corrected_labels_of_a_batch_are_all_recovered():
   changes = dict(labels='bias_corrected', cases__batch_size=16)
   resolved = build.resolve(tiny.config(**changes))
   setup = build.setup(resolved)
-  item = rounds.item(setup, resolved, 0, False)
-  (obs,) = rounds.player(setup, resolved)(item)
+  item = simulated.item(setup, 0)
+  (obs,) = exchange.player(setup)(item)
   rule = labels.RULES['bias_corrected'](setup.world)
   row = _scored(setup, item, rule.infer(jax.random.key(0), obs))
   assert row['labels_recovered'] == 1
@@ -206,7 +207,7 @@ def test_the_sample_of_a_data_set_is_read_once():
     return take(indices)
 
   setup = setup._replace(dataset=setup.dataset._replace(take=counting))
-  items = [rounds.item(setup, resolved, case, False) for case in range(6)]
+  items = [simulated.item(setup, case) for case in range(6)]
   del read[:]
   for item in items:
     evaluate.prepare(setup, item, 0)
