@@ -172,7 +172,8 @@ def write(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
 
 def sha256(path: str | os.PathLike) -> str:
   """Returns what names a file's content, 64 hex digits."""
-  return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def check(path: str | os.PathLike) -> None:

@@ -213,9 +213,9 @@ def _work(network: str, batch: int, size: int) -> dict[str, Any]:
 
   from giajax.commands import process
   from giajax.engine import build
-  from giajax.engine import exchange as rounds
   from giajax.engine import mesh
   from giajax.engine import program as programs
+  from giajax.engine.sources import simulated
 
   process.use_machine()  # as `giajax` does
   config = build.resolve(
@@ -231,8 +231,8 @@ def _work(network: str, batch: int, size: int) -> dict[str, Any]:
     }
   )
   setup = build.setup(config)
-  images = rounds.item(setup, config, 0, False).batch
-  message, seen = _seen(setup, images)
+  hp = build.hparams(config['attack'], setup.attack)
+  message, seen = _seen(setup, simulated.item(setup, 0).batch)
   width = programs.restarts_per_batch(setup.world)
   restarts = _RESTARTS.value or width * jax.device_count()
   where = mesh.layout(1, restarts, width, together=setup.attack.group)
@@ -241,13 +241,7 @@ def _work(network: str, batch: int, size: int) -> dict[str, Any]:
   inputs = (
     mesh.put(message, where, mesh.P()),
     mesh.put(jax.tree.map(lambda a: np.asarray(a)[None], seen), where, item),
-    mesh.put(
-      {
-        k: np.stack([v]) for k, v in build.hparams(config, setup.attack).items()
-      },
-      where,
-      item,
-    ),
+    mesh.put({k: np.stack([v]) for k, v in hp.items()}, where, item),
     mesh.put(programs.seeds(0, [0], [False], where), where, both),
   )
 
@@ -331,7 +325,7 @@ def _lowerings(net: Any, batch: int) -> dict[str, int]:
   from giajax import trees
   from giajax.models import inspect
   from giajax.ops import convolution
-  from giajax.ops import geometry as geometries
+  from giajax.ops import geometries
 
   params = trees.named_leaves(inspect.abstract_variables(net).params)
   return dict(

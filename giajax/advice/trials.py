@@ -19,11 +19,13 @@ from giajax.advice import changes
 from giajax.attacks import base as attacks
 from giajax.defenses import base as defenses
 from giajax.engine import build
-from giajax.engine import exchange as rounds
+from giajax.engine import exchange
+from giajax.engine import experiment
 from giajax.engine import run as engine
 from giajax.engine import sweep
 from giajax.engine import train
 from giajax.engine import workdir as folders
+from giajax.engine.sources import simulated
 from giajax.models import base as models
 from giajax.report import prose
 from giajax.report import report
@@ -99,7 +101,7 @@ def _tried(change, config, folder, epochs) -> dict[str, Any]:
     overrides = change.overrides(config)
     other = sweep.changed(config, overrides)
     _log.info('%s: %s', folder.name, json.dumps(overrides))
-    engine.audit(other, folder)
+    engine.audit(other, folder, finish=report.write)
   except ValueError as error:
     if not str(error).startswith('Expected'):
       raise
@@ -120,14 +122,13 @@ def _validation(config: Mapping[str, Any]) -> dict[str, Any]:
   """
   setup = build.setup(config)
   size = min(_PROBE, setup.dataset.size)
-  own = {'batch_size': size, 'clients': 1, 'rule': 'random', 'given': None}
-  probing = {**config, 'cases': {**config['cases'], **own}}
   view = checks.view(setup.net, setup.world.task)
   cases, turn = range(config['cases']['count']), setup.attack.num_rounds - 1
-  probe = rounds.item(setup, probing, 0, False).batch
+  own = experiment.probes(size, setup.seed)
+  _, probe = simulated.draw(setup.dataset, setup.net.spec, own, 0)
   objections, seconds = [], 0.0
   for case in cases:
-    sent = rounds.received(setup, config, case, turn, 0)
+    sent = exchange.received(setup, case, turn, 0)
     began = time.perf_counter()
     found = checkup.check(view, types.ServerMessage(sent), probe)
     objections.append(_objections(found))
@@ -180,7 +181,7 @@ def _cost(
   share = cases['batch_size'] // cases['clients']
   made = build.system(plain, share)
   setup = build.setup(plain)
-  batch = rounds.item(setup, plain, 0, False).batch
+  batch = simulated.item(setup, 0).batch
   batch = jax.tree.map(lambda leaf: leaf[:share], batch)
   message = types.ServerMessage(setup.variables)
   key = jax.random.key(config['seed'])

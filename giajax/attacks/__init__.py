@@ -24,32 +24,35 @@ from giajax.attacks.optimisation import sapag
 from giajax.attacks.optimisation import wei
 
 ATTACKS = {
+  # Optimisation: candidates change until their update matches.
   'beyond_inferring': beyond_inferring.beyond_inferring,
   'dimitrov': dimitrov.dimitrov,
   'dlg': dlg.dlg,
   'estimate': functools.partial(
     bn_statistics_matching.bn_statistics_matching, source='estimate'
   ),
-  'fishing': fishing.fishing,
   'grad_inversion': grad_inversion.grad_inversion,
   'huang': functools.partial(
     bn_statistics_matching.bn_statistics_matching, source='after'
   ),
   'idlg': idlg.idlg,
   'inverting_gradients': inverting_gradients.inverting_gradients,
-  'linear_layer': linear_layer.linear_layer,
-  'mkor': mkor.mkor,
-  'loki': loki.loki,
   'modern': modern.modern,
   'multiscale': multiscale.multiscale,
   'partial_matching': partial_matching.partial_matching,
-  'r_gap': r_gap.r_gap,
-  'robbing_the_fed': robbing_the_fed.robbing_the_fed,
   'running': functools.partial(
     bn_statistics_matching.bn_statistics_matching, source='running'
   ),
   'sapag': sapag.sapag,
-  'trap_weights': trap_weights.trap_weights,
-  'spear': spear.spear,
   'wei': wei.wei,
+  # Closed form: the images are solved for.
+  'linear_layer': linear_layer.linear_layer,
+  'r_gap': r_gap.r_gap,
+  'spear': spear.spear,
+  # Malicious: the server alters what it sends.
+  'fishing': fishing.fishing,
+  'loki': loki.loki,
+  'mkor': mkor.mkor,
+  'robbing_the_fed': robbing_the_fed.robbing_the_fed,
+  'trap_weights': trap_weights.trap_weights,
 }

@@ -27,6 +27,7 @@ from giajax import types
 from giajax.clients import augmentation
 from giajax.clients import base
 from giajax.models import base as models
+from giajax.models import gradient_moments
 from giajax.ops import moments
 from giajax.tasks import base as tasks
 
@@ -144,7 +145,7 @@ def fedavg(
     target: types.Tree,
     taps: Sequence[str] = (),
   ) -> tuple[moments.Moments, types.Output]:
-    found, output = models.gradient_moments(
+    found, output = gradient_moments.gradient_moments(
       net,
       lambda output: base.loss(task, output, batch.y),
       message.variables,

@@ -13,6 +13,7 @@ from giajax import types
 from giajax.clients import augmentation
 from giajax.clients import base
 from giajax.models import base as models
+from giajax.models import gradient_moments
 from giajax.ops import moments
 from giajax.tasks import base as tasks
 
@@ -64,7 +65,7 @@ def fedsgd(
     target: types.Tree,
     taps: Sequence[str] = (),
   ) -> tuple[moments.Moments, types.Output]:
-    return models.gradient_moments(
+    return gradient_moments.gradient_moments(
       net,
       lambda output: base.loss(task, output, batch.y),
       message.variables,

@@ -1,6 +1,8 @@
 """A data set: labels known at once, images read when they are asked for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+import os
+import pathlib
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -20,6 +22,7 @@ class Dataset(NamedTuple):
   labels: np.ndarray  # [size] int32 in [0, num_classes)
   note: str  # source and licence, for the report
   take: Callable[[npt.ArrayLike], types.Batch]  # indices [B] -> Batch
+  files: tuple[pathlib.Path, ...] = ()  # that `take` reads
 
   @property
   def size(self) -> int:
@@ -35,6 +38,7 @@ def dataset(
   labels: npt.ArrayLike,
   note: str,
   read: Callable[[int], np.ndarray],
+  files: Iterable[str | os.PathLike] = (),
 ) -> Dataset:
   """Returns a data set whose `take` reads one image after the other.
 
@@ -45,6 +49,7 @@ def dataset(
     labels: [size] class indices.
     note: source and licence, one line.
     read: index -> [H, W, C] float32 in [0, 1].
+    files: that it reads.
 
   Raises:
     ValueError: a label is outside [0, K). `take` raises it for an index
@@ -65,6 +70,7 @@ def dataset(
     labels=labels,
     note=note,
     take=take,
+    files=tuple(pathlib.Path(path).resolve() for path in files),
   )
 
 

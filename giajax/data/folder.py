@@ -52,6 +52,7 @@ def load(
     labels=labels,
     note=f'{len(files)} images of folder {root}; licence: as their owner says',
     read=read,
+    files=files,
   )
 
 

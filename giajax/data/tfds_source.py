@@ -84,6 +84,7 @@ def load(
     labels=_labels(source, label_key, f'{name} {split}'),
     note=f'tfds {name}, split {split}; licence: see the tfds catalogue',
     read=read,
+    files=source.dataset_info.splits[split].filepaths,
   )
 
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from giajax import types
 from giajax.data import cases
-from giajax.engine import build
-from giajax.engine import exchange as rounds
+from giajax.engine import experiment
 from giajax.engine import features
+from giajax.engine.sources import simulated
 from giajax.metrics import assignment
 from giajax.metrics import baselines
 from giajax.metrics import METRICS
@@ -42,8 +42,8 @@ def choose(scores: types.Array, finite: np.ndarray) -> int:
 
 
 def evaluate(
-  setup: build.Setup,
-  item: rounds.Item,
+  setup: experiment.Setup,
+  item: simulated.Item,
   found: types.Reconstruction,
   start: types.Reconstruction,
   finite: np.ndarray,

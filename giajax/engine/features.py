@@ -12,8 +12,8 @@ import jax
 import numpy as np
 
 from giajax.data import cases
-from giajax.engine import build
-from giajax.engine import exchange as rounds
+from giajax.engine import experiment
+from giajax.engine.sources import simulated
 from giajax.metrics import fmse
 from giajax.metrics import iip
 from giajax.models import base as models
@@ -41,8 +41,8 @@ class Compared(NamedTuple):
 
 
 def compare(
-  setup: build.Setup,
-  item: rounds.Item,
+  setup: experiment.Setup,
+  item: simulated.Item,
   guesses: Mapping[str, np.ndarray],
   seed: int,
 ) -> Compared:
@@ -89,7 +89,7 @@ def _extractor(viewer: Callable[[], models.Net]) -> Callable | None:
 
 
 def _features(
-  see: Callable, setup: build.Setup, blocks: Iterator[np.ndarray]
+  see: Callable, setup: experiment.Setup, blocks: Iterator[np.ndarray]
 ) -> np.ndarray:
   """Returns the features [n, F] of blocks of at most `_BLOCK` images."""
   seen = []
@@ -100,7 +100,7 @@ def _features(
 
 
 def _rivals(
-  see: Callable, setup: build.Setup, item: rounds.Item, seed: int
+  see: Callable, setup: experiment.Setup, item: simulated.Item, seed: int
 ) -> list[np.ndarray]:
   """Returns the features [at most RIVALS, F] of each image's rivals."""
   drawn = [

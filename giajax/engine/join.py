@@ -3,70 +3,24 @@
 from collections.abc import Sequence
 import json
 import pathlib
-import platform
 from typing import Any
 
 import jax
 import numpy as np
 
-import giajax
-from giajax import archives
-from giajax import threat
-from giajax.engine import build
-from giajax.engine import checkpoint
 from giajax.engine import evaluate
-from giajax.engine import exchange as rounds
 from giajax.engine import loop
 from giajax.engine import plan
-from giajax.engine import schema
+from giajax.engine import provenance
 from giajax.engine import workdir
-from giajax.report import report
+from giajax.engine.sources import simulated
 
 Rows = list[dict[str, Any]]
 
 
-def meta(resolved: dict[str, Any], card: str, command: str) -> dict[str, Any]:
-  """Returns what `config.json` says before anything is built."""
-  level, weights = resolved['threat']['level'], resolved['weights']['path']
-  granted = threat.grants(level, resolved['threat']['grants'])
-  return {
-    'config': resolved,
-    'hash': schema.config_hash(resolved),
-    'card': card,
-    'command': command,
-    'versions': versions(),
-    'weights_sha256': _sha256(weights) if weights else None,
-    'device': device(),
-    'threat': {'level': level, **threat.describe(granted)},
-  }
-
-
-def dataset_meta(setup: build.Setup) -> dict[str, Any]:
-  """Returns what `config.json` says about the images."""
-  return {
-    'class_names': list(setup.dataset.class_names),
-    'data_note': setup.dataset.note,
-  }
-
-
-def device() -> str:
-  """Returns the kind of the devices and their number."""
-  return f'{jax.devices()[0].device_kind} x{jax.device_count()}'
-
-
-def versions() -> dict[str, str]:
-  """Returns the versions that a result depends on."""
-  return {
-    'giajax': giajax.__version__,
-    'jax': jax.__version__,
-    'numpy': np.__version__,
-    'python': platform.python_version(),
-  }
-
-
 def score(
   part: plan.Part,
-  items: Sequence[rounds.Item],
+  items: Sequence[simulated.Item],
   outcome: loop.Outcome,
   marks: np.ndarray,
   facts: Sequence[dict[str, Any]],
@@ -91,7 +45,7 @@ def score(
       chosen = evaluate.choose(found.score, finite)
       arrays[_control(work.point.index)] = found.batch.x[chosen]
       continue
-    seed = work.point.config['seed']
+    seed = setup.seed
     scored, kept = evaluate.evaluate(
       setup, item, found, _pick(outcome.start, n), finite, seed
     )
@@ -102,7 +56,7 @@ def score(
 
 
 def join(folder: pathlib.Path, found: Sequence[plan.Cohort]) -> Rows:
-  """Joins the parts and writes the report, if all parts are there.
+  """Joins the parts, if all parts are there.
 
   Returns:
     The rows of `results.jsonl`; none if parts are missing.
@@ -130,11 +84,6 @@ def join(folder: pathlib.Path, found: Sequence[plan.Cohort]) -> Rows:
   workdir.write_arrays(folder / 'recon.npz', kept)
   lines = ''.join(json.dumps(_jsonable(row)) + '\n' for row in ordered)
   workdir.write_text(folder / 'results.jsonl', lines)
-  try:
-    report.write(folder)
-  except OSError as error:
-    raise workdir.unwritable(folder, error) from error
-  checkpoint.remove(folder / 'checkpoints')
   return ordered
 
 
@@ -156,34 +105,26 @@ def _control(point: int) -> str:
 
 
 def _facts(cohort: plan.Cohort, work: plan.Work) -> dict[str, Any]:
-  setup, config = cohort.setup, work.point.config
+  setup = cohort.setup
   setting, reasons = setup.setting
   return {
     'row': work.row,
     'point': work.point.index,
     'case': work.case,
-    'sweep': dict(work.point.overrides),
-    'attack': config['attack']['name'],
+    'sweep': dict(work.point.sweep),
+    'attack': setup.attack_name,
     'model': setup.net.spec.name,
     'dataset': setup.dataset.name,
     'batch_size': setup.world.batch_size,
-    'restarts': config['restarts'],
+    'restarts': setup.restarts,
     'steps': setup.attack.num_steps,
     'grants': sorted(setup.granted),
     'setting': setting,
     'setting_reasons': reasons,
     'cohort': cohort.number,
-    'config_hash': schema.config_hash(config),
-    'versions': versions(),
+    'config_hash': work.point.config_hash,
+    'versions': provenance.versions(),
   }
-
-
-def _sha256(path: str) -> str | None:
-  """Returns what names a file's content; None if there is no such file."""
-  try:
-    return archives.sha256(path)
-  except OSError:  # `build` says so in its own words
-    return None
 
 
 def _jsonable(value: Any) -> Any:

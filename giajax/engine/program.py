@@ -118,7 +118,7 @@ def program(attack: attacks.Attack, where: mesh.Layout) -> Program:
         return among(t, seeds, carry)
 
       return jax.lax.fori_loop(
-        t0, t1, loop_invariants.hoist(body, t0, carry), carry
+        t0, t1, loop_invariants.precompute(body, t0, carry), carry
       )
 
     return over_items(restarts, message, seen, hp, (seeds, carry), width)

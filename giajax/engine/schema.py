@@ -18,6 +18,10 @@ from typing import Any
 import ml_collections
 import numpy as np
 
+from giajax import registry
+from giajax.ops import convolution
+from giajax.report import study
+
 DEFAULTS: dict[str, Any] = {
   'seed': 0,
   'dataset': {'name': 'photographs'},
@@ -38,7 +42,6 @@ DEFAULTS: dict[str, Any] = {
   'belief': {'name': 'same'},
   'defense': {'name': 'none'},
   'attack': {'name': 'inverting_gradients'},
-  'hparams': {},
   'labels': 'granted',
   'threat': {'level': 'C', 'grants': ('labels',), 'proxy_images': 32},
   'restarts': 1,
@@ -67,7 +70,8 @@ FAMILIES = (
   'attack',
 )
 # Keys that are names of something else, checked where that is known.
-_FREE = ('hparams', 'study', 'sweep', 'weights.rename')
+_FREE = ('study', 'sweep', 'weights.rename')
+_SEVERAL = ('defense',)  # families of which a list is one after the other
 _LEAST = {
   'seed': 0,
   'restarts': 1,
@@ -99,11 +103,20 @@ class Config(ml_collections.ConfigDict):
     kwargs.setdefault('allow_dotted_keys', True)
     super().__init__(initial_dictionary, **kwargs)
 
+  def __setitem__(self, key: str, value: Any) -> None:
+    """Lets a family be one entry or a list of them."""
+    if key in _SEVERAL and isinstance(value, (dict, list, tuple)):
+      value = Config(value) if isinstance(value, dict) else value
+      with self.ignore_type():
+        super().__setitem__(key, value)
+    else:
+      super().__setitem__(key, value)
+
 
 def default_config() -> ml_collections.ConfigDict:
   """Returns `DEFAULTS` for an experiment to change; its keys are locked."""
   config = Config(DEFAULTS)
-  for key in (*FAMILIES, 'hparams', 'study', 'sweep'):
+  for key in (*FAMILIES, 'study', 'sweep'):
     config[key] = Config(DEFAULTS[key])
   return config.lock()
 
@@ -115,6 +128,10 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     ValueError: a key that does not exist, or a value of another kind.
   """
   resolved = _merge(DEFAULTS, plain(config), '')
+  for key in resolved['study']:
+    known(key, study.KEYS, 'study')
+  lowerings = {'auto': None, **convolution.LOWERINGS}
+  registry.lookup(lowerings, resolved['run']['lowering'], 'run.lowering')
   for name, least in _LEAST.items():
     section, _, key = name.rpartition('.')
     value = (resolved[section] if section else resolved)[key]
@@ -200,6 +217,7 @@ def _merge(defaults, given, path):
     name = f'{path}.{key}' if path else key
     default = merged[key]
     kinds = (list,) if default is None else (type(default),)
+    kinds += (list,) * (name in _SEVERAL)
     _check(value, kinds + (type(None),) * (name in _OPTIONAL), name)
     nested = isinstance(default, dict) and name not in (*FAMILIES, *_FREE)
     merged[key] = _merge(default, value, name) if nested else value

@@ -26,7 +26,8 @@ from giajax import types
 from giajax.data import base as data
 from giajax.defenses import base as defenses
 from giajax.engine import build
-from giajax.engine import join
+from giajax.engine import experiment
+from giajax.engine import provenance
 from giajax.engine import sweep
 from giajax.engine import workdir
 from giajax.models import base as models
@@ -57,7 +58,7 @@ class Plan(NamedTuple):
 
 
 def train(
-  made: build.System,
+  made: experiment.System,
   plan: Plan,
   variables: types.Variables,
   on_epoch: Callable[[int, types.Variables], Any] = lambda *_: None,
@@ -194,8 +195,8 @@ def train_config(
       'config': changed,
       'command': command,
       'seconds': round(time.perf_counter() - began, 1),
-      'device': join.device(),
-      'versions': join.versions(),
+      'device': provenance.device(),
+      'versions': provenance.versions(),
     }
     text = json.dumps(facts, indent=2) + '\n'
     workdir.write_text(file.with_suffix('.json'), text)

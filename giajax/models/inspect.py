@@ -63,11 +63,11 @@ def in_order(net: base.Net) -> list[str]:
   return sorted(leaf_names(net), key=place)
 
 
-def head(net: base.Net) -> str:
+def classifier(net: base.Net) -> str:
   """Returns the path of the last linear layer, the classifier.
 
   Raises:
-    ValueError: a network without one, or whose client does not train it.
+    ValueError: a network without one.
   """
   path = _last_linear(net)
   if path is None:
@@ -75,6 +75,16 @@ def head(net: base.Net) -> str:
       f'Expected a network with a linear classifier; got {net.spec.name}; '
       'choose a label rule or an attack that does not read it'
     )
+  return path
+
+
+def head(net: base.Net) -> str:
+  """Returns the path of a classifier whose kernel the client trains.
+
+  Raises:
+    ValueError: a network without one, or whose client does not train it.
+  """
+  path = classifier(net)
   if f'{path}.kernel' not in leaf_names(net):
     raise ValueError(
       f'Expected an update that covers the classifier {path!r}; got one '

@@ -47,7 +47,7 @@ import jax.numpy as jnp
 from giajax import registry
 from giajax import types
 from giajax.ops import depthwise
-from giajax.ops import geometry as geometries
+from giajax.ops import geometries
 from giajax.ops import winograd
 
 _NUMBERS = ('NHWC', 'HWIO', 'NHWC')

@@ -11,7 +11,7 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
-from giajax.ops import geometry as geometries
+from giajax.ops import geometries
 
 _POSITIONS = 16  # columns of the output that a step of the loop takes
 _UNROLLED = 9  # taps; more are a loop over the kernel's rows

@@ -2,9 +2,9 @@
 
 A scan over attack steps recomputes, every step, whatever its body derives from
 the weights and the observed gradient alone: flipped or transformed kernels,
-norms of the target. XLA on CPU leaves such work in the loop. `hoist` splits
-the body's jaxpr into a part that reads the carry and a part that does not, and
-evaluates the latter once.
+norms of the target. XLA on CPU leaves such work in the loop. `precompute`
+splits the body's jaxpr into a part that reads the carry and a part that does
+not, and evaluates the latter once.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ _FREE = frozenset(
 )
 
 
-def hoist(body: Callable[..., Any], *args: Any) -> Callable[..., Any]:
+def precompute(body: Callable[..., Any], *args: Any) -> Callable[..., Any]:
   """Returns a function equal to `body` that shares its loop-invariant work.
 
   Args:
@@ -28,7 +28,7 @@ def hoist(body: Callable[..., Any], *args: Any) -> Callable[..., Any]:
 
   Returns:
     A function of the same arguments and result, to be scanned in place of
-    `body`. The invariant part is computed where `hoist` is called.
+    `body`. The invariant part is computed where `precompute` is called.
   """
   closed, shape = jax.make_jaxpr(body, return_shape=True)(*args)
   treedef = jax.tree.structure(shape)
@@ -53,10 +53,10 @@ def hoist(body: Callable[..., Any], *args: Any) -> Callable[..., Any]:
   values = _run(jaxpr, jaxpr.constvars, once, frontier)(*closed.consts)
   loop = _run(jaxpr, [*frontier, *jaxpr.invars], kept, jaxpr.outvars)
 
-  def hoisted(*args):
+  def shortened(*args):
     return jax.tree.unflatten(treedef, loop(*values, *jax.tree.leaves(args)))
 
-  return hoisted
+  return shortened
 
 
 def _variables(atoms: Any) -> set[Any]:

@@ -22,13 +22,13 @@ from giajax import trees
 from giajax import types
 from giajax.ops import convolution
 from giajax.ops import fusion_barrier
-from giajax.ops import geometry as geometries
+from giajax.ops import geometries
 
 
 class Moments(NamedTuple):
   """Per-parameter moments of a candidate's and the observed gradient.
 
-  Sum them with `ops.materialize`, as `attacks.distances` does: on a CPU, XLA
+  Sum them with `fusion_barrier`, as `attacks.distances` does: on a CPU, XLA
   adds a sum of hundreds of scalars up again for every element that its
   derivative reaches, and most of a step's time goes there.
   """
@@ -140,7 +140,7 @@ def of_parts(
   # XLA makes a kernel or two of each product, and a network has hundreds of
   # vectors: those of one length share it.
   for leaves in vectors.values():
-    g = fusion_barrier.materialize(jnp.stack(list(leaves.values())))
+    g = fusion_barrier.fusion_barrier(jnp.stack(list(leaves.values())))
     other = jnp.stack([t[name] for name in leaves])
     dot |= zip(leaves, (g * other).sum(1))
     squared |= zip(leaves, (g * g).sum(1))

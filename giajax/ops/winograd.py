@@ -13,7 +13,7 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
-from giajax.ops import geometry as geometries
+from giajax.ops import geometries
 
 
 def faces(shapes: geometries.Shapes) -> geometries.Faces:

@@ -26,7 +26,7 @@ def get_config(arg=None):
   config.dataset = dict(name='photographs', size=12)
   config.model = dict(name='mlp', widths=(4,))
   config.attack = dict(name='inverting_gradients', num_steps=2)
-  config.hparams = dict(total_variation=0.0)
+  config.attack.total_variation = 0.0
   {change}
   return config
 """
@@ -70,7 +70,7 @@ def logger():
     ),
     ("config.model = dict(name='x')", 'known model (alexnet, .*mlp'),
     ("config.dataset = dict(name='x')", 'known dataset (.*photographs'),
-    ('config.hparams = dict(tv=1.)', "hparams (.*total_variation.* got 'tv'"),
+    ('config.attack.tv = 1.0', "attack (inverting.*total_variation.* got 'tv'"),
     ("config.labels = 'x'", 'known label rule (.*idlg'),
     ('config.atack = 1', "'*atack'*.*'*attack'*"),
     ('config.cases.cuont = 1', 'cuont.*count'),
@@ -321,7 +321,7 @@ def test_process_ends_with_one_line(tmp_path):
 
 def test_whole_audit_and_its_report(capsys, tmp_path, monkeypatch):
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-  closed = "config.attack = dict(name='linear_layer'); config.hparams = {}"
+  closed = "config.attack = dict(name='linear_layer')"
   config = _write(tmp_path, closed)
   arguments = ['giajax', f'--config={config}', f'--workdir={tmp_path}/run']
   assert main.main([*arguments, '--config.cases.count=1']) == 0

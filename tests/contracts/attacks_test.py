@@ -1,6 +1,7 @@
 """What every row of ATTACKS promises. A row without a setup here fails."""
 
 import functools
+import inspect
 from typing import Any, NamedTuple
 
 import jax
@@ -164,7 +165,7 @@ class Case:
   def __init__(self, name):
     assert name in SETUPS, f'give {name!r} a row in SETUPS'
     setup = SETUPS[name]
-    self.slots = setup.slots
+    self.name, self.setup, self.slots = name, setup, setup.slots
     net, task = setup.net(), classification.classification(4)
 
     def train(net):
@@ -328,7 +329,7 @@ def test_vmap_of_a_scan_equals_a_loop_of_hoisted_ones(case):
     end, infos = start, ()
     if case.attack.num_steps:
       body = case.body(key, obs, hp)
-      body = loop_invariants.hoist(body, start, jnp.int32(0))
+      body = loop_invariants.precompute(body, start, jnp.int32(0))
       end, infos = jax.lax.scan(body, start, jnp.arange(STEPS))
     return infos, case.attack.read(end, obs, hp)
 
@@ -400,6 +401,31 @@ def test_knobs_are_traced_and_turn_something(case):
     other = case.run(case.keys, case.obs, hp)
     assert np.abs(other.last.batch.x - reference.last.batch.x).max() > 0, name
   assert case.traces == before
+
+
+def test_a_knob_that_is_an_argument_is_no_other_number(case):
+  """Its value goes into `hparams` alone, and never into the program."""
+  names = set(inspect.signature(ATTACKS[case.name]).parameters)
+  values = {
+    name: default * 0.5 + 0.25 * (i + 1)
+    for i, (name, default) in enumerate(case.attack.hparams.items())
+    if name in names
+  }
+  given = {**dict(case.setup.kwargs), **values}
+  other = ATTACKS[case.name](case.world, **given)
+  assert {name: other.hparams[name] for name in values} == values
+  assert set(other.hparams) == set(case.attack.hparams)
+
+  def program(attack):
+    def restart(key, obs, hp):
+      state = attack.init(key, obs, hp)
+      return attack.step(key, state, obs, hp)
+
+    among = jax.vmap(restart, (0, None, None), axis_name=worlds.RESTARTS)
+    return str(jax.make_jaxpr(among)(case.keys, case.obs, case.hp))
+
+  if values:
+    assert program(other) == program(case.attack)
 
 
 def test_ungranted_knowledge_changes_nothing(case):

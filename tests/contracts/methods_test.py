@@ -18,8 +18,10 @@ from giajax.clients import fedsgd
 from giajax.defenses import base as defenses
 from giajax.defenses import DEFENSES
 from giajax.models import base as models
+from giajax.models import from_nnx
 from giajax.models import layers
 from giajax.models.classification import mlp
+from giajax.models.parts import norms
 from giajax.priors import PRIORS
 from giajax.tasks import classification
 from giajax.tasks import TASKS
@@ -50,7 +52,7 @@ class Normed(nnx.Module):
 
   def __init__(self, rngs):
     self.conv = layers.Conv(3, 2, 3, 1, 1, rngs=rngs)
-    self.bn = layers.BatchNorm(2, rngs=rngs)
+    self.bn = norms.BatchNorm(2, rngs=rngs)
     self.fc = layers.Linear(50, K, rngs=rngs)
 
   def __call__(self, x):
@@ -59,7 +61,7 @@ class Normed(nnx.Module):
 
 NETS = {
   'mlp': functools.partial(mlp.mlp, (4, 4, 1), K, widths=(6,)),
-  'normed': lambda: models.from_nnx(
+  'normed': lambda: from_nnx.from_nnx(
     Normed, models.make_spec('normed', (5, 5, 3), K, 'half')
   ),
 }

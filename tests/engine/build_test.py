@@ -146,9 +146,9 @@ def test_a_start_from_the_truth_is_diagnostic():
   )
 
 
-def test_hparams_are_float32_and_default():
-  resolved = build.resolve(tiny.config(hparams={'learning_rate': 1}))
-  hp = build.hparams(resolved, build.setup(resolved).attack)
+def test_knobs_are_float32_and_default():
+  resolved = build.resolve(tiny.config(attack__learning_rate=1))
+  hp = build.hparams(resolved['attack'], build.setup(resolved).attack)
   assert hp['learning_rate'] == 1
   assert {value.dtype for value in hp.values()} == {np.dtype(np.float32)}
 
@@ -172,3 +172,36 @@ def test_cifar_and_trained_weights(shared_data):
   assert setup.dataset.image_shape == (32, 32, 3)
   with pytest.raises(ValueError, match=r'^Expected the .* missing'):
     build.setup({**resolved, 'model': {'name': 'resnet32'}})
+
+
+def test_traced_knobs_alone_share_a_cohort():
+  config = tiny.config(
+    attack__start='target', threat__grants=('labels', 'target')
+  )
+  config.sweep = {
+    'attack.learning_rate': (0.1, 0.2, 0.3),
+    'attack.noised_fraction': (0.0, 0.5),  # of the start, not of the factory
+    'attack.num_steps': (2, 3),
+  }
+  cohorts = build.experiment(config).cohorts
+  assert [[p.index for p in cohort.points] for cohort in cohorts] == [
+    [0, 2, 4, 6, 8, 10],
+    [1, 3, 5, 7, 9, 11],
+  ]
+  assert cohorts[1].points[-1].hp == pytest.approx(
+    {'learning_rate': 0.3, 'total_variation': 0, 'noised_fraction': 0.5}
+  )
+
+
+def test_a_learning_rate_is_checked_at_every_point():
+  config = tiny.config(sweep={'attack.learning_rate': (0.1, -0.1)})
+  with pytest.raises(ValueError, match=r'learning_rate > 0; got .*-0.1'):
+    build.experiment(config)
+
+
+def test_defences_are_chained():
+  chain = [{'name': 'pruning', 'keep': 0.5}, {'name': 'none'}]
+  setup = _setup(defense=chain)
+  assert setup.defense.on_client is not None
+  with pytest.raises(ValueError, match='known defense'):
+    _setup(defense=[{'name': 'pruning', 'keep': 0.5}, {'name': 'prunning'}])

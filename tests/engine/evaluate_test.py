@@ -7,7 +7,7 @@ import tiny
 from giajax import types
 from giajax.engine import build
 from giajax.engine import evaluate
-from giajax.engine import exchange as rounds
+from giajax.engine.sources import simulated
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def case():
   """Returns a setup with two images a batch, and an item."""
   resolved = build.resolve(tiny.config(cases__batch_size=2))
   setup = build.setup(resolved)
-  return setup, rounds.item(setup, resolved, 0, False)
+  return setup, simulated.item(setup, 0)
 
 
 def _found(*images, scores=None):
@@ -105,7 +105,7 @@ def test_failed_restarts_are_scored_as_failures(case):
 def test_whole_data_set_as_a_batch_has_no_images_left():
   resolved = build.resolve(tiny.config(cases__batch_size=16))
   setup = build.setup(resolved)
-  item = rounds.item(setup, resolved, 0, False)
+  item = simulated.item(setup, 0)
   found = _found(item.batch.x)
   row, _ = evaluate.evaluate(setup, item, found, found, np.ones(1, bool), 0)
   assert [*row['baselines']] == ['start']

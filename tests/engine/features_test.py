@@ -6,8 +6,8 @@ import tiny
 
 from giajax.data import base as data
 from giajax.engine import build
-from giajax.engine import exchange as rounds
 from giajax.engine import features
+from giajax.engine.sources import simulated
 
 
 @pytest.fixture(scope='module')
@@ -31,7 +31,7 @@ def setup():
 def _item(setup, *indices):
   batch = setup.dataset.take(indices)
   batch = batch._replace(x=np.asarray(batch.x), y=np.asarray(batch.y))
-  return rounds.Item(0, False, np.array(indices), batch)
+  return simulated.Item(0, False, np.array(indices), batch)
 
 
 def test_guesses_are_told_apart(setup):

@@ -165,9 +165,9 @@ MODELS['small'] = small
 def grouped(world):
   return match.match(
     world, variable=variables.pixels(world), distance='cosine', num_steps=6,
-    terms={'group': group_consistency.group_consistency(world)},
+    terms={'group': (0.5, group_consistency.group_consistency(world))},
     optimizer=optimizers.signed_adam(6), form='explicit',
-    hparams={'learning_rate': 0.1, 'group': 0.5})
+    learning_rate=0.1, keep_best=False)
 ATTACKS['grouped'] = grouped
 texts = []
 compiled = program.compiled
@@ -235,7 +235,7 @@ def test_compiled_chunk_has_no_collectives(by_devices, devices, run):
 
 
 def test_restarts_fit_the_memory(monkeypatch):
-  world = build.setup(tiny.config()).world
+  world = build.setup(build.resolve(tiny.config())).world
   plenty = programs.restarts_per_batch(world)
   assert plenty > 1
   monkeypatch.setattr(programs, '_cpu_bytes', lambda: 1.0)

@@ -11,6 +11,7 @@ from safetensors import numpy as safetensors
 
 from giajax.models import base
 from giajax.models import convert
+from giajax.models import from_callable
 from giajax.models import MODELS
 from giajax.models.classification import mlp
 from giajax.models.classification import mobilenet_v2
@@ -203,7 +204,7 @@ def test_files_that_are_no_weights(net, state, tmp_path):
 
 
 def test_networks_beyond_the_rules_are_refused():
-  net = base.from_callable(
+  net = from_callable.from_callable(
     lambda key: {'table': jnp.zeros((3, 3, 3))},
     lambda params, x: x.mean((1, 2)) @ params['table'][0],
     base.make_spec('brought', (4, 4, 3), 3, 'none'),

@@ -12,6 +12,7 @@ from giajax import models
 from giajax import registry
 from giajax import trees
 from giajax.models import base
+from giajax.models import gradient_moments
 from giajax.models import inspect
 from giajax.models import layers
 
@@ -307,7 +308,7 @@ def test_moments_equal_those_of_the_gradient(
 
   @jax.jit
   def moments(x, observed):
-    return base.gradient_moments(
+    return gradient_moments.gradient_moments(
       s.net, s.loss_fn, s.variables, x, observed, train=train
     )
 

@@ -11,6 +11,8 @@ import pytest
 
 from giajax import trees
 from giajax.models import base
+from giajax.models import from_callable
+from giajax.models import from_linen
 from giajax.models import inspect
 from giajax.models import layers
 from giajax.models import subset
@@ -130,7 +132,7 @@ def test_mlp_without_hidden_layers_is_softmax_regression():
 
 def test_from_linen_switches_batch_norm():
   module = Linen()
-  net = base.from_linen(module, SPEC, train=False)
+  net = from_linen.from_linen(module, SPEC, train=False)
   variables = net.init(jax.random.key(0))
   raw = {'params': variables.params, 'batch_stats': variables.stats}
   inference = net.apply(variables, X)
@@ -150,11 +152,11 @@ def test_from_linen_switches_batch_norm():
 
 def test_from_linen_refuses_batch_norm_that_cannot_be_switched():
   with pytest.raises(ValueError, match=r'keyword train.*batch_stats'):
-    base.from_linen(Linen(), SPEC)
+    from_linen.from_linen(Linen(), SPEC)
 
 
 def test_from_linen_without_statistics():
-  net = base.from_linen(Plain(), SPEC)
+  net = from_linen.from_linen(Plain(), SPEC)
   variables = net.init(jax.random.key(0))
   assert variables.stats == {}
   output = jax.jit(net.apply)(variables, X)
@@ -171,7 +173,7 @@ def test_from_callable_takes_an_equinox_model():
   def apply(model, x):
     return jax.vmap(model)(x.reshape(x.shape[0], -1))
 
-  net = base.from_callable(make, apply, SPEC)
+  net = from_callable.from_callable(make, apply, SPEC)
   variables = net.init(jax.random.key(0))
   flat = ((X - 0.5) / 0.5).reshape(3, -1)
   np.testing.assert_allclose(

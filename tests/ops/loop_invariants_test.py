@@ -14,7 +14,7 @@ def _scan(weights, x, hoist, steps=3):
     return y, {'norm': jnp.sum(y**2), 'constant': jnp.sum(weights)}
 
   if hoist:
-    body = loop_invariants.hoist(body, x, jnp.float32(0))
+    body = loop_invariants.precompute(body, x, jnp.float32(0))
   return jax.lax.scan(body, x, jnp.arange(float(steps)))
 
 
@@ -67,7 +67,7 @@ def test_gradient_inside_the_body():
       return x - 0.1 * grad, value
 
     if hoist:
-      body = loop_invariants.hoist(body, x, None)
+      body = loop_invariants.precompute(body, x, None)
     return jax.lax.scan(body, x, None, length=3)
 
   _assert_equal(scan(True), scan(False))

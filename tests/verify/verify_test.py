@@ -12,11 +12,14 @@ from giajax import trees
 from giajax import types
 from giajax.clients import fedsgd
 from giajax.models import base as models
+from giajax.models import from_nnx
 from giajax.models import layers
 from giajax.models import subset
+from giajax.models.parts import norms
 from giajax.tasks import classification
 from giajax.verify import base
 from giajax.verify import VERIFIERS
+from giajax.verify.parts import weights
 
 K, B, SHAPE = 4, 8, (6, 6, 3)
 KEY = jax.random.key(0)
@@ -28,7 +31,7 @@ class Net(nnx.Module):
 
   def __init__(self, rngs):
     self.conv = layers.Conv(3, 6, 3, 1, 1, rngs=rngs)
-    self.norm = layers.BatchNorm(6, rngs=rngs)
+    self.norm = norms.BatchNorm(6, rngs=rngs)
     self.hidden = layers.Linear(6 * 36, 40, rngs=rngs)
     self.fc = layers.Linear(40, K, rngs=rngs)
 
@@ -39,7 +42,7 @@ class Net(nnx.Module):
 
 @functools.cache
 def view():
-  net = models.from_nnx(Net, models.make_spec('tiny', SHAPE, K, 'half'))
+  net = from_nnx.from_nnx(Net, models.make_spec('tiny', SHAPE, K, 'half'))
   return base.view(net, classification.classification(K))
 
 
@@ -414,12 +417,12 @@ def test_frozen_weights_do_not_move():
 def test_units_are_drawn(name, monkeypatch):
   seen = []
 
-  def drawn(key, size, most):
+  def sample(key, size, most):
     seen.append((jax.random.key_data(key).tolist(), size, most))
     return draw(key, size, most)
 
-  draw = base.drawn
-  monkeypatch.setattr(base, 'drawn', drawn)
+  draw = weights.sample
+  monkeypatch.setattr(weights, 'sample', sample)
   run(name, received())
   assert seen and seen[0][0] == jax.random.key_data(KEY).tolist()
   first, again, other = (draw(jax.random.key(k), 900, 64) for k in (0, 0, 1))

@@ -45,7 +45,7 @@ from giajax.attacks.parts import labels
 from giajax.models import base as models
 from giajax.models import inspect
 from giajax.ops import convolution
-from giajax.ops import geometry as geometries
+from giajax.ops import geometries
 
 _TINY = 1e-30
 # Relative to the start; what float32 leaves of the normal equations.

@@ -16,9 +16,7 @@ Differs from that code as `wei` does.
 
 from giajax import world as worlds
 from giajax.attacks import base
-from giajax.attacks.parts import compose
 from giajax.attacks.parts import match
-from giajax.attacks.parts import optimizers
 from giajax.attacks.parts import variables
 from giajax.priors import total_variation as variation
 
@@ -42,17 +40,12 @@ def beyond_inferring(
     max_linesearch_steps: evaluations a line search may take.
     start: see `starts.parse`.
   """
-  return compose.keep_best(
-    match.match(
-      world,
-      variable=variables.pixels(world, start=start),
-      distance='l2',
-      terms={
-        'total_variation': variation.total_variation(world, p=2.0, q=1.25)
-      },
-      optimizer=optimizers.lbfgs(memory_size, max_linesearch_steps),
-      num_steps=num_steps,
-      hparams={'total_variation': total_variation},
-      form='explicit',
-    )
+  prior = variation.total_variation(world, p=2.0, q=1.25)
+  return match.match_by_lbfgs(
+    world,
+    variable=variables.pixels(world, start=start),
+    terms={'total_variation': (total_variation, prior)},
+    num_steps=num_steps,
+    memory_size=memory_size,
+    max_linesearch_steps=max_linesearch_steps,
   )

@@ -22,7 +22,6 @@ not the one most similar to the truth.
 
 from giajax import world as worlds
 from giajax.attacks import base
-from giajax.attacks.parts import compose
 from giajax.attacks.parts import match
 from giajax.attacks.parts import optimizers
 from giajax.attacks.parts import variables
@@ -58,23 +57,19 @@ def bn_statistics_matching(
   Raises:
     ValueError: see `priors.bn_statistics`.
   """
-  term = statistics.bn_statistics(world, source=source, momentum=momentum)
-  return compose.keep_best(
-    match.match(
-      world,
-      variable=variables.pixels(world, start=start),
-      distance='cosine',
-      terms={
-        'total_variation': variation.total_variation(world),
-        'bn_statistics': term,
-      },
-      optimizer=optimizers.signed_adam(num_steps),
-      num_steps=num_steps,
-      hparams={
-        'learning_rate': learning_rate,
-        'total_variation': total_variation,
-        'bn_statistics': bn_statistics,
-      },
-      form=form,
-    )
+  return match.match(
+    world,
+    variable=variables.pixels(world, start=start),
+    distance='cosine',
+    terms={
+      'total_variation': (total_variation, variation.total_variation(world)),
+      'bn_statistics': (
+        bn_statistics,
+        statistics.bn_statistics(world, source=source, momentum=momentum),
+      ),
+    },
+    optimizer=optimizers.signed_adam(num_steps),
+    num_steps=num_steps,
+    learning_rate=learning_rate,
+    form=form,
   )

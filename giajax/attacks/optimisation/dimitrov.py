@@ -26,7 +26,6 @@ from optax import assignment
 from giajax import types
 from giajax import world as worlds
 from giajax.attacks import base
-from giajax.attacks.parts import compose
 from giajax.attacks.parts import distances
 from giajax.attacks.parts import match
 from giajax.attacks.parts import optimizers
@@ -84,23 +83,20 @@ def dimitrov(
     found = pixels.batch(tree, obs)
     return found._replace(y=jnp.tile(found.y, client.epochs))
 
-  attack = compose.keep_best(
-    match.match(
-      simulated,
-      variable=pixels._replace(batch=batch),
-      distance=distance,
-      terms={
-        'total_variation': variation.total_variation(world),
-        'epoch_order': order.epoch_order(world, epochs=client.epochs),
-      },
-      optimizer=optimizers.signed_adam(num_steps),
-      num_steps=num_steps,
-      hparams={
-        'learning_rate': learning_rate,
-        'total_variation': total_variation,
-        'epoch_order': epoch_order,
-      },
-    )
+  attack = match.match(
+    simulated,
+    variable=pixels._replace(batch=batch),
+    distance=distance,
+    terms={
+      'total_variation': (total_variation, variation.total_variation(world)),
+      'epoch_order': (
+        epoch_order,
+        order.epoch_order(world, epochs=client.epochs),
+      ),
+    },
+    optimizer=optimizers.signed_adam(num_steps),
+    num_steps=num_steps,
+    learning_rate=learning_rate,
   )
 
   def read(state, obs, hp):

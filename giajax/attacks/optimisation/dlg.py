@@ -13,9 +13,7 @@ iterate of lowest objective is kept.
 
 from giajax import world as worlds
 from giajax.attacks import base
-from giajax.attacks.parts import compose
 from giajax.attacks.parts import match
-from giajax.attacks.parts import optimizers
 from giajax.attacks.parts import variables
 
 
@@ -36,15 +34,10 @@ def dlg(
     max_linesearch_steps: evaluations a line search may take.
     start: see `starts.parse`.
   """
-  return compose.keep_best(
-    match.match(
-      world,
-      variable=variables.pixels(
-        world, start=start, box=False, joint_labels=True
-      ),
-      distance='l2',
-      optimizer=optimizers.lbfgs(memory_size, max_linesearch_steps),
-      num_steps=num_steps,
-      form='explicit',
-    )
+  return match.match_by_lbfgs(
+    world,
+    variable=variables.pixels(world, start=start, box=False, joint_labels=True),
+    num_steps=num_steps,
+    memory_size=memory_size,
+    max_linesearch_steps=max_linesearch_steps,
   )

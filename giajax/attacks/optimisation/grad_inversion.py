@@ -22,7 +22,6 @@ as the others; the result is the iterate of lowest objective.
 
 from giajax import world as worlds
 from giajax.attacks import base
-from giajax.attacks.parts import compose
 from giajax.attacks.parts import match
 from giajax.attacks.parts import optimizers
 from giajax.attacks.parts import variables
@@ -68,30 +67,28 @@ def grad_inversion(
   Raises:
     ValueError: a network without BatchNorm.
   """
-  return compose.keep_best(
-    match.match(
-      world,
-      variable=variables.pixels(world, start=start),
-      distance=distance,
-      terms={
-        'total_variation': variation.total_variation(world),
-        'l2': norms.l2(world),
-        'bn_statistics': statistics.bn_statistics(world, source='before'),
-        'group_consistency': groups.group_consistency(world),
-      },
-      optimizer=optimizers.adam(
-        optimizers.cosine_decay(num_steps, warmup_steps),
-        after=[optimizers.langevin(noise)],
+  return match.match(
+    world,
+    variable=variables.pixels(world, start=start),
+    distance=distance,
+    matching=matching,
+    terms={
+      'total_variation': (total_variation, variation.total_variation(world)),
+      'l2': (l2, norms.l2(world)),
+      'bn_statistics': (
+        bn_statistics,
+        statistics.bn_statistics(world, source='before'),
       ),
-      num_steps=num_steps,
-      hparams={
-        'learning_rate': learning_rate,
-        'matching': matching,
-        'total_variation': total_variation,
-        'l2': l2,
-        'bn_statistics': bn_statistics,
-        'group_consistency': group_consistency,
-      },
-      form=form,
-    )
+      'group_consistency': (
+        group_consistency,
+        groups.group_consistency(world),
+      ),
+    },
+    optimizer=optimizers.adam(
+      optimizers.cosine_decay(num_steps, warmup_steps),
+      after=[optimizers.langevin(noise)],
+    ),
+    num_steps=num_steps,
+    learning_rate=learning_rate,
+    form=form,
   )

@@ -13,7 +13,6 @@ from giajax.attacks import base
 from giajax.attacks.parts import compose
 from giajax.attacks.parts import labels
 from giajax.attacks.parts import match
-from giajax.attacks.parts import optimizers
 from giajax.attacks.parts import variables
 
 
@@ -37,12 +36,11 @@ def idlg(
   Raises:
     ValueError: a batch of more than one image.
   """
-  attack = match.match(
+  attack = match.match_by_lbfgs(
     world,
     variable=variables.pixels(world, start=start, box=False),
-    distance='l2',
-    optimizer=optimizers.lbfgs(memory_size, max_linesearch_steps),
     num_steps=num_steps,
-    form='explicit',
+    memory_size=memory_size,
+    max_linesearch_steps=max_linesearch_steps,
   )
-  return compose.with_labels(compose.keep_best(attack), labels.idlg(world))
+  return compose.with_labels(attack, labels.idlg(world))

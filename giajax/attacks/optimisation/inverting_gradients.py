@@ -21,13 +21,12 @@ Differs from the authors' code: differences across the border count 0 in TV.
 
 from giajax import world as worlds
 from giajax.attacks import base
-from giajax.attacks.parts import compose
 from giajax.attacks.parts import distances
 from giajax.attacks.parts import match
 from giajax.attacks.parts import optimizers
 from giajax.attacks.parts import variables
 from giajax.models import inspect
-from giajax.priors import total_variation as priors
+from giajax.priors import total_variation as variation
 
 
 def inverting_gradients(
@@ -62,24 +61,21 @@ def inverting_gradients(
     ValueError: see `distances.on_leaves` and `optimizers.median_filter`.
   """
   order = inspect.in_order(world.net) if leaf_weights != 'equal' else ()
-  return compose.keep_best(
-    match.match(
-      world,
-      variable=variables.pixels(world, start=start),
-      distance=distances.on_leaves(
-        distance, top=top_leaves, weights=leaf_weights, order=order
-      ),
-      terms={'total_variation': priors.total_variation(world)},
-      optimizer=optimizers.adam(
-        optimizers.step_decay(num_steps),
-        before=[optimizers.signed()],
-        last=[optimizers.median_filter(median_every)],
-      ),
-      num_steps=num_steps,
-      hparams={
-        'learning_rate': learning_rate,
-        'total_variation': total_variation,
-      },
-      form=form,
-    )
+  return match.match(
+    world,
+    variable=variables.pixels(world, start=start),
+    distance=distances.on_leaves(
+      distance, top=top_leaves, weights=leaf_weights, order=order
+    ),
+    terms={
+      'total_variation': (total_variation, variation.total_variation(world))
+    },
+    optimizer=optimizers.adam(
+      optimizers.step_decay(num_steps),
+      before=[optimizers.signed()],
+      last=[optimizers.median_filter(median_every)],
+    ),
+    num_steps=num_steps,
+    learning_rate=learning_rate,
+    form=form,
   )

@@ -18,7 +18,6 @@ cosine ends with the run; differences across the border count 0 in TV.
 
 from giajax import world as worlds
 from giajax.attacks import base
-from giajax.attacks.parts import compose
 from giajax.attacks.parts import match
 from giajax.attacks.parts import optimizers
 from giajax.attacks.parts import variables
@@ -56,27 +55,22 @@ def modern(
     ValueError: a network whose classifier has no bias, or double opponents of
       images that are not coloured.
   """
-  return compose.keep_best(
-    match.match(
-      world,
-      variable=variables.pixels(world, start=start),
-      distance='cosine',
-      terms={
-        'total_variation': variation.total_variation(
-          world, p=2.0, q=0.5, double_opponents=double_opponents
-        ),
-        'features': feature_priors.features(world),
-      },
-      optimizer=optimizers.adam(
-        optimizers.cosine_decay(num_steps, warmup_steps),
-        before=[optimizers.soft_signed(num_steps)],
-      ),
-      num_steps=num_steps,
-      hparams={
-        'learning_rate': learning_rate,
-        'total_variation': total_variation,
-        'features': features,
-      },
-      form=form,
-    )
+  prior = variation.total_variation(
+    world, p=2.0, q=0.5, double_opponents=double_opponents
+  )
+  return match.match(
+    world,
+    variable=variables.pixels(world, start=start),
+    distance='cosine',
+    terms={
+      'total_variation': (total_variation, prior),
+      'features': (features, feature_priors.features(world)),
+    },
+    optimizer=optimizers.adam(
+      optimizers.cosine_decay(num_steps, warmup_steps),
+      before=[optimizers.soft_signed(num_steps)],
+    ),
+    num_steps=num_steps,
+    learning_rate=learning_rate,
+    form=form,
   )

@@ -18,7 +18,6 @@ not interpolated; Adam's averages are kept between the stages; no augmentations.
 
 from giajax import world as worlds
 from giajax.attacks import base
-from giajax.attacks.parts import compose
 from giajax.attacks.parts import match
 from giajax.attacks.parts import optimizers
 from giajax.attacks.parts import variables
@@ -60,24 +59,21 @@ def multiscale(
       f'{side} pixels; lower it'
     )
   sides = [2**i for i in reversed(range(stages))]
-  return compose.keep_best(
-    match.match(
-      world,
-      variable=variables.pixels(world, start=start or f'coarse:{sides[0]}'),
-      distance=distance,
-      terms={'total_variation': variation.total_variation(world)},
-      optimizer=optimizers.adam(
-        optimizers.repeated(optimizers.step_decay, num_steps, stages),
-        before=[
-          optimizers.coarse_to_fine(sides, num_steps),
-          optimizers.signed(),
-        ],
-      ),
-      num_steps=num_steps,
-      hparams={
-        'learning_rate': learning_rate,
-        'total_variation': total_variation,
-      },
-      form=form,
-    )
+  return match.match(
+    world,
+    variable=variables.pixels(world, start=start or f'coarse:{sides[0]}'),
+    distance=distance,
+    terms={
+      'total_variation': (total_variation, variation.total_variation(world))
+    },
+    optimizer=optimizers.adam(
+      optimizers.repeated(optimizers.step_decay, num_steps, stages),
+      before=[
+        optimizers.coarse_to_fine(sides, num_steps),
+        optimizers.signed(),
+      ],
+    ),
+    num_steps=num_steps,
+    learning_rate=learning_rate,
+    form=form,
   )

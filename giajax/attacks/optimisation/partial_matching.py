@@ -16,7 +16,6 @@ A step costs two derivatives of the matching loss, and forms the gradient.
 
 from giajax import world as worlds
 from giajax.attacks import base
-from giajax.attacks.parts import compose
 from giajax.attacks.parts import distances
 from giajax.attacks.parts import match
 from giajax.attacks.parts import optimizers
@@ -50,20 +49,17 @@ def partial_matching(
   Raises:
     ValueError: see `distances.on_entries` and `optimizers.flat`.
   """
-  return compose.keep_best(
-    match.match(
-      world,
-      variable=variables.pixels(world, start=start),
-      distance=distances.on_entries('cosine', fraction),
-      terms={'total_variation': variation.total_variation(world)},
-      optimizer=optimizers.adam(
-        optimizers.step_decay(num_steps),
-        before=[optimizers.flat(penalty, radius), optimizers.signed()],
-      ),
-      num_steps=num_steps,
-      hparams={
-        'learning_rate': learning_rate,
-        'total_variation': total_variation,
-      },
-    )
+  return match.match(
+    world,
+    variable=variables.pixels(world, start=start),
+    distance=distances.on_entries('cosine', fraction),
+    terms={
+      'total_variation': (total_variation, variation.total_variation(world))
+    },
+    optimizer=optimizers.adam(
+      optimizers.step_decay(num_steps),
+      before=[optimizers.flat(penalty, radius), optimizers.signed()],
+    ),
+    num_steps=num_steps,
+    learning_rate=learning_rate,
   )

@@ -12,7 +12,6 @@ norm, that leaves count alike, and optimiser, steps and learning rate are ours.
 
 from giajax import world as worlds
 from giajax.attacks import base
-from giajax.attacks.parts import compose
 from giajax.attacks.parts import match
 from giajax.attacks.parts import optimizers
 from giajax.attacks.parts import variables
@@ -35,14 +34,12 @@ def sapag(
     start: see `starts.parse`.
     form: see `match`.
   """
-  return compose.keep_best(
-    match.match(
-      world,
-      variable=variables.pixels(world, start=start),
-      distance='gaussian',
-      optimizer=optimizers.adam(optimizers.step_decay(num_steps)),
-      num_steps=num_steps,
-      hparams={'learning_rate': learning_rate},
-      form=form,
-    )
+  return match.match(
+    world,
+    variable=variables.pixels(world, start=start),
+    distance='gaussian',
+    optimizer=optimizers.adam(optimizers.step_decay(num_steps)),
+    num_steps=num_steps,
+    learning_rate=learning_rate,
+    form=form,
   )

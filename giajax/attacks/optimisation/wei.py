@@ -18,9 +18,7 @@ nothing of the projection onto images, as there.
 
 from giajax import world as worlds
 from giajax.attacks import base
-from giajax.attacks.parts import compose
 from giajax.attacks.parts import match
-from giajax.attacks.parts import optimizers
 from giajax.attacks.parts import variables
 from giajax.priors import task_loss as losses
 
@@ -44,15 +42,11 @@ def wei(
     max_linesearch_steps: evaluations a line search may take.
     start: see `starts.parse`.
   """
-  return compose.keep_best(
-    match.match(
-      world,
-      variable=variables.pixels(world, start=start),
-      distance='l2',
-      terms={'task_loss': losses.task_loss(world)},
-      optimizer=optimizers.lbfgs(memory_size, max_linesearch_steps),
-      num_steps=num_steps,
-      hparams={'task_loss': task_loss},
-      form='explicit',
-    )
+  return match.match_by_lbfgs(
+    world,
+    variable=variables.pixels(world, start=start),
+    terms={'task_loss': (task_loss, losses.task_loss(world))},
+    num_steps=num_steps,
+    memory_size=memory_size,
+    max_linesearch_steps=max_linesearch_steps,
   )

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from giajax import registry
+from giajax import require
 from giajax import trees
 from giajax import types
 from giajax.ops import fusion_barrier
@@ -24,7 +25,12 @@ _ROUNDING = 1e-12  # a leaf of a smaller part of the squared norm is rounding
 
 
 class Distance(NamedTuple):
-  """A distance, on gradients and, where it has that form, on moments."""
+  """A distance of two gradients.
+
+  Attributes:
+    on_gradients: `(candidate, observed) -> [] float32`, of trees.
+    on_moments: the same of their moments; None where it has no such form.
+  """
 
   on_gradients: Callable[[types.Tree, types.Tree], types.Array]
   on_moments: Callable[[moments.Moments], types.Array] | None = None
@@ -33,12 +39,40 @@ class Distance(NamedTuple):
 def lookup(distance: str | Distance) -> Distance:
   """Returns a Distance given by name or as itself.
 
+  Its `on_gradients` raises ValueError, while it is traced, for trees of which
+  the leaves or their shapes differ, as arrays of other shapes would broadcast.
+
   Raises:
     ValueError: an unknown name.
   """
-  if isinstance(distance, Distance):
-    return distance
-  return registry.lookup(DISTANCES, distance, 'distance')
+  if not isinstance(distance, Distance):
+    distance = registry.lookup(DISTANCES, distance, 'distance')
+  unchecked = distance.on_gradients
+
+  def on_gradients(g: types.Tree, t: types.Tree) -> types.Array:
+    require_alike(g, t)
+    return unchecked(g, t)
+
+  return distance._replace(on_gradients=on_gradients)
+
+
+def require_alike(candidate: types.Tree, observed: types.Tree) -> None:
+  """Requires an observed gradient of the candidate's leaves and shapes.
+
+  Args:
+    candidate: the candidate's gradient, or the parameters that it belongs to.
+    observed: what is to be matched.
+
+  Raises:
+    ValueError: their structures or shapes differ.
+  """
+  require.same_shapes(
+    observed,
+    candidate,
+    'observed gradient',
+    of="the candidate's",
+    advice='give the gradient of the same parameters',
+  )
 
 
 def _l2(g: types.Tree, t: types.Tree) -> types.Array:
@@ -112,10 +146,12 @@ def _similarity(dot, squared, target):
 
 def _sum(parts: dict[str, types.Array]) -> types.Array:
   # Else XLA would add the leaves up again for every pixel that needs the sum.
-  return fusion_barrier.materialize(sum(parts.values(), jnp.zeros(())))
+  return fusion_barrier.fusion_barrier(sum(parts.values(), jnp.zeros(())))
 
 
-def _of_moments(function: Callable[..., types.Array]) -> Distance:
+def _of_moments(
+  function: Callable[[moments.Moments], types.Array],
+) -> Distance:
   def on_gradients(g: types.Tree, t: types.Tree) -> types.Array:
     return function(moments.of_gradients(g, t))
 
@@ -144,20 +180,17 @@ def on_leaves(
 
   Args:
     distance: one that sums products over the leaves: cosine, l2 or angular.
-    top: only so many leaves of largest observed norm count, 0 for all.
-    weights: 'equal'; from the first layer to the last, 'linear' falls from 1
-      to 1 / n and 'exponential' by a factor of e a leaf.
+    top: only the `top` leaves of largest observed norm count; 0 for all.
+    weights: 'equal', or falling from the first layer to the last: 'linear'
+      from 1 to 1 / n, 'exponential' by a factor of e per leaf.
     order: dotted names from the first layer to the last, for `weights`.
 
   Raises:
     ValueError: another distance, a negative `top` or unknown weights.
   """
+  require.whole(top, 'top', least=0, advice='use 10, or 0 for all leaves')
+  weights_of = registry.lookup(_LEAF_WEIGHTS, weights, 'leaf weights')
   chosen = lookup(distance)
-  make = registry.lookup(_LEAF_WEIGHTS, weights, 'leaf weights')
-  if top < 0:
-    raise ValueError(
-      f'Expected top >= 0; got top={top}; use 10, or 0 for all leaves'
-    )
   if not top and weights == 'equal':
     return chosen
   of_sums = chosen.on_moments
@@ -167,7 +200,7 @@ def on_leaves(
       'Expected distance in (cosine, l2, angular) for top leaves or leaf '
       f'weights; got distance={distance!r}; use cosine'
     )
-  fixed = dict(zip(order, make(len(order))))
+  fixed = dict(zip(order, weights_of(len(order))))
 
   def on_moments(m: moments.Moments) -> types.Array:
     factor = {n: fixed[n] if fixed else 1.0 for n in m.dot}
@@ -185,17 +218,14 @@ def on_entries(distance: str | Distance, fraction: float) -> Distance:
   """Returns a distance of the entries of largest observed size only.
 
   Args:
-    distance: of what is left; other entries are 0 in both trees.
+    distance: of the entries that are kept; the others are 0 in both trees.
     fraction: the part of each leaf's entries that is kept, in (0, 1].
 
   Raises:
     ValueError: a fraction out of range.
   """
+  require.fraction(fraction, 'fraction', advice='use 0.5')
   chosen = lookup(distance)
-  if not 0 < fraction <= 1:
-    raise ValueError(
-      f'Expected fraction in (0, 1]; got fraction={fraction}; use 0.5'
-    )
 
   def kept(leaf):
     size = jnp.abs(leaf).ravel()

@@ -6,7 +6,9 @@ mean loss over B images is
   dL/db_k = mean_i (p_ik - [y_i = k])        dL/dW_k = mean_i (...) h_i
 
 with p the softmax. What several local steps changed is read as one gradient
-(`Client.as_gradient`). A row is a factory `(world) -> Rule`.
+(`Client.as_gradient`). A rule asks for no more of the update than it reads: an
+update that covers the classifier's bias alone is enough for `idlg` and
+`bias_corrected`. A row is a factory `(world) -> Rule`.
 """
 
 from collections.abc import Callable
@@ -16,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from giajax import keys
+from giajax import require
 from giajax import trees
 from giajax import types
 from giajax import world as worlds
@@ -23,7 +26,7 @@ from giajax.models import inspect
 
 
 class Rule(NamedTuple):
-  """How labels are found.
+  """How labels are inferred.
 
   Attributes:
     infer: `(key, obs) -> labels [B] int32`, in ascending order.
@@ -42,24 +45,28 @@ def idlg(world: worlds.World) -> Rule:
   every other row is not positive; with a bias this is its negative entry.
 
   Raises:
-    ValueError: a batch of more than one image.
+    ValueError: a batch of more than one image, or an update that covers nothing
+      of the classifier.
   """
-  if world.batch_size != 1:
-    raise ValueError(
-      'Expected batch_size 1 for the iDLG rule; got '
-      f'batch_size={world.batch_size}; use column_minimum or bias_corrected'
+  require.batch_of_one(
+    world, 'the idlg rule', advice='use column_minimum or bias_corrected'
+  )
+  path = inspect.classifier(world.net)
+  by_bias = inspect.has_bias(world.net, path)
+  if not by_bias:
+    require.classifier_kernel(
+      world.net, 'idlg', advice='train the classifier, or its bias'
     )
-  head = inspect.head(world.net)
 
   def infer(key, obs):
     del key
-    kernel, bias = _classifier(world, obs, head)
-    if bias is not None:
-      return jnp.argmin(bias)[None].astype(jnp.int32)
-    products = kernel.T @ kernel
-    return jnp.argmin(products.sum(0) - products.diagonal())[None].astype(
-      jnp.int32
-    )
+    if by_bias:
+      label = jnp.argmin(_gradient(world, obs, path, 'bias'))
+    else:
+      kernel = _gradient(world, obs, path, 'kernel')
+      products = kernel.T @ kernel
+      label = jnp.argmin(products.sum(0) - products.diagonal())
+    return label[None].astype(jnp.int32)
 
   return Rule(infer)
 
@@ -71,19 +78,23 @@ def column_minimum(world: worlds.World) -> Rule:
   assumes distinct labels.
 
   Raises:
-    ValueError: more images than classes.
+    ValueError: more images than classes, or an update that does not cover the
+      classifier's kernel.
   """
   b, k = world.batch_size, world.net.spec.num_classes
+  require.classifier_kernel(
+    world.net, 'column_minimum', advice='use bias_corrected'
+  )
   if b > k:
     raise ValueError(
       f'Expected batch_size <= {k} classes for column_minimum, which assumes '
       f'distinct labels; got batch_size={b}; use bias_corrected'
     )
-  head = inspect.head(world.net)
+  path = inspect.classifier(world.net)
 
   def infer(key, obs):
     del key
-    kernel, _ = _classifier(world, obs, head)
+    kernel = _gradient(world, obs, path, 'kernel')
     order = jnp.argsort(kernel.min(axis=0))
     return jnp.sort(order[:b]).astype(jnp.int32)
 
@@ -100,13 +111,16 @@ def bias_corrected(world: worlds.World) -> Rule:
   their empirical offset replaced by this estimate.
 
   Raises:
-    ValueError: a classifier without bias.
+    ValueError: an update that does not cover the classifier's bias.
   """
   b, spec = world.batch_size, world.net.spec
-  head = _head_with_bias(world, 'bias_corrected')
+  require.classifier_bias(
+    world.net, 'bias_corrected', advice='use column_minimum'
+  )
+  path = inspect.classifier(world.net)
 
   def infer(key, obs):
-    _, bias = _classifier(world, obs, head)
+    bias = _gradient(world, obs, path, 'bias')
     mean, std = jnp.asarray(spec.mean), jnp.asarray(spec.std)
     noise = keys.normal(key, (32, *spec.image_shape)) * std + mean
     out = world.net.apply(
@@ -116,7 +130,7 @@ def bias_corrected(world: worlds.World) -> Rule:
       key=keys.named(key, 'pass'),
     ).out
     p = jax.nn.softmax(out).mean(axis=0)
-    return _largest_remainders(b * (p - bias), b)  # pyrefly: ignore
+    return _largest_remainders(b * (p - bias), b)
 
   return Rule(infer)
 
@@ -131,39 +145,42 @@ def ilrg(world: worlds.World) -> Rule:
 
     sum_k n_k p_kj - n_j = B dL/db_j for each class j,    sum_k n_k = B
 
-  Those below 0 are none, and the others are rounded so that they sum to B. A
-  class of as many images as the softmax gives it has hardly a gradient, and so
-  an embedding far off: with many images a class, bias_corrected errs less.
+  Negative counts become 0, and the others are rounded so that they sum to B. A
+  class of about as many images as the softmax predicts has hardly any gradient,
+  and so an embedding that is far off: with many images per class,
+  `bias_corrected` errs less.
 
   Raises:
-    ValueError: a classifier without bias.
+    ValueError: an update that does not cover the classifier's kernel and bias.
   """
   b, k = world.batch_size, world.net.spec.num_classes
-  head = _head_with_bias(world, 'ilrg')
+  require.classifier_kernel(world.net, 'ilrg', advice='use bias_corrected')
+  require.classifier_bias(world.net, 'ilrg', advice='use column_minimum')
+  path = inspect.classifier(world.net)
 
   def infer(key, obs):
     del key
-    sent = trees.named_leaves(world.client.as_gradient(obs.update.delta))
     held = trees.named_leaves(obs.message.variables.params)
-    kernel, bias = sent[f'{head}.kernel'], sent[f'{head}.bias']
+    kernel = _gradient(world, obs, path, 'kernel')
+    bias = _gradient(world, obs, path, 'bias')
     # Without any gradient a class has no embedding.
     embeddings = kernel.T / jnp.where(bias == 0, 1.0, bias)[:, None]
-    out = embeddings @ held[f'{head}.kernel'] + held[f'{head}.bias']
+    out = embeddings @ held[f'{path}.kernel'] + held[f'{path}.bias']
     p = jax.nn.softmax(out)
     system = jnp.concatenate([jnp.ones((1, k)), p.T - jnp.eye(k)])
-    known = jnp.concatenate([jnp.ones(1), bias]) * b
-    found = jnp.linalg.lstsq(system, known)[0]
-    return _largest_remainders(jnp.maximum(found, 0.0), b)
+    totals = jnp.concatenate([jnp.ones(1), bias]) * b
+    numbers = jnp.linalg.lstsq(system, totals)[0]
+    return _largest_remainders(jnp.maximum(numbers, 0.0), b)
 
   return Rule(infer)
 
 
 def _largest_remainders(counts: types.Array, total: int) -> types.Array:
-  """Returns [total] ascending labels: repeatedly, the one most wanting."""
+  """Returns [total] ascending labels: repeatedly, the largest remainder."""
 
-  def take(wanting, _):
-    k = jnp.argmax(wanting)
-    return wanting.at[k].add(-1.0), k
+  def take(remainders, _):
+    k = jnp.argmax(remainders)
+    return remainders.at[k].add(-1.0), k
 
   _, labels = jax.lax.scan(take, counts, None, length=total)
   return jnp.sort(labels).astype(jnp.int32)
@@ -183,28 +200,18 @@ def counts(world: worlds.World) -> Rule:
   return Rule(infer, frozenset({'label_counts'}))
 
 
-def _head_with_bias(world: worlds.World, rule: str) -> str:
-  head = inspect.head(world.net)
-  if not inspect.has_bias(world.net, head):
-    raise ValueError(
-      f'Expected a classifier with bias for {rule}; got '
-      f'{world.net.spec.name}; use column_minimum'
-    )
-  return head
-
-
-def _classifier(
-  world: worlds.World, obs: types.Observation, head: str
-) -> tuple[types.Array, types.Array | None]:
-  """Returns the gradient of the last layer: [in, K] and [K] or None."""
+def _gradient(
+  world: worlds.World, obs: types.Observation, path: str, leaf: str
+) -> types.Array:
+  """Returns the gradient of the classifier's kernel [in, K] or bias [K]."""
   leaves = trees.named_leaves(world.client.as_gradient(obs.update.delta))
-  return leaves[f'{head}.kernel'], leaves.get(f'{head}.bias')
+  return leaves[f'{path}.{leaf}']
 
 
 RULES = {
-  'idlg': idlg,
-  'column_minimum': column_minimum,
   'bias_corrected': bias_corrected,
+  'column_minimum': column_minimum,
   'counts': counts,
+  'idlg': idlg,
   'ilrg': ilrg,
 }

@@ -1,15 +1,13 @@
 """Optimisation attacks: change a candidate until its update matches.
 
-  minimise over v:  D(client(batch(v)), observed) + sum_k hp[k] * term_k
+  minimise over v:  m D(client(batch(v)), observed) + sum_k w_k term_k(batch(v))
 
-for a variable v, a distance D and terms that say what images look like. One
-function builds the whole family; presets (`dlg`, `inverting_gradients`, ...)
-are short calls of it.
+for a variable v, a distance D and terms that say what images look like; m and
+w_k are weights. One function builds the whole family; presets (`dlg`,
+`inverting_gradients`, ...) are short calls of it.
 """
 
-from collections.abc import Mapping
-import math
-import numbers
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -17,11 +15,14 @@ import jax.numpy as jnp
 import optax
 
 from giajax import keys
+from giajax import require
 from giajax import trees
 from giajax import types
 from giajax import world as worlds
 from giajax.attacks import base
+from giajax.attacks.parts import compose
 from giajax.attacks.parts import distances
+from giajax.attacks.parts import optimizers
 from giajax.attacks.parts import variables
 from giajax.models import inspect
 from giajax.ops import fusion_barrier
@@ -33,7 +34,7 @@ FORMS = ('auto', 'moments', 'explicit')
 class State(NamedTuple):
   """Where one restart stands."""
 
-  variable: Any  # the tree that `Variable.init` made
+  variable: Any  # the tree that `Variable.init` returned
   optimizer: Any
 
 
@@ -44,11 +45,16 @@ def match(
   distance: str | distances.Distance,
   optimizer: optax.GradientTransformation,
   num_steps: int,
-  terms: Mapping[str, priors.Term] | None = None,
-  hparams: Mapping[str, float] | None = None,
+  learning_rate: float = 1.0,
+  terms: Mapping[str, tuple[float, priors.Term]] | None = None,
+  matching: float | None = None,
+  keep_best: bool = True,
   form: str = 'auto',
 ) -> base.Attack:
   """An attack that optimises a variable until its update matches.
+
+  Its knobs, which are traced, are `learning_rate`, one weight per term under
+  the term's name, `matching` where it is given, and those of the variable.
 
   Args:
     world: the attacker's picture of the system.
@@ -58,46 +64,32 @@ def match(
       `value`, `grad` and `value_fn` as optax's line searches do, the step's
       `key`, and `hp`.
     num_steps: T >= 1.
-    terms: priors by name; each needs an entry of that name in `hparams`.
-    hparams: traced knobs: 'learning_rate' > 0, 1 if not given, a weight a
-      term, a weight 'matching' of the distance if it is not 1, and any of the
-      variable's.
+    learning_rate: factor of every update, > 0; traced.
+    terms: `{name: (weight, prior)}`; the weights are traced.
+    matching: weight of the distance; traced. None for 1, and no knob.
+    keep_best: read the iterate of lowest objective instead of the last one.
     form: 'explicit' forms the candidate's update; 'moments' matches without
       forming it; 'auto' takes the latter where distance and client allow.
 
   Raises:
-    ValueError: num_steps < 1, a term without weight or a weight without term,
-      a knob that is not a finite number, or form='moments' where it cannot be
-      had.
+    ValueError: a number outside its range, a term whose name is taken, an
+      unknown form, or form='moments' where it is impossible. While it is
+      traced: a candidate's update of other leaves or shapes than the observed.
   """
+  require.whole(
+    num_steps, 'num_steps', advice='an attack without steps returns its start'
+  )
+  require.one_of(form, 'form', FORMS)
+  hparams = _knobs(variable, learning_rate, terms or {}, matching)
+  beliefs = {name: prior for name, (_, prior) in (terms or {}).items()}
   chosen = distances.lookup(distance)
-  terms = dict(terms or {})
-  hparams = {'learning_rate': 1.0, **variable.hparams, **(hparams or {})}
-  _check(num_steps, terms, hparams, variable)
-  use_moments = _use_moments(form, chosen, world)
-  taps = tuple(dict.fromkeys(t for term in terms.values() for t in term.taps))
+  parts = _objective_parts(world, variable, chosen, beliefs, form)
   optimizer = optax.with_extra_args_support(optimizer)
-
-  def parts(key, tree, obs):
-    """Returns the unweighted parts of the objective."""
-    batch = variable.batch(tree, obs)
-    target = obs.update.delta
-    if use_moments:
-      found, aux = world.client.moments(  # pyrefly: ignore
-        key, obs.message, batch, target, taps
-      )
-      values = {'matching': chosen.on_moments(found)}  # pyrefly: ignore
-    else:
-      update, aux = world.client.update(key, obs.message, batch, taps)
-      values = {'matching': chosen.on_gradients(update.delta, target)}
-    for name, term in terms.items():
-      values[name] = term.value(keys.named(key, name), batch, aux, obs)
-    return values
 
   def objective(tree, key, obs, hp):
     values = parts(key, tree, obs)
     loss = values['matching'] * hp.get('matching', 1.0)
-    for name in terms:
+    for name in beliefs:
       loss = loss + hp[name] * values[name]
     return loss, values
 
@@ -111,7 +103,7 @@ def match(
       state.variable, key, obs, hp
     )
     # The optimiser, the iterate and the check of it each read the gradient.
-    gradient = jax.tree.map(fusion_barrier.materialize, gradient)
+    gradient = jax.tree.map(fusion_barrier.fusion_barrier, gradient)
     updates, memory = optimizer.update(
       gradient,
       state.optimizer,
@@ -141,7 +133,7 @@ def match(
       score,
     )
 
-  return base.Attack(
+  attack = base.Attack(
     craft=base.honest,
     init=init,
     step=step,
@@ -150,58 +142,114 @@ def match(
     num_rounds=1,
     hparams=hparams,
     needs=variable.needs.union(
-      _needs(world), *(term.needs for term in terms.values())
+      _needs(world), *(prior.needs for prior in beliefs.values())
     ),
-    group=any(term.group for term in terms.values()),
+    group=any(prior.group for prior in beliefs.values()),
+  )
+  return compose.keep_best(attack) if keep_best else attack
+
+
+def match_by_lbfgs(
+  world: worlds.World,
+  *,
+  variable: variables.Variable,
+  num_steps: int,
+  memory_size: int,
+  max_linesearch_steps: int,
+  terms: Mapping[str, tuple[float, priors.Term]] | None = None,
+) -> base.Attack:
+  """An attack on the squared gradient difference, by L-BFGS.
+
+  The form is explicit: near the solution, where L-BFGS ends, moments would
+  subtract numbers that are far larger than the distance.
+
+  Args:
+    world: the attacker's picture of the system.
+    variable: see `match`.
+    num_steps: L-BFGS iterations.
+    memory_size: see `optimizers.lbfgs`.
+    max_linesearch_steps: likewise.
+    terms: see `match`.
+
+  Raises:
+    ValueError: see `match` and `optimizers.lbfgs`.
+  """
+  return match(
+    world,
+    variable=variable,
+    distance='l2',
+    terms=terms,
+    optimizer=optimizers.lbfgs(memory_size, max_linesearch_steps),
+    num_steps=num_steps,
+    form='explicit',
   )
 
 
-def _needs(world):
+def _knobs(
+  variable: variables.Variable,
+  learning_rate: float,
+  terms: Mapping[str, tuple[float, priors.Term]],
+  matching: float | None,
+) -> dict[str, float]:
+  """Returns the default values of all traced knobs."""
+  require.positive(
+    learning_rate, 'learning_rate', advice='steps are subtracted already'
+  )
+  knobs = {'learning_rate': learning_rate, **variable.hparams}
+  if matching is not None:
+    knobs['matching'] = matching
+  for name, (weight, _) in terms.items():
+    if name in ('matching', *knobs):
+      raise ValueError(
+        f'Expected terms of names that no other knob has; got a term {name!r}; '
+        'rename it'
+      )
+    knobs[name] = weight
+  for name, value in knobs.items():
+    require.finite(value, name)
+  return knobs
+
+
+def _objective_parts(
+  world: worlds.World,
+  variable: variables.Variable,
+  distance: distances.Distance,
+  beliefs: Mapping[str, priors.Term],
+  form: str,
+) -> Callable[..., dict[str, types.Array]]:
+  """Returns `(key, tree, obs) -> {name: []}`, the unweighted objective."""
+  use_moments = _use_moments(form, distance, world)
+  taps = tuple(dict.fromkeys(t for p in beliefs.values() for t in p.taps))
+
+  def parts(key, tree, obs):
+    batch = variable.batch(tree, obs)
+    target = obs.update.delta
+    if use_moments:
+      distances.require_alike(obs.message.variables.params, target)
+      products, aux = world.client.moments(  # pyrefly: ignore
+        key, obs.message, batch, target, taps
+      )
+      values = {'matching': distance.on_moments(products)}  # pyrefly: ignore
+    else:
+      update, aux = world.client.update(key, obs.message, batch, taps)
+      values = {'matching': distance.on_gradients(update.delta, target)}
+    for name, prior in beliefs.items():
+      values[name] = prior.value(keys.named(key, name), batch, aux, obs)
+    return values
+
+  return parts
+
+
+def _needs(world: worlds.World) -> frozenset[str]:
   """The candidate's forward pass, by the buffers that it reads."""
   buffers = not world.client.train_mode and inspect.has_batch_norm(world.net)
   needs = {'model', 'batch_size'}
   return frozenset(needs | {'bn_buffers_before'} if buffers else needs)
 
 
-def _check(num_steps, terms, hparams, variable):
-  if (
-    not isinstance(num_steps, int)
-    or isinstance(num_steps, bool)
-    or num_steps < 1
-  ):
-    raise ValueError(
-      f'Expected a whole num_steps >= 1; got num_steps={num_steps!r}; an '
-      'attack without steps returns its start'
-    )
-  if 'matching' in terms:
-    raise ValueError(
-      "Expected terms beside the distance; got a term 'matching', as the "
-      'distance is called; rename it'
-    )
-  weights = set(hparams) - {'learning_rate', 'matching', *variable.hparams}
-  if weights != set(terms):
-    raise ValueError(
-      f'Expected one weight a term ({", ".join(sorted(terms))}); got '
-      f'hparams={sorted(weights)}; name them alike'
-    )
-  for name, value in hparams.items():
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not number or not math.isfinite(value):
-      raise ValueError(
-        f'Expected finite numbers in hparams; got {name}={value!r}; correct it'
-      )
-  if hparams['learning_rate'] <= 0:
-    raise ValueError(
-      'Expected learning_rate > 0; got '
-      f'learning_rate={hparams["learning_rate"]}; steps are subtracted already'
-    )
-
-
-def _use_moments(form, distance, world):
-  if form not in FORMS:
-    raise ValueError(
-      f'Expected form in {FORMS}; got form={form!r}; use one of them'
-    )
+def _use_moments(
+  form: str, distance: distances.Distance, world: worlds.World
+) -> bool:
   possible = (
     distance.on_moments is not None and world.client.moments is not None
   )

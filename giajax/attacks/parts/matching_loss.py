@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
+from giajax import require
 from giajax import types
 from giajax.attacks.parts import distances
 
@@ -26,29 +26,19 @@ def matching_loss(
     params. Pure: jit it, vmap it over candidates, differentiate it.
 
   Raises:
-    ValueError: an unknown distance; when called, a target of another
-      structure or shape than params.
+    ValueError: an unknown distance; while `loss` is traced, a target of
+      another structure or other shapes than params.
   """
   chosen = distances.lookup(distance)
 
   def loss(params: Any, batch: Any, target: Any) -> types.Array:
-    expected, got = jax.tree.structure(params), jax.tree.structure(target)
-    if expected != got:
-      raise ValueError(
-        f'Expected a target of the structure of params, {expected}; got '
-        f'target={got}; pass the gradient to the same params'
-      )
-    # Arrays of other shapes would broadcast.
-    expected, got = _shapes(params), _shapes(target)
-    if expected != got:
-      raise ValueError(
-        f'Expected a target of the shapes of params, {expected}; got '
-        f'target={got}; pass the gradient to the same params'
-      )
+    require.same_shapes(
+      target,
+      params,
+      'target',
+      of='params',
+      advice='pass the gradient to the same params',
+    )
     return chosen.on_gradients(jax.grad(loss_fn)(params, batch), target)
 
   return loss
-
-
-def _shapes(tree: Any) -> list[tuple[int, ...]]:
-  return [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]

@@ -16,8 +16,9 @@ import jax
 
 from giajax import types
 from giajax.models import base
+from giajax.models import from_nnx
 from giajax.models import layers
-from giajax.ops import geometry as geometries
+from giajax.ops import geometries
 
 # (size, stride, padding) of each convolution.
 _CONVOLUTIONS = (
@@ -99,7 +100,7 @@ def cnn6(
       'does'
     )
   spec = base.make_spec('cnn6', image_shape, num_classes, normalisation)
-  return base.from_nnx(
+  return from_nnx.from_nnx(
     lambda rngs: CNN6(image_shape, num_classes, widths, slope, rngs=rngs),
     spec,
     lowering,

@@ -15,6 +15,7 @@ from flax import nnx
 from giajax import registry
 from giajax import types
 from giajax.models import base
+from giajax.models import from_nnx
 from giajax.models import layers
 from giajax.models.parts import initializers
 
@@ -82,7 +83,7 @@ def lenet(
   name = 'lenet' if activation == 'sigmoid' else f'lenet_{activation}'
   spec = base.make_spec(name, image_shape, num_classes, normalisation)
   strides = _STRIDES[:convolutions]
-  return base.from_nnx(
+  return from_nnx.from_nnx(
     lambda rngs: LeNet(
       image_shape, num_classes, strides, act, bound, rngs=rngs
     ),

@@ -128,25 +128,6 @@ def divisible(width: float) -> int:
   return near + 8 if near < 0.9 * width else near
 
 
-def norms(
-  kind: str, *, momentum: float = 0.1, epsilon: float = 1e-5
-) -> Callable[..., nnx.Module]:
-  """Returns the `(features, *, rngs) -> module` of a normalisation.
-
-  Args:
-    kind: a name in `layers.NORMS`.
-    momentum: of 'batch'.
-    epsilon: of 'batch'; the other kinds have their own.
-
-  Raises:
-    ValueError: an unknown kind.
-  """
-  norm = registry.lookup(layers.NORMS, kind, 'norm')
-  if kind == 'batch':
-    return functools.partial(norm, momentum=momentum, epsilon=epsilon)
-  return norm
-
-
 def activation(name: str) -> Callable[..., types.Array]:
   """Returns an activation of `layers`.
 

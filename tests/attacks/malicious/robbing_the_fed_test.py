@@ -19,6 +19,7 @@ from giajax.clients import fedsgd
 from giajax.metrics import assignment
 from giajax.metrics import pixel
 from giajax.models import base as models
+from giajax.models import from_callable
 from giajax.models import subset
 from giajax.models.classification import convnet
 from giajax.models.classification import convnext
@@ -284,7 +285,7 @@ def test_refusals(kwargs, told):
 
 def test_refuses_a_network_without_a_front():
   spec = models.make_spec('plain', SHAPE, K, 'none')
-  net = models.from_callable(lambda key: {}, lambda params, x: x, spec)
+  net = from_callable.from_callable(lambda key: {}, lambda params, x: x, spec)
   with pytest.raises(ValueError, match=r'got plain.*it by from_nnx'):
     attack(net=net)
   with pytest.raises(ValueError, match=r'trained as a whole.*trainable'):

@@ -1,4 +1,4 @@
-"""Tests of giajax.attacks.labels."""
+"""Tests of giajax.attacks.parts.labels."""
 
 from flax import nnx
 import jax
@@ -6,12 +6,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from giajax import trees
 from giajax import types
 from giajax import world as worlds
+from giajax.attacks import ATTACKS
+from giajax.attacks.parts import compose
 from giajax.attacks.parts import labels
 from giajax.clients import fedsgd
 from giajax.models import base as models
+from giajax.models import from_nnx
 from giajax.models import layers
+from giajax.models import subset
 from giajax.models.classification import convnet
 from giajax.models.classification import mlp
 from giajax.tasks import classification
@@ -32,7 +37,7 @@ class Bare(nnx.Module):
 
 
 def bare():
-  return models.from_nnx(Bare, models.make_spec('bare', (3, 3, 3), K, 'none'))
+  return from_nnx.from_nnx(Bare, models.make_spec('bare', (3, 3, 3), K, 'none'))
 
 
 def world(net, batch_size):
@@ -89,6 +94,67 @@ def test_idlg_wants_one_image():
     labels.idlg(world(mlp.mlp((3, 3, 3), K), 2))
 
 
+def only(leaf):
+  """Returns a network of which the client trains a leaf of the classifier."""
+  net = mlp.mlp((3, 3, 3), K, widths=(12,))
+  return subset.subset(net, [f'layers.1.{leaf}'])
+
+
+@pytest.mark.parametrize(
+  ('rule', 'leaf', 'batch_size'),
+  [('idlg', 'bias', 1), ('idlg', 'kernel', 1), ('bias_corrected', 'bias', 24)],
+)
+def test_rules_ask_only_for_what_they_read(rule, leaf, batch_size):
+  y = draws(10, batch_size)
+  net = only(leaf)
+  sent = trees.named_leaves(net.init(jax.random.key(0)).params)
+  assert list(sent) == [f'layers.1.{leaf}']
+  found, truth = inferred(labels.RULES[rule], net, y, fresh=False)
+  np.testing.assert_array_equal(found, truth)
+
+
+@pytest.mark.parametrize(
+  ('rule', 'leaf', 'message'),
+  [
+    ('bias_corrected', 'kernel', 'bias .*; use column_minimum'),
+    ('column_minimum', 'bias', 'kernel .*; use bias_corrected'),
+    ('ilrg', 'bias', 'kernel .*; use bias_corrected'),
+    ('ilrg', 'kernel', 'bias .*; use column_minimum'),
+  ],
+)
+def test_rules_refuse_an_update_without_what_they_read(rule, leaf, message):
+  with pytest.raises(ValueError, match=f'^Expected an update that .*{message}'):
+    labels.RULES[rule](world(only(leaf), 1))
+  frozen = subset.subset(mlp.mlp((3, 3, 3), K, widths=(12,)), ['layers.0.*'])
+  for row in ('idlg', rule):
+    with pytest.raises(ValueError, match='^Expected an update that covers'):
+      labels.RULES[row](world(frozen, 1))
+
+
+def test_an_attack_runs_on_the_bias_of_the_classifier_alone():
+  """Its labels are right, whatever comes back of the image."""
+  net = only('bias')
+  there = world(net, 1)
+  attack = ATTACKS['idlg'](
+    there, num_steps=2, memory_size=2, max_linesearch_steps=2
+  )
+  message = types.ServerMessage(net.init(jax.random.key(0)))
+  x = jax.random.uniform(jax.random.key(1), (1, 3, 3, 3))
+  batch = types.Batch(x, jnp.array([7], jnp.int32))
+  update = there.client.update(jax.random.key(2), message, batch)[0]
+  obs = types.Observation(message, update, {})
+  state = attack.init(jax.random.key(3), obs, attack.hparams)
+  state, info = attack.step(jax.random.key(4), state, obs, attack.hparams)
+  found = attack.read(state, obs, attack.hparams)
+  assert found.batch.y.tolist() == [7] and info.finite
+  matching = ATTACKS['inverting_gradients'](there, num_steps=2)
+  rule = labels.bias_corrected(there)
+  matching = compose.with_labels(matching, rule)
+  state = matching.init(jax.random.key(3), obs, matching.hparams)
+  _, info = matching.step(jax.random.key(4), state, obs, matching.hparams)
+  assert info.finite
+
+
 @pytest.mark.parametrize('train_mode', [False, True])
 def test_bias_corrected_counts_repeated_labels(train_mode):
   net = convnet.convnet((9, 9, 3), K, width=2)
@@ -124,7 +190,7 @@ def test_bias_corrected_errs_where_outputs_depend_on_the_image(
 
 @pytest.mark.parametrize('rule', ['bias_corrected', 'ilrg'])
 def test_rules_that_want_a_bias(rule):
-  with pytest.raises(ValueError, match=f'bias for {rule}; got bare'):
+  with pytest.raises(ValueError, match=f'bias of .* for {rule}; got bare'):
     labels.RULES[rule](world(bare(), 2))
 
 

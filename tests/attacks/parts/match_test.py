@@ -1,4 +1,4 @@
-"""Tests of giajax.attacks.match, variables and the presets' arguments."""
+"""Tests of giajax.attacks.parts.match, variables and the presets' arguments."""
 
 import functools
 
@@ -8,11 +8,13 @@ import numpy as np
 import optax
 import pytest
 
+from giajax import trees
 from giajax import types
 from giajax import world as worlds
 from giajax.attacks.optimisation import dlg
 from giajax.attacks.optimisation import idlg
 from giajax.attacks.optimisation import inverting_gradients
+from giajax.attacks.parts import compose
 from giajax.attacks.parts import match
 from giajax.attacks.parts import matching_loss
 from giajax.attacks.parts import optimizers
@@ -32,7 +34,9 @@ SPEC = NET.spec
 
 def make(world=WORLD, box=True, **kwargs):
   """Returns an attack whose arguments differ from the usual by `kwargs`."""
-  usual = dict(distance='l2', optimizer=optax.sgd(1.0), num_steps=2)
+  usual = dict(
+    distance='l2', optimizer=optax.sgd(1.0), num_steps=2, keep_best=False
+  )
   variable = variables.pixels(world, box=box)
   return match.match(world, variable=variable, **{**usual, **kwargs})
 
@@ -62,23 +66,71 @@ def test_steps_are_a_whole_number(num_steps):
 
 
 @pytest.mark.parametrize(
-  ('terms', 'hparams', 'message'),
+  ('kwargs', 'message'),
   [
-    ({'tv': term}, {}, r'one weight a term \(tv\); got hparams=\[\]'),
-    ({}, {'tv': 1.0}, r"got hparams=\['tv'\]"),
-    ({'tv': term}, {'vt': 1.0}, 'name them alike'),
-    ({'matching': term}, {'matching': 1.0}, 'rename it'),
-    ({'tv': term}, {'tv': float('nan')}, 'finite numbers.*tv=nan'),
-    ({'tv': term}, {'tv': True}, 'tv=True'),
-    ({'tv': term}, {'tv': '0.1'}, "tv='0.1'"),
-    ({}, {'learning_rate': 0.0}, 'learning_rate > 0'),
-    ({}, {'learning_rate': -0.1}, 'learning_rate=-0.1'),
-    ({}, {'learning_rate': float('inf')}, 'learning_rate=inf'),
+    ({'terms': {'matching': (1.0, term)}, 'matching': 1.0}, 'rename it'),
+    ({'terms': {'matching': (1.0, term)}}, "term 'matching'"),
+    ({'terms': {'learning_rate': (1.0, term)}}, "term 'learning_rate'"),
+    ({'terms': {'tv': (float('nan'), term)}}, 'a finite tv; got tv=nan'),
+    ({'terms': {'tv': (True, term)}}, 'tv=True'),
+    ({'terms': {'tv': ('0.1', term)}}, "tv='0.1'"),
+    ({'matching': float('inf')}, 'finite matching; got matching=inf'),
+    ({'learning_rate': 0.0}, 'finite learning_rate > 0'),
+    ({'learning_rate': -0.1}, 'learning_rate=-0.1'),
+    ({'learning_rate': float('inf')}, 'learning_rate=inf'),
   ],
 )
-def test_knobs_are_checked(terms, hparams, message):
-  with pytest.raises(ValueError, match=message):
-    make(terms=terms, hparams=hparams)
+def test_knobs_are_checked(kwargs, message):
+  with pytest.raises(ValueError, match=f'^Expected.*{message}'):
+    make(**kwargs)
+
+
+def test_every_knob_has_one_name_and_default():
+  plain = make()
+  assert plain.hparams == {'learning_rate': 1.0}
+  terms = {'tv': (0.5, term), 'l2': (0.0, term)}
+  one = make(terms=terms, learning_rate=0.1, matching=2.0)
+  assert one.hparams == {
+    'learning_rate': 0.1,
+    'matching': 2.0,
+    'tv': 0.5,
+    'l2': 0.0,
+  }
+
+
+def test_the_best_iterate_is_kept_unless_refused():
+  """A step of rate 1e6 leads away: only the last iterate shows it."""
+  obs, hp = observed(), {'learning_rate': 1e6}
+  scores = {}
+  for kept in (False, True):
+    one = make(box=False, keep_best=kept)
+    state = one.init(jax.random.key(0), obs, hp)
+    first = one.read(state, obs, hp).score
+    for t in range(2):
+      state, _ = jax.jit(one.step)(jax.random.key(t), state, obs, hp)
+    scores[kept] = float(one.read(state, obs, hp).score / first)
+  assert scores[False] > 2
+  assert scores[True] <= 1
+  usual = dict(distance='l2', optimizer=optax.sgd(1.0), num_steps=2)
+  default = match.match(WORLD, variable=variables.pixels(WORLD), **usual)
+  state = default.init(jax.random.key(0), obs, default.hparams)
+  assert isinstance(state, compose.Best)
+
+
+@pytest.mark.parametrize('form', ['explicit', 'moments'])
+@pytest.mark.parametrize('change', ['shape', 'structure'])
+def test_an_update_of_another_network_is_refused_while_traced(form, change):
+  one, obs = make(form=form), observed()
+  leaves = trees.named_leaves(obs.update.delta)
+  name = min(leaves)
+  if change == 'shape':
+    leaves[name] = leaves[name][:1]
+  else:
+    del leaves[name]
+  obs = obs._replace(update=obs.update._replace(delta=trees.nested(leaves)))
+  state = one.init(jax.random.key(0), obs, one.hparams)
+  with pytest.raises(ValueError, match=r'structure and shapes of the candid'):
+    jax.eval_shape(one.step, jax.random.key(1), state, obs, one.hparams)
 
 
 def test_unknown_names():
@@ -116,7 +168,7 @@ def test_forms_agree(distance):
 
 def test_one_step_by_hand():
   """One step: x <- x - rate (dD/dx + weight dterm/dx), with sgd of rate 1."""
-  one = make(box=False, terms={'sum': term}, hparams={'sum': 7.0})
+  one = make(box=False, terms={'sum': (7.0, term)})
   obs, hp = observed(), {'learning_rate': 0.5, 'sum': 0.01}
   state = one.init(jax.random.key(0), obs, hp)
   new, info = jax.jit(one.step)(jax.random.key(1), state, obs, hp)
@@ -141,7 +193,7 @@ def test_one_step_by_hand():
 def test_a_weighted_distance_and_steps_with_noise_of_their_key():
   noise = optimizers.langevin(0.2)
   noisy = optimizers.adam(lambda count: 1.0, after=[noise])
-  one = make(box=False, optimizer=noisy, hparams={'matching': 3.0})
+  one = make(box=False, optimizer=noisy, matching=3.0)
   assert one.hparams == {'learning_rate': 1.0, 'matching': 3.0}
   state = one.init(jax.random.key(0), observed(), one.hparams)
   step = jax.jit(one.step)
@@ -225,8 +277,9 @@ def test_a_start_from_the_truth_has_a_knob():
     distance='cosine',
     optimizer=optax.sgd(1.0),
     num_steps=1,
-    hparams={'noised_fraction': 0.25},
+    keep_best=False,
   )
+  assert one.hparams == {'learning_rate': 1.0, 'noised_fraction': 0.5}
   assert one.needs == {'model', 'batch_size', 'labels', 'target'}
   truth = jax.random.uniform(jax.random.key(0), (2, 4, 3, 3))
   obs = observed()._replace(side={'labels': jnp.arange(2), 'target': truth})

@@ -156,7 +156,7 @@ def test_other_structure(model):
   loss_fn, params, target = model
   batch = jnp.float32(X[0]), jnp.float32(Y)
   loss = matching_loss.matching_loss(loss_fn)
-  with pytest.raises(ValueError, match='structure of params'):
+  with pytest.raises(ValueError, match='structure and shapes of params'):
     loss(params, batch, jax.tree.leaves(target))
 
 
@@ -166,5 +166,7 @@ def test_other_shapes_do_not_broadcast(name):
   params, target = jax.tree.map(jnp.float32, (params, target))
   target['bias'] = target['bias'][:1]
   loss = matching_loss.matching_loss(residual_loss(apply), name)
-  with pytest.raises(ValueError, match='shapes of params'):
+  with pytest.raises(
+    ValueError, match=r'structure and shapes of params; got target.*bias'
+  ):
     loss(params, (jnp.float32(X[0]), jnp.float32(Y)), target)
