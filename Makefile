@@ -2,13 +2,14 @@
 # make test   installs the test extra and runs the tests
 # make lint   formats are checked, names and types too
 # make docs   builds the site into build/site and fails at any warning
+# make wheel  builds a wheel, and runs it away from this checkout
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/quickstart
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint docs wheel clean
 
 demo: $(VENV)/.base
 	$(BIN)/giajax --config=quickstart --workdir=$(WORKDIR)
@@ -24,7 +25,19 @@ lint: $(VENV)/.test
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-$(VENV)/.base: pyproject.toml
+wheel: RUN = cd build/wheel && PYTHONPATH=site $(abspath $(BIN))/python -m
+wheel: $(VENV)/.base
+	rm -rf build/lib build/wheel
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	$(BIN)/python -m pip install --quiet --no-deps --target build/wheel/site \
+	  build/wheel/*.whl
+	$(RUN) giajax.main --version
+	$(RUN) giajax.main --list > list.txt
+	$(RUN) giajax.launch.local --config=smoke --workdir=run --processes=1 \
+	  --config.model.name=mlp --config.attack.name=linear_layer
+	$(RUN) giajax.verify.calibration.thresholds --help > help.txt
+
+$(VENV)/.base: pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@

@@ -232,10 +232,11 @@ def variables(
   """
   fresh = net.init(keys.named(jax.random.key(seed), 'model'))
   if not weights['path']:
-    return fresh
-  return convert.load(
+    return trees.widened(fresh)
+  loaded = convert.load(
     weights['path'], net, rename=weights['rename'], adapters=fresh
   )
+  return trees.widened(loaded)
 
 
 def model(entry: Mapping[str, Any], **parts: Any) -> models.Net:
@@ -318,7 +319,8 @@ def _sent(parts, attack, agreed, seed):
   if attack.on_net is None:
     return parts.client, types.ServerMessage(agreed)
   client = parts.altered(attack.on_net)
-  fresh = client.net.init(keys.named(jax.random.key(seed), 'model'))
+  key = keys.named(jax.random.key(seed), 'model')
+  fresh = trees.widened(client.net.init(key))
   old, new = (
     types.Variables(*map(trees.named_leaves, v)) for v in (agreed, fresh)
   )

@@ -61,4 +61,4 @@ def test_mistakes(workdir, capsys, tmp_path):
   assert main.main(['giajax', 'advise']) == 2
   assert 'Expected giajax advise WORKDIR' in capsys.readouterr().err
   assert main.main(['giajax', 'advise', '--epoch=1']) == 2
-  assert 'Expected known flags' in capsys.readouterr().err
+  assert 'did you mean --epochs?' in capsys.readouterr().err

@@ -390,3 +390,13 @@ def test_marks_are_within_the_steps():
   assert loop.marks(10, 4).tolist() == [2, 5, 8, 10]
   assert loop.marks(3, 50).tolist() == [1, 2, 3]
   assert loop.marks(0, 50).tolist() == []
+
+
+def test_float64_is_a_reference_from_end_to_end(tmp_path):
+  config = tiny.config(cases__count=1, restarts=1, noise_control=False)
+  with jax.enable_x64(True):
+    (row,) = run.audit(config, tmp_path)
+  assert row['finite_restarts'] == 1
+  arrays = _arrays(tmp_path)
+  assert arrays['0000/x'].dtype == arrays['0000/x_hat'].dtype == np.float64
+  assert arrays['0000/scores'].dtype == np.float64
