@@ -31,6 +31,7 @@ from giajax import tables
 from giajax.commands import configs
 from giajax.commands import flags
 from giajax.engine import build
+from giajax.engine import schema
 from giajax.engine import sweep
 from giajax.models import inspect as models
 from giajax.verify.calibration import options
@@ -50,6 +51,12 @@ _FENCED = re.compile(r'^( *)```(.*)\n((?:.*\n)*?)\1```$', re.MULTILINE)
 _INDENTED = re.compile(r'(?<=\n\n)(?: {4}.*\n)+')
 _INLINE = re.compile(r'`((?:giajax|python -m|make) [^`]+)`')
 _PATH = re.compile(r'`((?:giajax|tests|configs|launch|docs)/[\w./]+)`')
+# Commands that a sentence may name without their arguments.
+_NAMES = {
+  *(f'giajax {name}' for name in main.COMMANDS),
+  'python -m giajax.launch.local',
+  'python -m giajax.launch.benchmark',
+}
 _NUMBER = re.compile(r'-?\d+(\.\d+)?(e-?\d+)?')
 
 
@@ -87,9 +94,8 @@ def pages_with(*languages):
 @pytest.mark.parametrize('page', _PAGES)
 def test_every_block_has_a_language_that_is_checked(page):
   source = (_ROOT / page).read_text(encoding='utf-8')
-  fenced = [b for b in blocks(page) if b.language != 'sh' or '```' in source]
-  for block in fenced:
-    assert block.language in _LANGUAGES, f'{page}:{block.line}'
+  for match in _FENCED.finditer(source):
+    assert match[2].strip() in _LANGUAGES, f'{page}: {match[0]}'
   assert source.count('```') == 2 * len(_FENCED.findall(source)), page
 
 
@@ -142,7 +148,11 @@ def check_config(config, where):
         if kind == 'belief' and entry['name'] in ('same', 'one_gradient'):
           continue
         row = registry.lookup(table, entry['name'], kind)
-        unknown = set(entry) - {'name', *inspect.signature(row).parameters}
+        parameters = inspect.signature(row).parameters
+        for name in set(entry) & set(parameters):
+          annotation = parameters[name].annotation
+          schema.check_argument(entry[name], annotation, f'{kind}.{name}')
+        unknown = set(entry) - {'name', *parameters}
         if unknown and kind == 'attack':  # of a part, such as its start
           names = frozenset(entry)
           knobs[names] = knobs.get(names) or traced_knobs(point.config)
@@ -173,23 +183,26 @@ def check_attack(printed, folder):
 
 
 def commands(page):
-  """Yields the commands of a page, each with its line."""
+  """Yields the commands of a page, and where each stands."""
   source = (_ROOT / page).read_text(encoding='utf-8')
   for block in blocks(page):
     if block.language == 'sh':
       for line in block.text.replace('\\\n', ' ').splitlines():
         if line.strip() and not line.startswith('#'):
-          yield line, block.line
+          yield line, f'{page}:{block.line}'
   rest = _FENCED.sub(lambda m: '\n' * m[0].count('\n'), source)
   for match in _INLINE.finditer(rest):
-    yield match[1].replace('\n', ' '), rest.count('\n', 0, match.start()) + 1
+    line = rest.count('\n', 0, match.start()) + 1
+    command = match[1].replace('\n', ' ')
+    if command not in _NAMES:
+      yield command, f'{page}:{line}'
 
 
 @pytest.mark.parametrize('page', [p for p in _PAGES if list(commands(p))])
 def test_commands_would_be_understood(page, monkeypatch, capsys):
   monkeypatch.chdir(_ROOT)
-  for command, line in commands(page):
-    check_command(shlex.split(command, comments=True), f'{page}:{line}', capsys)
+  for command, where in commands(page):
+    check_command(shlex.split(command, comments=True), where, capsys)
 
 
 def check_command(words, where, capsys):
@@ -219,8 +232,6 @@ def check_giajax(words, where):
   if words in (['--list'], ['--version']):
     return
   name, *rest = words if words[0] in main.COMMANDS else ('audit', *words)
-  if [name] == words:  # named in a sentence
-    return
   command = importlib.import_module(f'giajax.commands.{name}')
   try:
     # Reads the flags, and for most commands the config, and runs nothing.
@@ -234,8 +245,6 @@ def check_giajax(words, where):
 def check_module(name, words, where, capsys):
   # A wheel has launch/ as giajax.launch.
   module = importlib.import_module(name.replace('giajax.launch', 'launch'))
-  if not words:  # named in a sentence
-    return
   values = vars(module).values()
   holders = {v.name for v in values if isinstance(v, absl_flags.FlagHolder)}
   if holders:  # absl parses them before the module's main is called
