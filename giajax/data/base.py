@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from giajax import types
+from giajax.data import memory
 
 
 class Dataset(NamedTuple):
@@ -59,7 +60,7 @@ def dataset(
 
   def take(indices: npt.ArrayLike) -> types.Batch:
     indices = check_indices(indices, len(labels))
-    x = np.stack([read(int(i)) for i in indices])
+    x = np.stack([memory.remembered(read, int(i)) for i in indices])
     return types.Batch(x=jnp.asarray(x), y=jnp.asarray(labels[indices]))
 
   return Dataset(
