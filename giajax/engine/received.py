@@ -5,6 +5,7 @@ import pathlib
 from typing import Any
 
 from giajax import archives
+from giajax import trees
 from giajax import types
 from giajax.engine import checkpoint
 from giajax.engine import experiment
@@ -24,12 +25,15 @@ def read(path: str, net: models.Net) -> types.Variables:
     path: an npz, a .safetensors, or the folder of an Orbax checkpoint.
     net: the agreed network, whose names and layouts are tried first.
 
+  Returns:
+    Leaves in float32, or in float64 where JAX is set to it.
+
   Raises:
     ValueError: no whole file of finite float32 arrays.
   """
   folder = pathlib.Path(path)
   if not folder.is_dir():
-    return convert.as_found(archives.read(path), net)
+    return trees.widened(convert.as_found(archives.read(path), net))
   arrays = checkpoint.read(folder)
   convert.check_numbers(arrays, 'var')
   leaves: dict[str, dict[str, Any]] = {}
@@ -41,7 +45,7 @@ def read(path: str, net: models.Net) -> types.Variables:
         f'{name!r} in {path!r}; save variables._asdict()'
       )
     leaves.setdefault(section, {})[rest] = array
-  return convert.variables_of(leaves)
+  return trees.widened(convert.variables_of(leaves))
 
 
 def check(
