@@ -4,47 +4,35 @@
     [--probe=16] [--case=0] [--seed=N] [--point=N] [--learning_rate=R]
     [--only=CHECK,CHECK] [--config.model.name=...]
 
-The config names the network that the clients agreed to train, and the data set
-that the client's own images come from. --probe of these are drawn to try the
-model on. What the config says of batches, of an attack and of weights is not
-used. FILE is an npz or .safetensors with torch's names and layouts, as `giajax
-train` and `giajax craft` write it, or the folder of an Orbax checkpoint of
-{'params': ..., 'stats': ...} with giajax's names. Nothing is unpickled.
---accepted names the weights that the client accepted last, and --learning_rate
-is the learning rate times the local steps of a round.
+Seventeen checks look at the weights, or try them on images of the client's own;
+`giajax --list` names them. The config names the agreed network and the data set
+of the images; its batches, attack and weights are not used. FILE is an npz or
+.safetensors with torch's names and layouts, as `giajax train` and `giajax
+craft` write it, or the folder of an Orbax checkpoint of {'params': ...,
+'stats': ...} with giajax's names. Nothing is unpickled. If it holds more layers
+than were agreed on, the checks that need gradients look at the agreed ones. The
+seed is a new one each time, so that no server can prepare for it; it is
+printed, and --seed repeats a run.
 
-Seventeen checks look at the weights, or try them on the images; `giajax --list`
-names them. They try the network that was agreed on: if more layers arrived,
-the checks that need gradients look at the agreed ones. The seed of the images
-and of the units that checks look at is a new one each time, so that no server
-can prepare for it. It is printed, and --seed repeats a run.
-
-The exit code is 0 if no check objects, and 1 if at least one does, whose words
-say why. It is 2 if the weights or the images cannot be used, or if none of the
-checks has anything to look at. That no check objects does not mean that the
-updates of this model give nothing away. In JSON, a score that is not finite is
-null.
+The exit code is 0 if no check objects, 1 if one does, and 2 if the weights or
+the images cannot be used or no check has anything to look at. That no check
+objects does not mean that the updates of this model give nothing away. In JSON,
+a score that is not finite is null.
 """
 
-import secrets
-
-from giajax import registry
 from giajax.commands import configs
 from giajax.commands import flags
 from giajax.engine import build
 from giajax.engine import received
 from giajax.engine import sweep
 from giajax.verify import checkup
-from giajax.verify import VERIFIERS
 
 USAGE = 'giajax verify --config=NAME --received=FILE'
 FLAGS = (
   flags.CONFIG,
   flags.Flag('received', 'The weights that the server sent.'),
   flags.Flag('accepted', 'The weights that the client accepted last.'),
-  flags.Flag(
-    'only', 'The checks to run, separated by commas; all if empty.', [], list
-  ),
+  flags.Flag('only', 'Checks to run, by commas; all if empty.', [], list),
   flags.Flag('probe', 'Images that the model is tried on.', 16, int),
   flags.Flag('case', 'Which draw of these images, from 0.', 0, int, 0),
   flags.Flag(
@@ -62,24 +50,18 @@ FLAGS = (
 
 
 def run(arguments: flags.Arguments) -> int:
-  """Checks a model and prints what the checks say.
-
-  Returns:
-    The exit code: 0 if no check objects, 1 if one does.
-  """
+  """Prints what the checks say; returns 1 if one of them objects, else 0."""
   values = arguments.values
-  for name in values.only:
-    registry.lookup(VERIFIERS, name, 'check')
   config = sweep.only(configs.load(arguments), values.point).config
   result = received.check(
     build.system(config),
     values.received,
     accepted=values.accepted,
-    seed=secrets.randbits(31) if values.seed is None else values.seed,
+    seed=values.seed,
     probe=values.probe,
     case=values.case,
     learning_rate=values.learning_rate,
-    only=values.only or list(VERIFIERS),
+    only=values.only,
   )
   say = checkup.to_json if values.json else checkup.words
   print(say(result, values.received))
