@@ -3,7 +3,7 @@
 Two audits are compared update by update: images of one batch come back together
 or not at all, so that they are no independent observations. An update's score
 is the mean PSNR of its images in dB, each clipped to the range from 0 to
-`success.EXACT_PSNR`, beyond which an image is exact anyway; one that is not
+`exact.THRESHOLD`, beyond which an image is exact anyway; one that is not
 finite counts as 0. The test is a two-sided permutation test of the mean score
 (Ernst, Permutation Methods: A Basis for Exact Inference, Statistical Science
 2004). Where both audits attacked the same images, the two scores of an update
@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.stats
 
-from giajax.metrics import success
+from giajax.metrics import exact
 from giajax.report import advice
-from giajax.report import prose
 from giajax.results import collection
 
 _PERMUTATIONS = 9999  # at most; all of them where there are fewer
@@ -57,7 +56,7 @@ def recovery(
     images=[collection.array(run, row, 'x') for row in rows],
     psnr=[np.nan_to_num(values, nan=0.0) for values in scores['psnr']],
     ssim=[np.nan_to_num(values, nan=-1.0) for values in scores['ssim']],
-    recognised=[prose.recognised(run, row) for row in rows],
+    recognised=[collection.recognised(run, row) for row in rows],
     verdicts=[str(row['verdict']) for row in rows],
   )
 
@@ -108,7 +107,7 @@ def compare(before: Recovery, after: Recovery) -> dict[str, Any]:
 
 def _scores(recovered: Recovery) -> np.ndarray:
   """Returns the score of each update, [updates]."""
-  top = success.EXACT_PSNR
+  top = exact.THRESHOLD
   return np.array([np.clip(p, 0.0, top).mean() for p in recovered.psnr])
 
 

@@ -11,8 +11,7 @@ from typing import Any
 
 from giajax.metrics import success
 from giajax.report import markup
-from giajax.report import prose
-from giajax.results import collection
+from giajax.results import wording
 
 # Where a defence can stand, in the order of the page.
 STAGES = {
@@ -112,24 +111,24 @@ def _summary(audited: _Facts, changes: Sequence[_Facts]) -> str:
       'take away, and none is ranked. Choose a change by an audit that leaks.'
     )
     count = words.count(_MORE)
-    more = f' More came back after {prose.plural(count, "change")}.'
+    more = f' More came back after {wording.plural(count, "change")}.'
     return text + (more if count else '')
   useful = [c for c, word in zip(tried, words) if word == _HELPS]
   if useful:
     best = min(useful, key=lambda c: (c['recognised'] / c['images'], c['psnr']))
     return (
-      f'{len(useful)} of {prose.plural(len(tried), "change")} helped. The most '
-      f'effective: {best["title"][0].lower()}{best["title"][1:]}, from '
-      f'{prose.figure(audited["psnr"], 1)} to {prose.figure(best["psnr"], 1)} '
-      'dB.'
+      f'{len(useful)} of {wording.plural(len(tried), "change")} helped. The '
+      f'most effective: {best["title"][0].lower()}{best["title"][1:]}, from '
+      f'{wording.figure(audited["psnr"], 1)} to '
+      f'{wording.figure(best["psnr"], 1)} dB.'
     )
   if tried and all(c['chance'] is None for c in tried):
     return (
-      f'{prose.plural(audited["updates"], "update")} cannot tell an effect '
+      f'{wording.plural(audited["updates"], "update")} cannot tell an effect '
       f'from chance. Audit at least {LEAST_UPDATES}, by cases.count.'
     )
   return (
-    f'None of {prose.plural(len(tried), "change")} lowered the PSNR by '
+    f'None of {wording.plural(len(tried), "change")} lowered the PSNR by '
     f'{success.LEAK_MARGIN:g} dB, or made fewer images recognisable, by more '
     'than chance explains.'
   )
@@ -184,11 +183,11 @@ def _validation(facts: _Facts) -> markup.Html:
   if 'reason' in facts:
     text = f'Not tried: {facts["reason"]}'
     return markup.join(tag('h3', _VALIDATION), tag('p', text))
-  models = prose.plural(facts['models'], 'model')
+  models = wording.plural(facts['models'], 'model')
   text = (
     f'The {facts["checks"]} checks of giajax verify, on images of the client’s '
     f'own, object to {facts["refused"]} of {models} that this server sent, in '
-    f'{prose.significant(facts["seconds"])} s per model. A client that '
+    f'{wording.significant(facts["seconds"])} s per model. A client that '
     'refuses a model sends nothing.'
   )
   if facts['honest']:
@@ -199,7 +198,7 @@ def _validation(facts: _Facts) -> markup.Html:
   elif facts['agreed']:
     text += (
       ' The agreed weights are objected to as well, by '
-      f'{prose.listing(facts["agreed"])}: those checks say nothing here.'
+      f'{wording.listing(facts["agreed"])}: those checks say nothing here.'
     )
   evidence = facts['evidence'].items()
   items = (markup.join(tag('dt', k), tag('dd', v)) for k, v in evidence)
@@ -218,18 +217,18 @@ def _line(
   trained: bool,
   kind: str | None = None,
 ) -> markup.Html:
-  own = collection.number(facts['seconds_per_image'])
-  usual = collection.number(facts['audited_seconds_per_image'])
+  own = wording.number(facts['seconds_per_image'])
+  usual = wording.number(facts['audited_seconds_per_image'])
   cells = [
     tag('div', title, class_='name'),
     word,
-    prose.score('psnr', facts['psnr']),
-    prose.score('ssim', facts['ssim']),
+    wording.score('psnr', facts['psnr']),
+    wording.score('ssim', facts['ssim']),
     f'{facts["recognised"]} of {facts["images"]}',
     _times(1.0 if facts is audited else own / usual),
     _times(facts['parameters'] / audited['parameters']),
-    prose.figure(facts.get('fidelity')),
-    *[prose.share(facts.get('accuracy'))] * trained,
+    wording.figure(facts.get('fidelity')),
+    *[wording.share(facts.get('accuracy'))] * trained,
   ]
   return tag('tr', *(tag('td', cell) for cell in cells), class_=kind)
 
