@@ -1,6 +1,7 @@
 # make demo   installs into .venv and runs the quickstart
 # make test   installs the test extra and runs the tests
 # make lint   formats are checked, names and types too
+# make docs   builds the site into build/site and fails at any warning
 # make wheel  builds a wheel, and runs it away from this checkout
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/quickstart
 
-.PHONY: demo test lint wheel clean
+.PHONY: demo test lint docs wheel clean
 
 demo: $(VENV)/.base
 	$(BIN)/giajax --config=quickstart --workdir=$(WORKDIR)
@@ -20,6 +21,9 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyrefly check --python-interpreter-path $(BIN)/python
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 wheel: RUN = cd build/wheel && PYTHONPATH=site $(abspath $(BIN))/python -m
 wheel: $(VENV)/.base
@@ -40,6 +44,10 @@ $(VENV)/.base: pyproject.toml setup.py
 
 $(VENV)/.test: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@
 
 clean:

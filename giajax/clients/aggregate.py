@@ -34,7 +34,8 @@ def aggregate(client: base.Client, clients: int) -> base.Client:
 
   Raises:
     ValueError: fewer clients than 1. The client's `update` raises it for
-      images that they cannot share equally.
+      images that they cannot share equally, and for images or labels that
+      each client refuses.
   """
   if clients < 1:
     raise ValueError(
@@ -49,6 +50,7 @@ def aggregate(client: base.Client, clients: int) -> base.Client:
         f'Expected images that {clients} clients share equally; got '
         f'{len(batch.x)}; change one of them'
       )
+    client.check(batch)
     parts = jax.tree.map(lambda a: a.reshape(clients, -1, *a.shape[1:]), batch)
 
     def one(args):

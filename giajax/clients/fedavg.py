@@ -52,7 +52,7 @@ def fedavg(
     task: its loss.
     num_images: B, of the client, in all.
     epochs: passes over them.
-    batch_size: images a step, a divisor of `num_images`; all of them if None.
+    batch_size: images per step, a divisor of `num_images`; all of them if None.
     learning_rate: of SGD.
     momentum: of SGD, as torch defines it, in [0, 1).
     shuffle: whether each epoch has an order of its own, drawn from the key.
@@ -66,13 +66,23 @@ def fedavg(
     all images through the received weights.
 
   Raises:
-    ValueError: a count, rate or momentum outside its range.
+    ValueError: a count, rate or momentum outside its range. The client's
+      `update` and `moments` raise it for another number of images, and for
+      images or labels that the network or the task refuses.
   """
   size = num_images if batch_size is None else batch_size
   _check(num_images, epochs, size, learning_rate, momentum)
   per_epoch = num_images // size
   steps = epochs * per_epoch
-  seen = augmentation.augmenter(augment)
+  augmented = augmentation.augmenter(augment)
+  check = base.checker(task)
+
+  def require_count(batch, count):
+    if len(batch.x) != count:
+      raise ValueError(
+        f'Expected {count} images, as num_images={num_images}; got '
+        f'{len(batch.x)}; build the client for the number that it has'
+      )
 
   def batches(key):
     """Returns [S, size], the images of each step."""
@@ -88,41 +98,39 @@ def fedavg(
     batch: types.Batch,
     taps: Sequence[str] = (),
   ) -> tuple[types.Update, types.Output]:
-    if len(batch.x) != num_images:
-      raise ValueError(
-        f'Expected the {num_images} images that the client was made for; got '
-        f'{len(batch.x)}; build it with num_images={len(batch.x)}'
-      )
+    require_count(batch, num_images)
     return run(key, message, batch, batches(key), taps)
 
   def unrolled(key, message, batch, taps=()):
+    require_count(batch, epochs * num_images)
     order = jnp.arange(epochs * num_images).reshape(steps, size)
     return run(key, message, batch, order, taps)
 
   def run(key, message, batch, order, taps):
     """Takes the steps on the images that `order` [S, size] names."""
+    check(batch)
     start = message.variables
 
-    def step(carry, now):
+    def step(carry, inputs):
       params, stats, velocity = carry
-      s, taken = now
+      s, rows = inputs
 
       def loss(params):
         output = net.apply(
           start._replace(params=params, stats=stats),
-          seen(keys.at(key, s), batch.x[taken]),
+          augmented(keys.at(key, s), batch.x[rows]),
           train=train_mode,
           key=keys.at(key, s),
         )
-        return base.loss(task, output, batch.y[taken]), output
+        return base.loss(task, output, batch.y[rows]), output
 
       gradient, output = jax.grad(loss, has_aux=True)(params)
       velocity = jax.tree.map(lambda v, g: momentum * v + g, velocity, gradient)
       params = jax.tree.map(
         lambda p, v: p - learning_rate * v, params, velocity
       )
-      told = (output.out, output.penalty)
-      return (params, output.stats, velocity), told
+      results = (output.out, output.penalty)
+      return (params, output.stats, velocity), results
 
     still = jax.tree.map(jnp.zeros_like, start.params)
     (params, stats, _), (outs, penalties) = jax.lax.scan(
@@ -145,19 +153,20 @@ def fedavg(
     target: types.Tree,
     taps: Sequence[str] = (),
   ) -> tuple[moments.Moments, types.Output]:
-    found, output = gradient_moments.gradient_moments(
+    require_count(batch, num_images)
+    own, output = gradient_moments.gradient_moments(
       net,
       lambda output: base.loss(task, output, batch.y),
       message.variables,
-      seen(keys.at(key, 0), batch.x),
+      augmented(keys.at(key, 0), batch.x),
       target,
       train=train_mode,
       taps=taps,
       key=keys.at(key, 0),
     )
-    dot = {n: -learning_rate * v for n, v in found.dot.items()}
-    squared = {n: learning_rate**2 * v for n, v in found.squared.items()}
-    return found._replace(dot=dot, squared=squared), output
+    dot = {n: -learning_rate * v for n, v in own.dot.items()}
+    squared = {n: learning_rate**2 * v for n, v in own.squared.items()}
+    return own._replace(dot=dot, squared=squared), output
 
   def as_gradient(delta):
     return jax.tree.map(lambda d: d / (-learning_rate * steps), delta)
@@ -173,6 +182,7 @@ def fedavg(
     epochs=epochs,
     unrolled=unrolled,
     augment=augment,
+    check=check,
   )
 
 

@@ -33,8 +33,12 @@ def fedsgd(
     train_mode: BatchNorm uses the batch's statistics and dropout drops;
       inference mode freezes the former and makes inversion much easier.
     augment: images are flipped and cropped at random, see `augmentation`.
+
+  Returns:
+    A client whose `update` and `moments` raise a ValueError for images or
+    labels that the network or the task refuses.
   """
-  seen = augmentation.augmenter(augment)
+  augmented = augmentation.augmenter(augment)
 
   def update(
     key: types.Array,
@@ -47,7 +51,7 @@ def fedsgd(
     def loss(params):
       output = net.apply(
         variables._replace(params=params),
-        seen(key, batch.x),
+        augmented(key, batch.x),
         train=train_mode,
         taps=taps,
         key=key,
@@ -69,7 +73,7 @@ def fedsgd(
       net,
       lambda output: base.loss(task, output, batch.y),
       message.variables,
-      seen(key, batch.x),
+      augmented(key, batch.x),
       target,
       train=train_mode,
       taps=taps,
@@ -83,4 +87,5 @@ def fedsgd(
     train_mode,
     net,
     augment=augment,
+    check=base.checker(task),
   )

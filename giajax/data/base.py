@@ -63,15 +63,20 @@ def dataset(
     return types.Batch(x=jnp.asarray(x), y=jnp.asarray(labels[indices]))
 
   return Dataset(
-    name=name,
+    name=_readable(name),
     image_shape=image_shape,
     num_classes=len(class_names),
-    class_names=class_names,
+    class_names=tuple(map(_readable, class_names)),
     labels=labels,
-    note=note,
+    note=_readable(note),
     take=take,
     files=tuple(pathlib.Path(path).resolve() for path in files),
   )
+
+
+def _readable(text: str) -> str:
+  """Returns a name that can be written: file names need not be UTF-8."""
+  return text.encode('utf-8', 'backslashreplace').decode('utf-8')
 
 
 def check_labels(labels: npt.ArrayLike, num_classes: int) -> np.ndarray:

@@ -71,7 +71,7 @@ def protect(client: clients.Client, defense: Defense) -> clients.Client:
     batch = defense.on_batch(keys.named(key, 'defense'), batch)
     return inner.update(keys.named(key, 'client'), message, batch, taps)
 
-  return clients.sends(inner, update)
+  return clients.with_update(inner, update)
 
 
 def on_leaves(
@@ -97,7 +97,7 @@ def on_leaves(
       delta = trees.like(clean.delta, changed)
       return clean._replace(delta=delta), output
 
-    return clients.sends(client, update)
+    return clients.with_update(client, update)
 
   return on_client
 

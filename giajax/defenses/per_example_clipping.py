@@ -109,7 +109,7 @@ def per_example_clipping(
       }
       return clean._replace(delta=trees.like(clean.delta, sent)), output
 
-    return clients.sends(client, update)
+    return clients.with_update(client, update)
 
   return base.Defense(
     on_client=on_client, on_belief=lambda client: on_client(client, 0.0)

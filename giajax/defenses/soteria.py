@@ -79,7 +79,7 @@ def soteria(*, fraction: float) -> base.Defense:
       leaves[kernel] = leaves[kernel] * kept[:, None]
       return clean._replace(delta=trees.like(clean.delta, leaves)), output
 
-    return clients.sends(client, update)
+    return clients.with_update(client, update)
 
   def on_belief(client):
     kernel = f'{inspect.head(client.net)}.kernel'

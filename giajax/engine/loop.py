@@ -204,13 +204,6 @@ def _call(hooks, status) -> None:
 
 
 def _status(job, carry, loss, step, began) -> hook_library.Status:
-  message, seen, hp, _ = job.inputs
-
-  def previews():
-    found = _fetch(job, job.program.read(message, seen, hp, carry))
-    best = np.unravel_index(np.argmin(loss), loss.shape)
-    return found.batch.x[best]
-
   alive = _fetch(job, carry.alive)
   return hook_library.Status(
     step=step,
@@ -219,5 +212,4 @@ def _status(job, carry, loss, step, began) -> hook_library.Status:
     restarts=alive.size,
     best=float(np.min(loss)),
     seconds=time.perf_counter() - began,
-    images=previews,
   )

@@ -102,7 +102,8 @@ def program(attack: attacks.Attack, where: mesh.Layout) -> Program:
     def restart(obs, hp, seed):
       key = keys.named(_key(seed), 'init')
       state = trees.strong(attack.init(key, obs, hp))
-      return Carry(state, jnp.bool_(True), jnp.full((), jnp.inf, jnp.float32))
+      infinite = jnp.asarray(jnp.inf, jnp.result_type(float))
+      return Carry(state, jnp.bool_(True), infinite)
 
     return over_items(_each(restart), message, seen, hp, (seeds,), width)
 
@@ -187,7 +188,8 @@ def _draw(roots, cases, restarts):
 def _step(attack, key, t, carry, obs, hp):
   new, info = attack.step(jax.random.fold_in(key, t), carry.state, obs, hp)
   alive = carry.alive & info.finite
-  return Carry(new, alive, jnp.where(alive, info.loss, carry.loss))
+  loss = info.loss.astype(carry.loss.dtype)
+  return Carry(new, alive, jnp.where(alive, loss, carry.loss))
 
 
 def _each(restart: Callable[..., Any]) -> Callable[..., Any]:

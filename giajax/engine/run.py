@@ -22,6 +22,7 @@ from giajax import types
 from giajax.attacks import base as attacks
 from giajax.engine import build
 from giajax.engine import checkpoint
+from giajax.engine import evaluate
 from giajax.engine import exchange
 from giajax.engine import hooks as hook_library
 from giajax.engine import join
@@ -151,8 +152,14 @@ def _run_part(folder, part, width, client, compiler, hooks, stop) -> None:
     setup.run.restarts_per_batch or programs.restarts_per_batch(setup.world),
     together=setup.attack.group,
   )
+  for item in items:
+    if not item.control:
+      evaluate.prepare(setup, item, setup.seed)
   play, observe = client
-  inputs = _inputs(part, observe(items), where)
+  observation = observe(items)
+  degenerates = join.degenerates(observation, items)
+  inputs = _inputs(part, observation, where)
+  del observation  # it may be gigabytes
   program = compiler(part.cohort, where, inputs)
   saved = folder / 'checkpoints' / part.name
   job = loop.Job(
@@ -167,25 +174,16 @@ def _run_part(folder, part, width, client, compiler, hooks, stop) -> None:
   )
   outcome = loop.run(job, hooks, stop)
   facts = {
-    'seconds': outcome.seconds / len(items),
+    'seconds_per_update': outcome.seconds / len(items),
     'compile_seconds': program.seconds,
   }
-  each = [facts | _shared(setup, play, one) for one in items]
-  rows, arrays = join.score(part, items, outcome, job.marks, each)
+  each = [facts | {'degenerate': reason} for reason in degenerates]
+  rows, arrays = join.score(part, items, outcome, job.marks, play, each)
   _log.info('%s took %.1f s', part.name, time.perf_counter() - began)
   if _leads():
     content = {'rows': np.str_(json.dumps(rows)), **arrays}
     folders.write_arrays(plan.path(folder, part), content)
     checkpoint.remove(saved)
-
-
-def _shared(setup, play, one) -> dict[str, float]:
-  """Returns the largest share of an image, if that was asked for."""
-  if setup.share is None or one.control:
-    return {}
-  stats = setup.message.variables.stats
-  shares = setup.share(play(one), stats, one.batch)
-  return {'gradient_share': float(shares.max())}
 
 
 def _inputs(part, obs: types.Observation, where: mesh.Layout):

@@ -5,7 +5,7 @@ tell its layer inputs, `probe`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ import numpy as np
 from giajax import registry
 from giajax import trees
 from giajax import types
+from giajax.ops import moments
 
 # Mean and standard deviation of RGB in [0, 1]; 'none' leaves [0, 1] as it is.
 NORMALISATIONS = {
@@ -71,37 +72,119 @@ def make_spec(
   return Spec(name, tuple(image_shape), num_classes, mean, std)
 
 
+class ApplyFn(Protocol):
+  """One forward pass."""
+
+  def __call__(
+    self,
+    variables: types.Variables,
+    x: types.Array,
+    *,
+    train: bool = False,
+    taps: Sequence[str] = (),
+    key: types.Array | None = None,
+  ) -> types.Output:
+    """Returns logits, running statistics and activations.
+
+    Args:
+      variables: of the network.
+      x: [B, H, W, C] images in [0, 1]; the normalisation is inside.
+      train: whether BatchNorm uses the batch's statistics and dropout drops.
+      taps: names of the activations that are wanted in the Output.
+      key: of the pass's random draws, which a training pass of a network with
+        dropout needs; consumed.
+
+    Raises:
+      ValueError: images of another shape than the network's, images of
+        integers, a tap that names no layer, or a missing key.
+    """
+    ...
+
+
+class ProbeFn(Protocol):
+  """The same pass, with additions to the outputs of layers."""
+
+  def __call__(
+    self,
+    variables: types.Variables,
+    x: types.Array,
+    offsets: Mapping[str, types.Array] | None,
+    *,
+    train: bool = False,
+    taps: Sequence[str] = (),
+    key: types.Array | None = None,
+  ) -> tuple[types.Output, dict[str, moments.Site], dict[str, types.Array]]:
+    """Returns the Output, and sites and outputs by layer path.
+
+    Args:
+      variables: as for `ApplyFn`, like `x`, `train`, `taps` and `key`.
+      x: images.
+      offsets: what is added to the output of each layer with parameters, by
+        path; None for nothing.
+      train: as for `ApplyFn`.
+      taps: as for `ApplyFn`.
+      key: as for `ApplyFn`.
+    """
+    ...
+
+
+class EditFn(Protocol):
+  """Changes to the module that a network is made of."""
+
+  def __call__(self, change: Callable[[Any, Any], None]) -> 'Net':
+    """Returns the network after a change of its flax.nnx module.
+
+    Args:
+      change: `(module, rngs)`, changes the module in place. It may set
+        `module.front`, which then maps normalised images to what the first
+        layer reads.
+    """
+    ...
+
+
 class Net(NamedTuple):
   """A network as pure functions of its variables.
 
   Attributes:
     init: `(key) -> Variables`; the key is consumed.
-    apply: `(variables, x, *, train=False, taps=(), key=None) -> Output` for
-      images x [B, H, W, C] in [0, 1]; the normalisation is inside. A training
-      pass of a network with dropout needs a key, which is consumed.
-    probe: `(variables, x, offsets, *, train=False, taps=(), key=None) ->
-      (Output, sites, outputs)`, the same pass with `offsets` added to the
-      outputs of the layers with parameters (None for none), or None where the
-      network cannot tell its layers.
+    apply: see `ApplyFn`.
+    probe: see `ProbeFn`; None where the network cannot tell its layers.
     spec: static facts.
-    edit: `(change) -> Net`, the network after `change(module, rngs)` of its
-      flax.nnx module, or None where there is no such module. The change may
-      set `module.front`, which then maps normalised images to what the first
-      layer reads.
+    edit: see `EditFn`; None where there is no flax.nnx module, or where an
+      edit would lose something.
     momenta: of the BatchNorm layers, by path, or None where the network cannot
       tell them.
   """
 
   init: Callable[[types.Array], types.Variables]
-  apply: Callable[..., types.Output]
-  probe: Callable[..., Any] | None
+  apply: ApplyFn
+  probe: ProbeFn | None
   spec: Spec
-  edit: Callable[..., Any] | None = None
+  edit: EditFn | None = None
   momenta: Mapping[str, float] | None = None
 
 
 def normalise(x: types.Array, spec: Spec) -> types.Array:
-  """Maps images [..., C] in [0, 1] to the network's input space."""
+  """Maps images in [0, 1] to the network's input space.
+
+  Args:
+    x: [..., H, W, C] images of the network's shape.
+    spec: of the network.
+
+  Raises:
+    ValueError: images of another shape, or of integers.
+  """
+  if not jnp.issubdtype(x.dtype, jnp.floating):
+    raise ValueError(
+      'Expected images of floating-point numbers in [0, 1]; got '
+      f'dtype={x.dtype}; divide bytes by 255'
+    )
+  if x.shape[-3:] != spec.image_shape:
+    raise ValueError(
+      f'Expected images [..., H, W, C] of shape {spec.image_shape} for '
+      f'{spec.name}; got shape={x.shape}; build the network with their '
+      'image_shape, or resize them'
+    )
   return (x - jnp.asarray(spec.mean)) / jnp.asarray(spec.std)
 
 

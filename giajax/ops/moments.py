@@ -23,6 +23,7 @@ from giajax import types
 from giajax.ops import convolution
 from giajax.ops import fusion_barrier
 from giajax.ops import geometries
+from giajax.ops import patches
 
 
 class Moments(NamedTuple):
@@ -86,14 +87,14 @@ def _conv(site, cotangent, target):
   # The Gram form also saves forming g twice in the derivative, hence the 1.5.
   gram = rows * (taps + features) < 1.5 * taps * features
   if gram and site.geometry.groups == 1:
-    patches = convolution.patches(site.input, (kh, kw), site.geometry)
-    patches = patches.reshape(rows, taps)
+    unfolded = patches.unfold(site.input, (kh, kw), site.geometry)
+    unfolded = unfolded.reshape(rows, taps)
     flat = cotangent.reshape(rows, features)
     dot = jnp.vdot(
       convolution.convolve(site.input, target, site.geometry, site.lowering),
       cotangent,
     )
-    return Pair(dot, jnp.vdot(patches @ patches.T, flat @ flat.T))
+    return Pair(dot, jnp.vdot(unfolded @ unfolded.T, flat @ flat.T))
   faces = convolution.faces(
     site.input.shape, target.shape, site.geometry, site.lowering, shared=False
   )

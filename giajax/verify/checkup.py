@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 
 from giajax import keys
+from giajax import trees
 from giajax import types
 from giajax.data import base as data
 from giajax.data import cases
@@ -80,7 +81,7 @@ def draw_probe(
       the network, see `base.check_probe`.
   """
   indices = cases.indices(dataset.labels, seed=seed, case=case, batch_size=size)
-  probe = dataset.take(indices)
+  probe = trees.widened(dataset.take(indices))
   base.check_probe(probe, net)
   return probe
 

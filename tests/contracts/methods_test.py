@@ -160,7 +160,8 @@ def task(request):
 
 
 def test_task_targets_fit_its_loss(task):
-  y = task.random_target(jax.random.key(0), 64)
+  y = jnp.arange(64, dtype=jnp.int32) % K
+  task.check(y, 64)
   out = jax.random.normal(jax.random.key(1), (64, K))
   loss = task.loss(out, y)
   assert loss.shape == (64,) and loss.dtype == jnp.float32
@@ -172,9 +173,16 @@ def test_task_relaxed_targets_fit_its_loss_and_harden(task):
   soft = task.relax(free)
   loss = task.loss(jax.random.normal(jax.random.key(1), (7, K)), soft)
   assert loss.shape == (7,) and np.isfinite(loss).all()
-  hard, drawn = task.harden(soft), task.random_target(jax.random.key(0), 7)
-  assert hard.shape == drawn.shape and hard.dtype == drawn.dtype
-  np.testing.assert_array_equal(task.harden(drawn), drawn)
+  hard = task.harden(soft)
+  task.check(hard, 7)
+  assert hard.dtype == jnp.int32
+  np.testing.assert_array_equal(task.harden(hard), hard)
+
+
+def test_task_refuses_targets_of_another_number_of_images(task):
+  y = jnp.zeros(3, jnp.int32)
+  with pytest.raises(ValueError, match=r'^Expected labels of 4 images'):
+    task.check(y, 4)
 
 
 # Clients.

@@ -36,6 +36,7 @@ from giajax import trees
 from giajax import types
 from giajax import world as worlds
 from giajax.attacks import base
+from giajax.attacks.parts import backdrop
 from giajax.attacks.parts import imprint
 from giajax.models import base as models
 from giajax.models import layers
@@ -104,6 +105,8 @@ def loki(
   grid = imprint.centres(law, min(bins, 1000)) - ends[:-1, None]
   gain, shift = imprint.passed_on(np.clip(grid / np.diff(ends)[:, None], 0, 1))
 
+  behind = backdrop.backdrop(world.net)
+
   def make(*, rngs):
     return Sets(shape, clients, bins, rngs=rngs)
 
@@ -125,7 +128,7 @@ def loki(
       f'{_FIRST}.kernel': slopes,
       f'{_FIRST}.bias': -cuts[:-1] / widths,
       f'{_SECOND}.kernel': jnp.full((bins, size), gain),
-      f'{_SECOND}.bias': jnp.full(size, shift),
+      f'{_SECOND}.bias': shift + jnp.asarray(behind),
     }
     each = {f'{_CONV}.kernel': kernels, f'{_CONV}.bias': offsets}
     return base.put(message, leaves)._replace(each=each)

@@ -56,6 +56,7 @@ from giajax import registry
 from giajax import trees
 from giajax import world as worlds
 from giajax.attacks import base
+from giajax.attacks.parts import backdrop
 from giajax.attacks.parts import imprint
 from giajax.models import base as models
 
@@ -126,7 +127,9 @@ def robbing_the_fed(
   if drawn:
     return base.closed_form(read, needs=needs, on_net=on_net)
   low, high = _ends(law, bins, int(target * bins) if single else None)
-  leaves = _leaves(low, high, imprint.centres(law, min(bins, 1000)), bound)
+  behind = backdrop.backdrop(world.net)
+  grid = imprint.centres(law, min(bins, 1000))
+  leaves = _leaves(low, high, grid, bound, behind)
 
   def craft(key, message, side, history):
     del history
@@ -151,7 +154,7 @@ def robbing_the_fed(
   return base.closed_form(read, needs=needs, craft=craft, on_net=on_net)
 
 
-def _leaves(low, high, grid, bound):
+def _leaves(low, high, grid, bound, behind):
   """Returns `(w [d], b [], order [k], ratio [k]) -> leaves` of the layer.
 
   Args:
@@ -159,6 +162,7 @@ def _leaves(low, high, grid, bound):
     high: [k] upper ends.
     grid: [n] measurements that are equally likely.
     bound: c, or None.
+    behind: [d] what is added to the grey images.
   """
   inside = grid - low[:, None]
   if bound is None:
@@ -175,7 +179,7 @@ def _leaves(low, high, grid, bound):
       f'{_FIRST}.kernel': one[:, None] * steep,
       f'{_FIRST}.bias': biases[order] * steep,
       f'{_SECOND}.kernel': rows / ratio[:, None],
-      f'{_SECOND}.bias': jnp.full(len(one), shift),
+      f'{_SECOND}.bias': shift + jnp.asarray(behind),
     }
 
   return leaves

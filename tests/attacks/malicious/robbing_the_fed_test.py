@@ -12,6 +12,7 @@ from giajax import types
 from giajax import world as worlds
 from giajax.attacks import base
 from giajax.attacks.malicious import robbing_the_fed
+from giajax.attacks.parts import backdrop
 from giajax.attacks.parts import imprint
 from giajax.clients import aggregate
 from giajax.clients import fedavg
@@ -176,6 +177,36 @@ def test_works_in_front_of_other_networks(make, train_mode):
   key = jax.random.split(jax.random.key(0), 1)
   found = run(key, x[None], jnp.zeros((1, B), jnp.int32))
   assert exact(x[None], found)[0] >= B - 2
+
+
+def test_a_network_that_normalises_each_image_sees_the_level():
+  make = functools.partial(convnext.convnext, width=8, depths=(1, 1))
+  net = make((12, 12, 3), K)
+  x = jax.image.resize(images(jax.random.key(2), B), (B, 12, 12, 3), 'nearest')
+  y = jnp.zeros(B, jnp.int32)
+  options = dict(location=0.5, scale=0.08)
+  key = jax.random.key(0)
+  crafting = attack(net, **options)
+  altered = crafting.on_net(net)
+  sent = types.ServerMessage(altered.init(key))
+  message = crafting.craft(key, sent, {}, ())
+  delta = SGD(altered).update(key, message, types.Batch(x, y))[0].delta
+  # Without the stripes this is 1e-8, float32's rounding of zero.
+  front = delta['front']
+  assert np.linalg.norm(front['first']['bias']) > 1e-4 * np.linalg.norm(
+    front['second']['bias']
+  )
+  found = rounds(net=net, **options)(key[None], x[None], y[None])
+  assert exact(x[None], found)[0] == B
+
+
+def test_stripes_stand_before_per_image_normalisation_only():
+  striped = convnext.convnext((12, 12, 3), K, width=8, depths=(1,))
+  grouped = resnet.resnet((12, 12, 3), K, depth=20, norm='group')
+  for net in (striped, grouped):
+    np.testing.assert_array_equal(np.abs(backdrop.backdrop(net)), 1)
+  for net in (NET, resnet.resnet((12, 12, 3), K, depth=20)):
+    assert not backdrop.backdrop(net).any()
 
 
 def test_an_empty_update_claims_nothing():
