@@ -13,6 +13,7 @@ from giajax.commands import process
 from giajax.engine import hooks
 from giajax.engine import run as engine
 from giajax.report import report
+from giajax.results import rows as result_rows
 
 USAGE = 'giajax --config=NAME --workdir=DIR'
 FLAGS = (
@@ -49,19 +50,9 @@ def run(arguments: flags.Arguments) -> int:
     finish=report.write,
   )
   for row in rows:
-    print(_line(row))
+    print(result_rows.summary_line(row))
   if rows:
     print(f'report: {pathlib.Path(values.workdir) / "report.html"}')
   elif values.process == 0:
     print('This shard is done; the last one to finish writes the report.')
   return 0
-
-
-def _line(row: dict) -> str:
-  sweep = ' '.join(f'{k}={v}' for k, v in row['sweep'].items())
-  return (
-    f'case {row["case"]} {sweep} psnr {row["psnr"]:.2f} dB, ssim '
-    f'{row["ssim"]:.3f}, labels {row["label_accuracy"]:.0%}, '
-    f'{row["finite_restarts"]}/{row["restarts"]} finite: {row["verdict"]} '
-    f'({row["setting"]})'
-  )

@@ -173,17 +173,16 @@ def _leave_sweep(config: dict[str, Any], key: str) -> None:
 
 
 def _leave_row(config: dict[str, Any], section: str, name: Any) -> None:
-  """Drops a family's arguments if they belong to a row of another name."""
+  """Drops the entry of a family if it is one of another row."""
   entry = config.get(section)
-  if not isinstance(entry, dict) or entry.get('name') == name:
+  if isinstance(entry, dict) and entry.get('name') == name:
     return
-  dropped = [f'{k}={v!r}' for k, v in entry.items() if k != 'name']
-  if dropped:
-    _log.info(
-      '--config.%s.name=%s replaces %s: %s of the config file no longer applies',
-      *(section, name, entry.get('name'), ', '.join(dropped)),
-    )
   config[section] = {}
+  if isinstance(entry, list) or set(entry or ()) - {'name'}:
+    _log.info(
+      "--config.%s.name=%s replaces the config file's %s, %s",
+      *(section, name, section, entry),
+    )
 
 
 def _set(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from giajax import types
+from giajax.data import memory
 
 
 class Dataset(NamedTuple):
@@ -59,19 +60,24 @@ def dataset(
 
   def take(indices: npt.ArrayLike) -> types.Batch:
     indices = check_indices(indices, len(labels))
-    x = np.stack([read(int(i)) for i in indices])
+    x = np.stack([memory.remembered(read, int(i)) for i in indices])
     return types.Batch(x=jnp.asarray(x), y=jnp.asarray(labels[indices]))
 
   return Dataset(
-    name=name,
+    name=_readable(name),
     image_shape=image_shape,
     num_classes=len(class_names),
-    class_names=class_names,
+    class_names=tuple(map(_readable, class_names)),
     labels=labels,
-    note=note,
+    note=_readable(note),
     take=take,
     files=tuple(pathlib.Path(path).resolve() for path in files),
   )
+
+
+def _readable(text: str) -> str:
+  """Returns a name that can be written: file names need not be UTF-8."""
+  return text.encode('utf-8', 'backslashreplace').decode('utf-8')
 
 
 def check_labels(labels: npt.ArrayLike, num_classes: int) -> np.ndarray:

@@ -25,7 +25,6 @@ from giajax.attacks import base as attacks
 from giajax.attacks.parts import compose
 from giajax.attacks.parts import labels
 from giajax.clients import aggregate
-from giajax.clients import base as clients
 from giajax.clients import CLIENTS
 from giajax.clients import fedavg
 from giajax.data import base as data
@@ -37,12 +36,10 @@ from giajax.engine import factories
 from giajax.engine import identity
 from giajax.engine import schema
 from giajax.engine import sweep
-from giajax.metrics import gradient_share
-from giajax.metrics import gradient_similarity
-from giajax.metrics import lpips
+from giajax.metrics import base as metrics
+from giajax.metrics import scoring
 from giajax.models import base as models
 from giajax.models import convert
-from giajax.models import inspect
 from giajax.models import MODELS
 from giajax.models import subset
 from giajax.tasks import TASKS
@@ -145,16 +142,17 @@ def setup(resolved: Mapping[str, Any]) -> records.Setup:
     variables=agreed,
     message=message,
     granted=granted,
-    setting=_setting(world, parts.client, attack, granted, weights),
-    lpips=lpips.load(resolved['lpips']) if resolved['lpips'] else None,
-    similarity=gradient_similarity.gradient_similarity(
-      parts.viewer(), parts.task
-    )
-    if resolved['gradient_similarity']
-    else None,
-    share=_share(client, parts.task, attack, parties)
-    if resolved['gradient_share']
-    else None,
+    scorers=scoring.scorers(
+      resolved,
+      metrics.Audited(
+        image_shape=parts.net.spec.image_shape,
+        net=client.net,
+        viewer=parts.viewer,
+        task=parts.task,
+        merge=attack.merge,
+        clients=parties,
+      ),
+    ),
     attack_name=name,
     program=_program(resolved, parts.defense, granted, attack),
     cases=records.Cases(**cases, seed=resolved['seed']),
@@ -232,10 +230,11 @@ def variables(
   """
   fresh = net.init(keys.named(jax.random.key(seed), 'model'))
   if not weights['path']:
-    return fresh
-  return convert.load(
+    return trees.widened(fresh)
+  loaded = convert.load(
     weights['path'], net, rename=weights['rename'], adapters=fresh
   )
+  return trees.widened(loaded)
 
 
 def model(entry: Mapping[str, Any], **parts: Any) -> models.Net:
@@ -318,32 +317,13 @@ def _sent(parts, attack, agreed, seed):
   if attack.on_net is None:
     return parts.client, types.ServerMessage(agreed)
   client = parts.altered(attack.on_net)
-  fresh = client.net.init(keys.named(jax.random.key(seed), 'model'))
+  key = keys.named(jax.random.key(seed), 'model')
+  fresh = trees.widened(client.net.init(key))
   old, new = (
     types.Variables(*map(trees.named_leaves, v)) for v in (agreed, fresh)
   )
   sent = types.Variables(*(trees.nested({**n, **o}) for n, o in zip(new, old)))
   return client, types.ServerMessage(sent)
-
-
-def _setting(world, client, attack, granted, weights):
-  return threat.setting(
-    train_mode=client.train_mode,
-    batch_size=world.batch_size,
-    granted=granted & attack.needs,
-    trained=bool(weights['path']),
-    has_batch_norm=inspect.has_batch_norm(world.net),
-    num_rounds=attack.num_rounds,
-  )
-
-
-def _share(client: clients.Client, task, attack, parties):
-  if parties > 1:
-    raise ValueError(
-      'Expected one client whose images share a gradient; got gradient_share='
-      f'True with cases.clients={parties}; leave gradient_share out'
-    )
-  return gradient_share.gradient_share(client.net, task, attack.merge)
 
 
 def _point(setting: sweep.Setting, attack: attacks.Attack) -> records.Point:

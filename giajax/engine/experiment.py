@@ -17,6 +17,7 @@ from giajax.clients import base as clients
 from giajax.data import base as data
 from giajax.data import cases as case_rules
 from giajax.defenses import base as defenses
+from giajax.metrics import base as metrics
 from giajax.models import base as models
 from giajax.tasks import base as tasks
 
@@ -52,16 +53,6 @@ class Cases(NamedTuple):
     """
     rules = {k: v for k, v in self._asdict().items() if k != 'count'}
     return case_rules.indices(dataset.labels, case=case, **rules)
-
-
-def probes(count: int, seed: int) -> Cases:
-  """Returns how a client draws images of its own to try a model on.
-
-  Args:
-    count: number of images.
-    seed: of the draws.
-  """
-  return Cases(1, count, 1, 'random', 2, 0.5, None, seed)
 
 
 class RunFlags(NamedTuple):
@@ -118,10 +109,7 @@ class Setup(NamedTuple):
     variables: the weights of the agreed network.
     message: what the server sends before its attack has a say.
     granted: what the attacker is given.
-    setting: 'diagnostic' or 'deployment', and why.
-    lpips: the perceptual distance, or None.
-    similarity: `metrics.gradient_similarity` of the network, or None.
-    share: `metrics.gradient_share` of the network and the attack, or None.
+    scorers: the metrics, of `metrics.scoring.scorers`.
     attack_name: the row of `ATTACKS`.
     program: names the compiled program; settings that share it have one.
     cases: which images the clients hold.
@@ -143,10 +131,7 @@ class Setup(NamedTuple):
   variables: types.Variables
   message: types.ServerMessage
   granted: frozenset[str]
-  setting: tuple[str, list[str]]
-  lpips: Callable[..., Any] | None
-  similarity: Callable[..., Any] | None
-  share: Callable[..., Any] | None
+  scorers: Mapping[str, metrics.Score]
   attack_name: str
   program: str
   cases: Cases

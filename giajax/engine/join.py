@@ -1,21 +1,41 @@
 """From what parts found to rows, and from all rows to the files of a run."""
 
-from collections.abc import Sequence
-import json
+from collections.abc import Mapping, Sequence
+import functools
 import pathlib
 from typing import Any
 
 import jax
 import numpy as np
 
+from giajax import types
 from giajax.engine import evaluate
+from giajax.engine import exchange
 from giajax.engine import loop
 from giajax.engine import plan
 from giajax.engine import provenance
 from giajax.engine import workdir
 from giajax.engine.sources import simulated
+from giajax.metrics import degenerate
+from giajax.results import rows as result_rows
 
 Rows = list[dict[str, Any]]
+
+
+def degenerates(
+  observation: types.Observation, items: Sequence[simulated.Item]
+) -> list[str]:
+  """Returns the column 'degenerate' of each item.
+
+  Args:
+    observation: what the attack inverts, with a leading axis of items.
+    items: the truth.
+  """
+  delta = observation.update.delta
+  return [
+    degenerate.reason(_pick(delta, n), len(item.indices))
+    for n, item in enumerate(items)
+  ]
 
 
 def score(
@@ -23,7 +43,8 @@ def score(
   items: Sequence[simulated.Item],
   outcome: loop.Outcome,
   marks: np.ndarray,
-  facts: Sequence[dict[str, Any]],
+  play: exchange.Play,
+  facts: Sequence[Mapping[str, Any]],
 ) -> tuple[Rows, dict[str, np.ndarray]]:
   """Scores the items of a part.
 
@@ -32,6 +53,7 @@ def score(
     items: their truth.
     outcome: what the attack found.
     marks: [L] steps of the trace.
+    play: of `exchange.player`.
     facts: further columns, of each item.
 
   Returns:
@@ -40,22 +62,29 @@ def score(
   """
   setup, rows, arrays = part.cohort.setup, [], {}
   for n, (work, item) in enumerate(zip(part.work, items)):
-    found, finite = _pick(outcome.final, n), outcome.finite[n]
+    final, finite = _pick(outcome.final, n), outcome.finite[n]
     if work.control:
-      chosen = evaluate.choose(found.score, finite)
-      arrays[_control(work.point.index)] = found.batch.x[chosen]
+      chosen = evaluate.choose(final.score, finite)
+      arrays[_control(work.point.index)] = final.batch.x[chosen]
       continue
-    seed = setup.seed
     scored, kept = evaluate.evaluate(
-      setup, item, found, _pick(outcome.start, n), finite, seed
+      setup,
+      item,
+      final,
+      _pick(outcome.start, n),
+      finite,
+      setup.seed,
+      functools.partial(play, item),
     )
     rows.append({**_facts(part.cohort, work), **scored, **facts[n]})
     kept |= {'trace': outcome.trace[n], 'trace_step': marks}
-    arrays |= {_key(work.row, name): value for name, value in kept.items()}
+    arrays |= {
+      result_rows.key(work.row, name): value for name, value in kept.items()
+    }
   return rows, arrays
 
 
-def join(folder: pathlib.Path, found: Sequence[plan.Cohort]) -> Rows:
+def join(folder: pathlib.Path, cohorts: Sequence[plan.Cohort]) -> Rows:
   """Joins the parts, if all parts are there.
 
   Returns:
@@ -65,7 +94,7 @@ def join(folder: pathlib.Path, found: Sequence[plan.Cohort]) -> Rows:
     ValueError: a part is torn, or the workdir cannot be written.
   """
   done = plan.finished(folder)
-  if plan.parts(found, done):
+  if plan.parts(cohorts, done):
     return []
   for partial in (*folder.glob('.*.partial'), *folder.glob('parts/.*.partial')):
     partial.unlink(missing_ok=True)
@@ -78,26 +107,26 @@ def join(folder: pathlib.Path, found: Sequence[plan.Cohort]) -> Rows:
   ordered = []
   for number in sorted(rows):
     row, further = _concluded(rows[number], arrays)
-    ordered.append(row)
-    arrays |= {_key(number, name): value for name, value in further.items()}
+    ordered.append(result_rows.checked(row))
+    arrays |= {
+      result_rows.key(number, name): value for name, value in further.items()
+    }
   kept = {k: arrays[k] for k in sorted(arrays) if not k.startswith('control/')}
   workdir.write_arrays(folder / 'recon.npz', kept)
-  lines = ''.join(json.dumps(_jsonable(row)) + '\n' for row in ordered)
-  workdir.write_text(folder / 'results.jsonl', lines)
+  workdir.write_text(folder / 'results.jsonl', result_rows.lines(ordered))
   return ordered
 
 
 def _concluded(row, arrays):
-  own = {name: arrays[_key(row['row'], name)] for name in ('x', 'psnr', 'ssim')}
+  own = {
+    name: arrays[result_rows.key(row['row'], name)]
+    for name in ('x', 'psnr', 'ssim')
+  }
   return evaluate.conclude(row, own, arrays.get(_control(row['point'])))
 
 
 def _pick(tree, n):
   return jax.tree.map(lambda leaf: leaf[n], tree)
-
-
-def _key(row: int, name: str) -> str:
-  return f'{row:04d}/{name}'
 
 
 def _control(point: int) -> str:
@@ -106,7 +135,6 @@ def _control(point: int) -> str:
 
 def _facts(cohort: plan.Cohort, work: plan.Work) -> dict[str, Any]:
   setup = cohort.setup
-  setting, reasons = setup.setting
   return {
     'row': work.row,
     'point': work.point.index,
@@ -119,18 +147,7 @@ def _facts(cohort: plan.Cohort, work: plan.Work) -> dict[str, Any]:
     'restarts': setup.restarts,
     'steps': setup.attack.num_steps,
     'grants': sorted(setup.granted),
-    'setting': setting,
-    'setting_reasons': reasons,
     'cohort': cohort.number,
     'config_hash': work.point.config_hash,
     'versions': provenance.versions(),
   }
-
-
-def _jsonable(value: Any) -> Any:
-  """NaN and infinities as null, which JSON has."""
-  if isinstance(value, dict):
-    return {k: _jsonable(v) for k, v in value.items()}
-  if isinstance(value, float) and not np.isfinite(value):
-    return None
-  return value

@@ -22,6 +22,7 @@ from giajax import types
 from giajax.attacks import base as attacks
 from giajax.engine import build
 from giajax.engine import checkpoint
+from giajax.engine import evaluate
 from giajax.engine import exchange
 from giajax.engine import hooks as hook_library
 from giajax.engine import join
@@ -151,8 +152,14 @@ def _run_part(folder, part, width, client, compiler, hooks, stop) -> None:
     setup.run.restarts_per_batch or programs.restarts_per_batch(setup.world),
     together=setup.attack.group,
   )
+  for item in items:
+    if not item.control:
+      evaluate.prepare(setup, item, setup.seed)
   play, observe = client
-  inputs = _inputs(part, observe(items), where)
+  observation = observe(items)
+  degenerates = join.degenerates(observation, items)
+  inputs = _inputs(part, observation, where)
+  del observation  # it may be gigabytes
   program = compiler(part.cohort, where, inputs)
   saved = folder / 'checkpoints' / part.name
   job = loop.Job(
@@ -167,11 +174,11 @@ def _run_part(folder, part, width, client, compiler, hooks, stop) -> None:
   )
   outcome = loop.run(job, hooks, stop)
   facts = {
-    'seconds': outcome.seconds / len(items),
+    'seconds_per_update': outcome.seconds / len(items),
     'compile_seconds': program.seconds,
   }
-  each = [facts | _shared(setup, play, one) for one in items]
-  rows, arrays = join.score(part, items, outcome, job.marks, each)
+  each = [facts | {'degenerate': reason} for reason in degenerates]
+  rows, arrays = join.score(part, items, outcome, job.marks, play, each)
   _log.info('%s took %.1f s', part.name, time.perf_counter() - began)
   if _leads():
     content = {'rows': np.str_(json.dumps(rows)), **arrays}
@@ -179,17 +186,8 @@ def _run_part(folder, part, width, client, compiler, hooks, stop) -> None:
     checkpoint.remove(saved)
 
 
-def _shared(setup, play, one) -> dict[str, float]:
-  """Returns the largest share of an image, if that was asked for."""
-  if setup.share is None or one.control:
-    return {}
-  stats = setup.message.variables.stats
-  shares = setup.share(play(one), stats, one.batch)
-  return {'gradient_share': float(shares.max())}
-
-
 def _inputs(part, obs: types.Observation, where: mesh.Layout):
-  """Returns (message, seen, hp, seeds) as global arrays, items padded."""
+  """Returns (message, obs, hp, seeds) as global arrays, items padded."""
   work, setup = part.work, part.cohort.setup
   pad = where.items - len(work)
 
@@ -205,7 +203,7 @@ def _inputs(part, obs: types.Observation, where: mesh.Layout):
   message = types.NO_MESSAGE
   if setup.attack.craft is attacks.honest:
     message, obs = obs.message, obs._replace(message=message)
-  seen, hp = jax.tree.map(padded, (obs, hp))
+  obs, hp = jax.tree.map(padded, (obs, hp))
   seeds = programs.seeds(
     setup.seed,
     [w.case for w in work],
@@ -215,7 +213,7 @@ def _inputs(part, obs: types.Observation, where: mesh.Layout):
   item = mesh.P(mesh.ITEM)
   return (
     mesh.put(message, where, mesh.P()),
-    mesh.put(seen, where, item),
+    mesh.put(obs, where, item),
     mesh.put(hp, where, item),
     mesh.put(seeds, where, mesh.P(mesh.ITEM, mesh.RESTART)),
   )

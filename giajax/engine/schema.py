@@ -20,7 +20,6 @@ import numpy as np
 
 from giajax import registry
 from giajax.ops import convolution
-from giajax.report import study
 
 DEFAULTS: dict[str, Any] = {
   'seed': 0,
@@ -128,8 +127,6 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     ValueError: a key that does not exist, or a value of another kind.
   """
   resolved = _merge(DEFAULTS, plain(config), '')
-  for key in resolved['study']:
-    known(key, study.KEYS, 'study')
   lowerings = {'auto': None, **convolution.LOWERINGS}
   registry.lookup(lowerings, resolved['run']['lowering'], 'run.lowering')
   for name, least in _LEAST.items():

@@ -10,6 +10,7 @@ import json
 from typing import Any, NamedTuple
 
 from giajax.engine import schema
+from giajax.results import study
 
 
 class Setting(NamedTuple):
@@ -36,6 +37,7 @@ def expand(config: Mapping[str, Any]) -> list[Setting]:
         f'Expected a list of values for sweep[{key!r}]; got {values!r}; give '
         'at least one'
       )
+  study.check(resolved['study'], swept)
   points = []
   for index, values in enumerate(itertools.product(*swept.values())):
     overrides = dict(zip(swept, values))

@@ -16,6 +16,8 @@ which is similar to nothing.
 import numpy as np
 import numpy.typing as npt
 
+from giajax.metrics import base
+
 
 def rdlv(found: npt.ArrayLike, prior: npt.ArrayLike) -> np.ndarray:
   """Returns the relative gain in similarity, [...] float32, above -inf.
@@ -32,3 +34,17 @@ def rdlv(found: npt.ArrayLike, prior: npt.ArrayLike) -> np.ndarray:
   found = np.where(np.isnan(found), np.float32(0), found)
   usable = np.where(prior > 0, prior, np.nan)
   return (found - usable) / usable
+
+
+RDLV = base.Metric(
+  name='rdlv',
+  label='RDLV',
+  unit='',
+  form='.2f',
+  meaning='What SSIM gains over the mean image of the data set, as a multiple '
+  'of that image’s own SSIM; 0 is no gain.',
+  source='Hatamizadeh et al., IEEE TMI 2023, arXiv:2202.06924',
+  needs=('ssim', 'ssim_mean_image'),
+  score=rdlv,
+  partial=True,
+)

@@ -1,14 +1,18 @@
 """Questions about a network's layers, answered without running it."""
 
+from collections.abc import Callable
+import functools
 import itertools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax.extend import core
 import jax.numpy as jnp
+import numpy as np
 
 from giajax import trees
+from giajax import types
 from giajax.models import base
 from giajax.models import layers
 from giajax.ops import moments
@@ -24,20 +28,13 @@ def sites(net: base.Net) -> dict[str, moments.Site]:
   """
   if net.probe is None:
     raise _foreign(net, 'layers', 'build it by from_nnx')
-  probe = net.probe
-  by_path: dict[str, moments.Site] = {}
-
-  def visit(variables, x):
-    by_path.update(probe(variables, x, None)[1])
-
-  x = jax.ShapeDtypeStruct((1, *net.spec.image_shape), jnp.float32)
-  jax.eval_shape(visit, abstract_variables(net), x)
-  return by_path
+  shape = (1, *net.spec.image_shape)
+  return dict(_sites(net.probe, net.init, shape, jnp.result_type(float)))
 
 
-def abstract_variables(net: base.Net):
+def abstract_variables(net: base.Net) -> types.Variables:
   """Returns the shapes of a network's variables."""
-  return jax.eval_shape(net.init, jax.random.key(0))
+  return _abstract_variables(net.init, jnp.result_type(float))
 
 
 def leaf_names(net: base.Net) -> frozenset[str]:
@@ -267,3 +264,32 @@ def _last_linear(net: base.Net) -> str | None:
     if site.kind == 'linear' and '.lora_' not in path
   ]
   return linear[-1] if linear else None
+
+
+# A trace of a deep network takes a second, and many ask for it. Networks are
+# pure functions, so that one trace answers all; `precision` is that of floats.
+@functools.lru_cache(maxsize=32)
+def _abstract_variables(
+  init: Callable[[types.Array], types.Variables], precision: np.dtype
+) -> types.Variables:
+  del precision
+  return jax.eval_shape(init, jax.random.key(0))
+
+
+@functools.lru_cache(maxsize=32)
+def _sites(
+  probe: Callable[..., Any],
+  init: Callable[[types.Array], types.Variables],
+  shape: tuple[int, ...],
+  precision: np.dtype,
+) -> dict[str, moments.Site]:
+  sites: dict[str, moments.Site] = {}
+
+  def visit(variables, x):
+    for path, site in probe(variables, x, None)[1].items():
+      x = jax.ShapeDtypeStruct(site.input.shape, site.input.dtype)
+      sites[path] = site._replace(input=x)
+
+  x = jax.ShapeDtypeStruct(shape, jnp.float32)
+  jax.eval_shape(visit, _abstract_variables(init, precision), x)
+  return sites

@@ -7,6 +7,7 @@ import numpy as np
 from giajax.report import markup
 from giajax.report import prose
 from giajax.results import collection
+from giajax.results import wording
 
 tag = markup.tag
 _TRIO = {'x': 'original', 'x_hat': 'recovered', 'x_start': 'start'}
@@ -69,7 +70,7 @@ def _card(run: collection.Run, item: collection.Sample) -> list[markup.Html]:
     collection.array(run, item.row, name)[item.index]
     for name in ('psnr', 'ssim')
   )
-  text = f'PSNR {prose.figure(psnr, 1)} dB · SSIM {prose.figure(ssim)}'
+  text = f'PSNR {wording.figure(psnr, 1)} dB · SSIM {wording.figure(ssim)}'
   caption = tag('figcaption', text, tag('br'), _labels(run, item))
   return [tag('div', *images, class_='trio'), caption]
 

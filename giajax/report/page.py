@@ -4,16 +4,19 @@ from collections.abc import Mapping, Sequence
 import json
 from typing import Any
 
+from giajax.metrics import METRICS
 from giajax.report import advice
 from giajax.report import context
 from giajax.report import figures
 from giajax.report import gallery
 from giajax.report import markup
 from giajax.report import prose
-from giajax.report import study
+from giajax.report import study as study_section
 from giajax.report import stylesheet
 from giajax.report import tables
 from giajax.results import collection
+from giajax.results import study
+from giajax.results import wording
 
 tag = markup.tag
 _OPEN_CASES = 12  # a table of more cases than this starts collapsed
@@ -95,18 +98,9 @@ def _opening(run: collection.Run, title: str) -> markup.Html:
     'header',
     tag('h1', f'giajax report: {title}'),
     tag('p', prose.verdict(run), class_=f'verdict {prose.tone(run)}'),
-    tag('p', prose.rule(run), ' ', *_caveats(run), class_='note'),
+    tag('p', ' '.join([prose.rule(), *prose.caveats(run)]), class_='note'),
     tag('dl', *pairs, class_='facts'),
   )
-
-
-def _caveats(run: collection.Run) -> list[str]:
-  caveats = []
-  if any(row['setting'] == 'diagnostic' for row in run.rows):
-    caveats.append('The setting is diagnostic, so this is an upper bound. ')
-  if any(row['verdict'] == 'resists' for row in run.rows):
-    caveats.append('Resisting this attack is no proof against a stronger one.')
-  return caveats
 
 
 def _numbers(run: collection.Run) -> markup.Html:
@@ -136,12 +130,13 @@ def _numbers(run: collection.Run) -> markup.Html:
 
 def _meanings(run: collection.Run) -> markup.Html:
   """Returns a sentence for every column of numbers that is shown."""
-  metrics = {name: prose.METRICS[name] for name in tables.shown(run)}
+  metrics = [METRICS[name] for name in tables.shown(run)]
   items = [
-    markup.join(tag('dt', m.label), tag('dd', f'{m.meaning}{extra}'))
-    for m, extra in (
-      (m, _chance(run) if name == 'iip' else '') for name, m in metrics.items()
+    markup.join(
+      tag('dt', metric.title),
+      tag('dd', metric.meaning, f' {metric.source}.' if metric.source else ''),
     )
+    for metric in metrics
   ]
   return tag(
     'details',
@@ -150,22 +145,16 @@ def _meanings(run: collection.Run) -> markup.Html:
   )
 
 
-def _chance(run: collection.Run) -> str:
-  """Returns what a random choice reaches in IIP."""
-  value = collection.median(row.get('iip_chance') for row in run.rows)
-  return f' Choosing at random gives {prose.share(value)}.'
-
-
 def _curves(run: collection.Run, drawn: figures.Figures) -> markup.Html:
   tried = sum(len(collection.array(run, row, 'finite')) for row in run.rows)
   lost = sum(int((~collection.array(run, r, 'finite')).sum()) for r in run.rows)
   text = (
-    f'{prose.plural(tried, "restart")} in all; '
+    f'{wording.plural(tried, "restart")} in all; '
     f'{lost or "none"} ended in a value that is not finite'
     f'{", counted as failed and drawn dotted" if lost else ""}. '
   )
   text += (
-    'One line a restart, the attacker’s choice in colour with its last value.'
+    'One line per restart, the attacker’s choice in colour with its last value.'
     if drawn.curves
     else 'A closed-form attack takes no steps, so there is no curve.'
   )
@@ -179,7 +168,7 @@ def _curves(run: collection.Run, drawn: figures.Figures) -> markup.Html:
 def _sweep(run: collection.Run, drawn: figures.Figures) -> markup.Html | None:
   if not drawn.sweep:
     return None
-  names = prose.listing(map(prose.axis_label, collection.swept(run)))
+  names = wording.listing(map(wording.axis_label, collection.swept(run)))
   text = (
     'Dots are cases, the line their median, the dashed line the best '
     'baseline: where the two meet, this attack does no better than a guess.'
@@ -193,7 +182,7 @@ def _sweep(run: collection.Run, drawn: figures.Figures) -> markup.Html | None:
 
 def _study(run: collection.Run) -> markup.Html | None:
   return (
-    _section('Beside the paper', *study.section(run))
+    _section('Beside the paper', *study_section.section(run))
     if study.has(run)
     else None
   )
@@ -233,7 +222,7 @@ def _section(title: str, *children: markup.Html | None) -> markup.Html:
 
 
 def _values(run: collection.Run, key: str) -> str:
-  return prose.listing(row.get(key) for row in run.rows)
+  return wording.listing(row.get(key) for row in run.rows)
 
 
 def _belief(run: collection.Run) -> str:
@@ -246,6 +235,6 @@ def _named(run: collection.Run, key: str) -> str:
   """Returns the name of a part of the config, which may have arguments."""
   value = run.meta['config'].get(key)
   parts = value if isinstance(value, list) else [value]
-  return prose.listing(
+  return wording.listing(
     part.get('name') if isinstance(part, dict) else part for part in parts
   )

@@ -1,6 +1,7 @@
 """Tests of giajax.data.folder and of the decoder behind it."""
 
 import functools
+import os
 import pickle
 
 import numpy as np
@@ -197,3 +198,12 @@ def test_real_photographs(shared_data):
   batch = dataset.take([0, 99])
   assert batch.x.shape == (2, 64, 64, 3)
   assert dataset.class_names[0] == 'n01440764_tench'
+
+
+def test_names_that_are_no_utf8_can_be_written(tmp_path):
+  for name in (b'caf\xe9', b'tea'):
+    save(tmp_path / os.fsdecode(name) / 'a.png', 'red')
+  images = folder.load(path=tmp_path, size=4)
+  assert images.class_names == ('caf\\udce9', 'tea')
+  assert ''.join(images.class_names).encode('utf-8')
+  assert [path.name for path in images.files] == ['a.png', 'a.png']

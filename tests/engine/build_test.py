@@ -7,6 +7,7 @@ import tiny
 
 from giajax import trees
 from giajax.engine import build
+from giajax.engine import setting
 from giajax.models import convert
 
 
@@ -70,12 +71,11 @@ def _saved(path, arrays):
 
 def test_weights_are_read(tmp_path, weights):
   setup = _setup(**_saved(tmp_path / 'w.npz', weights))
-  fresh = _setup(seed=1)
   jax.tree.map(
     np.testing.assert_array_equal, setup.variables, _setup().variables
   )
-  assert 'untrained weights' not in setup.setting[1]
-  assert 'untrained weights' in fresh.setting[1]
+  # Random weights stay untrained in a file.
+  assert 'untrained weights' in setting.describe(setup, 0)['setting_reasons']
 
 
 def test_weights_of_another_network(tmp_path, weights):
@@ -138,12 +138,11 @@ def test_no_level_is_single_grants():
 
 def test_a_start_from_the_truth_is_diagnostic():
   setup = _setup(attack__start='target', threat__grants=('labels', 'target'))
-  assert 'known images' in setup.setting[1]
+  assert 'known images' in setting.describe(setup, 0)['setting_reasons']
   assert setup.attack.hparams['noised_fraction'] == 0.5
   # What is granted and not used does not count.
-  assert (
-    'known images' not in _setup(threat__grants=('labels', 'target')).setting[1]
-  )
+  unused = setting.describe(_setup(threat__grants=('labels', 'target')), 0)
+  assert 'known images' not in unused['setting_reasons']
 
 
 def test_knobs_are_float32_and_default():

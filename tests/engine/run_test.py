@@ -26,8 +26,14 @@ from giajax.report import report
 
 _COLUMNS = (
   *('attack', 'model', 'dataset', 'batch_size', 'restarts', 'steps', 'grants'),
-  *('setting', 'score', 'psnr', 'ssim', 'label_accuracy', 'psnr_oracle'),
-  *('baselines', 'finite_restarts', 'seconds', 'config_hash', 'versions'),
+  *('setting', 'score', 'psnr', 'ssim', 'labels_matched', 'psnr_oracle'),
+  *(
+    'baselines',
+    'finite_restarts',
+    'seconds_per_update',
+    'config_hash',
+    'versions',
+  ),
 )
 
 
@@ -327,7 +333,7 @@ def test_seconds_of_a_closed_form_are_those_of_reading_it(
     tiny.config(attack={'name': 'linear_layer'}, noise_control=False), tmp_path
   )
   assert len(calls) == 1  # the two updates are one part
-  assert 0.5 <= sum(row['seconds'] for row in rows) < 100
+  assert 0.5 <= sum(row['seconds_per_update'] for row in rows) < 100
   assert {row['compile_seconds'] for row in rows} == {1e3}
 
 
@@ -351,7 +357,8 @@ def test_inferred_labels(tmp_path):
     ),
     tmp_path,
   )
-  assert [row['label_accuracy'] for row in rows] == [1, 1]
+  assert [row['labels_recovered'] for row in rows] == [1, 1]
+  assert not any(row['labels_granted'] for row in rows)
   assert 'labels' not in rows[0]['grants']
 
 
@@ -390,3 +397,13 @@ def test_marks_are_within_the_steps():
   assert loop.marks(10, 4).tolist() == [2, 5, 8, 10]
   assert loop.marks(3, 50).tolist() == [1, 2, 3]
   assert loop.marks(0, 50).tolist() == []
+
+
+def test_float64_is_a_reference_from_end_to_end(tmp_path):
+  config = tiny.config(cases__count=1, restarts=1, noise_control=False)
+  with jax.enable_x64(True):
+    (row,) = run.audit(config, tmp_path)
+  assert row['finite_restarts'] == 1
+  arrays = _arrays(tmp_path)
+  assert arrays['0000/x'].dtype == arrays['0000/x_hat'].dtype == np.float64
+  assert arrays['0000/scores'].dtype == np.float64

@@ -32,7 +32,7 @@ def keep_best(attack: base.Attack) -> base.Attack:
 
   def init(key, obs, hp):
     state = attack.init(key, obs, hp)
-    infinite = jnp.full((), jnp.inf, jnp.float32)
+    infinite = jnp.asarray(jnp.inf, jnp.result_type(float))
     return Best(state, state.variable, infinite)
 
   def step(key, state, obs, hp):

@@ -8,6 +8,7 @@ import numpy as np
 
 from giajax import images
 from giajax import threat
+from giajax import trees
 from giajax import types
 from giajax.data import base as data
 from giajax.data import cases as case_rules
@@ -58,7 +59,7 @@ def draw(
       classes, or a batch that the data set cannot fill.
   """
   indices = cases.indices(dataset, case)
-  batch = jax.tree.map(np.asarray, dataset.take(indices))
+  batch = jax.tree.map(np.asarray, trees.widened(dataset.take(indices)))
   shape = (len(indices), *spec.image_shape)
   if batch.x.shape != shape:
     raise ValueError(

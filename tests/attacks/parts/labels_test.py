@@ -127,7 +127,7 @@ def test_rules_refuse_an_update_without_what_they_read(rule, leaf, message):
     labels.RULES[rule](world(only(leaf), 1))
   frozen = subset.subset(mlp.mlp((3, 3, 3), K, widths=(12,)), ['layers.0.*'])
   for row in ('idlg', rule):
-    with pytest.raises(ValueError, match='^Expected an update that covers'):
+    with pytest.raises(ValueError, match=r'^Expected an update that covers'):
       labels.RULES[row](world(frozen, 1))
 
 

@@ -1,4 +1,4 @@
-"""Tests of giajax.report.study: tables and sentences from rows by hand."""
+"""Tests of giajax.results.study: tables and sentences from rows by hand."""
 
 import math
 
@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from giajax.report import markup
-from giajax.report import study
+from giajax.report import study as section
 from giajax.results import collection
+from giajax.results import study
 
 
 class Arrays(dict):
@@ -35,7 +36,7 @@ def run(
           'mse': 0.25,
           'verdict': 'leaks',
           'setting': 'diagnostic',
-          'seconds': 2.0,
+          'seconds_per_update': 2.0,
           'sweep': {key: x},
         }
       )
@@ -133,10 +134,63 @@ def test_page_and_markdown_say_the_same():
   assert text.startswith('# A table <of theirs>.')
   assert '| 9 | 12.00 | 13.00 | 0.500 | 0.125 |' in text
   assert 'cpu x2, 18 s of attack; jax 1' in text
-  html = markup.join(*study.section(made))
+  html = markup.join(*section.section(made))
   assert 'It &lt;leaks&gt;.' in html and '<td>0.125</td>' in html
 
 
 @pytest.mark.parametrize('config', [{}, {'study': {}}])
 def test_other_runs_are_no_studies(config):
   assert not study.has(collection.Run({'config': config}, [], None))
+
+
+SWEEP = {'cases.batch_size': (1, 4, 9), 'belief': ('same', 'fedavg')}
+
+
+def test_a_whole_study_is_accepted_before_it_runs():
+  study.check(
+    {
+      'claim': 'c',
+      'source': 's',
+      'metrics': ['psnr', 'start_ssim', 'l2', 'psnr_claimed'],
+      'paper': PAPER,
+      'fits': [{'x': 'cases.batch_size', 'y': 'l2', 'paper': 0.5}],
+      'correlations': [{'x': 'gradient_similarity', 'y': 'psnr', 'paper': '-'}],
+      'columns': {'accuracy': [0.1] * 6},
+    },
+    SWEEP,
+  )
+  study.check({}, {})
+
+
+@pytest.mark.parametrize(
+  ('about', 'words'),
+  [
+    ({'papers': []}, "key of study='papers'; did you mean 'paper'"),
+    ({'paper': 5}, 'a list for study.paper; got 5'),
+    ({'claim': 5}, 'a str for study.claim'),
+    ({'metrics': ['pnsr']}, "metric of a study='pnsr'; did you mean 'psnr'"),
+    ({'metrics': ['verdict']}, "metric of a study='verdict'"),
+    ({'paper': [{'psnr': 1.0}]}, 'study.paper with at'),
+    ({'paper': [{'at': {'seed': 1}}]}, "swept key='seed'"),
+    ({'paper': [{'at': {}, 'psnr': 'x'}]}, 'a number for study.paper.psnr'),
+    ({'fits': [{'x': 'belief', 'y': 'psnr'}]}, 'study.fits with paper, x, y'),
+    (
+      {'fits': [{'x': 'belief', 'y': 'psnr', 'paper': 1}]},
+      'three positive numbers',
+    ),
+    ({'correlations': [{}]}, 'study.correlations with paper, x, y'),
+    ({'columns': {'a': [1, 2]}}, 'one value for each of 6 points'),
+  ],
+)
+def test_mistakes_are_found_before_a_run(about, words):
+  with pytest.raises(ValueError, match=f'^Expected .*{words}'):
+    study.check(about, SWEEP)
+
+
+def test_titles_of_baselines():
+  made = run({'metrics': ('start_psnr',)})
+  for row in made.rows:
+    row['baselines'] = {'start': {'psnr': 7.0}}
+  head, *body = study.table(made)
+  assert head == ['cases.batch_size', 'PSNR (dB), where the attack started']
+  assert [line[1] for line in body] == ['7.00'] * 3
