@@ -22,16 +22,12 @@ at. That no check objects does not mean that the updates of this model give
 nothing away. In JSON, a score that is not finite is null.
 """
 
-import secrets
-
-from giajax import registry
 from giajax.commands import configs
 from giajax.commands import flags
 from giajax.engine import build
 from giajax.engine import received
 from giajax.engine import sweep
 from giajax.verify import checkup
-from giajax.verify import VERIFIERS
 
 USAGE = 'giajax verify --config=NAME --received=FILE'
 FLAGS = (
@@ -51,18 +47,16 @@ FLAGS = (
 def run(arguments: flags.Arguments) -> int:
   """Checks a model, prints what the checks say, and returns the exit code."""
   values = arguments.values
-  for name in values.only:
-    registry.lookup(VERIFIERS, name, 'check')
   config = sweep.only(configs.load(arguments), values.point).config
   result = received.check(
     build.system(config),
     values.received,
     accepted=values.accepted,
-    seed=secrets.randbits(31) if values.seed is None else values.seed,
+    seed=values.seed,
     probe=values.probe,
     case=values.case,
     learning_rate=values.learning_rate,
-    only=values.only or list(VERIFIERS),
+    only=values.only,
   )
   say = checkup.to_json if values.json else checkup.words
   print(say(result, values.received))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 
 from giajax import keys
+from giajax import registry
 from giajax import trees
 from giajax import types
 from giajax.data import base as data
@@ -55,11 +56,14 @@ def check(
     probe: labelled images of its own, see `base.check_probe`.
     only: names in `VERIFIERS`.
     seed: of the checks' draws.
+
+  Raises:
+    ValueError: an unknown check.
   """
   root = jax.random.key(seed)
   verdicts = {}
   for name in only:
-    verify = VERIFIERS[name](view)
+    verify = registry.lookup(VERIFIERS, name, 'check')(view)
     verdicts[name] = verify(keys.named(root, name), message, probe)
   return Checkup(verdicts, seed)
 
