@@ -21,7 +21,6 @@ import shlex
 import textwrap
 from typing import NamedTuple
 
-from absl import flags as absl_flags
 import ml_collections
 import pytest
 
@@ -245,18 +244,13 @@ def check_giajax(words, where):
 def check_module(name, words, where, capsys):
   # A wheel has launch/ as giajax.launch.
   module = importlib.import_module(name.replace('giajax.launch', 'launch'))
-  values = vars(module).values()
-  holders = {v.name for v in values if isinstance(v, absl_flags.FlagHolder)}
-  if holders:  # absl parses them before the module's main is called
-    for word in words:
-      flag, _, value = word.lstrip('-').partition('=')
-      assert flag in holders, f'{where}: {word}'
-      absl_flags.FLAGS[flag].parser.parse(value)
-  elif name.endswith('launch.local'):
+  if name.endswith('launch.local'):
     capsys.readouterr()
     assert module.main([name, *words, '--dry_run']) == 0, where
     for line in capsys.readouterr().out.splitlines():
       check_giajax(shlex.split(line)[3:], where)
+  elif name.endswith('launch.benchmark'):
+    flags.read(name, name, module.FLAGS, words)
   else:
     options.parse(module._flags(), [name, *words], {})
 
