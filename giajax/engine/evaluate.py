@@ -12,11 +12,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from giajax import threat
 from giajax import types
 from giajax.data import cases
 from giajax.engine import experiment
 from giajax.engine import features
+from giajax.engine import setting as settings
 from giajax.engine.sources import simulated
 from giajax.metrics import assignment
 from giajax.metrics import base
@@ -25,10 +25,8 @@ from giajax.metrics import METRICS
 from giajax.metrics import pixel
 from giajax.metrics import scoring
 from giajax.metrics import success
-from giajax.models import inspect
 
 _SAMPLE = 256  # images that the mean image is made of, at most
-_CLASSIFIED = 64  # images that tell whether the weights are trained, at most
 
 _psnr = jax.jit(pixel.psnr)
 
@@ -82,7 +80,7 @@ def evaluate(
     **_of_row(values | about),
     **_claimed(values, slots),
     **_labels(setup, truth.y, np.where(valid, batch.y[chosen], -1), slots),
-    **setting(setup, seed),
+    **settings.describe(setup, seed),
     'psnr_oracle': _oracle(truth, reconstruction),
     'finite_restarts': int(finite.sum()),
     'baselines': {name: _listed(scores) for name, scores in beside.items()},
@@ -136,43 +134,14 @@ def conclude(
 
 
 def prepare(setup: experiment.Setup, item: simulated.Item, seed: int) -> None:
-  """Reads all that scoring an item will read, before an attack runs.
+  """Reads every image that scoring an item will need, before an attack runs.
 
   Raises:
     ValueError: an image of the data set that cannot be read.
   """
-  setting(setup, seed)
+  settings.describe(setup, seed)
   _guesses(setup, item, seed)
   features.rivals(setup, item, seed)
-
-
-def setting(setup: experiment.Setup, seed: int) -> dict[str, Any]:
-  """Returns whether a result is diagnostic or deployment-like, and why.
-
-  Args:
-    setup: of the point.
-    seed: the experiment's.
-
-  Returns:
-    The columns 'setting', 'setting_reasons', and 'accuracy', that of the
-    agreed network on a sample of the data set.
-  """
-  right, total = _classified(features.Same(setup), seed)
-  shares = np.bincount(setup.dataset.labels) / setup.dataset.size
-  chance = max(float(shares.max()), 1 / setup.dataset.num_classes)
-  word, reasons = threat.setting(
-    train_mode=setup.client.train_mode,
-    batch_size=setup.world.batch_size,
-    granted=setup.granted & setup.attack.needs,
-    trained=threat.is_trained(right, total, chance),
-    has_batch_norm=inspect.has_batch_norm(setup.world.net),
-    num_rounds=setup.attack.num_rounds,
-  )
-  return {
-    'setting': word,
-    'setting_reasons': reasons,
-    'accuracy': right / total,
-  }
 
 
 def _scored(setup, item, guesses, history, seed):
@@ -304,18 +273,6 @@ def _sample(take, size: int, seed: int) -> baselines.Sample:
   """Returns the sample behind a data set's mean image, read once."""
   indices = cases.held_out(size, (), seed=seed, case=0, count=_SAMPLE)
   return baselines.sample(take, indices)
-
-
-@functools.lru_cache(maxsize=4)
-def _classified(same: features.Same, seed: int) -> tuple[int, int]:
-  """Returns how many images of a sample a setup's network gets right."""
-  setup = same.value
-  indices = cases.held_out(
-    setup.dataset.size, (), seed=seed, case=0, count=_CLASSIFIED
-  )
-  batch = setup.dataset.take(indices)
-  guesses = features.view(setup, batch.x).logits.argmax(axis=1)
-  return int(np.sum(guesses == np.asarray(batch.y))), len(indices)
 
 
 def _judgement(row, values, beside) -> success.Judgement:

@@ -7,7 +7,7 @@ import tiny
 
 from giajax import trees
 from giajax.engine import build
-from giajax.engine import evaluate
+from giajax.engine import setting
 from giajax.models import convert
 
 
@@ -75,7 +75,7 @@ def test_weights_are_read(tmp_path, weights):
     np.testing.assert_array_equal, setup.variables, _setup().variables
   )
   # Random weights stay untrained in a file.
-  assert 'untrained weights' in evaluate.setting(setup, 0)['setting_reasons']
+  assert 'untrained weights' in setting.describe(setup, 0)['setting_reasons']
 
 
 def test_weights_of_another_network(tmp_path, weights):
@@ -138,10 +138,10 @@ def test_no_level_is_single_grants():
 
 def test_a_start_from_the_truth_is_diagnostic():
   setup = _setup(attack__start='target', threat__grants=('labels', 'target'))
-  assert 'known images' in evaluate.setting(setup, 0)['setting_reasons']
+  assert 'known images' in setting.describe(setup, 0)['setting_reasons']
   assert setup.attack.hparams['noised_fraction'] == 0.5
   # What is granted and not used does not count.
-  unused = evaluate.setting(_setup(threat__grants=('labels', 'target')), 0)
+  unused = setting.describe(_setup(threat__grants=('labels', 'target')), 0)
   assert 'known images' not in unused['setting_reasons']
 
 

@@ -179,23 +179,6 @@ def test_an_update_of_zeros_is_no_resistance(case):
   assert 'the update is zero' in words['the update is zero']['reason']
 
 
-def test_the_setting_follows_what_the_weights_can_do(case):
-  setup, _ = case
-  assert 'untrained weights' in evaluate.setting(setup, 0)['setting_reasons']
-
-  every = np.asarray(setup.dataset.take(np.arange(16)).x)
-
-  def knows(variables, x, **kwargs):
-    seen = setup.net.apply(variables, x, **kwargs)
-    errors = every[None] - x[:, None]
-    return seen._replace(out=-(errors**2).sum((-3, -2, -1)))
-
-  wise = setup._replace(viewer=lambda: setup.net._replace(apply=knows))
-  found = evaluate.setting(wise, 0)
-  assert found['accuracy'] == 1
-  assert 'untrained weights' not in found['setting_reasons']
-
-
 def test_the_sample_of_a_data_set_is_read_once():
   resolved = build.resolve(tiny.config())
   setup = build.setup(resolved)
