@@ -2,20 +2,26 @@
 # make test   installs the test extra and runs the tests
 # make lint   formats are checked, names and types too
 # make docs   builds the site into build/site and fails at any warning
+# make contracts SECOND=PYTHON  runs the contract tests on a second Python
 # make wheel  builds a wheel, and runs it away from this checkout
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SECOND ?= python3
+OTHER := build/second
 WORKDIR ?= runs/quickstart
 
-.PHONY: demo test lint docs wheel clean
+.PHONY: demo test contracts lint docs wheel clean
 
 demo: $(VENV)/.base
 	$(BIN)/giajax --config=quickstart --workdir=$(WORKDIR)
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+contracts: $(OTHER)/.test
+	$(OTHER)/bin/python -m pytest -n 2 --dist loadgroup tests/contracts
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -48,6 +54,11 @@ $(VENV)/.test: $(VENV)/.base
 
 $(VENV)/.docs: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
+
+$(OTHER)/.test: pyproject.toml setup.py
+	$(SECOND) -m venv $(OTHER)
+	$(OTHER)/bin/python -m pip install --quiet --editable '.[test]'
 	touch $@
 
 clean:

@@ -1,4 +1,4 @@
-"""Reading a file of arrays of a user: whole and plain, or one clear line."""
+"""Files of arrays: read whole and plain, or refused in one clear line."""
 
 from collections.abc import Mapping, Sequence
 import hashlib
@@ -128,14 +128,14 @@ def under(
     ValueError: nothing is under `prefix`.
   """
   start = f'{prefix}.' if prefix else ''
-  found = {k[len(start) :]: v for k, v in arrays.items() if k.startswith(start)}
-  if not found:
+  part = {k[len(start) :]: v for k, v in arrays.items() if k.startswith(start)}
+  if not part:
     groups = sorted({name.partition('.')[0] for name in arrays})
     raise ValueError(
       f'Expected names under prefix={prefix!r} in path={str(path)!r}; got '
       f'{listed(groups)}; correct the prefix'
     )
-  return found
+  return part
 
 
 def listed(names: Sequence[str]) -> str:

@@ -59,12 +59,16 @@ def aggregate(client: base.Client, clients: int) -> base.Client:
 
     # One after the other: weights of their own would make each convolution a
     # grouped one.
-    sent, output = jax.lax.map(one, (jnp.arange(clients), parts, message.each))
-    delta, stats = jax.tree.map(lambda a: a.mean(0), (sent.delta, sent.stats))
+    updates, output = jax.lax.map(
+      one, (jnp.arange(clients), parts, message.each)
+    )
+    delta, stats = jax.tree.map(
+      lambda a: a.mean(0), (updates.delta, updates.stats)
+    )
     out, tapped = jax.tree.map(
       lambda a: a.reshape(-1, *a.shape[2:]), (output.out, output.taps)
     )
-    total = types.Update(delta, stats, sent.size.sum())
+    total = types.Update(delta, stats, updates.size.sum())
     return total, types.Output(out, stats, tapped, output.penalty.mean())
 
   # Images that do not meet in a client's pass may as well share one.

@@ -143,8 +143,8 @@ def fedavg(
     if taps:
       first = net.apply(start, batch.x, train=train_mode, taps=taps, key=key)
       tapped = first.taps
-    sent = types.Update(delta, stats, jnp.asarray(num_images, jnp.int32))
-    return sent, types.Output(outs[-1], stats, tapped, penalties[-1])
+    result = types.Update(delta, stats, jnp.asarray(num_images, jnp.int32))
+    return result, types.Output(outs[-1], stats, tapped, penalties[-1])
 
   def update_moments(
     key: types.Array,

@@ -44,8 +44,8 @@ def augmentation(*, policy: str = '3-1-7+43-18-18') -> base.Defense:
   def on_image(key, image):
     choice, signs = jax.random.split(key)
     branches = [functools.partial(_apply, one) for one in policies]
-    drawn = jax.random.randint(choice, (), 0, len(branches))
-    return jax.lax.switch(drawn, branches, signs, image)
+    index = jax.random.randint(choice, (), 0, len(branches))
+    return jax.lax.switch(index, branches, signs, image)
 
   def on_batch(key, batch):
     each = jax.random.split(key, len(batch.x))

@@ -21,7 +21,7 @@ def pruning(*, keep: float, kind: str = 'top') -> base.Defense:
   random form it does not know the draw and does nothing.
 
   Args:
-    keep: the part that is sent, in (0, 1]; at least one entry a leaf.
+    keep: the part that is sent, in (0, 1]; at least one entry per leaf.
     kind: 'top' for those of largest magnitude, 'random' for any.
 
   Raises:

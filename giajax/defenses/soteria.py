@@ -68,15 +68,15 @@ def soteria(*, fraction: float) -> base.Defense:
       clean, output = client.update(own, message, batch, taps)
 
       def representation(x):
-        seen = client.net.apply(
+        output = client.net.apply(
           message.variables, x, train=client.train_mode, taps=(tap,), key=own
         )
-        return seen.taps[tap]
+        return output.taps[tap]
 
       score = harmlessness(representation, batch.x)
-      kept = score >= jnp.quantile(score, fraction)
+      mask = score >= jnp.quantile(score, fraction)
       leaves = trees.named_leaves(clean.delta)
-      leaves[kernel] = leaves[kernel] * kept[:, None]
+      leaves[kernel] = leaves[kernel] * mask[:, None]
       return clean._replace(delta=trees.like(clean.delta, leaves)), output
 
     return clients.with_update(client, update)

@@ -30,7 +30,7 @@ def from_nnx(
   pack_params, unpack_params = _packing(params)
   pack_stats, unpack_stats = _packing(stats)
 
-  # Not compiled as a whole: XLA takes seconds for a draw a parameter.
+  # Not compiled as a whole: XLA takes seconds for one draw per parameter.
   def init(key: types.Array) -> types.Variables:
     _, params, stats = nnx.split(
       make(nnx.Rngs(params=key)), nnx.Param, nnx.BatchStat

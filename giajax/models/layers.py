@@ -258,7 +258,7 @@ class Dropout(Layer):
 
   Args:
     rate: probability of a zero, in [0, 1).
-    rows: draw once an image, as stochastic depth does (Huang et al., Deep
+    rows: whether to draw once per image, as stochastic depth does (Huang et al., Deep
       Networks with Stochastic Depth, ECCV 2016, arXiv 1603.09382).
   """
 

@@ -46,8 +46,8 @@ def faces(
 
 def _best_width(outputs, features):
   """The block of at least 48 output columns that wastes least of a row."""
-  wanted = min(outputs, max(1, -(-48 // features)))
+  least = min(outputs, max(1, -(-48 // features)))
   return min(
-    range(wanted, min(outputs, 2 * wanted) + 1),
+    range(least, min(outputs, 2 * least) + 1),
     key=lambda m: (-(-outputs // m) * m, m),
   )

@@ -93,15 +93,15 @@ def conv_general_dilated(
 ) -> types.Array:
   """`convolve` with the signature of JAX's, for flax's Conv layers.
 
-  Pass it as `conv_general_dilated=` to `nnx.Conv` or `linen.Conv`, so that a
-  network of your own has second derivatives that stay fast.
+  Pass it as `conv_general_dilated=` to `nnx.Conv` or `linen.Conv`, so that the
+  second derivatives of a network of your own stay fast.
 
   Args:
     lhs: [B, H, W, C] images.
     rhs: [kh, kw, C / groups, P].
     window_strides: in both directions.
     padding: 'SAME', 'VALID' or (before, after) in both directions.
-    lhs_dilation: none, or 1.
+    lhs_dilation: None, or 1 in both directions.
     rhs_dilation: of the kernel.
     dimension_numbers: of NHWC x HWIO -> NHWC, as flax gives them.
     feature_group_count: groups.
@@ -110,11 +110,12 @@ def conv_general_dilated(
     out_sharding: None.
 
   Raises:
-    ValueError: anything else than two dimensions in that layout.
+    ValueError: another layout, another number of dimensions, or another value
+      than those above.
   """
-  found = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
+  layout = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
   plain = (
-    found == ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))  # NHWC, HWIO, NHWC
+    layout == ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))  # NHWC, HWIO, NHWC
     and set(lhs_dilation or (1,)) == {1}
     and precision is None
     and out_sharding is None
@@ -123,7 +124,7 @@ def conv_general_dilated(
   if not plain:
     raise ValueError(
       'Expected an undilated, default-precision convolution of NHWC images '
-      f'with an HWIO kernel; got {found}, lhs_dilation={lhs_dilation}, '
+      f'with an HWIO kernel; got {layout}, lhs_dilation={lhs_dilation}, '
       f"precision={precision}; use jax's own"
     )
   dh, dw = rhs_dilation or (1, 1)
@@ -167,8 +168,8 @@ def choose(shapes: geometries.Shapes, shared: bool = True) -> str:
   """Returns the lowering that measured fastest for a shape on this device.
 
   On one CPU core (GFLOP/s of the plain algorithm; sgemm reaches 240): winograd
-  400-800 from 32 channels and 8x8 images on, direct 240 but 20 with a kernel a
-  restart, patches 100-230, less for few channels; blocks are twice as fast as
+  400-800 from 32 channels and 8x8 images on, direct 240 but 20 with one kernel
+  per restart, patches 100-230, less for few channels; blocks are twice as fast as
   patches at 12 channels and slower from 32 on. Accelerators take patches,
   where every product is a matmul that `vmap` lengthens.
 

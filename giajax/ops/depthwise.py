@@ -4,7 +4,7 @@ XLA fuses the terms of such a sum into one loop over the image. Two things are
 in its way on a CPU: the transpose of shifts, a sum of padded terms, is slower
 than shifts of the flipped kernel; and a reduction over the image for each tap,
 which is what JAX makes of the derivative to the kernel, is slower than taps
-summed position by position, 16 positions a step of a loop.
+summed position by position, in a loop whose steps take 16 positions.
 """
 
 import jax

@@ -1,7 +1,7 @@
 """Inner products of weight gradients, without forming the gradients.
 
 Cosine-like distances between the gradient g of a candidate and the observed
-gradient t need three numbers a parameter tensor: <g, t>, |g|^2 and |t|^2. For
+gradient t need three numbers per parameter tensor: <g, t>, |g|^2 and |t|^2. For
 a layer y = P @ W with input rows P [T, d] and output cotangents D [T, p],
 
   <g, t> = sum((P @ t) * D)            t is shared by all restarts
@@ -29,7 +29,7 @@ from giajax.ops import patches
 class Moments(NamedTuple):
   """Per-parameter moments of a candidate's and the observed gradient.
 
-  Sum them with `fusion_barrier`, as `attacks.distances` does: on a CPU, XLA
+  Sum them behind a `fusion_barrier`, as `attacks.distances` does: on a CPU, XLA
   adds a sum of hundreds of scalars up again for every element that its
   derivative reaches, and most of a step's time goes there.
   """
