@@ -14,7 +14,6 @@ import contextlib
 import importlib
 import inspect
 import io
-import os
 import pathlib
 import re
 import shlex
@@ -37,13 +36,13 @@ from giajax.verify.calibration import options
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _PAGES = [
-  'README.md',
-  *sorted(
-    os.path.relpath(os.path.join(folder, name), _ROOT)
-    for folder, _, names in os.walk(_ROOT / 'docs', followlinks=True)
-    for name in names
-    if name.endswith('.md')
-  ),
+  str(path.relative_to(_ROOT))
+  for path in (
+    _ROOT / 'README.md',
+    _ROOT / 'CONTRIBUTING.md',
+    *sorted((_ROOT / 'docs').glob('*.md')),
+    *sorted((_ROOT / 'configs').rglob('*.md')),
+  )
 ]
 _LANGUAGES = ('python', 'text', 'sh', 'diff')
 _FENCED = re.compile(r'^( *)```(.*)\n((?:.*\n)*?)\1```$', re.MULTILINE)
