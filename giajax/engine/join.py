@@ -1,4 +1,4 @@
-"""From what parts found to rows, and from all rows to the files of a run."""
+"""From a part's outcome to rows, and from all rows to the files of a run."""
 
 from collections.abc import Mapping, Sequence
 import functools
@@ -51,7 +51,7 @@ def score(
   Args:
     part: the part.
     items: their truth.
-    outcome: what the attack found.
+    outcome: what the attack ended with.
     marks: [L] steps of the trace.
     play: of `exchange.player`.
     facts: further columns, of each item.
@@ -84,7 +84,7 @@ def score(
   return rows, arrays
 
 
-def join(folder: pathlib.Path, found: Sequence[plan.Cohort]) -> Rows:
+def join(folder: pathlib.Path, cohorts: Sequence[plan.Cohort]) -> Rows:
   """Joins the parts, if all parts are there.
 
   Returns:
@@ -94,7 +94,7 @@ def join(folder: pathlib.Path, found: Sequence[plan.Cohort]) -> Rows:
     ValueError: a part is torn, or the workdir cannot be written.
   """
   done = plan.finished(folder)
-  if plan.parts(found, done):
+  if plan.parts(cohorts, done):
     return []
   for partial in (*folder.glob('.*.partial'), *folder.glob('parts/.*.partial')):
     partial.unlink(missing_ok=True)
