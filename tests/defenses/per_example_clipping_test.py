@@ -1,4 +1,4 @@
-"""Tests of pruning, quantization, per_example_clipping."""
+"""Tests of giajax.defenses.per_example_clipping."""
 
 import math
 
@@ -10,12 +10,9 @@ from scipy import optimize
 from scipy import stats
 
 from giajax import types
-from giajax.clients import base as clients
 from giajax.clients import fedavg
 from giajax.clients import fedsgd
 from giajax.defenses import per_example_clipping
-from giajax.defenses import pruning
-from giajax.defenses import quantization
 from giajax.models.classification import mlp
 from giajax.models.classification import resnet
 from giajax.tasks import classification
@@ -23,90 +20,6 @@ from giajax.tasks import classification
 K = 3
 TASK = classification.classification(K)
 KEY = jax.random.key(0)
-
-
-def sent(defense, leaf, seed=0, believed=False):
-  """Returns what a defence makes of a client that sends `leaf`."""
-  update = types.Update({'w': jnp.asarray(leaf)}, {}, jnp.int32(1))
-  client = clients.Client(
-    lambda key, message, batch, taps=(): (update, None),
-    None,
-    lambda delta: delta,
-    train_mode=False,
-    net=NET,
-  )
-  guard = defense.on_belief if believed else defense.on_client
-  return guard(client).update(jax.random.key(seed), None, None)[0].delta['w']
-
-
-# Pruning.
-
-
-def test_top_entries_are_kept():
-  leaf = jnp.array([[3.0, -1.0], [0.5, -4.0], [2.0, 0.0]])
-  found = sent(pruning.pruning(keep=0.5), leaf)
-  np.testing.assert_array_equal(found, [[3.0, 0.0], [0.0, -4.0], [2.0, 0.0]])
-  np.testing.assert_array_equal(sent(pruning.pruning(keep=1.0), leaf), leaf)
-  np.testing.assert_array_equal(
-    sent(pruning.pruning(keep=0.01), leaf), [[0, 0], [0, -4], [0, 0]]
-  )
-
-
-def test_random_entries_are_kept():
-  leaf = jnp.arange(1.0, 1001.0)
-  guard = pruning.pruning(keep=0.2, kind='random')
-  found = np.asarray(sent(guard, leaf))
-  assert (found > 0).sum() == 200
-  assert abs(found[found > 0].mean() - 500) < 100  # whatever their size
-  assert not np.array_equal(found, sent(guard, leaf, seed=1))
-  np.testing.assert_array_equal(sent(guard, leaf, believed=True), leaf)
-
-
-# Quantisation.
-
-
-def test_one_bit_is_the_sign_times_the_mean_magnitude():
-  found = sent(quantization.quantization(bits=1), [1.0, -2.0, 3.0])
-  np.testing.assert_allclose(found, [2.0, -2.0, 2.0])
-
-
-def test_two_bits_have_three_levels():
-  found = sent(quantization.quantization(bits=2), [4.0, 1.9, -2.1, -0.1])
-  np.testing.assert_allclose(found, [4.0, 0.0, -4.0, 0.0])
-
-
-@pytest.mark.parametrize('bits', [3, 8])
-def test_levels_and_error(bits):
-  leaf = np.random.default_rng(0).normal(size=2000).astype(np.float32)
-  found = np.asarray(sent(quantization.quantization(bits=bits), leaf))
-  step = np.abs(leaf).max() / (2 ** (bits - 1) - 1)
-  assert np.abs(found - leaf).max() <= step / 2 * 1.0001
-  assert len(np.unique(np.round(found / step))) <= 2**bits - 1
-
-
-def test_stochastic_rounding_keeps_the_mean():
-  leaf = np.full(4000, 0.3, np.float32)
-  leaf[0] = 1.0
-  found = sent(quantization.quantization(bits=2, stochastic=True), leaf)
-  assert set(np.unique(found)) == {0.0, 1.0}
-  np.testing.assert_allclose(found.mean(), 0.3, atol=0.03)
-
-
-def test_a_leaf_of_zeros_stays():
-  for bits in (1, 4):
-    found = sent(quantization.quantization(bits=bits), np.zeros(3))
-    np.testing.assert_array_equal(found, 0)
-
-
-def test_belief_has_a_slope():
-  guard = quantization.quantization(bits=1)
-  slope = jax.grad(lambda w: sent(guard, w, believed=True).sum())(jnp.ones(3))
-  np.testing.assert_array_equal(slope, 1)
-
-
-# Per-example clipping.
-
-
 NET = mlp.mlp((3, 3, 1), K, widths=(4,))
 QUERY = types.ServerMessage(NET.init(KEY))
 BATCH = types.Batch(
@@ -198,40 +111,18 @@ def test_batch_norm_in_training_mode_and_local_steps_are_refused():
 
 
 @pytest.mark.parametrize(
-  ('make', 'kwargs', 'words'),
+  ('kwargs', 'words'),
   [
-    (pruning.pruning, {'keep': 0.0}, 'keep=0.0'),
-    (pruning.pruning, {'keep': 1.1}, 'keep=1.1'),
-    (pruning.pruning, {'keep': 0.5, 'kind': 'bottom'}, 'bottom'),
-    (quantization.quantization, {'bits': 0}, 'bits=0'),
+    ({'clip': 0.0}, 'clip=0.0'),
+    ({'clip': 1.0, 'noise_multiplier': -1.0}, 'noise_multiplier=-1.0'),
+    ({'clip': 1.0, 'noise_multiplier': 1.0, 'epsilon': 1.0}, 'give one'),
+    ({'clip': 1.0, 'epsilon': -1.0}, 'epsilon=-1.0'),
     (
-      quantization.quantization,
-      {'bits': 1, 'stochastic': True},
-      'stochastic=True',
-    ),
-    (per_example_clipping.per_example_clipping, {'clip': 0.0}, 'clip=0.0'),
-    (
-      per_example_clipping.per_example_clipping,
-      {'clip': 1.0, 'noise_multiplier': -1.0},
-      'noise_multiplier=-1.0',
-    ),
-    (
-      per_example_clipping.per_example_clipping,
-      {'clip': 1.0, 'noise_multiplier': 1.0, 'epsilon': 1.0},
-      'give one',
-    ),
-    (
-      per_example_clipping.per_example_clipping,
-      {'clip': 1.0, 'epsilon': -1.0},
-      'epsilon=-1.0',
-    ),
-    (
-      per_example_clipping.per_example_clipping,
       {'clip': 1.0, 'epsilon': 1.0, 'sampling_rate': 0.0},
       'sampling_rate=0.0',
     ),
   ],
 )
-def test_bad_arguments(make, kwargs, words):
+def test_bad_arguments(kwargs, words):
   with pytest.raises(ValueError, match=words):
-    make(**kwargs)
+    per_example_clipping.per_example_clipping(**kwargs)
