@@ -14,14 +14,12 @@ import contextlib
 import importlib
 import inspect
 import io
-import os
 import pathlib
 import re
 import shlex
 import textwrap
 from typing import NamedTuple
 
-from absl import flags as absl_flags
 import ml_collections
 import pytest
 
@@ -38,13 +36,13 @@ from giajax.verify.calibration import options
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _PAGES = [
-  'README.md',
-  *sorted(
-    os.path.relpath(os.path.join(folder, name), _ROOT)
-    for folder, _, names in os.walk(_ROOT / 'docs', followlinks=True)
-    for name in names
-    if name.endswith('.md')
-  ),
+  str(path.relative_to(_ROOT))
+  for path in (
+    _ROOT / 'README.md',
+    _ROOT / 'CONTRIBUTING.md',
+    *sorted((_ROOT / 'docs').glob('*.md')),
+    *sorted((_ROOT / 'configs').rglob('*.md')),
+  )
 ]
 _LANGUAGES = ('python', 'text', 'sh', 'diff')
 _FENCED = re.compile(r'^( *)```(.*)\n((?:.*\n)*?)\1```$', re.MULTILINE)
@@ -52,11 +50,7 @@ _INDENTED = re.compile(r'(?<=\n\n)(?: {4}.*\n)+')
 _INLINE = re.compile(r'`((?:giajax|python -m|make) [^`]+)`')
 _PATH = re.compile(r'`((?:giajax|tests|configs|launch|docs)/[\w./]+)`')
 # Commands that a sentence may name without their arguments.
-_NAMES = {
-  *(f'giajax {name}' for name in main.COMMANDS),
-  'python -m giajax.launch.local',
-  'python -m giajax.launch.benchmark',
-}
+_NAMES = {f'giajax {name}' for name in main.COMMANDS}
 _NUMBER = re.compile(r'-?\d+(\.\d+)?(e-?\d+)?')
 
 
@@ -161,7 +155,8 @@ def check_config(config, where):
 
 
 def traced_knobs(config):
-  """Returns the knobs that an attack has once it is built."""
+  """Returns the knobs that an attack has once it is built, on any images."""
+  config = {**config, 'dataset': {'name': 'photographs', 'size': 32}}
   with pytest.MonkeyPatch.context() as patch:
     abstract = models.abstract_variables
     patch.setattr(build, 'variables', lambda net, *_: abstract(net))
@@ -199,22 +194,27 @@ def commands(page):
 
 
 @pytest.mark.parametrize('page', [p for p in _PAGES if list(commands(p))])
-def test_commands_would_be_understood(page, monkeypatch, capsys):
+def test_commands_would_be_understood(page, monkeypatch):
   monkeypatch.chdir(_ROOT)
   for command, where in commands(page):
-    check_command(shlex.split(command, comments=True), where, capsys)
+    check_command(shlex.split(command, comments=True), where)
 
 
-def check_command(words, where, capsys):
+def check_command(words, where):
   match words:
+    case ['giajax', '--list' | '--version']:
+      pass
     case ['giajax', *rest]:
-      check_giajax(rest, where)
+      name, *rest = rest if rest[0] in main.COMMANDS else ('audit', *rest)
+      check_module(f'giajax.commands.{name}', rest, where)
     case ['python', '-m', 'pytest', *paths]:
       assert all((_ROOT / path).exists() for path in paths), where
     case ['python', '-m', 'golden.make_torch', *cases]:
       assert all(case.isidentifier() for case in cases), where
     case ['python', '-m', module, *rest]:
-      check_module(module, rest, where, capsys)
+      # A wheel has launch/ as giajax.launch.
+      module = module.replace('giajax.launch', 'launch')
+      check_module(module, rest, where)
     case ['make', *targets]:
       text = (_ROOT / 'Makefile').read_text(encoding='utf-8')
       assert set(targets) <= set(re.findall(r'^(\w+):', text, re.M)), where
@@ -228,37 +228,19 @@ def check_command(words, where, capsys):
       pytest.fail(f'{where}: no check is known for {" ".join(words)!r}')
 
 
-def check_giajax(words, where):
-  if words in (['--list'], ['--version']):
-    return
-  name, *rest = words if words[0] in main.COMMANDS else ('audit', *words)
-  command = importlib.import_module(f'giajax.commands.{name}')
+def check_module(name, words, where):
+  """Reads the flags of a command, and its config; runs nothing."""
+  module = importlib.import_module(name)
   try:
-    # Reads the flags, and for most commands the config, and runs nothing.
-    read = flags.read(f'giajax {name}', command.USAGE, command.FLAGS, rest)
-    if flags.CONFIG in command.FLAGS and not read.help:
+    if not hasattr(module, 'FLAGS'):
+      options.parse(module._flags(), [name, *words], {})
+      return
+    usage = getattr(module, 'USAGE', name)
+    read = flags.read(name, usage, module.FLAGS, words)
+    if flags.CONFIG in module.FLAGS:
       check_config(configs.load(read), where)
   except ValueError as error:
     pytest.fail(f'{where}: {error}')
-
-
-def check_module(name, words, where, capsys):
-  # A wheel has launch/ as giajax.launch.
-  module = importlib.import_module(name.replace('giajax.launch', 'launch'))
-  values = vars(module).values()
-  holders = {v.name for v in values if isinstance(v, absl_flags.FlagHolder)}
-  if holders:  # absl parses them before the module's main is called
-    for word in words:
-      flag, _, value = word.lstrip('-').partition('=')
-      assert flag in holders, f'{where}: {word}'
-      absl_flags.FLAGS[flag].parser.parse(value)
-  elif name.endswith('launch.local'):
-    capsys.readouterr()
-    assert module.main([name, *words, '--dry_run']) == 0, where
-    for line in capsys.readouterr().out.splitlines():
-      check_giajax(shlex.split(line)[3:], where)
-  else:
-    options.parse(module._flags(), [name, *words], {})
 
 
 # Diffs.

@@ -71,6 +71,8 @@ def advise(
   for name in names:
     registry.lookup(changes.CHANGES, name, 'change')
   audited, number = _audited(folder, point, epochs)
+  facts = comparison.facts(audited.recovery)
+  _caution(facts)
   earlier = collection.advice(folder) or {}
   same = earlier.get('point') == number
   results = {c['name']: c for c in earlier['changes']} if same else {}
@@ -78,7 +80,7 @@ def advise(
     'command': command,
     'point': number,
     'audited': {
-      **comparison.facts(audited.recovery),
+      **facts,
       **_costs(audited, audited.config, audited.client, 'audited', True),
     },
     'validation': validation.validation(audited.config),
@@ -90,6 +92,19 @@ def advise(
     folders.write_text(folder / 'advice.json', text)
   report.write(folder)
   return '\n'.join(_line(record['audited'], results[n]) for n in names)
+
+
+def _caution(facts: Mapping[str, Any]) -> None:
+  """Logs, before anything is run, why no change could be ranked."""
+  if not facts['recovered']:
+    _log.info('the audited attack recovered nothing: no change can be ranked')
+  elif facts['updates'] < advice.LEAST_UPDATES:
+    _log.info(
+      'updates: %d, too few to tell an effect from chance; set cases.count to '
+      'at least %d and audit again',
+      facts['updates'],
+      advice.LEAST_UPDATES,
+    )
 
 
 def _audited(

@@ -69,12 +69,12 @@ def evaluate(
   x_hat = _take(batch.x[chosen], slots)
   origin, x_start = _start(setup, truth, start, chosen)
   guesses = {
-    'found': x_hat,
+    'attack': x_hat,
     origin: x_start,
     **_guesses(setup, item, seed),
   }
   beside, about = _scored(setup, item, guesses, history, seed)
-  values = beside.pop('found')
+  values = beside.pop('attack')
   row = {
     'score': float(reconstruction.score[chosen]),
     **_of_row(values | about),
@@ -147,22 +147,22 @@ def prepare(setup: experiment.Setup, item: simulated.Item, seed: int) -> None:
 def _scored(setup, item, guesses, history, seed):
   """Returns the metrics of each guess by its name, and those of the batch."""
   size, x = len(item.indices), item.batch.x
-  seen, seen_hat = features.facts(setup, item, guesses, seed)
+  shared, own = features.facts(setup, item, guesses, seed)
   images = {
     name: scoring.of_images(x, x_hat) for name, x_hat in guesses.items()
   }
-  shared = {'x': x, **seen, **_prior(images)}
+  facts = {'x': x, **shared, **_prior(images)}
   scores = {
     name: scoring.scores(
       setup.scorers,
-      {**shared, **seen_hat[name], **images[name], 'x_hat': x_hat},
+      {**facts, **own[name], **images[name], 'x_hat': x_hat},
       'guess',
       size,
     )
     for name, x_hat in guesses.items()
   }
   facts = {
-    **seen,
+    **shared,
     'batch': item.batch,
     'variables': setup.variables,
     'received_stats': setup.message.variables.stats,
@@ -200,13 +200,13 @@ def _of_row(scores) -> dict[str, float]:
 
 def _claimed(values, slots) -> dict[str, Any]:
   """Returns the metrics of images over those that a slot was found for."""
-  found = slots >= 0
+  matched = slots >= 0
   means = {
-    f'{name}_claimed': METRICS[name].of_row(scores[found])
+    f'{name}_claimed': METRICS[name].of_row(scores[matched])
     for name, scores in values.items()
     if METRICS[name].of_images
   }
-  return {'claimed': int(found.sum()), **means}
+  return {'claimed': int(matched.sum()), **means}
 
 
 def _labels(setup, y, claimed, slots) -> dict[str, Any]:
@@ -256,8 +256,8 @@ def _guesses(setup, item, seed) -> dict[str, np.ndarray]:
   size, count = setup.dataset.size, len(item.indices)
   if size <= count:
     return {}
-  seen = _sample(setup.dataset.take, size, seed)
-  mean = baselines.mean_image(seen, item.indices, item.batch.x)
+  sample = _sample(setup.dataset.take, size, seed)
+  mean = baselines.mean_image(sample, item.indices, item.batch.x)
   outside = cases.held_out(
     size, item.indices, seed=seed, case=item.case, count=count
   )

@@ -64,13 +64,13 @@ def facts(
     the name of a guess; nothing where the network cannot tell its features.
   """
   images = np.concatenate([item.batch.x, *guesses.values()])
-  seen = view(setup, images).features
-  if not seen.shape[1]:
+  features = view(setup, images).features
+  if not features.shape[1]:
     return {}, {name: {} for name in guesses}
-  truth, *found = seen.reshape(-1, len(item.indices), seen.shape[1])
+  truth, *others = features.reshape(-1, len(item.indices), features.shape[1])
   return (
     {'features': truth, 'rivals': rivals(setup, item, seed)},
-    {name: {'features_hat': f} for name, f in zip(guesses, found)},
+    {name: {'features_hat': f} for name, f in zip(guesses, others)},
   )
 
 
@@ -87,25 +87,26 @@ def rivals(
     item: the truth.
     seed: the experiment's.
   """
-  drawn = [
+  wanted = [
     cases.same_class(
       setup.dataset.labels, i, seed=seed, case=item.case, count=iip.RIVALS
     ).tolist()
     for i in item.indices
   ]
   known = _known(setup.viewer, setup.dataset.take, Same(setup.variables))
-  missing = sorted({i for one in drawn for i in one} - known.keys())
+  missing = sorted({i for one in wanted for i in one} - known.keys())
   fresh = {}
   for i in range(0, len(missing), _BLOCK):
     block = missing[i : i + _BLOCK]
     x = np.asarray(setup.dataset.take(block).x)
     fresh |= zip(block, view(setup, x).features)
   every = {**known, **fresh}
-  if sum(f.nbytes for f in every.values()) <= _REMEMBERED:
+  size = next((f.nbytes for f in every.values()), 0)
+  if len(every) * size <= _REMEMBERED:
     known |= fresh
   nothing = np.zeros((0, 1), np.float32)
   return [
-    np.stack([every[i] for i in one]) if one else nothing for one in drawn
+    np.stack([every[i] for i in one]) if one else nothing for one in wanted
   ]
 
 
@@ -116,8 +117,8 @@ def view(setup: experiment.Setup, x: npt.ArrayLike) -> View:
   for i in range(0, len(x), _BLOCK):
     block = x[i : i + _BLOCK]
     rest = [(0, _BLOCK - len(block)), (0, 0), (0, 0), (0, 0)]
-    seen = look(setup.variables, np.pad(block, rest))
-    blocks.append([np.asarray(v)[: len(block)] for v in seen])
+    views = look(setup.variables, np.pad(block, rest))
+    blocks.append([np.asarray(v)[: len(block)] for v in views])
   return View(*(np.concatenate(parts) for parts in zip(*blocks)))
 
 

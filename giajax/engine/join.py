@@ -1,4 +1,4 @@
-"""From what parts found to rows, and from all rows to the files of a run."""
+"""From a part's outcome to rows, and from all rows to the files of a run."""
 
 from collections.abc import Mapping, Sequence
 import functools
@@ -51,7 +51,7 @@ def score(
   Args:
     part: the part.
     items: their truth.
-    outcome: what the attack found.
+    outcome: what the attack ended with.
     marks: [L] steps of the trace.
     play: of `exchange.player`.
     facts: further columns, of each item.

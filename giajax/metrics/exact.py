@@ -28,7 +28,7 @@ EXACT = base.Metric(
   form='.1%',
   meaning='Share of the images that came back up to rounding: a PSNR of at '
   f'least {THRESHOLD:g} dB.',
-  source='ours',
+  source='',
   needs=('psnr',),
   score=exact,
   summary='mean',

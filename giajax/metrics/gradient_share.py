@@ -59,20 +59,20 @@ def gradient_share(
 
   def gradient(variables, x, y):
     """Returns that of an image, with zeros for the classifier."""
-    found = whole(variables, x, y)
+    gradients = whole(variables, x, y)
     above = {
       name: jnp.zeros_like(leaf)
-      for name, leaf in trees.named_leaves(found).items()
+      for name, leaf in trees.named_leaves(gradients).items()
       if not _is_below(name, head)
     }
-    return trees.replaced(found, above)
+    return trees.replaced(gradients, above)
 
   def merged(deltas, history):
-    seen = tuple(
+    observations = tuple(
       obs._replace(update=obs.update._replace(delta=delta))
       for obs, delta in zip(history, deltas)
     )
-    named = trees.named_leaves(merge(seen).update.delta)
+    named = trees.named_leaves(merge(observations).update.delta)
     return {n: leaf for n, leaf in named.items() if _is_below(n, head)}
 
   @jax.jit
@@ -126,7 +126,7 @@ SHARE = base.Metric(
   form='.3f',
   meaning='The largest share that one image has in the gradient which the '
   'attack inverts: 1 for an image that was isolated.',
-  source='ours; Wen et al., ICML 2022, arXiv:2202.00580, magnify it',
+  source='After Wen et al., ICML 2022, arXiv:2202.00580, who magnify it',
   needs=('history', 'received_stats', 'batch'),
   prepare=prepare,
   about='batch',

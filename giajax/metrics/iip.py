@@ -24,33 +24,33 @@ RIVALS = 15
 
 
 def identified(
-  found: npt.ArrayLike, true: npt.ArrayLike, rivals: npt.ArrayLike
+  guess: npt.ArrayLike, true: npt.ArrayLike, rivals: npt.ArrayLike
 ) -> float:
   """Returns 1 where the true image is nearer than every rival, else 0.
 
   Args:
-    found: [...] features of a reconstruction; NaN is a miss.
-    true: as `found`, of the true image.
+    guess: [...] features of a reconstruction; NaN is a miss.
+    true: as `guess`, of the true image.
     rivals: [n, ...] features of n >= 1 other images of its class.
 
   Raises:
     ValueError: there is no rival, or the shapes do not belong together.
   """
-  found, true, rivals = (
-    np.asarray(v, np.float64) for v in (found, true, rivals)
+  guess, true, rivals = (
+    np.asarray(v, np.float64) for v in (guess, true, rivals)
   )
-  if not len(rivals) or not found.shape == true.shape == rivals.shape[1:]:
+  if not len(rivals) or not guess.shape == true.shape == rivals.shape[1:]:
     raise ValueError(
       'Expected features [...] of one shape and at least one rival [n, ...]; '
-      f'got found.shape={found.shape}, true.shape={true.shape}, '
+      f'got guess.shape={guess.shape}, true.shape={true.shape}, '
       f'rivals.shape={rivals.shape}; leave out images alone in their class'
     )
-  own, *others = (_distance(found, x) for x in (true, *rivals))
+  own, *others = (_distance(guess, x) for x in (true, *rivals))
   return float(own < min(others))
 
 
 def iip(
-  true: npt.ArrayLike, found: npt.ArrayLike, rivals: Sequence[np.ndarray]
+  true: npt.ArrayLike, guess: npt.ArrayLike, rivals: Sequence[np.ndarray]
 ) -> np.ndarray:
   """Returns 1 for each image that is identified, else 0, [B] float32.
 
@@ -58,13 +58,13 @@ def iip(
 
   Args:
     true: [B, ...] features of the true images.
-    found: [B, ...] features of the reconstructions.
+    guess: [B, ...] features of the reconstructions.
     rivals: B arrays [n, ...], n >= 0, of other images of each class.
   """
   return np.array(
     [
       identified(f, t, r) if len(r) else np.nan
-      for t, f, r in zip(np.asarray(true), np.asarray(found), rivals)
+      for t, f, r in zip(np.asarray(true), np.asarray(guess), rivals)
     ],
     np.float32,
   )

@@ -17,7 +17,7 @@ _DEPLOYMENT = (
 def threat(run: collection.Run) -> markup.Html:
   """Returns the threat model in words."""
   known = run.meta.get('threat') or {}
-  everyone = 'The attacker always sees the model it sent and the update.'
+  everyone = 'The attacker always sees the model that was sent and the update.'
   return markup.join(
     tag('p', f'{_level(known.get("level"))} {everyone}'),
     tag(
@@ -47,7 +47,7 @@ def setting(run: collection.Run) -> markup.Html:
   ]
   part = '' if count == len(run.rows) else f' ({count} of {len(run.rows)} rows)'
   text = (
-    f'Diagnostic{part}: this attack has it easier here than in a deployed '
+    f'Diagnostic{part}: the attack has an easier task here than in a deployed '
     f'system{", because:" if items else "."}'
   )
   return markup.join(tag('p', text), tag('dl', *items, class_='saw prose'))
@@ -55,7 +55,7 @@ def setting(run: collection.Run) -> markup.Html:
 
 def _level(level: str | None) -> str:
   if not level:
-    return 'No named level: the grants below are the whole of it.'
+    return 'No named level: the attacker has the grants below and no more.'
   if level not in rules.LEVELS:
     return f'Level {level}.'
   name, meaning, _ = rules.LEVELS[level]

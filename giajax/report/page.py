@@ -26,7 +26,7 @@ def render(
   run: collection.Run,
   samples: Sequence[collection.Sample],
   drawn: figures.Figures,
-  told: Mapping[str, Any] | None = None,
+  changes: Mapping[str, Any] | None = None,
 ) -> str:
   """Returns the page.
 
@@ -34,7 +34,7 @@ def render(
     run: the run.
     samples: the images of the gallery.
     drawn: the plots.
-    told: what `giajax advise` found, if it was run.
+    changes: what `giajax advise` found, if it was run.
   """
   title = f'{_values(run, "attack")} against {_values(run, "model")}'
   head = tag(
@@ -50,7 +50,7 @@ def render(
   )
   body = tag(
     'body',
-    tag('main', *_sections(run, samples, drawn, title, told)),
+    tag('main', *_sections(run, samples, drawn, title, changes)),
   )
   return f'<!doctype html>\n{tag("html", head, body, lang="en")}\n'
 
@@ -60,7 +60,7 @@ def _sections(
   samples: Sequence[collection.Sample],
   drawn: figures.Figures,
   title: str,
-  told: Mapping[str, Any] | None,
+  changes: Mapping[str, Any] | None,
 ) -> list[markup.Html | None]:
   return [
     _opening(run, title),
@@ -68,7 +68,9 @@ def _sections(
     _section('What the attacker knew', context.threat(run)),
     _section('How real the setting is', context.setting(run)),
     _numbers(run),
-    None if told is None else _section('What to change', advice.section(told)),
+    None
+    if changes is None
+    else _section('What to change', advice.section(changes)),
     _curves(run, drawn),
     _sweep(run, drawn),
     _study(run),
@@ -105,11 +107,12 @@ def _opening(run: collection.Run, title: str) -> markup.Html:
 
 def _numbers(run: collection.Run) -> markup.Html:
   note = (
-    'An attack that scores near a baseline has learnt nothing about the '
-    'image. Medians over the images, and shares of them; small below, 95 % '
-    'bootstrap intervals, which take six images. The oracle, by case, is no '
-    'attack: it picks the restart by looking at the original, and only shows '
-    'what the attacker’s own choice cost.'
+    'An attack that scores near a baseline has learned nothing about the '
+    'image. The first table gives medians over all images, and shares of them; '
+    'the small figures are 95 % bootstrap intervals, which take at least six '
+    'images. The oracle is no attack: it picks the restart of each case by '
+    'looking at the original, and only shows what the attacker’s own choice '
+    'cost.'
   )
   if not any(row.get('baselines') for row in run.rows):
     note += ' No baseline was scored in this run.'
@@ -154,7 +157,8 @@ def _curves(run: collection.Run, drawn: figures.Figures) -> markup.Html:
     f'{", counted as failed and drawn dotted" if lost else ""}. '
   )
   text += (
-    'One line per restart, the attacker’s choice in colour with its last value.'
+    'There is one line per restart; the attacker’s choice is in colour, with '
+    'its last value.'
     if drawn.curves
     else 'A closed-form attack takes no steps, so there is no curve.'
   )
@@ -170,8 +174,8 @@ def _sweep(run: collection.Run, drawn: figures.Figures) -> markup.Html | None:
     return None
   names = wording.listing(map(wording.axis_label, collection.swept(run)))
   text = (
-    'Dots are cases, the line their median, the dashed line the best '
-    'baseline: where the two meet, this attack does no better than a guess.'
+    'Each dot is a case, the line is their median, and the dashed line is the '
+    'best baseline: where the two meet, the attack does no better than a guess.'
   )
   return _section(
     f'Over {names or "the points"}',

@@ -39,8 +39,8 @@ def _write(root: pathlib.Path) -> pathlib.Path:
   with run.arrays:
     samples = collection.sample(run)
     drawn = figures.draw(run, samples, root / 'figures')
-    told = collection.advice(root)
-    pages = {'report.html': page.render(run, samples, drawn, told)}
+    changes = collection.advice(root)
+    pages = {'report.html': page.render(run, samples, drawn, changes)}
     if study.has(run):
       pages['study.md'] = study.markdown(run)
   for name, text in pages.items():

@@ -166,11 +166,11 @@ def _below(metric: str, scores: Sequence[float]) -> markup.Html | None:
 def _by_point(
   run: collection.Run, groups: Sequence[Sequence[Mapping[str, Any]]]
 ) -> markup.Html:
-  found = [methods(run, rows) for rows in groups]
-  columns = {e.name: e.kind for entries in found for e in entries}
+  compared = [methods(run, rows) for rows in groups]
+  columns = {e.name: e.kind for entries in compared for e in entries}
   ordered = sorted(columns, key=lambda name: columns[name] == 'oracle')
   body = []
-  for i, (rows, entries) in enumerate(zip(groups, found)):
+  for i, (rows, entries) in enumerate(zip(groups, compared)):
     label = prose.point_label(run, rows[0]) or f'point {i}'
     named = {e.name: e for e in entries}
     pairs = [_pair(named.get(name)) for name in ordered]

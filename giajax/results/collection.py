@@ -173,7 +173,7 @@ def swept(run: Run) -> list[str]:
   for row in run.rows:
     for key, value in (row.get('sweep') or {}).items():
       values.setdefault(key, set()).add(repr(value))
-  return [key for key, seen in values.items() if len(seen) > 1]
+  return [key for key, taken in values.items() if len(taken) > 1]
 
 
 def sample(
@@ -200,12 +200,12 @@ def sample(
     {(row['case'], i) for row in run.rows for i in range(sizes[row['row']])}
   )
   order = [slots[i] for i in rng.permutation(len(slots))]
-  drawn = []
+  samples = []
   for rows in groups.values():
     cases = {row['case']: row for row in rows}
     exist = [s for s in order if s[0] in cases and s[1] < sizes[_id(cases, s)]]
-    drawn += [Sample(cases[c], i) for c, i in sorted(exist[:each])]
-  return drawn
+    samples += [Sample(cases[c], i) for c, i in sorted(exist[:each])]
+  return samples
 
 
 def _id(cases: Mapping[int, Mapping[str, Any]], slot: tuple[int, int]) -> int:

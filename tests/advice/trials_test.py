@@ -59,11 +59,13 @@ def test_changes_are_measured_and_reported(workdir):
   assert 'What to change' in page and 'Clipping and noise' in page
 
 
-def test_an_audit_without_a_leak_ranks_nothing(tmp_path):
+def test_an_audit_without_a_leak_ranks_nothing(tmp_path, caplog):
+  caplog.set_level('INFO', 'giajax')
   config = tiny.config(noise_control=False, attack__num_steps=1)
   engine.audit(config, tmp_path)
   line = trials.advise(tmp_path, only=['batch'])
   assert line.startswith('batch: nothing to take away; median PSNR')
+  assert 'recovered nothing: no change can be ranked' in caplog.text
   page = (tmp_path / 'report.html').read_text()
   assert 'The audited attack recovered nothing' in page
   assert 'helps' not in page.partition('What to change')[2]

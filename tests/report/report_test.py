@@ -482,3 +482,10 @@ def test_a_report_needs_no_device(tmp_path):
     check=True,
   )
   assert (tmp_path / 'report.html').exists()
+
+
+def test_an_image_without_a_label_is_called_so(tmp_path):
+  path = _workdir(tmp_path)
+  _change(path, y_hat=np.array([-1, 1]))
+  html = _html(path)
+  assert 'class 0, no label claimed' in html and 'class -1' not in html
