@@ -33,17 +33,19 @@ def closest(name: Any, names: Collection[str]) -> str | None:
 
 
 def summary(item: Any) -> str:
-  """Returns the first line of what documents a row of a table.
+  """Returns the first sentence of what documents a row of a table.
 
   For a factory, this is the first line of its docstring. For a partial, it is
-  that of the partial's function, followed by the bound arguments. For a record
-  of functions, it is that of the first function which has one, because a
-  tuple's own docstring is that of its class.
+  that of the partial's function, followed by the bound arguments. A record of
+  functions, whose own docstring is that of its class, has a `meaning`, such as
+  a metric; or else the line of the first function that has one.
   """
   if isinstance(item, functools.partial):
     bound = [*map(repr, item.args)]
     bound += [f'{k}={v!r}' for k, v in item.keywords.items()]
     return f'{summary(item.func)} [{", ".join(bound)}]'
+  if isinstance(item, tuple) and hasattr(item, 'meaning'):
+    return f'{item.meaning.rstrip(".").split(". ")[0]}.'
   if isinstance(item, tuple):
     return next(filter(None, map(summary, filter(callable, item))), '')
   return (item.__doc__ or '').strip().split('\n')[0]

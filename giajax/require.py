@@ -30,37 +30,44 @@ if TYPE_CHECKING:
 
 
 def whole(
-  value: Any, name: str, *, least: int = 1, advice: str = 'correct it'
+  value: Any,
+  name: str,
+  *,
+  least: int = 1,
+  most: int | None = None,
+  advice: str = 'correct it',
 ) -> None:
-  """Requires a whole number that is at least `least`; no bool counts as one."""
-  if not _is(numbers.Integral, value) or value < least:
-    raise ValueError(
-      f'Expected a whole {name} >= {least}; got {name}={value!r}; {advice}'
-    )
+  """Requires a whole number of a range; a bool is none.
+
+  Args:
+    value: the number.
+    name: of the argument.
+    least: the smallest that is allowed.
+    most: the largest, None for no limit.
+    advice: what to do.
+  """
+  limit = math.inf if most is None else most
+  if not _is(numbers.Integral, value) or not least <= value <= limit:
+    interval = f'>= {least}' if most is None else f'from {least} to {most}'
+    raise _refusal(f'a whole number {interval} for {name}', name, value, advice)
 
 
 def finite(value: Any, name: str, *, advice: str = 'correct it') -> None:
   """Requires a finite number."""
   if not _is_finite(value):
-    raise ValueError(
-      f'Expected a finite {name}; got {name}={value!r}; {advice}'
-    )
+    raise _refusal(f'a finite number for {name}', name, value, advice)
 
 
 def positive(value: Any, name: str, *, advice: str = 'raise it') -> None:
   """Requires a finite number above 0."""
   if not _is_finite(value) or value <= 0:
-    raise ValueError(
-      f'Expected a finite {name} > 0; got {name}={value!r}; {advice}'
-    )
+    raise _refusal(f'a finite number > 0 for {name}', name, value, advice)
 
 
 def not_negative(value: Any, name: str, *, advice: str = 'use 0') -> None:
   """Requires a finite number of at least 0."""
   if not _is_finite(value) or value < 0:
-    raise ValueError(
-      f'Expected a finite {name} >= 0; got {name}={value!r}; {advice}'
-    )
+    raise _refusal(f'a finite number >= 0 for {name}', name, value, advice)
 
 
 def fraction(
@@ -83,9 +90,7 @@ def fraction(
   above = _is_finite(value) and (value >= 0 if zero else value > 0)
   if not above or not (value <= 1 if one else value < 1):
     interval = f'{"[" if zero else "("}0, 1{"]" if one else ")"}'
-    raise ValueError(
-      f'Expected {name} in {interval}; got {name}={value!r}; {advice}'
-    )
+    raise _refusal(f'{name} in {interval}', name, value, advice)
 
 
 def one_of(
@@ -98,9 +103,7 @@ def one_of(
   """Requires one of a few options, for those that are no table's rows."""
   if value not in options:
     known = ', '.join(map(repr, options))
-    raise ValueError(
-      f'Expected {name} among {known}; got {name}={value!r}; {advice}'
-    )
+    raise _refusal(f'{name} among {known}', name, value, advice)
 
 
 # The attacker's picture of the system.
@@ -235,6 +238,10 @@ def same_shapes(
   raise ValueError(
     f'Expected {name} of the structure and shapes of {of}; got {got}; {advice}'
   )
+
+
+def _refusal(expected: str, name: str, value: Any, advice: str) -> ValueError:
+  return ValueError(f'Expected {expected}; got {name}={value!r}; {advice}')
 
 
 def _shapes(tree: types.Tree) -> dict[str, tuple[int, ...]]:

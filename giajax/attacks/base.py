@@ -11,8 +11,15 @@ from giajax import trees
 from giajax import types
 from giajax.models import base as models
 
+# What the server saw in earlier rounds, and what it knows beside that.
+History = tuple[types.Observation, ...]
+Side = Mapping[str, Any]
+Craft = Callable[
+  [types.Array, types.ServerMessage, Side, History], types.ServerMessage
+]
 
-def last(history: tuple[types.Observation, ...]) -> types.Observation:
+
+def last(history: History) -> types.Observation:
   """The `merge` of an attack that needs no other round."""
   return history[-1]
 
@@ -22,10 +29,9 @@ class Attack(NamedTuple):
 
   Attributes:
     craft: `(key, message, side, history) -> ServerMessage`, what the server
-      sends to one client instead of `message`: with the same side knowledge as
-      in its Observation, and what it saw in earlier rounds, a tuple of
-      Observations.
-      The key is consumed. It is `honest` where the server is.
+      sends to one client instead of `message`, with the same side knowledge as
+      in its Observation, and what it saw in earlier rounds. The key is
+      consumed. It is `honest` where the server is.
     init: `(key, obs, hp) -> State`; the key is consumed.
     step: `(key, state, obs, hp) -> (State, Info)`. The state is a fixed point
       in structure, shape, dtype and weak type. A step that meets a NaN or an
@@ -35,7 +41,8 @@ class Attack(NamedTuple):
     num_steps: T; 0 for closed forms, which do everything in `read`.
     num_rounds: rounds of communication, in all of which the client works on
       the same batch.
-    hparams: default values of the traced knobs `hp`.
+    hparams: default values of the traced knobs `hp`. One that is an argument
+      of the attack's factory too has that name and that value.
     needs: the grants (`threat.GRANTS`) that it uses.
     on_net: `(net) -> net`, the network that the server gives the client to
       train instead of the agreed one, with the same parameters and more; None
@@ -46,9 +53,12 @@ class Attack(NamedTuple):
       of the Observations of all rounds; the last one by default.
   """
 
-  craft: Callable[..., types.ServerMessage]
+  craft: Craft
   init: Callable[[types.Array, types.Observation, types.HParams], Any]
-  step: Callable[..., tuple[Any, types.Info]]
+  step: Callable[
+    [types.Array, Any, types.Observation, types.HParams],
+    tuple[Any, types.Info],
+  ]
   read: Callable[[Any, types.Observation, types.HParams], types.Reconstruction]
   num_steps: int
   num_rounds: int
@@ -56,14 +66,14 @@ class Attack(NamedTuple):
   needs: frozenset[str]
   on_net: Callable[[models.Net], models.Net] | None = None
   group: bool = False
-  merge: Callable[[tuple[types.Observation, ...]], types.Observation] = last
+  merge: Callable[[History], types.Observation] = last
 
 
 def honest(
   key: types.Array,
   message: types.ServerMessage,
-  side: Mapping[str, Any],
-  history: tuple[types.Observation, ...],
+  side: Side,
+  history: History,
 ) -> types.ServerMessage:
   """The `craft` of an honest-but-curious server."""
   del key, side, history
@@ -78,26 +88,34 @@ def is_honest(attack: Attack) -> bool:
 def put(
   message: types.ServerMessage, leaves: Mapping[str, Any]
 ) -> types.ServerMessage:
-  """Returns a message with some parameters given by dotted name instead."""
+  """Returns a message in which some parameters are replaced, by dotted name."""
   changed = trees.replaced(message.variables.params, trees.strong(dict(leaves)))
   return message._replace(variables=message.variables._replace(params=changed))
 
 
+def kernel_and_bias(
+  tree: types.Tree, path: str
+) -> tuple[types.Array, types.Array]:
+  """Returns the leaves of a layer in a tree of parameters or gradients."""
+  leaves = trees.named_leaves(tree)
+  return leaves[f'{path}.kernel'], leaves[f'{path}.bias']
+
+
 def closed_form(
-  read: Callable[..., types.Reconstruction],
+  read: Callable[[types.Observation], types.Reconstruction],
   *,
   needs: Collection[str],
-  craft: Callable[..., types.ServerMessage] = honest,
+  craft: Craft = honest,
   on_net: Callable[[models.Net], models.Net] | None = None,
   num_rounds: int = 1,
 ) -> Attack:
-  """Returns an attack that takes no steps and does all in `read`.
+  """Returns an attack that takes no steps and does everything in `read`.
 
   Args:
     read: `(obs) -> Reconstruction`.
-    needs: as in `Attack`, like the others.
-    craft: what the server sends.
-    on_net: the network that it sends.
+    needs: the grants that it uses.
+    craft: see `Attack`.
+    on_net: see `Attack`.
     num_rounds: of communication.
   """
 

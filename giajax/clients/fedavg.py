@@ -11,9 +11,8 @@ BatchNorm buffers that its passes moved. The steps are one scan, so
 that their number does not lengthen the compilation.
 
 With one epoch over one batch this is FedSGD's gradient times -learning_rate.
-That is what a server which does not know the protocol makes of any update:
-believe in `fedavg(learning_rate=1)` and match by a distance that scale does not
-change.
+A server that does not know the protocol reads any update so: it attacks through
+`fedavg(learning_rate=1)` and matches by a distance that ignores scale.
 """
 
 from collections.abc import Sequence
@@ -143,8 +142,8 @@ def fedavg(
     if taps:
       first = net.apply(start, batch.x, train=train_mode, taps=taps, key=key)
       tapped = first.taps
-    sent = types.Update(delta, stats, jnp.asarray(num_images, jnp.int32))
-    return sent, types.Output(outs[-1], stats, tapped, penalties[-1])
+    result = types.Update(delta, stats, jnp.asarray(num_images, jnp.int32))
+    return result, types.Output(outs[-1], stats, tapped, penalties[-1])
 
   def update_moments(
     key: types.Array,

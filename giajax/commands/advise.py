@@ -3,16 +3,22 @@
   giajax advise WORKDIR [--only=batch,noise] [--point=N] [--epochs=0]
 
 runs the audit of a finished workdir again for every row of `advice.changes`,
-each with that one change, in WORKDIR/advice/, and writes what came of it to
-WORKDIR/advice.json and the report's page, beside what `giajax verify` says of
-the models that this server sends. Each is a whole audit with as many cases,
-restarts and steps as the first. Costs are measured as well: the time of
-a client's update, the parameters that it sends, and how far a defence turns the
-update from the one without it. With --epochs=E, networks are trained as by
-`giajax train` for E epochs under each change that reaches a training, and their
-accuracies compared.
-Of a config with a sweep, --point says which of its settings to change. The same
-command continues one that was stopped.
+each with that one change, in WORKDIR/advice/. Each is a whole audit with as
+many cases, restarts and steps as the first. What came of them is written to
+WORKDIR/advice.json and to the report's page. An effect on what the attack
+recovers is named only where chance does not explain it, which takes audits of
+eight updates or more (cases.count), and only if the attack recovered something
+in the first place.
+
+Costs are measured as well: the time that a client takes per image, the number
+of parameters that it trains, and how far a defence turns the update away from
+the one without it. With --epochs=E, the networks are also trained for E epochs,
+as by `giajax train`, under each change that affects training, and their
+accuracies are compared. The page also says whether the checks of `giajax
+verify` object to the models that this server sends.
+
+If the config has a sweep, --point says which of its settings to change. The
+same command continues one that was stopped.
 """
 
 from giajax.advice import trials

@@ -4,6 +4,7 @@ giajax --config=NAME --workdir=DIR [--config.KEY=VALUE] [--shard=I/N]
 """
 
 import pathlib
+import re
 
 from absl import logging as absl_logging
 
@@ -46,7 +47,8 @@ def run(arguments: flags.Arguments) -> int:
     hooks=[hooks.progress()],
     shard=process.shard(values.shard),
     card=configs.card(arguments),
-    command=arguments.command,
+    # Without it, the command runs all that is left.
+    command=re.sub(r' --?shard[= ]\S+', '', arguments.command),
     finish=report.write,
   )
   for row in rows:

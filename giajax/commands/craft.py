@@ -27,7 +27,7 @@ FLAGS = (
   flags.CONFIG,
   flags.OUT,
   flags.POINT,
-  flags.Flag('case', 'The case of the experiment, from 0.', 0, int, 0),
+  flags.CASE,
   flags.Flag('round', 'The round of communication, from 0.', 0, int, 0),
   flags.Flag('client', 'The client of the aggregate, from 0.', 0, int, 0),
 )

@@ -61,6 +61,7 @@ CONFIG = Flag(
   'The experiment: a config file, or the name of one in configs/. NAME:ARG '
   'passes ARG to its get_config. --config.KEY=VALUE sets one key of it.',
 )
+CASE = Flag('case', 'The draw of images, counted from 0.', 0, int, 0)
 OUT = Flag('out', 'The npz file to write.')
 POINT = Flag(
   'point',

@@ -1,85 +1,62 @@
 """Checks a model before it is trained.
 
   giajax verify --config=NAME --received=FILE [--accepted=FILE] [--json]
-    [--probe=16] [--case=0] [--seed=N] [--point=N] [--learning_rate=R]
-    [--only=CHECK,CHECK] [--config.model.name=...]
+    [--only=CHECK,CHECK] [--probe=16] [--case=0] [--seed=N] [--point=N]
 
 The config names the network that the clients agreed to train, and the data set
-that the client's own images come from. --probe of these are drawn to try the
-model on. What the config says of batches, of an attack and of weights is not
-used. FILE is an npz or .safetensors with torch's names and layouts, as `giajax
-train` and `giajax craft` write it, or the folder of an Orbax checkpoint of
-{'params': ..., 'stats': ...} with giajax's names. Nothing is unpickled.
---accepted names the weights that the client accepted last, and --learning_rate
-is the learning rate times the local steps of a round.
+that the client's own images come from. What it says of batches, of an attack
+and of weights is not used. FILE is an npz or .safetensors with torch's names
+and layouts, as `giajax train` and `giajax craft` write it, or the folder of an
+Orbax checkpoint of {'params': ..., 'stats': ...} with giajax's names. Nothing
+is unpickled.
 
 Seventeen checks look at the weights, or try them on the images; `giajax --list`
-names them. They try the network that was agreed on: if more layers arrived,
-the checks that need gradients look at the agreed ones. The seed of the images
-and of the units that checks look at is a new one each time, so that no server
-can prepare for it. It is printed, and --seed repeats a run.
+names them. They try the network that was agreed on: if more layers arrived, the
+checks that need gradients look at the agreed ones. The seed of the images and
+of the units that checks look at is a new one each time, so that no server can
+prepare for it. It is printed, and --seed repeats a run.
 
-The exit code is 0 if no check objects, and 1 if at least one does, whose words
-say why. It is 2 if the weights or the images cannot be used, or if none of the
-checks has anything to look at. That no check objects does not mean that the
-updates of this model give nothing away. In JSON, a score that is not finite is
-null.
+The exit code is 0 if no check objects, and 1 if at least one does. It is 2 if
+the weights or the images cannot be used, or if no check has anything to look
+at. That no check objects does not mean that the updates of this model give
+nothing away. In JSON, a score that is not finite is null.
 """
 
-import secrets
-
-from giajax import registry
 from giajax.commands import configs
 from giajax.commands import flags
 from giajax.engine import build
 from giajax.engine import received
 from giajax.engine import sweep
 from giajax.verify import checkup
-from giajax.verify import VERIFIERS
 
 USAGE = 'giajax verify --config=NAME --received=FILE'
 FLAGS = (
   flags.CONFIG,
+  flags.POINT,
+  flags.CASE,
   flags.Flag('received', 'The weights that the server sent.'),
   flags.Flag('accepted', 'The weights that the client accepted last.'),
-  flags.Flag(
-    'only', 'The checks to run, separated by commas; all if empty.', [], list
-  ),
-  flags.Flag('probe', 'Images that the model is tried on.', 16, int),
-  flags.Flag('case', 'Which draw of these images, from 0.', 0, int, 0),
-  flags.Flag(
-    'seed', 'The seed of all draws; a new one if empty.', None, int, 0
-  ),
-  flags.POINT,
-  flags.Flag(
-    'learning_rate',
-    'The learning rate times the local steps of a round.',
-    None,
-    float,
-  ),
-  flags.Flag('json', 'Print JSON.', False, bool),
+  flags.Flag('only', 'The checks to run, by commas; all if empty.', [], list),
+  flags.Flag('probe', 'How many images the model is tried on.', 16, int),
+  flags.Flag('seed', 'The seed; a new one each time if empty.', None, int, 0),
+  flags.Flag('learning_rate', 'Rate times local steps per round.', None, float),
+  flags.Flag('json', 'Prints JSON.', False, bool),
 )
 
 
 def run(arguments: flags.Arguments) -> int:
-  """Checks a model and prints what the checks say.
-
-  Returns:
-    The exit code: 0 if no check objects, 1 if one does.
-  """
+  """Checks a model, prints what the checks say, and returns the exit code."""
   values = arguments.values
-  for name in values.only:
-    registry.lookup(VERIFIERS, name, 'check')
   config = sweep.only(configs.load(arguments), values.point).config
   result = received.check(
     build.system(config),
     values.received,
     accepted=values.accepted,
-    seed=secrets.randbits(31) if values.seed is None else values.seed,
+    seed=values.seed,
     probe=values.probe,
     case=values.case,
     learning_rate=values.learning_rate,
-    only=values.only or list(VERIFIERS),
+    only=values.only,
   )
   say = checkup.to_json if values.json else checkup.words
   print(say(result, values.received))

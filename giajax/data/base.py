@@ -46,7 +46,7 @@ def dataset(
   Args:
     name: what reports call it.
     image_shape: (H, W, C) of every image.
-    class_names: one name a class; their number is the number of classes.
+    class_names: one name per class; their number is the number of classes.
     labels: [size] class indices.
     note: source and licence, one line.
     read: index -> [H, W, C] float32 in [0, 1].
@@ -84,7 +84,7 @@ def check_labels(labels: npt.ArrayLike, num_classes: int) -> np.ndarray:
   """Returns `labels` as [size] int32.
 
   Raises:
-    ValueError: they are not one integer an image, or one is outside
+    ValueError: they are not one integer per image, or one is outside
       [0, num_classes).
   """
   return _integers(labels, num_classes, 'label', 'num_classes')
@@ -110,7 +110,7 @@ def _integers(
     or not np.issubdtype(values.dtype, np.integer)
   ):
     raise ValueError(
-      f'Expected a non-empty list of integers, one {name} an image; got '
+      f'Expected a non-empty list of integers, one {name} per image; got '
       f'shape={values.shape}, dtype={values.dtype}; pass them as [B] integers'
     )
   wrong = values[(values < 0) | (values >= limit)]

@@ -102,12 +102,12 @@ def per_example_clipping(
       total, _ = jax.lax.scan(add, zero, batch)
       root = keys.named(key, 'per_example_clipping')
       scale = noise * clip / len(batch.x)
-      sent = {
+      noisy = {
         path: leaf / len(batch.x)
         + scale * keys.normal(keys.named(root, path), leaf.shape)
         for path, leaf in trees.named_leaves(total).items()
       }
-      return clean._replace(delta=trees.like(clean.delta, sent)), output
+      return clean._replace(delta=trees.like(clean.delta, noisy)), output
 
     return clients.with_update(client, update)
 

@@ -55,16 +55,6 @@ class Cases(NamedTuple):
     return case_rules.indices(dataset.labels, case=case, **rules)
 
 
-def probes(count: int, seed: int) -> Cases:
-  """Returns how a client draws images of its own to try a model on.
-
-  Args:
-    count: number of images.
-    seed: of the draws.
-  """
-  return Cases(1, count, 1, 'random', 2, 0.5, None, seed)
-
-
 class RunFlags(NamedTuple):
   """What may change the speed of a run, and its results by rounding only.
 

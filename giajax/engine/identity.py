@@ -92,14 +92,14 @@ def _own_code(factory: Callable[..., Any]) -> Iterator[pathlib.Path]:
   """Yields the Python files of the user's own that a factory is made of."""
   while isinstance(factory, functools.partial):
     factory = factory.func
-  functions, seen = [inspect.unwrap(factory)], set()
+  functions, visited = [inspect.unwrap(factory)], set()
   while functions:
     function = functions.pop()
     code = getattr(function, '__code__', None)
     path = pathlib.Path(code.co_filename).resolve() if code else None
-    if path is None or path in seen or not _is_own(path):
+    if path is None or path in visited or not _is_own(path):
       continue
-    seen.add(path)
+    visited.add(path)
     yield path
     functions += _reached(function.__globals__)
 

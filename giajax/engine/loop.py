@@ -27,7 +27,7 @@ class Job(NamedTuple):
 
   Attributes:
     program: compiled.
-    inputs: (message, seen, hp, seeds), global arrays.
+    inputs: (message, obs, hp, seeds), global arrays.
     items: N, without padding.
     restarts: R, without padding.
     steps: T.
@@ -97,12 +97,12 @@ def run(
 
 def _read(job, carry) -> tuple[types.Reconstruction, float]:
   """Returns what the attack finds, on the host, and the seconds it took."""
-  message, seen, hp, _ = jax.block_until_ready(job.inputs)
+  message, obs, hp, _ = jax.block_until_ready(job.inputs)
   carry = jax.block_until_ready(carry)
   began = time.perf_counter()
-  found = jax.block_until_ready(job.program.read(message, seen, hp, carry))
+  result = jax.block_until_ready(job.program.read(message, obs, hp, carry))
   seconds = signals.agreed((time.perf_counter() - began,))[0]
-  return _fetch(job, found), float(seconds)
+  return _fetch(job, result), float(seconds)
 
 
 def _steps(job, position, opened, hooks, stop) -> _Position:
@@ -153,14 +153,14 @@ def _next_piece(piece: int, seconds: float) -> int:
 
 def _restored(job, opened, fresh: _Position) -> _Position:
   """Returns where the last checkpoint stands, or `fresh`."""
-  found = checkpoint.restore(opened)
-  if found is None:
+  tree = checkpoint.restore(opened)
+  if tree is None:
     return fresh
   leaves, treedef = jax.tree.flatten(mesh.fetch(fresh.carry))
-  saved = [found['leaves'].get(str(i)) for i in range(len(leaves))]
+  saved = [tree['leaves'].get(str(i)) for i in range(len(leaves))]
   for i, (leaf, old) in enumerate(zip(leaves, saved)):
-    kept = leaf[: job.items, : job.restarts]
-    if old is None or old.shape != kept.shape or old.dtype != kept.dtype:
+    own = leaf[: job.items, : job.restarts]
+    if old is None or old.shape != own.shape or old.dtype != own.dtype:
       raise ValueError(
         f'Expected a checkpoint of this version; got {job.saved}, whose '
         'arrays are others; remove it, or choose another --workdir'
@@ -170,10 +170,10 @@ def _restored(job, opened, fresh: _Position) -> _Position:
   where = job.program.where
   both = mesh.P(mesh.ITEM, mesh.RESTART)
   carry = mesh.put(jax.tree.unflatten(treedef, leaves), where, both)
-  step = int(found['step'])
+  step = int(tree['step'])
   _log.info('continuing at step %d of %d', step, job.steps)
-  trace = np.array(found['trace'])
-  return _Position(step, carry, trace, float(found['seconds']))
+  trace = np.array(tree['trace'])
+  return _Position(step, carry, trace, float(tree['seconds']))
 
 
 def _host(job, position: _Position) -> dict[str, Any]:

@@ -79,22 +79,22 @@ def cohorts(whole: experiment.Experiment) -> list[Cohort]:
 
 
 def parts(
-  found: Sequence[Cohort],
+  cohorts: Sequence[Cohort],
   done: Mapping[int, Iterable[tuple[int, int]]],
   shard: tuple[int, int] = (0, 1),
 ) -> list[Part]:
   """Returns what this shard has to run, in order.
 
   Args:
-    found: all cohorts.
+    cohorts: all of them.
     done: finished ranges by number of the cohort.
     shard: (i, n): every shard takes one n-th of all items, in one piece.
   """
   index, count = shard
-  total = sum(len(cohort.work) for cohort in found)
+  total = sum(len(cohort.work) for cohort in cohorts)
   low, high = total * index // count, total * (index + 1) // count
   result, offset = [], 0
-  for cohort in found:
+  for cohort in cohorts:
     size = len(cohort.work)
     start, stop = (min(max(v - offset, 0), size) for v in (low, high))
     for piece in split(start, stop, cohort.width):

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 import pathlib
+import secrets
 from typing import Any
 
 from giajax import archives
+from giajax import trees
 from giajax import types
 from giajax.engine import checkpoint
 from giajax.engine import experiment
@@ -24,12 +26,15 @@ def read(path: str, net: models.Net) -> types.Variables:
     path: an npz, a .safetensors, or the folder of an Orbax checkpoint.
     net: the agreed network, whose names and layouts are tried first.
 
+  Returns:
+    Leaves in float32, or in float64 where JAX is set to it.
+
   Raises:
     ValueError: no whole file of finite float32 arrays.
   """
   folder = pathlib.Path(path)
   if not folder.is_dir():
-    return convert.as_found(archives.read(path), net)
+    return trees.widened(convert.as_found(archives.read(path), net))
   arrays = checkpoint.read(folder)
   convert.check_numbers(arrays, 'var')
   leaves: dict[str, dict[str, Any]] = {}
@@ -41,7 +46,7 @@ def read(path: str, net: models.Net) -> types.Variables:
         f'{name!r} in {path!r}; save variables._asdict()'
       )
     leaves.setdefault(section, {})[rest] = array
-  return convert.variables_of(leaves)
+  return trees.widened(convert.variables_of(leaves))
 
 
 def check(
@@ -49,11 +54,11 @@ def check(
   received: str,
   *,
   accepted: str = '',
-  seed: int,
+  seed: int | None = None,
   probe: int = 16,
   case: int = 0,
   learning_rate: float | None = None,
-  only: Sequence[str] = tuple(VERIFIERS),
+  only: Sequence[str] = (),
 ) -> checkup.Checkup:
   """Runs a client's checks on a file of weights.
 
@@ -61,17 +66,19 @@ def check(
     system: the agreed network, its loss, and the client's images.
     received: path of the weights, as `read` takes it.
     accepted: path of the weights that the client accepted last; '' for none.
-    seed: of the probe and of the checks' draws.
+    seed: of the probe and of the checks' draws; None for a new one, for which
+      no server can prepare.
     probe: number of images that the model is tried on.
     case: which draw of them, at least 0.
     learning_rate: learning rate times local steps of a round, if known.
-    only: names in `VERIFIERS`.
+    only: names in `VERIFIERS`; all of them if empty.
 
   Raises:
-    ValueError: weights or images that cannot be used, or checks of which none
-      has anything to look at.
+    ValueError: an unknown check, weights or images that cannot be used, or
+      checks of which none has anything to look at.
   """
-  net = system.net
+  net, names = system.net, list(only) or list(VERIFIERS)
+  seed = secrets.randbits(31) if seed is None else seed
   own_images = checkup.draw_probe(
     system.dataset, net, size=probe, case=case, seed=seed
   )
@@ -82,7 +89,7 @@ def check(
     accepted=_accepted(accepted, net) if accepted else None,
     learning_rate=learning_rate,
   )
-  result = checkup.check(view, message, own_images, only=only, seed=seed)
+  result = checkup.check(view, message, own_images, only=names, seed=seed)
   if not result.ran:
     reasons = ', '.join(
       f'{name} ({verdict.evidence.rstrip(".")})'

@@ -187,7 +187,7 @@ def _run_part(folder, part, width, client, compiler, hooks, stop) -> None:
 
 
 def _inputs(part, obs: types.Observation, where: mesh.Layout):
-  """Returns (message, seen, hp, seeds) as global arrays, items padded."""
+  """Returns (message, obs, hp, seeds) as global arrays, items padded."""
   work, setup = part.work, part.cohort.setup
   pad = where.items - len(work)
 
@@ -203,7 +203,7 @@ def _inputs(part, obs: types.Observation, where: mesh.Layout):
   message = types.NO_MESSAGE
   if setup.attack.craft is attacks.honest:
     message, obs = obs.message, obs._replace(message=message)
-  seen, hp = jax.tree.map(padded, (obs, hp))
+  obs, hp = jax.tree.map(padded, (obs, hp))
   seeds = programs.seeds(
     setup.seed,
     [w.case for w in work],
@@ -213,7 +213,7 @@ def _inputs(part, obs: types.Observation, where: mesh.Layout):
   item = mesh.P(mesh.ITEM)
   return (
     mesh.put(message, where, mesh.P()),
-    mesh.put(seen, where, item),
+    mesh.put(obs, where, item),
     mesh.put(hp, where, item),
     mesh.put(seeds, where, mesh.P(mesh.ITEM, mesh.RESTART)),
   )

@@ -25,8 +25,8 @@ NORMALISATIONS = {
 }
 
 
-# The attribute of a network's module that stands between its normalisation and
-# its first layer, where somebody put one there.
+# The attribute of a network's module that holds what was put between its
+# normalisation and its first layer.
 FRONT = 'front'
 
 
@@ -52,8 +52,8 @@ def make_spec(
     name: of the network.
     image_shape: (H, W, C).
     num_classes: size of the last layer.
-    normalisation: a name in `NORMALISATIONS`. Images without three channels
-      take the average over the table's in each of theirs.
+    normalisation: a name in `NORMALISATIONS`. Images with one
+      channel, or any number but three, use the average of the three for each.
 
   Raises:
     ValueError: a size below 1, or an unknown normalisation.

@@ -45,7 +45,7 @@ def scaled(channels: int, width: float) -> int:
   """Returns `channels * width`, rounded.
 
   Raises:
-    ValueError: that is no channel.
+    ValueError: fewer than one channel is left.
   """
   out = round(channels * width)
   if out < 1:

@@ -11,12 +11,15 @@ def from_callable(
   apply: Callable[[types.Tree, types.Array], types.Array],
   spec: base.Spec,
 ) -> base.Net:
-  """Returns the Net of two plain functions without running statistics.
+  """Returns the Net of two plain functions.
+
+  A training pass is the same as an inference pass: the functions keep no
+  running statistics and draw no random numbers.
 
   Args:
-    init: `(key) -> params`.
-    apply: `(params, x) -> logits` on normalised images.
-    spec: static facts.
+    init: `(key) -> params`; the key is consumed.
+    apply: `(params, x) -> logits` [B, K] of normalised images [B, H, W, C].
+    spec: static facts; `mean` and `std` normalise the images.
   """
 
   def pure(variables, x, *, train=False, taps=(), key=None):

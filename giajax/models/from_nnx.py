@@ -30,7 +30,7 @@ def from_nnx(
   pack_params, unpack_params = _packing(params)
   pack_stats, unpack_stats = _packing(stats)
 
-  # Not compiled as a whole: XLA takes seconds for a draw a parameter.
+  # Not compiled as a whole: XLA takes seconds for one draw per parameter.
   def init(key: types.Array) -> types.Variables:
     _, params, stats = nnx.split(
       make(nnx.Rngs(params=key)), nnx.Param, nnx.BatchStat
@@ -90,7 +90,7 @@ def from_nnx(
 
 
 def _packing(state: Any) -> tuple[Callable, Callable]:
-  """How an nnx state becomes a nested dict of dotted names, and back."""
+  """Returns functions from an nnx state to a nested dict, and back."""
   paths = [path for path, _ in nnx.to_flat_state(state)]
   names = ['.'.join(map(str, path)) for path in paths]
 

@@ -43,11 +43,11 @@ def gradient_moments(
   sites = {}
 
   def loss(offsets):
-    output, found, _ = net.probe(  # pyrefly: ignore
+    output, layers, _ = net.probe(  # pyrefly: ignore
       variables, x, offsets, **pass_kwargs
     )
-    sites.update(found)
-    inputs = {path: site.input for path, site in found.items()}
+    sites.update(layers)
+    inputs = {path: site.input for path, site in layers.items()}
     return loss_fn(output), (output, inputs)
 
   cotangents, (output, inputs) = jax.grad(loss, has_aux=True)(offsets)
@@ -58,6 +58,6 @@ def gradient_moments(
   parts = {}
   for path, leaves in by_layer.items():
     site = sites[path]._replace(input=inputs[path])
-    found = moments.site_parts(site, cotangents[path], leaves)
-    parts |= {f'{path}.{leaf}': part for leaf, part in found.items()}
+    own = moments.site_parts(site, cotangents[path], leaves)
+    parts |= {f'{path}.{leaf}': part for leaf, part in own.items()}
   return moments.of_parts(parts, target), output

@@ -87,7 +87,7 @@ class Context:
     y: types.Array,
     site: moments.Site | None = None,
   ) -> types.Array:
-    """Notes that `layer` mapped x to y; returns y, offset where asked."""
+    """Records that `layer` mapped x to y; returns y, with its offset added."""
     path = layer.path
     if site is not None:
       if path in self.sites:
@@ -258,8 +258,8 @@ class Dropout(Layer):
 
   Args:
     rate: probability of a zero, in [0, 1).
-    rows: draw once an image, as stochastic depth does (Huang et al., Deep
-      Networks with Stochastic Depth, ECCV 2016, arXiv 1603.09382).
+    rows: whether to draw once per image, as stochastic depth does (Huang et
+      al., Deep Networks with Stochastic Depth, ECCV 2016, arXiv 1603.09382).
   """
 
   def __init__(self, rate: float, *, rows: bool = False):
@@ -283,7 +283,7 @@ class Sequential(nnx.List):
   """torch.nn.Sequential: modules, or plain functions, one after another."""
 
   def __call__(self, x: types.Array) -> types.Array:
-    """Returns what the last of them makes of x."""
+    """Returns the output of the last of them."""
     for part in self:
       x = part(x)
     return x
@@ -300,7 +300,7 @@ def residual(x: types.Array, branch: types.Array) -> types.Array:
 
 
 def identity(x: types.Array) -> types.Array:
-  """Returns x, where torch's Sequential has a step that is none here."""
+  """Returns x; stands for a step of torch's Sequential that changes nothing."""
   return x
 
 

@@ -1,8 +1,9 @@
 """What a convolution is made of: its geometry, its shapes, its three faces."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from giajax import types
@@ -81,6 +82,40 @@ def windows(
     for i in range(0, dh * size[0], dh)
     for j in range(0, dw * size[1], dw)
   ]
+
+
+def transposed_padding(shapes: Shapes) -> list[tuple[int, int]]:
+  """Returns (before, after) of an output in both directions.
+
+  A convolution's transpose for a fixed kernel is one of stride 1, by the
+  flipped kernel, over the output spread by the strides and padded so.
+  """
+  geometry, padding = shapes.geometry, []
+  for n, m, k, s, (lo, _), d in zip(
+    shapes.x[1:3],
+    shapes.output[1:3],
+    shapes.kernel[:2],
+    geometry.strides,
+    geometry.padding,
+    geometry.dilation,
+  ):
+    before, reach = d * (k - 1) - lo, (m - 1) * s + 1
+    padding.append((before, n - before - reach + d * (k - 1)))
+  return padding
+
+
+def by_transposition(output: Callable[..., Any], shapes: Shapes) -> Faces:
+  """The faces of a lowering whose transposes are left to JAX."""
+
+  def to_input(y, kernel):
+    at = jnp.zeros(shapes.x, y.dtype)
+    return jax.linear_transpose(lambda x: output(x, kernel), at)(y)[0]
+
+  def to_kernel(x, y):
+    at = jnp.zeros(shapes.kernel, y.dtype)
+    return jax.linear_transpose(lambda k: output(x, k), at)(y)[0]
+
+  return Faces(output, to_input, to_kernel)
 
 
 def simple(geometry: Geometry) -> bool:

@@ -1,4 +1,4 @@
-"""Moving what does not change out of a loop.
+"""Work that does not change from step to step, done once before a loop.
 
 A scan over attack steps recomputes, every step, whatever its body derives from
 the weights and the observed gradient alone: flipped or transformed kernels,
@@ -33,25 +33,25 @@ def precompute(body: Callable[..., Any], *args: Any) -> Callable[..., Any]:
   closed, shape = jax.make_jaxpr(body, return_shape=True)(*args)
   treedef = jax.tree.structure(shape)
   jaxpr = closed.jaxpr
-  invariant, once, kept = set(jaxpr.constvars), [], []
+  invariant, before, inside = set(jaxpr.constvars), [], []
   for eqn in jaxpr.eqns:
     fixed = _variables(eqn.invars) <= invariant and not eqn.effects
     if fixed:
-      once.append(eqn)
+      before.append(eqn)
       invariant.update(eqn.outvars)
     if not fixed or eqn.primitive.name in _FREE:
-      kept.append(eqn)
+      inside.append(eqn)
   needed = set().union(
-    _variables(jaxpr.outvars), *(_variables(eqn.invars) for eqn in kept)
+    _variables(jaxpr.outvars), *(_variables(eqn.invars) for eqn in inside)
   )
-  made = set().union(*(eqn.outvars for eqn in kept))
+  results = set().union(*(eqn.outvars for eqn in inside))
   frontier = [
     v
-    for v in [*jaxpr.constvars, *(o for eqn in once for o in eqn.outvars)]
-    if v in needed and v not in made
+    for v in [*jaxpr.constvars, *(o for eqn in before for o in eqn.outvars)]
+    if v in needed and v not in results
   ]
-  values = _run(jaxpr, jaxpr.constvars, once, frontier)(*closed.consts)
-  loop = _run(jaxpr, [*frontier, *jaxpr.invars], kept, jaxpr.outvars)
+  values = _run(jaxpr, jaxpr.constvars, before, frontier)(*closed.consts)
+  loop = _run(jaxpr, [*frontier, *jaxpr.invars], inside, jaxpr.outvars)
 
   def shortened(*args):
     return jax.tree.unflatten(treedef, loop(*values, *jax.tree.leaves(args)))

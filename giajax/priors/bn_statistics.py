@@ -12,25 +12,29 @@ m and v come from is the source:
             al., Evaluating Gradient Inversion Attacks and Defenses in Federated
             Learning, NeurIPS 2021, arXiv 2112.00059).
   running   those of the client's batch alone, from both: for momentum m and n
-            values a channel, (after - (1 - m) before) / m, and the variance
+            values per channel, (after - (1 - m) before) / m, and the variance
             times (n - 1) / n, as buffers hold the unbiased one. Exact for one
             local step, in training mode.
   estimate  those of a proxy batch in the same mode, and also for LayerNorm and
-            GroupNorm, by one mean and one variance a layer.
+            GroupNorm, by one mean and one variance per layer.
 
 'running' and 'estimate' are of Valadi et al., Practical Feasibility of Gradient
 Inversion Attacks in Federated Learning, 2025, arXiv 2508.19819.
 """
 
+from collections.abc import Iterable, Mapping
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from giajax import registry
+from giajax import require
 from giajax import trees
 from giajax import types
 from giajax import world as worlds
+from giajax.clients import base as clients
 from giajax.models import base as models
 from giajax.models import inspect
 from giajax.priors import base
@@ -43,6 +47,14 @@ SOURCES: dict[str, frozenset[str]] = {
   ),
   'estimate': frozenset({'proxy_data'}),
 }
+
+
+class Moments(NamedTuple):
+  """Statistics of a layer's input."""
+
+  mean: types.Array  # [C], or [] over all channels
+  var: types.Array  # likewise, the biased variance
+  count: int  # values that each of them is of
 
 
 def bn_statistics(
@@ -64,78 +76,47 @@ def bn_statistics(
       the layers or, for 'running', one that cannot tell their momentum, an
       aggregate, a client of several local steps or one in inference mode.
   """
-  net, client = world.net, world.client
   needs = registry.lookup(SOURCES, source, 'source')
-  if momentum is not None and not 0 < momentum <= 1:
-    raise ValueError(
-      f"Expected momentum in (0, 1]; got momentum={momentum}; use the network's"
+  if momentum is not None:
+    require.fraction(
+      momentum, 'momentum', advice="leave it out for the network's"
     )
-  batch_norms = _batch_norms(net)
-  paths, rates = batch_norms, {}
-  if source == 'estimate':
-    paths = inspect.norms(net)
-  elif source == 'running' and batch_norms:
-    # Layers that are frozen do not tell of the batch.
-    told = momentum is not None
-    rates = dict.fromkeys(paths, momentum) if told else inspect.momenta(net)
-    paths = [*rates]
-  if not paths:
-    kind = 'normalisation' if source == 'estimate' else 'BatchNorm'
-    raise ValueError(
-      f'Expected a network with {kind} layers for source={source!r}; got '
-      f'{net.spec.name}; choose another attack'
-    )
-  alone = client.local_steps == client.clients == 1
-  if source == 'running' and not (alone and client.train_mode):
-    raise ValueError(
-      "Expected one client of one local step in training mode for source='"
-      f"running'; got clients={client.clients}, "
-      f'local_steps={client.local_steps}, train_mode={client.train_mode}; use '
-      "'after' or 'estimate'"
-    )
+  batch_norms = _batch_norms(world.net)
+  rates = _momenta(world.net, momentum) if source == 'running' else {}
+  paths = _paths(world.net, source, batch_norms, rates)
+  if source == 'running':
+    _require_one_batch(world.client)
+
   taps = tuple(f'{path}.input' for path in paths)
 
-  def statistics(tapped):
-    """Returns {path: (mean, variance, values a channel)}."""
+  def statistics(inputs: Mapping[str, types.Array]) -> dict[str, Moments]:
+    """Returns the statistics of the tapped inputs, by path."""
     return {
-      path: _moments(tapped[f'{path}.input'], path in batch_norms)
+      path: _moments(inputs[f'{path}.input'], path in batch_norms)
       for path in paths
     }
 
-  def targets(obs, found):
+  def targets(obs, candidate):
+    """Returns what they should be, {path: (mean, variance)}."""
     if source == 'estimate':
-      proxy = net.apply(
-        obs.message.variables,
-        obs.side['proxy_data'],
-        train=client.train_mode,
-        taps=taps,
-        key=jax.random.key(0),
-      )
-      known = statistics(proxy.taps)
-      return {path: known[path][:2] for path in paths}
+      proxy = statistics(_proxy_inputs(world, taps, obs))
+      return {path: proxy[path][:2] for path in paths}
     before = trees.named_leaves(obs.message.variables.stats)
     after = trees.named_leaves(obs.update.stats)
-    if source != 'running':
-      buffers = before if source == 'before' else after
-      return {p: (buffers[f'{p}.mean'], buffers[f'{p}.var']) for p in paths}
-
-    def own(path, name):
-      old, new, m = before[name], after[name], rates[path]
-      return (new - (1 - m) * old) / m
-
-    return {
-      path: (own(path, f'{path}.mean'), own(path, f'{path}.var') * (n - 1) / n)
-      for path, (_, _, n) in found.items()
-    }
+    if source == 'running':
+      counts = {path: candidate[path].count for path in paths}
+      return _of_the_batch(before, after, rates, counts)
+    buffers = before if source == 'before' else after
+    return {p: (buffers[f'{p}.mean'], buffers[f'{p}.var']) for p in paths}
 
   def value(key, batch, aux, obs):
     del key, batch
-    found = statistics(aux.taps)
-    wanted = jax.lax.stop_gradient(targets(obs, found))
+    candidate = statistics(aux.taps)
+    known = jax.lax.stop_gradient(targets(obs, candidate))
     parts = [
       _norm(a - b)
       for path in paths
-      for a, b in zip(found[path][:2], wanted[path])
+      for a, b in zip(candidate[path][:2], known[path])
     ]
     return sum(parts, jnp.zeros(()))
 
@@ -148,13 +129,75 @@ def _batch_norms(net: models.Net) -> list[str]:
   return [name.removesuffix('.mean') for name in stats if name[-5:] == '.mean']
 
 
-def _moments(
-  x: types.Array, per_channel: bool
-) -> tuple[types.Array, types.Array, int]:
+def _momenta(net: models.Net, momentum: float | None) -> dict[str, float]:
+  """Returns the momentum of each BatchNorm layer, by path."""
+  batch_norms = _batch_norms(net)
+  if not batch_norms or momentum is not None:
+    return dict.fromkeys(batch_norms, momentum)  # pyrefly: ignore
+  # Layers that are frozen do not tell of the batch.
+  return inspect.momenta(net)
+
+
+def _paths(
+  net: models.Net, source: str, batch_norms: list[str], rates: Iterable[str]
+) -> list[str]:
+  """Returns the paths of the layers whose inputs are compared."""
+  rows = {'estimate': lambda: inspect.norms(net), 'running': lambda: [*rates]}
+  paths = rows.get(source, lambda: batch_norms)()
+  if not paths:
+    kind = 'normalisation' if source == 'estimate' else 'BatchNorm'
+    raise ValueError(
+      f'Expected a network with {kind} layers for source={source!r}; got '
+      f'{net.spec.name}; choose another attack'
+    )
+  return paths
+
+
+def _require_one_batch(client: clients.Client) -> None:
+  """Requires a client whose buffers tell of one batch."""
+  alone = client.local_steps == client.clients == 1
+  if not (alone and client.train_mode):
+    raise ValueError(
+      "Expected one client of one local step in training mode for source='"
+      f"running'; got clients={client.clients}, "
+      f'local_steps={client.local_steps}, train_mode={client.train_mode}; use '
+      "'after' or 'estimate'"
+    )
+
+
+def _proxy_inputs(world, taps, obs):
+  """Returns what the layers read of the proxy batch, by tap."""
+  output = world.net.apply(
+    obs.message.variables,
+    obs.side['proxy_data'],
+    train=world.client.train_mode,
+    taps=taps,
+    key=jax.random.key(0),
+  )
+  return output.taps
+
+
+def _of_the_batch(before, after, rates, counts):
+  """Returns the client's own statistics, from buffers by dotted name."""
+
+  def own(name, m):
+    return (after[name] - (1 - m) * before[name]) / m
+
+  return {
+    path: (
+      own(f'{path}.mean', rates[path]),
+      # Buffers hold the unbiased variance.
+      own(f'{path}.var', rates[path]) * (n - 1) / n,
+    )
+    for path, n in counts.items()
+  }
+
+
+def _moments(x: types.Array, per_channel: bool) -> Moments:
   axes = tuple(range(x.ndim - 1 if per_channel else x.ndim))
   mean = x.mean(axes)
   count = math.prod(x.shape[axis] for axis in axes)
-  return mean, jnp.square(x - mean).mean(axes), count
+  return Moments(mean, jnp.square(x - mean).mean(axes), count)
 
 
 def _norm(difference: types.Array) -> types.Array:

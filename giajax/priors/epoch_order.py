@@ -10,6 +10,7 @@ order-invariant prior with the mean for h and a squared distance.
 
 import jax.numpy as jnp
 
+from giajax import require
 from giajax import world as worlds
 from giajax.models import base as models
 from giajax.priors import base
@@ -20,20 +21,19 @@ def epoch_order(world: worlds.World, *, epochs: int = 1) -> base.Term:
 
   Args:
     world: for the normalisation of its network.
-    epochs: E, of which the candidate holds the images one after the other.
+    epochs: E >= 1; the candidate holds their images one after the other.
 
   Raises:
     ValueError: fewer epochs than 1.
   """
-  if epochs < 1:
-    raise ValueError(f'Expected epochs >= 1; got epochs={epochs}; use 1')
+  require.whole(epochs, 'epochs', advice='use 1')
   spec = world.net.spec
 
-  def term(key, batch, aux, obs):
+  def value(key, batch, aux, obs):
     del key, aux, obs
     x = models.normalise(batch.x, spec)
     means = x.reshape(epochs, -1, *x.shape[1:]).mean(1)
     # The mean over pairs is twice the variance over epochs.
     return 2 * jnp.mean(jnp.square(means - means.mean(0)))
 
-  return base.Term(term)
+  return base.Term(value)

@@ -2,8 +2,8 @@
 
 For one image, the gradient of row k of a linear classifier z = W h + b is
 dL/dW_k = (dL/db_k) h, so that h = dL/dW_k / dL/db_k. In a batch the ratio of
-the label's row is the image's features plus what the others leave there, the
-less the smaller their probability of that class.
+the label's row is the image's features plus what the other images leave there,
+which is less the smaller their probability of that class is.
 
   F(x) = mean over B and features of (h(x_i) - dL/dW_y / dL/db_y)^2, y = y_i
 
@@ -13,10 +13,13 @@ label whose bias has no gradient is compared with 0, as there.
 
 import jax.numpy as jnp
 
+from giajax import require
 from giajax import trees
 from giajax import world as worlds
 from giajax.models import inspect
 from giajax.priors import base
+
+_INSTEAD = 'choose another prior'
 
 
 def features(world: worlds.World) -> base.Term:
@@ -26,25 +29,22 @@ def features(world: worlds.World) -> base.Term:
     world: the attacker's picture of network and client.
 
   Raises:
-    ValueError: a network without a classifier, or one whose bias the client
-      does not train.
+    ValueError: a network without a linear classifier, or an update that does
+      not cover its kernel and bias.
   """
-  head = inspect.head(world.net)
-  if not inspect.has_bias(world.net, head):
-    raise ValueError(
-      f'Expected an update of the bias of {head!r} for features; got none of '
-      f'{world.net.spec.name}; choose another prior'
-    )
-  tap = f'{head}.input'
+  require.classifier_kernel(world.net, 'features', advice=_INSTEAD)
+  require.classifier_bias(world.net, 'features', advice=_INSTEAD)
+  path = inspect.classifier(world.net)
+  tap = f'{path}.input'
 
   def value(key, batch, aux, obs):
     del key
     leaves = trees.named_leaves(world.client.as_gradient(obs.update.delta))
     labels = world.task.harden(batch.y)
-    rows = leaves[f'{head}.kernel'].T[labels]
-    slopes = leaves[f'{head}.bias'][labels][:, None]
+    rows = leaves[f'{path}.kernel'].T[labels]
+    slopes = leaves[f'{path}.bias'][labels][:, None]
     silent = slopes == 0
-    wanted = jnp.where(silent, 0.0, rows / jnp.where(silent, 1.0, slopes))
-    return jnp.mean(jnp.square(aux.taps[tap] - wanted))
+    target = jnp.where(silent, 0.0, rows / jnp.where(silent, 1.0, slopes))
+    return jnp.mean(jnp.square(aux.taps[tap] - target))
 
   return base.Term(value, (tap,))

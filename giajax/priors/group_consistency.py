@@ -2,7 +2,7 @@
 
   C(x_r) = mean over (B, H, W, C) of (x_r - mean over restarts of x)^2
 
-of the normalised image; the mean is no function of the candidate. Yin et al.,
+of the normalised image; no derivative is taken through the mean. Yin et al.,
 See through Gradients, CVPR 2021, arXiv 2104.07586, R_group (there as a norm;
 here the mean square, as in `l2`). Candidates are compared as they are: the
 images of two restarts are not registered, and those of equal labels may come

@@ -22,8 +22,8 @@ def l2(world: worlds.World) -> base.Term:
   """
   spec = world.net.spec
 
-  def term(key, batch, aux, obs):
+  def value(key, batch, aux, obs):
     del key, aux, obs
     return jnp.mean(jnp.square(models.normalise(batch.x, spec)))
 
-  return base.Term(term)
+  return base.Term(value)

@@ -10,10 +10,9 @@ channels, after Åström and Schnörr, Double-Opponent Vectorial Total Variation
 ECCV 2016.
 """
 
-import math
-
 import jax.numpy as jnp
 
+from giajax import require
 from giajax import trees
 from giajax import types
 from giajax import world as worlds
@@ -41,19 +40,19 @@ def total_variation(
     double_opponents: also penalise the differences of colour channels.
 
   Raises:
-    ValueError: an exponent that is not positive, or colour differences asked
-      of images that do not have three channels.
+    ValueError: an exponent that is not positive, or `double_opponents` for
+      images that do not have three channels.
   """
   spec = world.net.spec
-  if not (0 < p < math.inf and 0 < q < math.inf):
-    raise ValueError(f'Expected p > 0 and q > 0; got p={p}, q={q}; use 1 and 1')
+  require.positive(p, 'p', advice='use 1')
+  require.positive(q, 'q', advice='use 1')
   if double_opponents and spec.image_shape[-1] != 3:
     raise ValueError(
       'Expected images of 3 channels for double_opponents; got '
       f'image_shape={spec.image_shape}; leave it off'
     )
 
-  def term(key, batch, aux, obs):
+  def value(key, batch, aux, obs):
     del key, aux, obs
     x = models.normalise(batch.x, spec)
     if double_opponents:
@@ -63,7 +62,7 @@ def total_variation(
     inner = _power(dx, p) + _power(dy, p)
     return jnp.mean(inner if q == 1 else (inner + _OUTER) ** q)
 
-  return base.Term(term)
+  return base.Term(value)
 
 
 def _difference(x: types.Array, axis: int) -> types.Array:

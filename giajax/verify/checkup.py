@@ -8,6 +8,8 @@ from typing import NamedTuple
 import jax
 
 from giajax import keys
+from giajax import registry
+from giajax import trees
 from giajax import types
 from giajax.data import base as data
 from giajax.data import cases
@@ -54,11 +56,14 @@ def check(
     probe: labelled images of its own, see `base.check_probe`.
     only: names in `VERIFIERS`.
     seed: of the checks' draws.
+
+  Raises:
+    ValueError: an unknown check.
   """
   root = jax.random.key(seed)
   verdicts = {}
   for name in only:
-    verify = VERIFIERS[name](view)
+    verify = registry.lookup(VERIFIERS, name, 'check')(view)
     verdicts[name] = verify(keys.named(root, name), message, probe)
   return Checkup(verdicts, seed)
 
@@ -80,7 +85,7 @@ def draw_probe(
       the network, see `base.check_probe`.
   """
   indices = cases.indices(dataset.labels, seed=seed, case=case, batch_size=size)
-  probe = dataset.take(indices)
+  probe = trees.widened(dataset.take(indices))
   base.check_probe(probe, net)
   return probe
 

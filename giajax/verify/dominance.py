@@ -36,8 +36,8 @@ def dominance(view: base.View, *, threshold: float = 0.998) -> base.Verifier:
     return base.verdict(
       max(0.0, (count * share.max() - 1) / (count - 1)),
       threshold,
-      'One of {count} images makes a share of {most:.3g} of the gradient: '
-      '{score} between an equal one and all (limit {limit}).',
+      'One of {count} images makes {most:.3g} of the gradient: {score} on a '
+      'scale from an equal share, 0, to all of it, 1 (limit {limit}).',
       count=count,
       most=share.max(),
     )

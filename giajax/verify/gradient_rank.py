@@ -44,7 +44,8 @@ def gradient_rank(view: base.View, *, threshold: float = 0.2) -> base.Verifier:
       max(0.0, (rank - 1) / (len(rows) - 1)),
       threshold,
       '{count} images reach units of {name} with a stable rank of {rank:.3g}: '
-      '{score} between all the same and all apart (limit {limit}).',
+      '{score} on a scale from the same units, 0, to no unit in common, 1 '
+      '(limit {limit}).',
       rank=rank,
       name=path,
       count=len(rows),

@@ -47,7 +47,7 @@ def identity_kernels(
     score,
     threshold,
     'In {name} the largest weight of a kernel holds a share of {score} of its '
-    'energy (limit {limit}).',
+    'squared norm, on average (limit {limit}).',
     'No convolution has kernels of enough weights.',
   )
 

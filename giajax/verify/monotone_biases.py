@@ -38,8 +38,8 @@ def monotone_biases(
   return weights.of_layers(
     _score,
     threshold,
-    'In {name} a share of {score} of the units has nearly the same weights '
-    'and biases of its own (limit {limit}).',
+    'In {name} a share of {score} of the units has nearly the same weights, '
+    'told apart by their biases (limit {limit}).',
     'No layer has biases and units of enough weights.',
   )
 

@@ -58,7 +58,7 @@ def running_statistics(
     variables = weights.agreed_variables(view, message)
     if variables is None:
       return base.OTHER_WEIGHTS
-    fresh = view.net.init(key)
+    fresh = trees.widened(view.net.init(key))
     decades, usual = (_off(view, v, probe) for v in (variables, fresh))
     scores = {p: max(0.0, d - usual[p]) for p, d in decades.items()}
     return base.worst_layer(

@@ -45,7 +45,7 @@ def scale(view: base.View, *, threshold: float = 1.2) -> base.Verifier:
     return base.worst_layer(
       {name: max(0.0, np.log10(max(s, _TINY))) for name, s in sizes.items()},
       threshold,
-      '{name} has a gain of 10^{score} (limit 10^{limit}).',
+      'The gain or size of {name} is 10^{score} (limit 10^{limit}).',
       'No parameters.',
     )
 

@@ -269,6 +269,13 @@ def test_every_row_has_a_setup():
   assert set(SETUPS) == set(ATTACKS)
 
 
+@pytest.mark.parametrize('name', ATTACKS)
+def test_its_file_says_what_is_known_and_what_differs(name):
+  row = ATTACKS[name]
+  text = inspect.getmodule(getattr(row, 'func', row)).__doc__
+  assert 'Assumed known' in text and 'Differs from' in text
+
+
 def test_needs_are_grants(case):
   assert isinstance(case.attack.needs, frozenset)
   assert case.attack.needs <= set(threat.GRANTS)

@@ -51,6 +51,23 @@ def test_by_hand(name):
   np.testing.assert_allclose(value, FACTS[name][2], rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+  'other',
+  [
+    {'a': jnp.ones(1), 'b': {'c': jnp.ones((2, 1))}},  # would broadcast
+    {'a': jnp.ones(2), 'b': {'c': jnp.ones(2)}},
+    {'a': jnp.ones(2)},
+  ],
+)
+def test_gradients_that_differ_are_refused_while_traced(name, other):
+  distance = distances.lookup(name)
+  assert distance.on_moments is distances.DISTANCES[name].on_moments
+  jax.eval_shape(distance.on_gradients, G, T)
+  for pair in ((G, other), (other, G)):
+    with pytest.raises(ValueError, match=r"shapes of the candidate's; got"):
+      jax.eval_shape(distance.on_gradients, *pair)
+
+
 def test_zero_at_equal_gradients_only(name):
   distance, g = distances.DISTANCES[name].on_gradients, random_tree(0)
   assert abs(distance(g, g)) <= FACTS[name][0]

@@ -1,4 +1,4 @@
-"""Tests of laplace_noise, pruning, quantization, per_example_clipping."""
+"""Tests of pruning, quantization, per_example_clipping."""
 
 import math
 
@@ -13,7 +13,6 @@ from giajax import types
 from giajax.clients import base as clients
 from giajax.clients import fedavg
 from giajax.clients import fedsgd
-from giajax.defenses import laplace_noise
 from giajax.defenses import per_example_clipping
 from giajax.defenses import pruning
 from giajax.defenses import quantization
@@ -38,21 +37,6 @@ def sent(defense, leaf, seed=0, believed=False):
   )
   guard = defense.on_belief if believed else defense.on_client
   return guard(client).update(jax.random.key(seed), None, None)[0].delta['w']
-
-
-# Laplace noise.
-
-
-def test_laplace_has_its_deviation_and_its_tails():
-  noise = np.asarray(
-    sent(laplace_noise.laplace_noise(scale=0.7), np.zeros(9999))
-  )
-  np.testing.assert_allclose(noise.std(), 0.7, rtol=0.05)
-  assert abs(noise.mean()) < 0.03
-  kurtosis = np.mean((noise / noise.std()) ** 4)
-  assert 4.5 < kurtosis < 8  # 6, where a normal has 3
-  other = sent(laplace_noise.laplace_noise(scale=0.7), np.zeros(9999), seed=1)
-  assert np.abs(noise - other).max() > 0.1
 
 
 # Pruning.
@@ -216,7 +200,6 @@ def test_batch_norm_in_training_mode_and_local_steps_are_refused():
 @pytest.mark.parametrize(
   ('make', 'kwargs', 'words'),
   [
-    (laplace_noise.laplace_noise, {'scale': -1.0}, 'scale=-1.0'),
     (pruning.pruning, {'keep': 0.0}, 'keep=0.0'),
     (pruning.pruning, {'keep': 1.1}, 'keep=1.1'),
     (pruning.pruning, {'keep': 0.5, 'kind': 'bottom'}, 'bottom'),

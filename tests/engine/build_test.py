@@ -44,7 +44,7 @@ def _setup(**changes):
       r"key of model \(mlp\) .*'widths'",
     ),
     ({'attack': {'name': 'dlg', 'world': 3}}, r'a key of attack \(dlg\)'),
-    ({'attack__num_steps': 0}, 'num_steps >= 1'),
+    ({'attack__num_steps': 0}, 'num_steps=0'),
     ({'defense': {'name': 'gaussian_noise'}}, 'defense.scale for defense'),
     ({'threat__grants': ()}, r'grants that cover the needs .* without labels'),
     ({'threat__level': 'A'}, r'grants that cover .*, without batch_size'),

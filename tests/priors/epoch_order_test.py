@@ -41,5 +41,7 @@ def test_the_order_within_an_epoch_does_not_matter():
 
 
 def test_mistake():
-  with pytest.raises(ValueError, match=r'^Expected epochs >= 1'):
+  with pytest.raises(
+    ValueError, match=r'^Expected a whole number >= 1 for epochs'
+  ):
     epoch_order.epoch_order(WORLD, epochs=0)

@@ -63,7 +63,7 @@ def test_features_of_one_image_are_its_own(client):
 def test_features_need_a_bias():
   bare = subset.subset(NET, include=('*',), freeze=('*.bias',))
   world = worlds.World(bare, TASK, fedsgd.fedsgd(bare, TASK), 1)
-  with pytest.raises(ValueError, match='an update of the bias of'):
+  with pytest.raises(ValueError, match='covers the bias of'):
     features.features(world)
 
 

@@ -1,24 +1,35 @@
 """Closed form: the input of a linear layer is a ratio of its gradients.
 
-For z = W x + b, one image and any loss, dL/dW_i = (dL/dz_i) x and dL/db_i =
-dL/dz_i, hence x = dL/dW_i / dL/db_i for every unit i that the image reached.
-Phong et al., Privacy-Preserving Deep Learning: Revisited and Enhanced, ATIS
-2017; Geiping et al. 2020, arXiv 2003.14053, proposition 3.1.
+For z = W x + b, one image and any loss,
+
+  (1)  dL/dW_i = (dL/dz_i) x    dL/db_i = dL/dz_i
+
+hence x = dL/dW_i / dL/db_i for every unit i that the image reached. Phong et
+al., Privacy-Preserving Deep Learning: Revisited and Enhanced, ATIS 2017;
+Geiping et al. 2020, arXiv 2003.14053, proposition 3.1.
 
 Assumed known: the model, and that the batch has one image. All units are
-combined by least squares, x = sum_i (db_i dW_i) / sum_i db_i^2; an image that
-reached no unit is not found. The label comes from the last layer
-(`labels.idlg`).
+combined by least squares,
+
+  (2)  x = sum_i (db_i dW_i) / sum_i db_i^2
+
+An image that reached no unit does not come back. The label comes from the last
+layer (`labels.idlg`).
+
+Differs from the references, which divide the gradients of a single unit.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
 
-from giajax import trees
+from giajax import require
 from giajax import types
 from giajax import world as worlds
 from giajax.attacks import base
 from giajax.attacks.parts import compose
+from giajax.attacks.parts import image_vectors
 from giajax.attacks.parts import labels
 from giajax.models import inspect
 
@@ -36,32 +47,24 @@ def linear_layer(world: worlds.World) -> base.Attack:
   Raises:
     ValueError: a batch of more than one image, or another first layer.
   """
-  spec = world.net.spec
-  if world.batch_size != 1:
-    raise ValueError(
-      'Expected batch_size 1 for linear_layer; got '
-      f'batch_size={world.batch_size}; larger batches mix in the ratio'
-    )
+  require.batch_of_one(
+    world, 'linear_layer', advice='lower it: larger ones mix in the ratio'
+  )
   first = inspect.first_linear(world.net)
-
-  def read(obs):
-    leaves = trees.named_leaves(obs.update.delta)
-    kernel, bias = leaves[f'{first}.kernel'], leaves[f'{first}.bias']
-    reached = jnp.vdot(bias, bias, precision=_EXACT)
-    flat = jnp.dot(kernel, bias, precision=_EXACT) / jnp.maximum(reached, _TINY)
-    h, w, c = spec.image_shape
-    x = jnp.moveaxis(flat.reshape(c, h, w), 0, -1)
-    x = x * jnp.asarray(spec.std) + jnp.asarray(spec.mean)
-    # The gradient of a rank-one product is matched up to rounding.
-    residual = kernel - flat[:, None] * bias
-    score = jnp.vdot(residual, residual) / jnp.maximum(
-      jnp.vdot(kernel, kernel), _TINY
-    )
-    return types.Reconstruction(
-      types.Batch(jnp.clip(x, 0.0, 1.0)[None], obs.side['labels']),
-      (reached > 0)[None],
-      score,
-    )
-
+  read = functools.partial(_read, world, first)
   attack = base.closed_form(read, needs={'model', 'batch_size', 'labels'})
   return compose.with_labels(attack, labels.idlg(world))
+
+
+def _read(world, first, obs):
+  kernel, bias = base.kernel_and_bias(obs.update.delta, first)
+  reached = jnp.vdot(bias, bias, precision=_EXACT)
+  flat = jnp.dot(kernel, bias, precision=_EXACT)  # (2)
+  flat /= jnp.maximum(reached, _TINY)
+  x = image_vectors.to_pixels(flat, world.net.spec)
+  # The gradient (1) is a product of rank one, matched up to rounding.
+  residual = kernel - flat[:, None] * bias
+  score = jnp.vdot(residual, residual)
+  score /= jnp.maximum(jnp.vdot(kernel, kernel), _TINY)
+  batch = types.Batch(jnp.clip(x, 0.0, 1.0)[None], obs.side['labels'])
+  return types.Reconstruction(batch, (reached > 0)[None], score)

@@ -4,8 +4,8 @@ Zhu and Blaschko, R-GAP: Recursive Gradient Attack on Privacy, ICLR 2021, arXiv
 2010.07733. Of a layer z = W x + b, let z be known and so k, the loss's
 derivative to z. Then its input x solves two linear systems,
 
-  W x = z - b            as many weight constraints as z has entries
-  dL/dW = k x            as many gradient constraints as W has weights
+  (1)  W x = z - b       as many weight constraints as z has entries
+  (2)  dL/dW = k x       as many gradient constraints as W has weights
 
 together by least squares. The activation before it, inverted at x, gives the
 z of the layer before it, and W' k with the activation's slopes its k. ReLU
@@ -21,50 +21,61 @@ own lack is silent.
 
 The recursion starts at the softmax: k of the logits is p - y, and the last
 layer's gradient is its product with x. With a bias, k is the bias gradient.
-Without, both are known up to a scale t, and log p_j = t w_j x + const of the
-classes j that are not the label gives it, by least squares again. (The authors
-have one logit under a logistic loss, and a scale with two solutions.)
+Without, both are known up to a scale t, and
+
+  (3)  log p_j = t w_j x + const
+
+of the classes j that are not the label gives it, by least squares again. (The
+authors have one logit under a logistic loss, and a scale with two solutions.)
 
 Assumed known: the model, and that the batch has one image. The label comes
 from the last layer (`labels.idlg`). The systems are solved by conjugate
 gradients on the normal equations, which never forms a matrix.
+
+Differs from the authors: several classes under a softmax, as above.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from giajax import require
 from giajax import trees
 from giajax import types
 from giajax import world as worlds
 from giajax.attacks import base
 from giajax.attacks.parts import compose
+from giajax.attacks.parts import image_vectors
 from giajax.attacks.parts import labels
+from giajax.attacks.parts import least_squares
 from giajax.models import base as models
 from giajax.models import inspect
 from giajax.ops import convolution
 from giajax.ops import geometries
 
 _TINY = 1e-30
-# Relative to the start; what float32 leaves of the normal equations.
-_TOLERANCE = 1e-7
 _ZERO = 1e-5  # in units of a layer's root mean square
 
 
-class System(NamedTuple):
-  """The constraints on the input of one layer.
+class Layer(NamedTuple):
+  """A layer z = W x + b and what is known of it.
 
   Attributes:
-    apply: `x -> (z, gradient)`, linear.
-    transpose: its transpose.
-    wanted: what `apply` should give.
+    faces: x -> W x, and its transposes.
+    slope: of the activation behind it, below zero.
+    kernel: W.
+    bias: b, or 0.
+    gradient: dL/dW.
   """
 
-  apply: Callable[..., tuple[types.Array, types.Array]]
-  transpose: Callable[..., types.Array]
-  wanted: tuple[types.Array, types.Array]
+  faces: geometries.Faces
+  slope: float
+  kernel: types.Array
+  bias: types.Array | float
+  gradient: types.Array
 
 
 def r_gap(world: worlds.World, *, iterations: int = 2000) -> base.Attack:
@@ -75,82 +86,97 @@ def r_gap(world: worlds.World, *, iterations: int = 2000) -> base.Attack:
       that takes one step, and a network of convolutions and linear layers one
       after the other, with ReLU or LeakyReLU between; the last is linear, with
       a bias or for at least three classes.
-    iterations: at most, a layer.
+    iterations: at most, per layer.
 
   Raises:
     ValueError: a batch of more than one image, several local steps, another
       network, parameters that the client does not train, or iterations < 1.
   """
-  net, client = world.net, world.client
-  if iterations < 1:
-    raise ValueError(
-      f'Expected iterations >= 1; got iterations={iterations}; raise it'
-    )
-  if world.batch_size != 1:
-    raise ValueError(
-      f'Expected batch_size 1 for r_gap; got batch_size={world.batch_size}; '
-      'larger batches mix in its constraints'
-    )
-  if client.local_steps != 1:
-    raise ValueError(
-      'Expected a client of one local step for r_gap; got '
-      f'local_steps={client.local_steps}; its gradients belong to other weights'
-    )
-  *links, last = inspect.chain(net)
-  head = inspect.head(net)
-  frozen = {f'{link.path}.kernel' for link in links} - inspect.leaf_names(net)
+  require.whole(iterations, 'iterations', advice='raise it')
+  require.batch_of_one(
+    world, 'r_gap', advice='lower it: larger ones mix in its constraints'
+  )
+  require.one_step(
+    world.client, 'r_gap', advice='use fedsgd: later ones have other weights'
+  )
+  links = inspect.chain(world.net)
+  _require_ends(world.net, links)
+
+  read = functools.partial(_read, world, links, iterations)
+  attack = base.closed_form(read, needs={'model', 'batch_size', 'labels'})
+  return compose.with_labels(attack, labels.idlg(world))
+
+
+def _require_ends(net: models.Net, links: Sequence[inspect.Link]) -> None:
+  """Requires that all kernels are trained, and a last layer to start from."""
+  names, last = inspect.leaf_names(net), links[-1].path
+  frozen = {f'{link.path}.kernel' for link in links} - names
   if frozen:
     raise ValueError(
       'Expected an update that covers all kernels for r_gap; got one without '
       f'{", ".join(sorted(frozen))}; train them all'
     )
-  if last.path != head or not (
-    inspect.has_bias(net, head) or net.spec.num_classes > 2
-  ):
+  enough = inspect.has_bias(net, last) or net.spec.num_classes > 2
+  if last != inspect.classifier(net) or not enough:
     raise ValueError(
       'Expected a last layer that is linear, with a bias or for at least three '
-      f'classes; got {net.spec.name}, which ends with {last.path!r}; use cnn6'
+      f'classes; got {net.spec.name}, which ends with {last!r}; use cnn6'
     )
 
-  def read(obs):
-    with jax.default_matmul_precision('highest'):
-      return _read(obs)
 
-  def _read(obs):
-    held = trees.named_leaves(models.whole(obs.message.variables))
-    sent = trees.named_leaves(client.as_gradient(obs.update.delta))
-    kernel = held[f'{head}.kernel']
+def _read(world, links, iterations, obs):
+  """Solves for the input of each layer, from the last to the first."""
+  with jax.default_matmul_precision('highest'):
+    weights = trees.named_leaves(models.whole(obs.message.variables))
+    gradients = trees.named_leaves(world.client.as_gradient(obs.update.delta))
+    *links, last = links
+    label, kernel = obs.side['labels'][0], weights[f'{last.path}.kernel']
     x, k = _start(
       kernel,
-      sent[f'{head}.kernel'],
-      sent.get(f'{head}.bias'),
-      obs.side['labels'][0],
+      gradients[f'{last.path}.kernel'],
+      gradients.get(f'{last.path}.bias'),
+      label,
     )
     reached = jnp.vdot(k, k) > 0
     cotangent, score = k @ kernel.T, jnp.float32(0)
     for link in reversed(links):
-      x, cotangent = _as_output(x, link), _as_output(cotangent, link)
-      kernel = held[f'{link.path}.kernel']
-      active = _active(x, link.slope)
-      k = jnp.where(active, cotangent, link.slope * cotangent)
-      faces = _faces(link, kernel)
-      bias = held.get(f'{link.path}.bias', 0.0)
-      gradient = sent[f'{link.path}.kernel']
-      system = _system(faces, link.slope, kernel, bias, gradient, x, k)
-      x, residual = _solve(system, link.site.input, iterations)
-      cotangent, score = faces.to_input(k, kernel), score + residual
-    h, w, c = net.spec.image_shape
-    x = jnp.moveaxis(x.reshape(1, c, h, w), 1, -1) if x.ndim == 2 else x
-    x = x * jnp.asarray(net.spec.std) + jnp.asarray(net.spec.mean)
+      x, cotangent, residual = _step(
+        link, weights, gradients, x, cotangent, iterations
+      )
+      score = score + residual
+    spec = world.net.spec
+    if x.ndim == 2:
+      x = image_vectors.to_pixels(x, spec)
+    else:
+      x = x * jnp.asarray(spec.std) + jnp.asarray(spec.mean)
     batch = types.Batch(jnp.clip(x, 0.0, 1.0), obs.side['labels'])
     return types.Reconstruction(batch, reached[None], score)
 
-  attack = base.closed_form(read, needs={'model', 'batch_size', 'labels'})
-  return compose.with_labels(attack, labels.idlg(world))
+
+def _step(link, weights, gradients, x, cotangent, iterations):
+  """Goes from what the activation behind a layer gave to the layer's input.
+
+  Args:
+    link: the layer.
+    weights: by dotted name.
+    gradients: likewise.
+    x: what the activation gave.
+    cotangent: the loss's derivative to it.
+    iterations: see `r_gap`.
+
+  Returns:
+    The layer's input, the loss's derivative to it, and the residual.
+  """
+  layer = _layer(link, weights, gradients)
+  x, cotangent = _as_output(x, link), _as_output(cotangent, link)
+  k = jnp.where(_active(x, link.slope), cotangent, link.slope * cotangent)
+  system = _system(layer, x, k)
+  x, residual = least_squares.solve(system, iterations)
+  return x, layer.faces.to_input(k, layer.kernel), residual
 
 
 def _start(kernel, gradient, bias, label):
-  """Returns the last layer's input [1, d] and k [1, K].
+  """Returns the last layer's input [1, d] and k [1, K], by (2) and (3).
 
   Args:
     kernel: [d, K] of the last layer.
@@ -167,6 +193,7 @@ def _start(kernel, gradient, bias, label):
   k = x @ gradient
   p = jnp.where(jnp.arange(k.size) == label, 0.0, jnp.maximum(k, 0.0))
   weights = p / jnp.maximum(p.sum(), _TINY)
+  # (3), weighted by p.
   logits = x @ kernel
   centred = logits - jnp.vdot(weights, logits)
   spread = jnp.maximum(jnp.vdot(weights, centred**2), _TINY)
@@ -180,8 +207,7 @@ def _as_output(x, link):
   """Brings what a linear layer read to the shape that a convolution gave."""
   if x.shape == link.output:
     return x
-  _, h, w, c = link.output
-  return jnp.moveaxis(x.reshape(1, c, h, w), 1, -1)
+  return image_vectors.to_image(x, link.output[1:])
 
 
 def _active(x, slope):
@@ -193,35 +219,37 @@ def _active(x, slope):
   return x > least
 
 
-def _faces(link, kernel):
-  """Returns a layer and its transposes."""
-  site = link.site
+def _layer(link, weights, gradients) -> Layer:
+  """Returns a layer with its weights and their gradient, by dotted name."""
+  site, kernel = link.site, weights[f'{link.path}.kernel']
   if site.kind == 'conv':
     shape = site.input.shape
-    return convolution.faces(shape, kernel.shape, site.geometry, 'lax')
-  return geometries.Faces(
-    output=lambda x, kernel: x @ kernel,
-    to_input=lambda y, kernel: y @ kernel.T,
-    to_kernel=lambda x, y: x.T @ y,
-  )
+    faces = convolution.faces(shape, kernel.shape, site.geometry, 'lax')
+  else:
+    faces = geometries.Faces(
+      output=lambda x, kernel: x @ kernel,
+      to_input=lambda y, kernel: y @ kernel.T,
+      to_kernel=lambda x, y: x.T @ y,
+    )
+  bias = weights.get(f'{link.path}.bias', 0.0)
+  gradient = gradients[f'{link.path}.kernel']
+  return Layer(faces, link.slope, kernel, bias, gradient)
 
 
-def _system(faces, slope, kernel, bias, gradient, x, k):
+def _system(layer: Layer, x, k) -> least_squares.System:
   """Returns the constraints on a layer's input.
 
   Args:
-    faces: of the layer.
-    slope: of the activation behind it, below zero.
-    kernel: of the layer, which maps its input like `k` does, but for scale.
-    bias: of the layer, or 0.
-    gradient: of the loss to the kernel.
-    x: what the activation gave.
-    k: the loss's derivative to what it was given.
+    layer: the layer.
+    x: what the activation behind it gave.
+    k: the loss's derivative to z.
   """
+  faces, slope, kernel, bias, gradient = layer
   active = _active(x, slope)
+  # Where z is known.
   known = jnp.ones_like(x) if slope else active.astype(x.dtype)
   z = jnp.where(active, x, x / slope) if slope else x
-  # Both kinds of rows as long: the better determined they are together.
+  # Rows of (1) and (2) as long: the better determined they are together.
   scale = jnp.sqrt(
     jnp.vdot(kernel, kernel) / jnp.maximum(jnp.vdot(k, k), _TINY)
   )
@@ -234,41 +262,6 @@ def _system(faces, slope, kernel, bias, gradient, x, k):
     z, gradient = rows
     return faces.to_input(known * z, kernel) + faces.to_input(k, gradient)
 
-  return System(apply, transpose, (known * (z - bias), scale * gradient))
-
-
-def _solve(system, like, iterations):
-  """Returns the least-squares solution and its relative residual, squared.
-
-  Hestenes and Stiefel, Methods of Conjugate Gradients for Solving Linear
-  Systems, 1952, section 10: on the normal equations, with the residual of the
-  system itself carried along. It starts at zero, so that of many solutions it
-  is the shortest.
-
-  Args:
-    system: the constraints.
-    like: of the solution's shape.
-    iterations: at most.
-  """
-  first = system.transpose(system.wanted)
-  start = jnp.vdot(first, first)
-
-  def open_(carry):
-    i, *_, squared = carry
-    return (i < iterations) & (squared > _TOLERANCE**2 * start)
-
-  def step(carry):
-    i, x, residual, direction, squared = carry
-    change = system.apply(direction)
-    length = squared / jnp.maximum(trees.squared_norm(change), _TINY)
-    residual = jax.tree.map(lambda r, c: r - length * c, residual, change)
-    descent = system.transpose(residual)
-    now = jnp.vdot(descent, descent)
-    ahead = descent + now / squared * direction
-    return i + 1, x + length * direction, residual, ahead, now
-
-  x = jnp.zeros(like.shape, like.dtype)
-  carry = (jnp.int32(0), x, system.wanted, first, start)
-  _, x, residual, _, _ = jax.lax.while_loop(open_, step, carry)
-  wanted = jnp.maximum(trees.squared_norm(system.wanted), _TINY)
-  return x, trees.squared_norm(residual) / wanted
+  return least_squares.System(
+    apply, transpose, (known * (z - bias), scale * gradient)
+  )

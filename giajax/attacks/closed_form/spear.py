@@ -4,16 +4,20 @@ Dimitrov, Baader, Mueller and Vechev, SPEAR: Exact Gradient Inversion of
 Batches in Federated Learning, NeurIPS 2024, arXiv 2403.03945. For a first
 layer z = W x + b behind which ReLU follows, the gradients over B images are
 
-  dL/dW = D X      dL/db = D 1      D [m, B], X [B, pixels]
+  (1)  dL/dW = D X      dL/db = D 1      D [m, B], X [B, pixels]
 
 where D, the loss's derivative to z, is zero wherever ReLU was: in about half
 of its m rows for each image. A basis L [m, B] of dL/dW's columns is one of
-D's, and the columns are its directions L q of most zeros. A direction that
-solves B - 1 rows of L is the column of image i if that image left all these
-rows at zero, one draw of rows in 2^(B - 1). Each step draws some, brings them
-to more zeros, and keeps the sparsest basis seen: the independent directions of
-most zeros, which a greedy choice finds, as independent sets are a matroid. X
-and the scale of each column follow by least squares from both gradients.
+D's, and the columns are its directions
+
+  (2)  L q
+
+of most zeros. A direction that solves B - 1 rows of L is the column of image i
+if that image left all these rows at zero, one draw of rows in 2^(B - 1). Each
+step draws some, brings them to more zeros, and keeps the sparsest basis seen:
+the independent directions of most zeros, which a greedy choice finds, as
+independent sets are a matroid. X and the scale of each column follow by least
+squares from both gradients (1).
 
 Assumed known: the model and the number of images, of which no two are the same
 to the network, as dL/dW has to have rank B. What several local steps over
@@ -21,18 +25,19 @@ the same images add up to has this form too, with other zeros. Images that
 leave much the same units at zero, as those of a network that does not normalise
 its input, make sparse directions rare.
 
-Against the authors: drawn directions are starts, from which reweighted least
-squares descend to sparse ones (Chartrand and Yin, Iteratively Reweighted
+Differs from the authors: drawn directions are starts, from which reweighted
+least squares descend to sparse ones (Chartrand and Yin, Iteratively Reweighted
 Algorithms for Compressive Sensing, ICASSP 2008, eq. 5, with p = 0), so that
 hundreds of draws do for 2^(B - 1); with `descents=0` they are kept as drawn.
 (Bakarsky et al., SPEAR++, 2025, arXiv 2510.24200, have dictionary learning in
 that place.) No threshold says which directions are kept, because the basis is
 chosen among all. Their score, the share of D's entries that are zero where the
-found images leave the layer active, or the other way round, is reported and
-does not steer. A label is the class whose gradient for a found image is most
-like its column of D.
+images that came back leave the layer active, or the other way round, is
+reported and does not steer. A label is the class whose gradient for such an
+image is most like its column of D.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -40,11 +45,13 @@ import jax
 import jax.numpy as jnp
 
 from giajax import keys
+from giajax import require
 from giajax import trees
 from giajax import types
 from giajax import world as worlds
 from giajax.attacks import base
-from giajax.clients import base as clients
+from giajax.attacks.parts import bias_gradients
+from giajax.attacks.parts import image_vectors
 from giajax.models import inspect
 
 _TINY = 1e-30
@@ -64,7 +71,7 @@ class State(NamedTuple):
 class Factors(NamedTuple):
   """What a step needs to know of the update."""
 
-  basis: types.Array  # [m, B], orthonormal columns of the weight gradient
+  basis: types.Array  # L [m, B], orthonormal columns of the weight gradient
   response: types.Array  # [B, m], what the layer makes of its other factor
   bias: types.Array  # [B], the bias gradient in the basis
   offset: types.Array  # [m], the layer's bias
@@ -83,7 +90,7 @@ def spear(
     world: the attacker's picture of the system, with a network that begins
       with a linear layer with a bias and ReLU.
     num_steps: T >= 1.
-    samples: draws of rows a step, at least 1.
+    samples: draws of rows per step, at least 1.
     descents: iterations that bring each of them to more zeros; with 0, finding
       B images takes 2^(B - 1) ln(B) draws and more.
 
@@ -91,16 +98,29 @@ def spear(
     ValueError: another network, a first layer without more units than images,
       fewer pixels than images, or a number outside its range.
   """
+  require.whole(num_steps, 'num_steps', advice='raise it')
+  require.whole(samples, 'samples', advice='raise it')
+  require.whole(descents, 'descents', least=0, advice='use 0 for draws alone')
+  first = inspect.first_linear(world.net)
+  _require_sparsity(world)
+
+  return base.Attack(
+    craft=base.honest,
+    init=functools.partial(_init, world.batch_size),
+    step=functools.partial(_step, world, first, samples, descents),
+    read=functools.partial(_read, world, first),
+    num_steps=num_steps,
+    num_rounds=1,
+    hparams={},
+    needs=frozenset({'model', 'batch_size'}),
+  )
+
+
+def _require_sparsity(world: worlds.World) -> None:
+  """Requires ReLU behind a first layer that leaves room for B columns."""
   net, b = world.net, world.batch_size
-  if min(num_steps, samples) < 1 or descents < 0:
-    raise ValueError(
-      'Expected num_steps and samples of at least 1, and descents of at least '
-      f'0; got num_steps={num_steps}, samples={samples}, descents={descents}; '
-      'raise them'
-    )
-  first = inspect.first_linear(net)
   link = inspect.chain(net)[0]
-  units = link.output[-1]
+  units, pixels = link.output[-1], math.prod(net.spec.image_shape)
   if link.slope != 0:
     raise ValueError(
       'Expected ReLU behind the first layer for spear; got '
@@ -112,90 +132,78 @@ def spear(
       f'Expected more units in the first layer than images for spear; got '
       f'{units} units and batch_size={b}; widen the layer'
     )
-  pixels = math.prod(net.spec.image_shape)
   if pixels < b:
     raise ValueError(
       'Expected at least as many pixels as images for spear; got '
       f'{pixels} pixels and batch_size={b}; lower the batch size'
     )
 
-  def gradients(obs):
-    """Returns the first layer's: [m, pixels] and [m]."""
-    leaves = trees.named_leaves(world.client.as_gradient(obs.update.delta))
-    return leaves[f'{first}.kernel'].T, leaves[f'{first}.bias']
 
-  def factors(obs):
-    kernel, bias = gradients(obs)
-    held = trees.named_leaves(obs.message.variables.params)
-    basis = jnp.linalg.svd(kernel, full_matrices=False)[0][:, :b]
-    response = (basis.T @ kernel) @ held[f'{first}.kernel']
-    return Factors(basis, response, basis.T @ bias, held[f'{first}.bias'])
+def _init(batch_size, key, obs, hp):
+  del obs, hp
+  normal = keys.normal(key, (batch_size, batch_size))
+  return State(jnp.linalg.qr(normal)[0])
 
-  def init(key, obs, hp):
-    return State(jnp.linalg.qr(keys.normal(key, (b, b)))[0])
 
-  def step(key, state, obs, hp):
-    with jax.default_matmul_precision('highest'):
-      known = factors(obs)
-      drawn = _draw(key, known.basis, samples)
-      drawn = _descended(drawn, known.basis, descents)
-      found = jnp.concatenate([state.directions, drawn])
-      best = _sparsest(found, _zeros(found @ known.basis.T))
-      before = _disagreement(state.directions, known)
-    finite = trees.all_finite((known, best))
-    kept = jnp.where(finite, best, state.directions)
-    terms = {'disagreement': before}
-    return State(kept), types.Info(before, terms, finite)
+def _step(world, first, samples, descents, key, state, obs, hp):
+  """Draws directions, brings them to more zeros, keeps the sparsest basis."""
+  del hp
+  with jax.default_matmul_precision('highest'):
+    factors = _factors(world, first, obs)
+    directions = _draw(key, factors.basis, samples)
+    directions = _descended(directions, factors.basis, descents)
+    directions = jnp.concatenate([state.directions, directions])
+    best = _sparsest(directions, _zeros(directions @ factors.basis.T))
+    before = _disagreement(state.directions, factors)
+  finite = trees.all_finite((factors, best))
+  kept = jnp.where(finite, best, state.directions)
+  return State(kept), types.Info(before, {'disagreement': before}, finite)
 
-  def read(state, obs, hp):
-    with jax.default_matmul_precision('highest'):
-      return _read(state, obs)
 
-  def _read(state, obs):
-    known = factors(obs)
-    directions = _refined(state.directions, known.basis)
-    columns = known.basis @ directions.T
+def _read(world, first, state, obs, hp):
+  """Solves for the images and the scale of the columns, then for the labels."""
+  del hp
+  with jax.default_matmul_precision('highest'):
+    factors = _factors(world, first, obs)
+    directions = _refined(state.directions, factors.basis)
+    columns = factors.basis @ directions.T  # (2)
     columns = jnp.where(_small(columns.T).T, 0.0, columns)
-    kernel, bias = gradients(obs)
+    # (1): [X, 1] by least squares, up to a factor of each row.
+    kernel, bias = _gradients(world, first, obs)
     both = jnp.concatenate([kernel, bias[:, None]], axis=1)
-    scaled = jnp.linalg.lstsq(columns, both)[0]
-    scale = scaled[:, -1:]
-    x = scaled[:, :-1] / jnp.where(scale == 0, 1.0, scale)
-    h, w, c = net.spec.image_shape
-    x = jnp.moveaxis(x.reshape(b, c, h, w), 1, -1)
-    x = x * jnp.asarray(net.spec.std) + jnp.asarray(net.spec.mean)
-    x = jnp.clip(x, 0.0, 1.0)
-    y = classes(obs.message.variables, x, (columns * scale[:, 0]).T)
-    score = _disagreement(directions, known)
+    rows = jnp.linalg.lstsq(columns, both)[0]
+    scale = rows[:, -1:]
+    x = rows[:, :-1] / jnp.where(scale == 0, 1.0, scale)
+    x = jnp.clip(image_vectors.to_pixels(x, world.net.spec), 0.0, 1.0)
+    columns = (columns * scale[:, 0]).T
+    y = _classes(world, first, obs.message.variables, x, columns)
+    score = _disagreement(directions, factors)
     return types.Reconstruction(types.Batch(x, y), scale[:, 0] != 0, score)
 
-  def classes(variables, x, columns):
-    """Returns the classes [B] whose gradients are most like the columns."""
-    leaves = trees.named_leaves(variables.params)
-    name = f'{first}.bias'
 
-    def gradient(bias, x, y):
-      params = trees.like(variables.params, {**leaves, name: bias})
-      output = net.apply(variables._replace(params=params), x[None])
-      return clients.loss(world.task, output, y[None])
+def _gradients(world, first, obs):
+  """Returns the gradients of the first layer, [m, pixels] and [m]."""
+  gradient = world.client.as_gradient(obs.update.delta)
+  kernel, bias = base.kernel_and_bias(gradient, first)
+  return kernel.T, bias
 
-    every = jnp.arange(net.spec.num_classes)
-    over_classes = jax.vmap(jax.grad(gradient), (None, None, 0))
-    over_images = jax.vmap(over_classes, (None, 0, None))
-    each = _unit(over_images(leaves[name], x, every))
-    likeness = jnp.einsum('bkm,bm->bk', each, columns)
-    return jnp.argmax(likeness, axis=1).astype(jnp.int32)
 
-  return base.Attack(
-    craft=base.honest,
-    init=init,
-    step=step,
-    read=read,
-    num_steps=num_steps,
-    num_rounds=1,
-    hparams={},
-    needs=frozenset({'model', 'batch_size'}),
-  )
+def _factors(world, first, obs) -> Factors:
+  kernel, bias = _gradients(world, first, obs)
+  weights, offset = base.kernel_and_bias(obs.message.variables.params, first)
+  basis = jnp.linalg.svd(kernel, full_matrices=False)[0]
+  basis = basis[:, : world.batch_size]
+  return Factors(basis, (basis.T @ kernel) @ weights, basis.T @ bias, offset)
+
+
+def _classes(world, first, variables, x, columns):
+  """Returns the classes [B] whose gradients are most like the columns."""
+  gradients = bias_gradients.bias_gradients(world, first, variables)
+  over_classes = jax.vmap(gradients, (None, 0))
+  over_images = jax.vmap(over_classes, (0, None))
+  each = _unit(over_images(x, jnp.arange(world.net.spec.num_classes)))
+  likeness = jnp.einsum('bkm,bm->bk', each, columns)
+  return jnp.argmax(likeness, axis=1).astype(jnp.int32)
 
 
 def _draw(key, basis, samples):
@@ -264,25 +272,25 @@ def _sparsest(directions, zeros):
 
 def _refined(directions, basis):
   """Solves all rows that a direction brings to zero, if they determine it."""
-  last = max(basis.shape[1] - 2, 0)  # but one
+  last_but_one = max(basis.shape[1] - 2, 0)
 
   def one(direction):
     small = _small(basis @ direction)
     _, values, axes = jnp.linalg.svd(
       basis * small[:, None], full_matrices=False
     )
-    return jnp.where(values[last] > _NEW, axes[-1], direction)
+    return jnp.where(values[last_but_one] > _NEW, axes[-1], direction)
 
   return jax.vmap(one)(directions)
 
 
-def _disagreement(directions, known):
-  """Returns the share of D whose zeros are not those of the found images."""
-  scale = jnp.linalg.solve(directions.T, known.bias)
+def _disagreement(directions, factors):
+  """Returns the share of D whose zeros are not those of the images."""
+  scale = jnp.linalg.solve(directions.T, factors.bias)
   scale = jnp.where(scale == 0, 1.0, scale)[:, None]
-  outputs = jnp.linalg.solve(directions.T, known.response) / scale
-  active = outputs + known.offset > 0
-  return jnp.mean(active == _small(directions @ known.basis.T))
+  outputs = jnp.linalg.solve(directions.T, factors.response) / scale
+  active = outputs + factors.offset > 0
+  return jnp.mean(active == _small(directions @ factors.basis.T))
 
 
 def _unit(v):

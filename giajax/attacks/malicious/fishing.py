@@ -6,23 +6,37 @@ server alters the weights W [d, K] and biases b of the classifier alone. h_i are
 the features that it reads of image i, p_i their softmax, n_k the images of
 class k, S_k the sum of their features and T that of all.
 
-Labels: W = 0, b = 0. All p are 1/K, and B times the gradients of b_k and W_k
-are B/K - n_k and T/K - S_k. The target c is the class of fewest images unless
-it is given.
+Labels, in the first round: W = 0, b = 0. All p are 1/K, and B times the
+gradients are
 
-Class fishing: W_c = a 1 for the target and 0 otherwise, b_k = A for all others.
+  (1)  dL/db_k = B/K - n_k
+  (2)  dL/dW_k = T/K - S_k
+
+The target c is the class of fewest images unless it is given.
+
+Class fishing, in the second round:
+
+  (3)  W_c = a 1 for the target and 0 otherwise, b_k = A for all others
+
 With A far above a sum(h), p_ic = 0 for all images: those of other classes send
-no gradient below the classifier, those of class c that of -a sum(h_i).
+no gradient below the classifier, those of class c that of -a sum(h_i), and B
+times the gradient of W_c is -S_c.
 
-Feature fishing, where class c has several images: W_c = m e_f, b_c = -m v for
-one feature f and a threshold v, the others 0. An image's gradient below the
-classifier is (p_ic - [y_i = c]) m dh_if, with p_ic near 1 above the threshold
-and near 0 below. From one round to the next only p changes: the difference to a
-round with v far above all is m sum_i p_ic dh_if, the gradient of the images
-above v whatever their labels, and that of b_c is their number. The threshold
-climbs to the mean feature of those above it, which is known too, until one is
-left, and by halves where it went too far. f is where the mean of class c is
-large and above that of the batch.
+Feature fishing, in the rounds after these, where class c has several images:
+
+  (4)  W_c = m e_f, b_c = -m v for one feature f and a threshold v, else 0
+
+An image's gradient below the classifier is (p_ic - [y_i = c]) m dh_if, with
+p_ic near 1 above the threshold and near 0 below. From one round to the next
+only p changes: the difference to a round with v far above all is
+
+  (5)  m sum_i p_ic dh_if below the classifier
+  (6)  sum_i p_ic and sum_i p_ic h_i at b_c and W_c
+
+the gradient of the images above v whatever their labels, their number and the
+sum of their features. The threshold climbs to the mean feature of those above
+it until one is left, and by halves where it went too far (`search`). f is where
+the mean of class c is large and above that of the batch.
 
 What is left is turned into the gradient of one image at a classifier with W_y =
 a 1 or e_f and p_y = 0, whose own gradients follow from h, and inverted as such
@@ -30,12 +44,12 @@ by `modern` with the authors' settings: cosine, TV of 0.2 with double opponents,
 Adam on soft signs. y is c where class c has one image. Else it is guessed: with
 u_k = S_k - n_k T/B and d = h - T/B, the class of largest
 
-  |u_k|^2 / n_k - |u_k - d|^2 / (n_k - 1)
+  (7)  |u_k|^2 / n_k - |u_k - d|^2 / (n_k - 1)
 
-whose sum is most probable with the image among its summands; with six images a
-class, no better than chance. What the loss adds for a label does not depend on
-the image, so that no threshold tells labels; for the same reason the image need
-not be of the target class.
+whose sum is most probable with the image among its summands; with six images
+per class, no better than chance. What the loss adds for a label does not depend
+on the image, so that no threshold tells labels; for the same reason the image
+need not be of the target class.
 
 Dropout and augmentation are refused: what the rounds draw differs and does not
 cancel. At a dropout of 0.1 what feature fishing leaves has a cosine of at most
@@ -53,12 +67,12 @@ difference to the last round makes images of other classes harmless.
 """
 
 import functools
-import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from giajax import require
 from giajax import trees
 from giajax import types
 from giajax import world as worlds
@@ -66,10 +80,9 @@ from giajax.attacks import base
 from giajax.attacks.optimisation import modern
 from giajax.attacks.parts import compose
 from giajax.attacks.parts import labels
+from giajax.attacks.parts import search
 from giajax.clients import fedsgd
 from giajax.models import inspect
-
-_NEAR = 0.02  # of one image above the threshold
 
 
 class Plan(NamedTuple):
@@ -90,13 +103,22 @@ class Plan(NamedTuple):
   large: float
 
 
-class Known(NamedTuple):
+class Census(NamedTuple):
   """What the first two rounds tell."""
 
   target: types.Array  # [] int
-  counts: types.Array  # [K] float32, images a class
+  counts: types.Array  # [K] float32, images per class
   sums: types.Array  # [d, K] of their features
   feature: types.Array  # [] int
+
+
+class Catch(NamedTuple):
+  """The gradient of what a round isolates, as that of one image."""
+
+  gradient: types.Tree  # below the classifier
+  features: types.Array  # [d]
+  label: types.Array  # [] int
+  row: types.Array  # [d], of its class in the classifier
 
 
 def fishing(
@@ -140,28 +162,38 @@ def fishing(
     ValueError: a value out of range, a classifier without bias, or another
       client, such as one with dropout or augmentation.
   """
-  _check(world, target_class, feature_rounds)
-  multipliers = dict(
-    class_multiplier=class_multiplier,
-    feature_multiplier=feature_multiplier,
-    bias_multiplier=bias_multiplier,
+  if target_class is not None:
+    require.whole(
+      target_class,
+      'target_class',
+      least=0,
+      most=world.net.spec.num_classes - 1,
+      advice='leave it out for the class of fewest images',
+    )
+  require.whole(
+    feature_rounds,
+    'feature_rounds',
+    least=0,
+    advice='use 0 for class fishing alone',
   )
-  for name, value in multipliers.items():
-    if not 0 < value < math.inf:
-      raise ValueError(
-        f'Expected a finite {name} above 0; got {name}={value}; leave it out'
-      )
+  require.positive(class_multiplier, 'class_multiplier')
+  require.positive(feature_multiplier, 'feature_multiplier')
+  require.positive(bias_multiplier, 'bias_multiplier')
+  _require_client(world)
+
   plan = Plan(
     world,
-    inspect.head(world.net),
+    inspect.classifier(world.net),
     target_class,
     class_multiplier,
     feature_multiplier,
     bias_multiplier,
   )
-  client = fedsgd.fedsgd(world.net, world.task)
-  inverted = modern.modern(
-    world._replace(client=client, batch_size=1),
+  one_image = world._replace(
+    client=fedsgd.fedsgd(world.net, world.task), batch_size=1
+  )
+  inversion = modern.modern(
+    one_image,
     num_steps=num_steps,
     learning_rate=learning_rate,
     total_variation=total_variation,
@@ -171,22 +203,10 @@ def fishing(
     start=start,
     form=form,
   )
-
-  def infer(key, obs):
-    del key
-    bias = _leaves(plan, obs.message.variables.params)[1]
-    return jnp.argmin(bias)[None].astype(jnp.int32)
-
-  attack = compose.with_labels(inverted, labels.Rule(infer))
-
-  def read(state, obs, hp):
-    found = attack.read(state, obs, hp)
-    # No image of the target, no features.
-    caught = (_leaves(plan, obs.update.delta)[0] != 0).any()
-    return found._replace(valid=found.valid & caught)
-
+  rule = labels.Rule(functools.partial(_label, plan))
+  attack = compose.with_labels(inversion, rule)
   return attack._replace(
-    read=read,
+    read=functools.partial(_read, plan, attack),
     craft=functools.partial(_craft, plan),
     merge=functools.partial(_merge, plan),
     num_rounds=3 + feature_rounds if feature_rounds else 2,
@@ -194,77 +214,71 @@ def fishing(
   )
 
 
+def _require_client(world: worlds.World) -> None:
+  """Requires a client whose rounds differ by the classifier alone."""
+  net, client = world.net, world.client
+  require.classifier_kernel(net, 'fishing')
+  require.classifier_bias(net, 'fishing')
+  require.one_step(client, 'fishing')
+  require.one_client(client, 'fishing')
+  require.no_batch_statistics(client, 'fishing')
+  require.no_random_layers(net, 'fishing', train=client.train_mode)
+  if client.augment:
+    raise ValueError(
+      'Expected a client that does the same in every round for fishing; got '
+      'augment=True; use another client'
+    )
+
+
+# What the server sends.
+
+
 def _craft(plan, key, message, side, history):
   """Returns what the server sends in the round after `history`."""
   del key, side
-  kernel, bias = map(jnp.zeros_like, _leaves(plan, message.variables.params))
+  kernel, bias = map(
+    jnp.zeros_like, _classifier(plan, message.variables.params)
+  )
   if not history:
     return _put(plan, message, kernel, bias)
-  if len(history) == 1:
+  if len(history) == 1:  # (3)
     c, _ = _target(plan, history)
-    row = jnp.full(len(kernel), plan.a)
-    return _at_class(plan, message, c, row)
-  known = _known(plan, history)
-  c = known.target
-  v = _threshold(plan, known, history) if len(history) > 2 else _beyond(known)
-  kernel = kernel.at[known.feature, c].set(plan.m)
+    return _at_class(plan, message, c, jnp.full(len(kernel), plan.a))
+  census = _census(plan, history)
+  c, v = census.target, _beyond(census)
+  if len(history) > 2:
+    v = _threshold(plan, census, history)
+  kernel = kernel.at[census.feature, c].set(plan.m)  # (4)
   return _put(plan, message, kernel, bias.at[c].set(-plan.m * v))
 
 
-def _merge(plan, history):
-  """Returns the round that a client of one image would have answered."""
-  known = _known(plan, history)
-  left, h, y, row = _by_class(plan, known, history)
-  if len(history) > 2:
-    several = known.counts[known.target] > 1.5
-    other = _by_feature(plan, known, history)
-    left, h, y, row = trees.where(several, other, (left, h, y, row))
-  classes = len(known.counts)
-  slope = jnp.where(jnp.arange(classes) == y, -1.0, 1 / (classes - 1))
-  own = dict(zip(_names(plan), (h[:, None] * slope, slope)))
-  message = _at_class(plan, history[-1].message, y, row)
-  update = history[-1].update._replace(delta=trees.replaced(left, own))
-  return history[-1]._replace(message=message, update=update)
+def _beyond(census):
+  """A threshold above the feature of every image."""
+  return 10 + 10 * jnp.abs(census.sums[census.feature]).sum()
 
 
-def _by_class(plan, known, history):
-  """Returns the mean gradient of class c, its features, label and row."""
-  c, gradient = known.target, _gradient(plan, history[1])
-  number = jnp.maximum(known.counts[c], 1)
-  rate = plan.world.batch_size / number
-  left = jax.tree.map(lambda g: rate * g, gradient)
-  h = known.sums[:, c] / number
-  return left, h, c, jnp.full(len(h), plan.a)
+def _threshold(plan, census, history):
+  """Returns the next threshold, by what the earlier ones let through."""
+  c, f = census.target, census.feature
+  start = census.sums[f, c] / jnp.maximum(census.counts[c], 1)
 
+  def answer(obs):
+    count, features = _above(plan, census, history[2], obs)
+    return count, features[f] / jnp.maximum(count, search.NEAR)
 
-def _by_feature(plan, known, history):
-  """Likewise of what is above the last threshold."""
-  number, features = _above(plan, known, history[2], history[-1])
-  number = jnp.maximum(number, _NEAR)
-  h = features / number
-  rate = plan.world.batch_size / (plan.m * number)
-  left = jax.tree.map(
-    lambda none, some: rate * (none - some),
-    _gradient(plan, history[2]),
-    _gradient(plan, history[-1]),
+  return search.threshold(
+    map(answer, history[3:]),
+    start=start,
+    low=start - 10 / plan.m,
+    high=_beyond(census),
   )
-  row = jnp.zeros(len(h)).at[known.feature].set(1.0)
-  return left, h, _member(known, h), row
 
 
-def _member(known, h):
-  """Returns the class whose sum of features most probably has h in it."""
-  counts = known.counts
-  mean = (known.sums.sum(1) / counts.sum())[:, None]
-  apart = known.sums - counts * mean
-  without = jnp.square(apart - (h[:, None] - mean)).sum(0)
-  gain = jnp.square(apart).sum(0) / jnp.maximum(counts, 1)
-  gain -= without / jnp.maximum(counts - 1, 0.01)
-  return jnp.argmax(jnp.where(counts > 0.5, gain, -jnp.inf))
+# What it reads of the rounds.
 
 
 def _target(plan, history):
-  """Returns the target, and how many images each class has."""
+  """Returns the target, and how many images each class has, by (1)."""
   classes = plan.world.net.spec.num_classes
   counts = plan.world.batch_size / classes - _summed(plan, history[0])[1]
   if plan.target_class is not None:
@@ -272,112 +286,131 @@ def _target(plan, history):
   return jnp.argmin(jnp.where(counts > 0.5, counts, jnp.inf)), counts
 
 
-def _known(plan, history):
+def _census(plan, history):
+  """Returns what the first two rounds tell, by (1) and (2)."""
   c, counts = _target(plan, history)
-  (probed, _), (fished, _) = (_summed(plan, obs) for obs in history[:2])
+  (first, _), (second, _) = (_summed(plan, obs) for obs in history[:2])
   # T / K is what both rounds' gradients of W_c differ by.
-  share = probed[:, c] - fished[:, c]
-  sums = share[:, None] - probed
+  share = first[:, c] - second[:, c]
+  sums = share[:, None] - first
   mean = sums[:, c] / jnp.maximum(counts[c], 1)
   overall = share * len(counts) / plan.world.batch_size
-  return Known(c, counts, sums, jnp.argmax(2 * mean - overall))
+  return Census(c, counts, sums, jnp.argmax(2 * mean - overall))
 
 
-def _mean(known):
-  """The target's mean of the feature."""
-  total = known.sums[known.feature, known.target]
-  return total / jnp.maximum(known.counts[known.target], 1)
+def _above(plan, census, none, some):
+  """Returns the number of images above a round's threshold and their sum (6).
 
-
-def _beyond(known):
-  """A threshold above the feature of every image."""
-  return 10 + 10 * jnp.abs(known.sums[known.feature]).sum()
-
-
-def _threshold(plan, known, history):
-  """Returns the next threshold, by what the earlier ones let through."""
-  v = _mean(known)
-  low, high = v - 10 / plan.m, _beyond(known)
-  for obs in history[3:]:
-    number, features = _above(plan, known, history[2], obs)
-    many, few = number > 1 + _NEAR, number < 1 - _NEAR
-    low, high = jnp.where(many, v, low), jnp.where(few, v, high)
-    mean = features[known.feature] / jnp.maximum(number, _NEAR)
-    climbed = jnp.minimum(mean, (v + high) / 2)
-    v = jnp.where(many, climbed, jnp.where(few, (low + v) / 2, v))
-  return v
-
-
-def _above(plan, known, none, some):
-  """The number of images above a round's threshold, and their features."""
+  Args:
+    plan: of the attack.
+    census: of the first two rounds.
+    none: the round whose threshold is above all images.
+    some: the round.
+  """
   kernel, bias = (
     u - v for u, v in zip(_summed(plan, some), _summed(plan, none))
   )
-  return bias[known.target], kernel[:, known.target]
+  return bias[census.target], kernel[:, census.target]
+
+
+# What is inverted.
+
+
+def _merge(plan, history):
+  """Returns the round that a client of one image would have answered."""
+  census = _census(plan, history)
+  catch = _by_class(plan, census, history)
+  if len(history) > 2:
+    several = census.counts[census.target] > 1.5
+    catch = trees.where(several, _by_feature(plan, census, history), catch)
+  classes = len(census.counts)
+  slope = jnp.where(jnp.arange(classes) == catch.label, -1.0, 1 / (classes - 1))
+  own = {
+    f'{plan.path}.kernel': catch.features[:, None] * slope,
+    f'{plan.path}.bias': slope,
+  }
+  message = _at_class(plan, history[-1].message, catch.label, catch.row)
+  delta = trees.replaced(catch.gradient, own)
+  update = history[-1].update._replace(delta=delta)
+  return history[-1]._replace(message=message, update=update)
+
+
+def _by_class(plan, census, history):
+  """Returns the mean gradient of the target class."""
+  c, gradient = census.target, _gradient(plan, history[1])
+  number = jnp.maximum(census.counts[c], 1)
+  rate = plan.world.batch_size / number
+  mean = jax.tree.map(lambda g: rate * g, gradient)
+  h = census.sums[:, c] / number
+  return Catch(mean, h, c, jnp.full(len(h), plan.a))
+
+
+def _by_feature(plan, census, history):
+  """Returns the mean gradient of what is above the last threshold (5)."""
+  number, features = _above(plan, census, history[2], history[-1])
+  number = jnp.maximum(number, search.NEAR)
+  h = features / number
+  rate = plan.world.batch_size / (plan.m * number)
+  mean = jax.tree.map(
+    lambda none, some: rate * (none - some),
+    _gradient(plan, history[2]),
+    _gradient(plan, history[-1]),
+  )
+  row = jnp.zeros(len(h)).at[census.feature].set(1.0)
+  return Catch(mean, h, _class_of(census, h), row)
+
+
+def _class_of(census, h):
+  """Returns the class whose sum of features most probably has h in it (7)."""
+  counts = census.counts
+  mean = (census.sums.sum(1) / counts.sum())[:, None]
+  u = census.sums - counts * mean
+  without = jnp.square(u - (h[:, None] - mean)).sum(0)
+  gain = jnp.square(u).sum(0) / jnp.maximum(counts, 1)
+  gain -= without / jnp.maximum(counts - 1, 0.01)
+  return jnp.argmax(jnp.where(counts > 0.5, gain, -jnp.inf))
+
+
+def _label(plan, key, obs):
+  """The label of the image, which `_merge` wrote into the classifier."""
+  del key
+  bias = _classifier(plan, obs.message.variables.params)[1]
+  return jnp.argmin(bias)[None].astype(jnp.int32)
+
+
+def _read(plan, attack, state, obs, hp):
+  """Returns the image, which is none where the target class has none."""
+  reconstruction = attack.read(state, obs, hp)
+  # No image of the target, no features.
+  caught = (_classifier(plan, obs.update.delta)[0] != 0).any()
+  return reconstruction._replace(valid=reconstruction.valid & caught)
+
+
+# The classifier.
 
 
 def _gradient(plan, obs):
   return plan.world.client.as_gradient(obs.update.delta)
 
 
+def _classifier(plan, tree):
+  return base.kernel_and_bias(tree, plan.path)
+
+
 def _summed(plan, obs):
   """The gradients of the classifier, summed over the batch."""
   size = plan.world.batch_size
-  return tuple(size * leaf for leaf in _leaves(plan, _gradient(plan, obs)))
-
-
-def _names(plan):
-  return f'{plan.path}.kernel', f'{plan.path}.bias'
-
-
-def _leaves(plan, tree):
-  named = trees.named_leaves(tree)
-  return tuple(named[name] for name in _names(plan))
+  return tuple(size * leaf for leaf in _classifier(plan, _gradient(plan, obs)))
 
 
 def _at_class(plan, message, c, row):
-  """Returns a message whose classifier leaves a class probability 0."""
-  kernel, bias = _leaves(plan, message.variables.params)
+  """Returns a message whose classifier leaves class c probability 0 (3)."""
+  kernel, bias = _classifier(plan, message.variables.params)
   kernel = jnp.zeros_like(kernel).at[:, c].set(row)
-  return _put(
-    plan, message, kernel, jnp.full_like(bias, plan.large).at[c].set(0.0)
-  )
+  bias = jnp.full_like(bias, plan.large).at[c].set(0.0)
+  return _put(plan, message, kernel, bias)
 
 
 def _put(plan, message, kernel, bias):
-  return base.put(message, dict(zip(_names(plan), (kernel, bias))))
-
-
-def _check(world, target_class, feature_rounds):
-  classes, client = world.net.spec.num_classes, world.client
-  if target_class is not None and not 0 <= target_class < classes:
-    raise ValueError(
-      f'Expected a target_class of 0 to {classes - 1}; got target_class='
-      f'{target_class}; leave it out for the class of fewest images'
-    )
-  if feature_rounds < 0:
-    raise ValueError(
-      f'Expected feature_rounds >= 0; got feature_rounds={feature_rounds}; use '
-      '0 for class fishing alone'
-    )
-  if not inspect.has_bias(world.net, inspect.head(world.net)):
-    raise ValueError(
-      'Expected a classifier with bias for fishing; got '
-      f'{world.net.spec.name}; choose another network'
-    )
-  if client.local_steps != 1 or client.clients != 1:
-    raise ValueError(
-      'Expected one client of one local step for fishing; got '
-      f'local_steps={client.local_steps}, clients={client.clients}; use fedsgd'
-    )
-  if client.train_mode and inspect.has_batch_norm(world.net):
-    raise ValueError(
-      'Expected a client in inference mode for fishing; got train_mode=True, '
-      'where BatchNorm mixes the images of a batch; use another network'
-    )
-  if client.augment or inspect.draws(world.net, train=client.train_mode):
-    raise ValueError(
-      'Expected a client that does the same in every round for fishing; got '
-      f'augment={client.augment} and {world.net.spec.name}, which may draw '
-      'numbers as dropout does; use another client or network'
-    )
+  leaves = {f'{plan.path}.kernel': kernel, f'{plan.path}.bias': bias}
+  return base.put(message, leaves)

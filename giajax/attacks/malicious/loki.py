@@ -4,40 +4,54 @@ Zhao, Sharma, Elkordy, Ezzeldin, Avestimehr and Bagchi, LOKI: Large-scale Data
 Reconstruction Attack against Federated Learning through Model Manipulation,
 IEEE S&P 2024, arXiv 2303.12233. In front of the imprint layer of `imprint`,
 with its bounded activation, stands a convolution to one set of channels for
-each of the n clients. Client j receives kernels that are s times the identity
-in set j and zero in all others (s, their convolutional scaling factor). ReLU
-leaves nothing of the other sets, the linear layer has no gradient there, and
-the mean over clients keeps part j of it as client j sent it, over n.
+each of the n clients:
+
+  (1)  client j receives kernels that are s times the identity in set j and
+       zero in all others (s, their convolutional scaling factor)
+
+ReLU leaves nothing of the other sets, the linear layer has no gradient there,
+and the mean over clients keeps part j of it as client j sent it, over n.
 
 The biases' gradients do mix, so that of each unit and client only the direction
 g of an image is known. The unit's bin says what its brightness must be:
 
-  x = g m / mean(g)    with m the median of the bin
+  (2)  x = g m / mean(g)    with m the median of the bin
 
 The images of one client fall into the bins as those of Robbing the Fed, and so
 many of N come back: N (1 - 1/k)^(B-1) with B of a client. A large s keeps its
 weights small beside their updates, and a unit that an image has changed far off
 what others would reach in later steps.
 
-Deviations: the authors scale an image by its own least and largest value, here
-by its bin, which most photographs fit better. The kernels also undo the
-network's normalisation, so that ReLU finds no negative value. The layer behind
-is scaled for the network to read grey images of variance 1, theirs by 1000. The
-statistics are the same for all clients, not learned for each over rounds.
+Assumed known: the model, the batch size and the number of clients; the server
+alters the architecture and sends each client parameters of its own; mean and
+deviation of an image's brightness, or proxy images to measure them.
+
+Differs from the authors: they scale an image by its own least and largest
+value, here its bin does, which most photographs fit better. The kernels also
+undo the network's normalisation, so that ReLU meets no negative value. The
+layer behind is scaled for the network to read grey images of variance 1, theirs
+by 1000. The statistics are the same for all clients, not learned for each over
+rounds.
 """
 
+import functools
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from giajax import require
 from giajax import trees
 from giajax import types
 from giajax import world as worlds
 from giajax.attacks import base
 from giajax.attacks.parts import backdrop
+from giajax.attacks.parts import candidates
+from giajax.attacks.parts import image_vectors
 from giajax.attacks.parts import imprint
+from giajax.attacks.parts import measurements
 from giajax.models import base as models
 from giajax.models import layers
 
@@ -60,6 +74,30 @@ class Sets(layers.Layer):
     return self.bins(jax.nn.relu(self.conv(x)))
 
 
+class Plan(NamedTuple):
+  """What the server puts in front.
+
+  Attributes:
+    world: the attacker's picture of the system.
+    bins: k.
+    law: of an image's brightness.
+    location: mean brightness, None to measure it.
+    scale: its standard deviation, likewise.
+    scaling: s.
+    gain: every entry of V.
+    shift: every entry of e.
+  """
+
+  world: worlds.World
+  bins: int
+  law: str
+  location: float | None
+  scale: float | None
+  scaling: float
+  gain: float
+  shift: float
+
+
 def loki(
   world: worlds.World,
   *,
@@ -74,7 +112,7 @@ def loki(
   Args:
     world: the attacker's picture of the system, of at least 2 clients.
     bins: k, of equal mass; the authors take four for each image of a client.
-    law: of an image's brightness, a name in `imprint.LAWS`.
+    law: of an image's brightness, a name in `measurements.LAWS`.
     location: mean brightness, in [0, 1]; from 'proxy_data' if None.
     scale: its standard deviation, likewise.
     scaling: s, above 0.
@@ -90,103 +128,70 @@ def loki(
       f'Expected an aggregate of at least 2 clients for loki; got clients='
       f'{clients}; set cases.clients, or use robbing_the_fed'
     )
-  share = world.batch_size // clients
-  imprint.check(world, 'loki', bins, share, law, location, scale)
-  if not 0 < scaling < math.inf:
-    raise ValueError(
-      f'Expected a finite scaling above 0; got scaling={scaling}; the authors '
-      'take 500'
-    )
-  spec = world.net.spec
-  shape = spec.image_shape
-  size = math.prod(shape)
-  kernels, offsets = _identities(spec, clients, scaling)
-  ends = imprint.edges(law, bins)
-  grid = imprint.centres(law, min(bins, 1000)) - ends[:-1, None]
-  gain, shift = imprint.passed_on(np.clip(grid / np.diff(ends)[:, None], 0, 1))
+  imprint.check(
+    world,
+    'loki',
+    bins=bins,
+    images=world.batch_size // clients,
+    law=law,
+    location=location,
+    scale=scale,
+  )
+  require.positive(scaling, 'scaling', advice='the authors take 500')
 
-  behind = backdrop.backdrop(world.net)
-
-  def make(*, rngs):
-    return Sets(shape, clients, bins, rngs=rngs)
-
-  def brightness(side, at):
-    """Maps deviations from the mean to brightness in [0, 1]."""
-    weights = imprint.mean(jax.random.key(0), shape)
-    centre, deviation = imprint.statistics(side, weights, location, scale)
-    return jnp.clip(centre + deviation * at, 0, 1)
-
-  def craft(key, message, side, history):
-    del key, history
-    cuts = brightness(side, ends)
-    # Bins that the law puts outside [0, 1] are as good as none.
-    widths = jnp.maximum(jnp.diff(cuts), 1e-6)
-    slopes = jnp.broadcast_to(
-      1 / (scaling * size * widths), (clients * size, bins)
-    )
-    leaves = {
-      f'{_FIRST}.kernel': slopes,
-      f'{_FIRST}.bias': -cuts[:-1] / widths,
-      f'{_SECOND}.kernel': jnp.full((bins, size), gain),
-      f'{_SECOND}.bias': shift + jnp.asarray(behind),
-    }
-    each = {f'{_CONV}.kernel': kernels, f'{_CONV}.bias': offsets}
-    return base.put(message, leaves)._replace(each=each)
-
+  ends = measurements.edges(law, bins)
+  grid = measurements.centres(law, min(bins, 1000)) - ends[:-1, None]
+  gain, shift = imprint.grey_levels(
+    np.clip(grid / np.diff(ends)[:, None], 0, 1)
+  )
+  plan = Plan(world, bins, law, location, scale, scaling, gain, shift)
   needs = {
     'model',
     'batch_size',
     'alter_architecture',
     'alter_parameters',
     'individual_models',
-  } | imprint.knowledge(location)
-
-  def bounds(side):
-    # The outer bins reach far beyond where their images are.
-    medians = imprint.centres(law, bins)
-    return brightness(side, ends), brightness(side, medians)
-
-  read, on_net = _reading(world, bins, bounds), imprint.insert(make)
-  return base.closed_form(read, needs=needs, craft=craft, on_net=on_net)
+  }
+  return base.closed_form(
+    functools.partial(_read, plan),
+    needs=needs | measurements.knowledge(location),
+    craft=functools.partial(_craft, plan),
+    on_net=imprint.insert(functools.partial(_front, plan)),
+  )
 
 
-def _reading(world, bins, bounds):
-  """Returns the attack's `read`.
+def _front(plan, *, rngs):
+  shape, clients = plan.world.net.spec.image_shape, plan.world.client.clients
+  return Sets(shape, clients, plan.bins, rngs=rngs)
 
-  Args:
-    world: of the attack.
-    bins: k.
-    bounds: `(side) -> ([bins + 1], [bins])`, ends and medians of the bins in
-      [0, 1].
-  """
-  clients, shape = world.client.clients, world.net.spec.image_shape
-  share, size = world.batch_size // clients, math.prod(shape)
-  # Over local steps an image may reach several units.
-  considered = bins if world.client.local_steps > 1 else min(bins, share)
 
-  def read(obs):
-    name = f'{_FIRST}.kernel'
-    sent = trees.named_leaves(obs.update.delta)[name]
-    kernel = world.client.as_gradient({name: sent})[name]
-    cuts, medians = bounds(obs.side)
+def _brightness(plan, side, at):
+  """Maps deviations from the mean to brightness in [0, 1]."""
+  f = measurements.mean(jax.random.key(0), plan.world.net.spec.image_shape)
+  centre, deviation = measurements.statistics(
+    side, f, plan.location, plan.scale
+  )
+  return jnp.clip(centre + deviation * at, 0, 1)
 
-    def one(part):
-      level = part.mean(0)
-      # What a unit weighs, whatever its slope.
-      mass = jnp.abs(level) * jnp.diff(cuts) / jnp.maximum(medians, 1e-6)
-      amount, picked = jax.lax.top_k(mass, considered)
-      known = jnp.where(level == 0, 1.0, level)[picked]
-      flat = part[:, picked].T * (medians[picked] / known)[:, None]
-      found = imprint.Candidates(imprint.unflatten(flat, shape), amount)
-      return imprint.reconstruction(found, share, share)
 
-    parts = jax.lax.map(one, kernel.reshape(clients, size, bins))
-    batch = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), parts.batch)
-    return types.Reconstruction(
-      batch, parts.valid.reshape(-1), parts.score.mean()
-    )
-
-  return read
+def _craft(plan, key, message, side, history):
+  """Returns the bins for all clients, and each client's kernels (1)."""
+  del key, history
+  spec, clients = plan.world.net.spec, plan.world.client.clients
+  size = math.prod(spec.image_shape)
+  cuts = _brightness(plan, side, measurements.edges(plan.law, plan.bins))
+  # Bins that the law puts outside [0, 1] are as good as none.
+  widths = jnp.maximum(jnp.diff(cuts), 1e-6)
+  slopes = 1 / (plan.scaling * size * widths)
+  leaves = {
+    f'{_FIRST}.kernel': jnp.broadcast_to(slopes, (clients * size, plan.bins)),
+    f'{_FIRST}.bias': -cuts[:-1] / widths,
+    f'{_SECOND}.kernel': jnp.full((plan.bins, size), plan.gain),
+    f'{_SECOND}.bias': plan.shift + backdrop.backdrop(plan.world.net),
+  }
+  kernels, offsets = _identities(spec, clients, plan.scaling)
+  each = {f'{_CONV}.kernel': kernels, f'{_CONV}.bias': offsets}
+  return base.put(message, leaves)._replace(each=each)
 
 
 def _identities(spec, clients, scaling):
@@ -201,4 +206,49 @@ def _identities(spec, clients, scaling):
   return (
     jnp.asarray(kernels.reshape(clients, 3, 3, channels, flat)),
     jnp.asarray(offsets.reshape(clients, flat)),
+  )
+
+
+def _read(plan, obs):
+  """Returns the images of all clients, [n B, H, W, C], one after the other."""
+  world, name = plan.world, f'{_FIRST}.kernel'
+  clients, size = world.client.clients, math.prod(world.net.spec.image_shape)
+  own = {name: trees.named_leaves(obs.update.delta)[name]}
+  kernel = world.client.as_gradient(own)[name]
+  cuts = _brightness(plan, obs.side, measurements.edges(plan.law, plan.bins))
+  # The outer bins reach far beyond where their images are.
+  medians = measurements.centres(plan.law, plan.bins)
+  medians = _brightness(plan, obs.side, medians)
+  parts = jax.lax.map(
+    lambda part: _of_client(plan, part, cuts, medians),
+    kernel.reshape(clients, size, plan.bins),
+  )
+  batch = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), parts.batch)
+  return types.Reconstruction(
+    batch, parts.valid.reshape(-1), parts.score.mean()
+  )
+
+
+def _of_client(plan, part, cuts, medians):
+  """Returns the images of a client.
+
+  Args:
+    plan: of the attack.
+    part: [d, k] of the gradient, the client's own.
+    cuts: [k + 1] ends of the bins, in brightness.
+    medians: [k] of the bins.
+  """
+  world, bins = plan.world, plan.bins
+  share = world.batch_size // world.client.clients
+  # Over local steps an image may reach several units.
+  considered = bins if world.client.local_steps > 1 else min(bins, share)
+  level = part.mean(0)
+  # What a unit weighs, whatever its slope.
+  mass = jnp.abs(level) * jnp.diff(cuts) / jnp.maximum(medians, 1e-6)
+  amount, picked = jax.lax.top_k(mass, considered)
+  level = jnp.where(level == 0, 1.0, level)[picked]
+  flat = part[:, picked].T * (medians[picked] / level)[:, None]  # (2)
+  x = image_vectors.to_image(flat, world.net.spec.image_shape)
+  return candidates.reconstruction(
+    candidates.Candidates(x, amount), share, share
   )

@@ -5,14 +5,15 @@ with Gradients in Federated Learning, WACV 2024, arXiv 2310.19222. Chosen over
 Scale-MIA (Shi et al., NDSS 2025, arXiv 2311.05808), which needs an autoencoder
 trained on data like the client's, because this needs no data and no training.
 
-The convolutions hand the image on (`passing`). Every row of the first linear
-layer is the mean of its input h >= 0, and all others are the identity, so that
-unit c of each, c < K, only feeds the logit of class c. All logits of an image
-are equal then, and all softmax probabilities q_c = 1/K; with n_c images of
-class c, S_c the sum of their h and T that of all, B times the gradients of row
-c are
+The convolutions hand the image on (`pixel_relay`). Every row of the first
+linear layer is the mean of its input h >= 0, and all others are the identity,
+so that unit c of each, c < K, only feeds the logit of class c. All logits of an
+image are equal then, and all softmax probabilities q_c = 1/K; with n_c images
+of class c, S_c the sum of their h and T that of all, B times the gradients of
+row c are
 
-  dL/db_c = B q_c - n_c          dL/dW_c = q_c T - S_c
+  (1)  dL/db_c = B q_c - n_c
+  (2)  dL/dW_c = q_c T - S_c
 
 T is known from a class without images; with B >= K there may be none, and the
 bias of the last class of the last layer makes q_c nearly 0 for all others, for
@@ -23,7 +24,7 @@ the rows stand for.
 Assumed known: the model and the batch size; the server alters weights.
 
 Behind pools a pixel is known to lie between the extremes of windows alone,
-whose side doubles with every pool (`passing`): VGG-16 in its CIFAR form has
+whose side doubles with every pool (`pixel_relay`): VGG-16 in its CIFAR form has
 five, and 512 features for 3,072 values, so that the window is the image and
 only the labels are found (eight CIFAR-10 images: 10 to 17 dB). The score counts
 images and does not see this.
@@ -37,10 +38,15 @@ repetition; what here is T they need not know. Their noise on the weights, which
 hides them from a client, is left out; so is the smoothing of images.
 """
 
+from collections.abc import Mapping
+import functools
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from giajax import require
 from giajax import trees
 from giajax import types
 from giajax import world as worlds
@@ -49,6 +55,22 @@ from giajax.attacks.parts import pixel_relay
 from giajax.models import inspect
 
 _SURE = 30.0  # logit of a class whose probability leaves no float32 to others
+
+
+class Plan(NamedTuple):
+  """How the server alters the weights.
+
+  Attributes:
+    world: the attacker's picture of the system.
+    relay: what the first linear layer reads.
+    leaves: all weights that it alters, by dotted name.
+    sure: logit of the last class, 0 where no class is given up.
+  """
+
+  world: worlds.World
+  relay: pixel_relay.PixelRelay
+  leaves: Mapping[str, np.ndarray]
+  sure: float
 
 
 def mkor(world: worlds.World) -> base.Attack:
@@ -63,89 +85,103 @@ def mkor(world: worlds.World) -> base.Attack:
     ValueError: another network, or a client of several local steps or with
       random layers, such as dropout.
   """
-  net, b, k = world.net, world.batch_size, world.net.spec.num_classes
-  if world.client.local_steps != 1:
-    raise ValueError(
-      'Expected a client of one local step for mkor; got local_steps='
-      f'{world.client.local_steps}; use robbing_the_fed'
-    )
-  found = pixel_relay.passing(net, 'mkor')
-  if inspect.draws(net, train=world.client.train_mode):
-    raise ValueError(
-      'Expected a client without random layers for mkor; got '
-      f'{net.spec.name}, which draws numbers as dropout does; use '
-      'robbing_the_fed'
-    )
+  net, instead = world.net, 'use robbing_the_fed'
+  require.one_step(world.client, 'mkor', advice=instead)
+  relay = pixel_relay.pixel_relay(net, 'mkor')
+  require.no_random_layers(
+    net, 'mkor', train=world.client.train_mode, advice=instead
+  )
+  linear = _linear_layers(net)
+
+  sure = _SURE if world.batch_size >= net.spec.num_classes else 0.0
+  leaves = {**relay.leaves, **_weights(net, linear, relay, sure)}
+  plan = Plan(world, relay, leaves, sure)
+  _require_equal_logits(plan)
+  return base.closed_form(
+    functools.partial(_read, plan),
+    needs={'model', 'batch_size', 'alter_parameters'},
+    craft=functools.partial(_craft, plan),
+  )
+
+
+def _linear_layers(net):
+  """Returns the paths of the linear layers, which must be the last ones."""
   sites = inspect.sites(net)
   linear = [path for path, site in sites.items() if site.kind == 'linear']
-  if any(site.kind != 'linear' for site in [*sites.values()][-len(linear) :]):
+  if [*sites][-len(linear) :] != linear:
     raise _unfit(net)
-  sure = _SURE if b >= k else 0.0
-  q = jax.nn.softmax(jnp.zeros(k).at[-1].set(sure))
-  leaves = {**found.leaves, **_linear(net, linear, found, sure)}
-  _require(net, leaves, found, sure)
-  names = [f'{found.layer}.{leaf}' for leaf in ('kernel', 'bias')]
-
-  def craft(key, message, side, history):
-    del key, side, history
-    return base.put(message, leaves)
-
-  def read(obs):
-    gradient = trees.named_leaves(world.client.as_gradient(obs.update.delta))
-    kernel, bias = (b * gradient[name][..., :k] for name in names)
-    counts = b * q - bias
-    mixed = q > 0.5 / k  # T plays a part
-    absent = mixed & (counts < 0.5)
-    total = (kernel / q * absent).sum(1) / jnp.maximum(absent.sum(), 1)
-    known = absent.any() | ~mixed
-    sums = jnp.where(mixed, q * total[:, None], 0.0) - kernel
-    means = (sums / jnp.maximum(counts, 1)).T
-    x = found.images(means * found.std + found.mean)
-    off = jnp.abs(counts - jnp.round(counts))
-    valid = (counts > 0.5) & known
-    order = jnp.argsort(jnp.where(valid, counts, jnp.inf))[:b]
-    score = jnp.where(valid, off, 0).max()
-    score = jnp.where(valid.any(), score, 1.0).astype(jnp.float32)
-    y = order.astype(jnp.int32)
-    return types.Reconstruction(
-      types.Batch(jnp.clip(x, 0.0, 1.0)[order], y), valid[order], score
-    )
-
-  needs = {'model', 'batch_size', 'alter_parameters'}
-  return base.closed_form(read, needs=needs, craft=craft)
+  return linear
 
 
-def _linear(net, linear, found, sure):
+def _weights(net, linear, relay, sure):
   """Returns the weights of the linear layers."""
-  held = trees.named_leaves(inspect.abstract_variables(net).params)
+  shapes = trees.named_leaves(inspect.abstract_variables(net).params)
   leaves = {}
   for path in linear:
-    if not {f'{path}.kernel', f'{path}.bias'} <= held.keys():
+    if not {f'{path}.kernel', f'{path}.bias'} <= shapes.keys():
       raise _unfit(net)
-    inputs, units = held[f'{path}.kernel'].shape
+    inputs, units = shapes[f'{path}.kernel'].shape
     if units < net.spec.num_classes:
       raise _unfit(net)
     kernel, bias = np.eye(inputs, units), np.zeros(units)
-    if path == found.layer:
-      used = (found.sign != 0)[:, None] / np.sum(found.sign != 0)
-      kernel = np.tile(found.std[:, None] * used, units)
-      bias += (found.mean[:, None] * used).sum()
+    if path == relay.layer:
+      # The mean of the pixels, whatever the normalisation.
+      used = (relay.sign != 0)[:, None] / np.sum(relay.sign != 0)
+      kernel = np.tile(relay.std[:, None] * used, units)
+      bias += (relay.mean[:, None] * used).sum()
     if path == linear[-1]:
       bias[-1] += sure
     leaves |= {f'{path}.kernel': kernel, f'{path}.bias': bias}
-  return {name: np.float32(leaf) for name, leaf in leaves.items()}
+  return {name: leaf.astype(np.float32) for name, leaf in leaves.items()}
 
 
-def _require(net, leaves, found, sure):
+def _require_equal_logits(plan) -> None:
   """Looks whether every logit is the mean of what the first layer reads."""
+  net, relay = plan.world.net, plan.relay
   variables = net.init(jax.random.key(0))
   x = jax.random.uniform(jax.random.key(1), (2, *net.spec.image_shape))
-  params = trees.replaced(variables.params, leaves)
+  params = trees.replaced(variables.params, plan.leaves)
   out = net.apply(variables._replace(params=params), x).out
-  pixels = found.features(x) * found.std + found.mean
-  mean = jnp.mean(pixels, 1, where=found.sign != 0)
-  if jnp.abs(out.at[:, -1].add(-sure) - mean[:, None]).max() > 1e-4:
+  pixels = relay.features(x) * relay.std + relay.mean
+  mean = jnp.mean(pixels, 1, where=relay.sign != 0)
+  if jnp.abs(out.at[:, -1].add(-plan.sure) - mean[:, None]).max() > 1e-4:
     raise _unfit(net)
+
+
+def _craft(plan, key, message, side, history):
+  del key, side, history
+  return base.put(message, plan.leaves)
+
+
+def _read(plan, obs):
+  """Returns the image or mean of each class, those of one image first."""
+  b, k = plan.world.batch_size, plan.world.net.spec.num_classes
+  kernel, bias = _rows(plan, obs)
+  q = jax.nn.softmax(jnp.zeros(k).at[-1].set(plan.sure))
+  # (1)
+  counts = b * q - bias
+  # (2), where T is that of the classes without images.
+  mixed = q > 0.5 / k  # T plays a part
+  absent = mixed & (counts < 0.5)
+  total = (kernel / q * absent).sum(1) / jnp.maximum(absent.sum(), 1)
+  sums = jnp.where(mixed, q * total[:, None], 0.0) - kernel
+  # S_c / n_c
+  means = (sums / jnp.maximum(counts, 1)).T
+  x = plan.relay.images(means * plan.relay.std + plan.relay.mean)
+  valid = (counts > 0.5) & (absent.any() | ~mixed)
+  order = jnp.argsort(jnp.where(valid, counts, jnp.inf))[:b]
+  off = jnp.where(valid, jnp.abs(counts - jnp.round(counts)), 0).max()
+  score = jnp.where(valid.any(), off, 1.0).astype(jnp.float32)
+  batch = types.Batch(jnp.clip(x, 0.0, 1.0)[order], order.astype(jnp.int32))
+  return types.Reconstruction(batch, valid[order], score)
+
+
+def _rows(plan, obs):
+  """Returns B times the gradients of the classes' rows, [D, K] and [K]."""
+  b, k = plan.world.batch_size, plan.world.net.spec.num_classes
+  gradient = plan.world.client.as_gradient(obs.update.delta)
+  kernel, bias = base.kernel_and_bias(gradient, plan.relay.layer)
+  return b * kernel[:, :k], b * bias[:k]
 
 
 def _unfit(net):

@@ -16,8 +16,18 @@ Laplace law. The forms:
   one_shot    the one unit of the sparse form whose bin holds the quantile
               `target`: one image of an aggregate, however large
 
+The images of bin i come back, with g the gradients of a unit's weights and
+bias, as
+
+  (1)  x = (g_w,i - g_w,i+1) / (g_b,i - g_b,i+1)     cumulative
+  (2)  x = g_w,i / g_b,i                             sparse, one_shot
+
 With equal masses N images in batches of B come back but for those that share a
 bin, N (1 - 1/k)^(B-1) of them.
+
+Assumed known: the model and the batch size; the server alters the architecture
+and, unless it hides in the weights, the parameters; mean and deviation of h, or
+proxy images to measure them.
 
 What the client could see is hidden by
 
@@ -38,14 +48,17 @@ What the client could see is hidden by
 Nothing comes back where no gradient reaches the front, as in a fresh network
 whose classifier starts at zero (torchvision's vision transformers).
 
-Deviations: the authors' code also knows connections that pass the image on;
-here the network behind reads grey images of the measurement's level (with
+Differs from the authors: their code also knows connections that pass the image
+on; here the network behind reads grey images of the measurement's level (with
 hidden weights, noise that depends on the image), and no more than 2 d k + k + d
 parameters are added. Their one-shot form takes a bin in the middle, which holds
 a single image by chance; with `target` it is aimed.
 """
 
+from collections.abc import Callable
+import functools
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,11 +66,16 @@ import numpy as np
 
 from giajax import keys
 from giajax import registry
+from giajax import require
 from giajax import trees
+from giajax import types
 from giajax import world as worlds
 from giajax.attacks import base
 from giajax.attacks.parts import backdrop
+from giajax.attacks.parts import candidates
+from giajax.attacks.parts import image_vectors
 from giajax.attacks.parts import imprint
+from giajax.attacks.parts import measurements
 from giajax.models import base as models
 
 # What each form can hide.
@@ -70,6 +88,40 @@ _FIRST, _SECOND = f'{models.FRONT}.first', f'{models.FRONT}.second'
 # Random scales of units are powers of two up to this one: they round nothing,
 # and what should cancel still does.
 _SPREAD = 3
+
+
+class Plan(NamedTuple):
+  """The layer that the server puts in front.
+
+  Attributes:
+    world: the attacker's picture of the system.
+    units: k, of the layer.
+    bound: c of the activation, None for ReLU.
+    hide: 'none', 'order' or 'weights'.
+    functional: what is measured, `(key, (H, W, C)) -> f [H, W, C]`.
+    location: mean of the measurement, None to measure it.
+    scale: its standard deviation, likewise.
+    low: [k] lower ends of the bins, in deviations.
+    slopes: [k] of a unit in its bin, in units of 1 / deviation.
+    gain: every entry of V.
+    shift: every entry of e.
+  """
+
+  world: worlds.World
+  units: int
+  bound: float | None
+  hide: str
+  functional: Callable[[types.Array, tuple[int, int, int]], types.Array]
+  location: float | None
+  scale: float | None
+  low: np.ndarray
+  slopes: np.ndarray
+  gain: float
+  shift: float
+
+  @property
+  def bounded(self) -> bool:
+    return self.bound is not None
 
 
 def robbing_the_fed(
@@ -91,8 +143,8 @@ def robbing_the_fed(
     world: the attacker's picture of the system.
     bins: k, of equal mass.
     form: 'cumulative', 'sparse' or 'one_shot'.
-    functional: what is measured, a name in `imprint.FUNCTIONALS`.
-    law: the measurement's, a name in `imprint.LAWS`; the authors take
+    functional: what is measured, a name in `measurements.FUNCTIONALS`.
+    law: the measurement's, a name in `measurements.LAWS`; the authors take
       'laplace' for 'fourier'.
     location: mean of the measurement; from 'proxy_data' if None.
     scale: its standard deviation, likewise.
@@ -100,125 +152,166 @@ def robbing_the_fed(
       gradients beside the weights, which FedAvg's differences need in float32.
     target: quantile of the one-shot form's image, in [0, 1).
     hide: 'none', 'order' or, in the sparse form, 'weights', where `ceiling`
-      and the measurement have no say.
+      and the measurement have no effect.
 
   Raises:
     ValueError: a name that does not exist, a number outside its range, fewer
       bins than images (but for one shot), a form that does not survive the
       local steps of the client, or a network that takes no layer in front.
   """
-  _check(world, form, hide, ceiling, target)
-  registry.lookup(imprint.FUNCTIONALS, functional, 'functional')
-  single, drawn = form == 'one_shot', hide == 'weights'
-  least = 1 if single else world.batch_size
-  imprint.check(world, 'robbing_the_fed', bins, least, law, location, scale)
-  if drawn:
+  registry.lookup(_HIDE, form, 'form')
+  require.one_of(
+    hide,
+    'hide',
+    _HIDE[form],
+    advice=f'choose one of them, or another form than {form!r}',
+  )
+  measure = registry.lookup(measurements.FUNCTIONALS, functional, 'functional')
+  require.positive(ceiling, 'ceiling', advice='the default is 1e-3')
+  require.fraction(target, 'target', zero=True, one=False)
+  single, fresh = form == 'one_shot', hide == 'weights'
+  images = 1 if single else world.batch_size
+  imprint.check(
+    world,
+    'robbing_the_fed',
+    bins=bins,
+    images=images,
+    law=law,
+    location=location,
+    scale=scale,
+  )
+  if form == 'cumulative':
+    require.one_step(
+      world.client,
+      f'form={form!r}',
+      advice="use 'sparse' or 'one_shot', whose bins do not move",
+    )
+
+  if fresh:
     ceiling = math.sqrt(2 * math.pi / 3) / world.batch_size
   bound = None if form == 'cumulative' else ceiling
-  shape, units = world.net.spec.image_shape, 1 if single else bins
-
-  def make(*, rngs):
-    size = math.prod(shape)
-    return imprint.Front(size, shape, units, bound, fresh=drawn, rngs=rngs)
-
-  needs = {'model', 'batch_size', 'alter_architecture'}
-  on_net = imprint.insert(make)
-  read = _reading(world, units, bound is not None, hide)
-  if drawn:
-    return base.closed_form(read, needs=needs, on_net=on_net)
   low, high = _ends(law, bins, int(target * bins) if single else None)
-  behind = backdrop.backdrop(world.net)
-  grid = imprint.centres(law, min(bins, 1000))
-  leaves = _leaves(low, high, grid, bound, behind)
-
-  def craft(key, message, side, history):
-    del history
-    measure = imprint.FUNCTIONALS[functional]
-    weights = measure(keys.named(key, 'functional'), shape)
-    centre, deviation = imprint.statistics(side, weights, location, scale)
-    order, ratio = jnp.arange(units), jnp.ones(units)
-    if hide == 'order':
-      order = jax.random.permutation(keys.named(key, 'order'), units)
-      # A bounded unit at another scale would have another bin.
-      if bound is None:
-        powers = jax.random.randint(
-          keys.named(key, 'scales'), (units,), -_SPREAD, _SPREAD + 1
-        )
-        ratio = jnp.ldexp(1.0, powers)
-    # Of normalised images.
-    one = imprint.flatten(weights * jnp.asarray(world.net.spec.std)) / deviation
-    zero = (weights * jnp.asarray(world.net.spec.mean)).sum() - centre
-    return base.put(message, leaves(one, zero / deviation, order, ratio))
-
-  needs |= {'alter_parameters', *imprint.knowledge(location)}
-  return base.closed_form(read, needs=needs, craft=craft, on_net=on_net)
-
-
-def _leaves(low, high, grid, bound, behind):
-  """Returns `(w [d], b [], order [k], ratio [k]) -> leaves` of the layer.
-
-  Args:
-    low: [k] lower ends of the bins, in deviations.
-    high: [k] upper ends.
-    grid: [n] measurements that are equally likely.
-    bound: c, or None.
-    behind: [d] what is added to the grey images.
-  """
-  inside = grid - low[:, None]
-  if bound is None:
-    slopes, reached = np.ones(len(low)), np.maximum(inside, 0)
-  else:
-    slopes = bound / (high - low)
-    reached = np.clip(inside / (high - low)[:, None], 0, 1)
-  gain, shift = imprint.passed_on(reached)
-
-  def leaves(one, zero, order, ratio):
-    steep, biases = jnp.asarray(slopes)[order] * ratio, zero - low
-    rows = jnp.full((len(low), len(one)), gain)
-    return {
-      f'{_FIRST}.kernel': one[:, None] * steep,
-      f'{_FIRST}.bias': biases[order] * steep,
-      f'{_SECOND}.kernel': rows / ratio[:, None],
-      f'{_SECOND}.bias': shift + jnp.asarray(behind),
-    }
-
-  return leaves
-
-
-def _reading(world, units, bounded, hide):
-  """Returns the attack's `read`."""
-  spec, count = world.net.spec, min(units, world.batch_size)
-  # Where images reach several units, those that they have alone need not be
-  # the largest.
-  several = hide == 'weights' or world.client.local_steps > 1
-  considered = units if several else count
-
-  def read(obs):
-    rows, bias = _gradients(world, obs, hide == 'order' and not bounded)
-    mass = bias if bounded else bias - jnp.append(bias[1:], 0.0)
-    amount, picked = jax.lax.top_k(jnp.abs(mass), considered)
-    flat, mass = rows(picked), mass[picked]
-    if not bounded:
-      last = (picked == units - 1)[:, None]
-      flat -= jnp.where(last, 0.0, rows(jnp.minimum(picked + 1, units - 1)))
-    flat /= jnp.where(mass == 0, 1.0, mass)[:, None]
-    x = imprint.unflatten(flat, spec.image_shape) * jnp.asarray(spec.std)
-    found = imprint.Candidates(x + jnp.asarray(spec.mean), amount)
-    return imprint.reconstruction(found, count, world.batch_size)
-
-  return read
+  grid = measurements.centres(law, min(bins, 1000))
+  slopes, activations = _responses(low, high, grid, bound)
+  gain, shift = imprint.grey_levels(activations)
+  plan = Plan(
+    world,
+    len(low),
+    bound,
+    hide,
+    measure,
+    location,
+    scale,
+    low,
+    slopes,
+    gain,
+    shift,
+  )
+  needs = {'model', 'batch_size', 'alter_architecture'}
+  if not fresh:
+    needs |= {'alter_parameters', *measurements.knowledge(location)}
+  return base.closed_form(
+    functools.partial(_read, plan),
+    needs=needs,
+    craft=base.honest if fresh else functools.partial(_craft, plan),
+    on_net=imprint.insert(functools.partial(_front, plan)),
+  )
 
 
 def _ends(
   law: str, bins: int, only: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns the lower and upper ends of all bins, or of a single one."""
-  ends = imprint.edges(law, bins)
+  ends = measurements.edges(law, bins)
   which = slice(None) if only is None else slice(only, only + 1)
   return ends[:-1][which], ends[1:][which]
 
 
-def _gradients(world, obs, disordered):
+def _responses(low, high, grid, bound):
+  """Returns the slopes [k] of the units, and what they make of a grid [k, n].
+
+  Args:
+    low: [k] lower ends of the bins, in deviations.
+    high: [k] upper ends.
+    grid: [n] measurements that are equally likely.
+    bound: c, or None.
+  """
+  inside = grid - low[:, None]
+  if bound is None:
+    return np.ones(len(low)), np.maximum(inside, 0)
+  widths = high - low
+  return bound / widths, np.clip(inside / widths[:, None], 0, 1)
+
+
+def _front(plan, *, rngs):
+  """Returns the layer, with drawn weights where the attack hides in them."""
+  shape, fresh = plan.world.net.spec.image_shape, plan.hide == 'weights'
+  return imprint.Front(
+    math.prod(shape), shape, plan.units, plan.bound, fresh=fresh, rngs=rngs
+  )
+
+
+def _craft(plan, key, message, side, history):
+  """Returns a message whose first layer sorts images into bins."""
+  del history
+  spec = plan.world.net.spec
+  f = plan.functional(keys.named(key, 'functional'), spec.image_shape)
+  centre, deviation = measurements.statistics(
+    side, f, plan.location, plan.scale
+  )
+  # In deviations, and of a normalised image: h(x) = w . x + b.
+  w = image_vectors.to_vector(f * jnp.asarray(spec.std)) / deviation
+  b = ((f * jnp.asarray(spec.mean)).sum() - centre) / deviation
+  order, ratio = _disguise(plan, key)
+  steep = jnp.asarray(plan.slopes)[order] * ratio
+  leaves = {
+    f'{_FIRST}.kernel': w[:, None] * steep,
+    f'{_FIRST}.bias': (b - plan.low)[order] * steep,
+    # A unit of another scale counts as much as the others.
+    f'{_SECOND}.kernel': jnp.full((plan.units, len(w)), plan.gain)
+    / ratio[:, None],
+    f'{_SECOND}.bias': plan.shift + backdrop.backdrop(plan.world.net),
+  }
+  return base.put(message, leaves)
+
+
+def _disguise(plan, key):
+  """Returns the order of the units [k] and the factors of their rows [k]."""
+  order, ratio = jnp.arange(plan.units), jnp.ones(plan.units)
+  if plan.hide != 'order':
+    return order, ratio
+  order = jax.random.permutation(keys.named(key, 'order'), plan.units)
+  # A bounded unit at another scale would have another bin.
+  if not plan.bounded:
+    key = keys.named(key, 'scales')
+    powers = jax.random.randint(key, (plan.units,), -_SPREAD, _SPREAD + 1)
+    ratio = jnp.ldexp(1.0, powers)
+  return order, ratio
+
+
+def _read(plan, obs):
+  """Returns the images of the bins that hold most of the gradient."""
+  world, count = plan.world, min(plan.units, plan.world.batch_size)
+  rows, bias = _gradients(plan, obs)
+  # The mass of a bin is the denominator of (1) or (2).
+  mass = bias if plan.bounded else bias - jnp.append(bias[1:], 0.0)
+  # Where images reach several units, those that they have alone need not be
+  # the largest.
+  several = plan.hide == 'weights' or world.client.local_steps > 1
+  considered = plan.units if several else count
+  amount, picked = jax.lax.top_k(jnp.abs(mass), considered)
+  flat, mass = rows(picked), mass[picked]
+  if not plan.bounded:
+    last = plan.units - 1
+    above = rows(jnp.minimum(picked + 1, last))
+    flat -= jnp.where((picked == last)[:, None], 0.0, above)
+  flat /= jnp.where(mass == 0, 1.0, mass)[:, None]
+  x = image_vectors.to_pixels(flat, world.net.spec)
+  images = candidates.Candidates(x, amount)
+  return candidates.reconstruction(images, count, world.batch_size)
+
+
+def _gradients(plan, obs):
   """Returns the gradients of the units, in the order of their cut-offs.
 
   Returns:
@@ -226,41 +319,16 @@ def _gradients(world, obs, disordered):
   """
   names = f'{_FIRST}.kernel', f'{_FIRST}.bias'
   leaves = trees.named_leaves(obs.update.delta)
-  sent = world.client.as_gradient({name: leaves[name] for name in names})
-  kernel, bias = (sent[name] for name in names)
-  if not disordered:
+  own = {name: leaves[name] for name in names}
+  kernel, bias = (plan.world.client.as_gradient(own)[name] for name in names)
+  if plan.hide != 'order' or plan.bounded:
     return lambda i: kernel[:, i].T, bias
-  held = trees.named_leaves(obs.message.variables.params)
-  norms = jnp.linalg.norm(held[names[0]], axis=0)
-  order = jnp.argsort(-held[names[1]] / norms)
+  sent = trees.named_leaves(obs.message.variables.params)
+  norms = jnp.linalg.norm(sent[names[0]], axis=0)
+  order = jnp.argsort(-sent[names[1]] / norms)
   ratio = norms[order]
 
   def rows(i):
     return kernel[:, order[i]].T * ratio[i][:, None]
 
   return rows, bias[order] * ratio
-
-
-def _check(world, form, hide, ceiling, target):
-  if form not in _HIDE:
-    raise ValueError(
-      f'Expected a form among {", ".join(_HIDE)}; got form={form!r}; choose '
-      'one of them'
-    )
-  possible = _HIDE[form]
-  if hide not in possible:
-    raise ValueError(
-      f'Expected hide among {", ".join(possible)} for form={form!r}; got '
-      f'hide={hide!r}; choose one of them, or another form'
-    )
-  if form == 'cumulative' and world.client.local_steps > 1:
-    raise ValueError(
-      "Expected form 'sparse' or 'one_shot' for a client that takes local "
-      f'steps; got form={form!r} with {world.client.local_steps} steps, which '
-      'move the cut-offs that it subtracts; choose another form'
-    )
-  if not 0 < ceiling < math.inf or not 0 <= target < 1:
-    raise ValueError(
-      'Expected a finite ceiling above 0 and a target in [0, 1); got '
-      f'ceiling={ceiling}, target={target}; correct them'
-    )

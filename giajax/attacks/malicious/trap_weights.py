@@ -7,16 +7,23 @@ values -|n| with n ~ N(0, sigma^2), and the other half the values gamma |n| of
 the same draws, gamma < 1; the biases are 0. For pixels x in [0, 1] a unit i
 then computes
 
-  z_i = gamma P_i - N_i,  P_i, N_i > 0, the parts of the two halves
+  (1)  z_i = gamma P_i - N_i,  P_i, N_i > 0, the parts of the two halves
 
 and rarely exceeds 0. Where one image alone activates it, that image is
-dL/dW_i / dL/db_i. Convolutions in front hand the image on (`passing`).
+
+  (2)  x = dL/dW_i / dL/db_i
+
+Convolutions in front hand the image on (`pixel_relay`).
 
 Assumed known: the model and the batch size B; the server alters weights. gamma
 is given, or fitted to public images so that a unit meets so many of a batch on
-average: it is the quantile of N_i / P_i of that order over B.
+average: it is the quantile of
 
-Of the candidates, one a unit, the attacker tells those that are one image by
+  (3)  N_i / P_i
+
+of that order over B.
+
+Of the candidates, one per unit, the attacker tells those that are one image by
 its own means: it runs the network on each with each label, and compares the
 gradient of the bias that follows with the one observed. No mixture of images
 agrees. What an image that was found does to all units is known, too, and is
@@ -36,27 +43,51 @@ the ratios stay exact, but gradients no longer agree with those of a network
 that drops nothing: of eight CIFAR-10 images five come back at a rate of 0.5 for
 eight without, of 64 images 32 for 55.
 
-Differs from the authors, who read one image a unit once (peelings=1, and then
-one image a unit is best) and are not said to tell it from a mixture, and whose
-sigma is a constant: here it is the standard deviation of the agreed rows.
+Differs from the authors, who read one image per unit once (peelings=1, and then
+one image per unit is best) and are not said to tell it from a mixture, and
+whose sigma is a constant: here it is the standard deviation of the agreed rows.
 """
+
+import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from giajax import keys
+from giajax import require
 from giajax import trees
 from giajax import types
 from giajax import world as worlds
 from giajax.attacks import base
+from giajax.attacks.parts import bias_gradients
 from giajax.attacks.parts import pixel_relay
-from giajax.models import inspect
 
 _EXACT = jax.lax.Precision.HIGHEST
 _TINY = 1e-30
 _ROUNDING = 1e-4  # what is left of a unit's gradient that was explained
 _AGREES = 1e-3  # relative error of the gradient of one image
 _REPEATED = 1e-2  # root mean square difference of two views of one image
+
+
+class Plan(NamedTuple):
+  """How the server alters the layer, and how it reads it.
+
+  Attributes:
+    world: the attacker's picture of the system.
+    relay: what the layer reads.
+    gamma: of (1), None to fit it.
+    images_per_unit: of a batch, to fit gamma for.
+    strength: of the manipulation.
+    peelings: how often units are read.
+  """
+
+  world: worlds.World
+  relay: pixel_relay.PixelRelay
+  gamma: float | None
+  images_per_unit: float
+  strength: float
+  peelings: int
 
 
 def trap_weights(
@@ -83,128 +114,89 @@ def trap_weights(
     ValueError: a value out of range, a network without such a layer, or a
       client of several local steps or with dropout in front of it.
   """
-  for name, value in (('gamma', gamma), ('strength', strength)):
-    if value is not None and not 0 < value <= 1:
-      raise ValueError(
-        f'Expected {name} in (0, 1]; got {name}={value}; leave it out'
-      )
-  if images_per_unit is None:
-    images_per_unit = min(3.0, world.batch_size)
-  # Only a fit reads it.
-  if gamma is None and not 0 < images_per_unit <= world.batch_size:
+  net, b, instead = world.net, world.batch_size, 'use robbing_the_fed'
+  images_per_unit = min(3.0, b) if images_per_unit is None else images_per_unit
+  if gamma is not None:
+    require.fraction(gamma, 'gamma', advice='leave it out to fit it')
+  elif not 0 < images_per_unit <= b:  # only a fit reads it
     raise ValueError(
       'Expected images_per_unit above 0 and at most the batch size; got '
-      f'images_per_unit={images_per_unit}, batch_size={world.batch_size}; '
-      'set it within'
+      f'images_per_unit={images_per_unit}, batch_size={b}; set it within'
     )
-  if peelings < 1:
-    raise ValueError(
-      f'Expected peelings >= 1; got peelings={peelings}; leave it out'
-    )
-  net = world.net
-  found = pixel_relay.passing(net, 'trap_weights')
-  if not found.exact:
+  require.fraction(strength, 'strength', advice='use 1 for the whole')
+  require.whole(peelings, 'peelings', advice='use 1 to read units once')
+  relay = pixel_relay.pixel_relay(net, 'trap_weights')
+  if not relay.exact:
     raise ValueError(
       'Expected convolutions that hand on every pixel for trap_weights; got '
       f'{net.spec.name}, which has too few channels or pools; use mlp or mkor'
     )
-  if world.client.local_steps != 1:
-    raise ValueError(
-      'Expected a client of one local step for trap_weights; got local_steps='
-      f'{world.client.local_steps}; use robbing_the_fed'
-    )
-  tap, train = f'{found.layer}.input', world.client.train_mode
-  if inspect.draws(net, tap, train=train):
-    raise ValueError(
-      f'Expected no random layers in front of {found.layer!r} for trap_weights;'
-      f' got {net.spec.name}, which draws numbers there as dropout does; use '
-      'robbing_the_fed'
-    )
-  _require_relu(net, found.layer)
-  names = [f'{found.layer}.{leaf}' for leaf in ('kernel', 'bias')]
-  used = jnp.asarray(found.sign > 0, jnp.float32)[:, None]
+  require.one_step(world.client, 'trap_weights', advice=instead)
+  require.no_random_layers(
+    net,
+    'trap_weights',
+    train=world.client.train_mode,
+    tap=f'{relay.layer}.input',
+    advice=instead,
+  )
+  _require_relu(net, relay.layer)
 
-  def craft(key, message, side, history):
-    del history
-    held = trees.named_leaves(message.variables.params)
-    kernel, bias = (held[name] for name in names)
-    # In units of pixels, whatever the normalisation.
-    own = kernel / found.std[:, None]
-    own_bias = bias - (own * found.mean[:, None]).sum(0)
-    negative, positive = _halves(key, used, kernel.shape[1])
-    scale = jnp.std(own)
-    negative, positive = (scale * part for part in (negative, positive))
-    rest = (1 - strength) / strength
-    if gamma is None:
-      x = found.features(side['proxy_data']) * found.std + found.mean
-      wanted = x @ negative - rest * (x @ own + own_bias)
-      ratios = wanted / jnp.maximum(x @ positive, _TINY)
-      level = jnp.quantile(ratios, images_per_unit / world.batch_size)
-    else:
-      level = gamma
-    trap = level * positive - negative
-    mixed = strength * trap + (1 - strength) * own
-    mixed_bias = (1 - strength) * own_bias
-    sent = {
-      **found.leaves,
-      names[0]: mixed * found.std[:, None],
-      names[1]: mixed_bias + (mixed * found.mean[:, None]).sum(0),
-    }
-    return base.put(message, sent)
-
-  def read(obs):
-    gradient = trees.named_leaves(world.client.as_gradient(obs.update.delta))
-    kernel, bias = (gradient[name] for name in names)
-    floor = _ROUNDING * jnp.abs(bias)
-    explain = _explainer(world, found.layer, obs.message)
-
-    def peel(carry, last):
-      kernel, bias, best = carry
-      reached = jnp.abs(bias) > floor
-      ratios = (kernel / jnp.where(reached, bias, 1.0)).T
-      images = found.images(ratios * found.std + found.mean)
-      x = jnp.clip(images, 0.0, 1.0)
-      errors, y, slopes = explain(x, bias)
-      errors = errors + jnp.abs(images - x).max((1, 2, 3))
-      errors = jnp.where(reached, errors, jnp.inf)
-      errors = jnp.where(_repeats(x, errors), jnp.inf, errors)
-      agrees = errors < _AGREES
-      share = jnp.where(agrees[:, None], slopes, 0.0)
-      kernel -= jnp.dot(found.features(x).T, share, precision=_EXACT)
-      # Mixtures are what is left in the end.
-      errors = jnp.where(agrees | last, errors, jnp.inf)
-      best = _best(best, (x, y, errors))
-      return (kernel, bias - share.sum(0), best), None
-
-    empty = (
-      jnp.zeros((world.batch_size, *net.spec.image_shape)),
-      jnp.zeros(world.batch_size, jnp.int32),
-      jnp.full(world.batch_size, jnp.inf),
-    )
-    rounds = jnp.arange(peelings) == peelings - 1
-    carry, _ = jax.lax.scan(peel, (kernel, bias, empty), rounds)
-    x, y, errors = carry[-1]
-    valid = jnp.isfinite(errors)
-    score = jnp.where(valid, jnp.minimum(errors, 1.0), 1.0).mean()
-    return types.Reconstruction(types.Batch(x, y), valid, score)
-
+  plan = Plan(world, relay, gamma, images_per_unit, strength, peelings)
   needs = {'model', 'batch_size', 'alter_parameters'}
+  return base.closed_form(
+    functools.partial(_read, plan),
+    needs=needs if gamma is not None else needs | {'proxy_data'},
+    craft=functools.partial(_craft, plan),
+  )
+
+
+# What the server sends.
+
+
+def _craft(plan, key, message, side, history):
+  """Returns a message with the trap in its first linear layer."""
+  del history
+  relay, strength = plan.relay, plan.strength
+  kernel, bias = base.kernel_and_bias(message.variables.params, relay.layer)
+  # In units of pixels, whatever the normalisation.
+  own = kernel / relay.std[:, None]
+  own_bias = bias - (own * relay.mean[:, None]).sum(0)
+  pixels = jnp.asarray(relay.sign > 0, jnp.float32)
+  negative, positive = _halves(key, pixels, kernel.shape[1])
+  scale = jnp.std(own)
+  negative, positive = (scale * part for part in (negative, positive))
+  gamma = plan.gamma
   if gamma is None:
-    needs.add('proxy_data')
-  return base.closed_form(read, needs=needs, craft=craft)
+    gamma = _fitted(plan, side, negative, positive, own, own_bias)
+  # (1), mixed with the agreed rows.
+  trap = gamma * positive - negative
+  mixed = strength * trap + (1 - strength) * own
+  mixed_bias = (1 - strength) * own_bias
+  leaves = {
+    **relay.leaves,
+    f'{relay.layer}.kernel': mixed * relay.std[:, None],
+    f'{relay.layer}.bias': mixed_bias + (mixed * relay.mean[:, None]).sum(0),
+  }
+  return base.put(message, leaves)
 
 
-def _halves(key, used, units):
-  """Returns |n| at the negative and at the positive weights, [D, k] each."""
+def _halves(key, pixels, units):
+  """Returns |n| at the negative and at the positive weights, [D, k] each.
+
+  Args:
+    key: consumed.
+    pixels: [D], 1 for features that hold a pixel, else 0.
+    units: k.
+  """
 
   def row(key):
-    order = jnp.argsort(jax.random.uniform(key, used.shape[:1]) - used[:, 0])
-    half = used.shape[0] // 2
+    order = jnp.argsort(jax.random.uniform(key, pixels.shape) - pixels)
+    half = len(pixels) // 2
     draws = jnp.abs(keys.normal(keys.named(key, 'draws'), (half,)))
     # Unused features come last, and meet zeros.
-    count = jnp.sum(used).astype(int) // 2
+    count = jnp.sum(pixels).astype(int) // 2
     draws = jnp.where(jnp.arange(half) < count, draws, 0.0)
-    places = jnp.zeros(used.shape[0])
+    places = jnp.zeros(len(pixels))
     negative = places.at[order[:half]].set(draws)
     shifted = jnp.roll(order, -count)[:half]
     return negative, places.at[shifted].set(draws)
@@ -213,43 +205,99 @@ def _halves(key, used, units):
   return negative.T, positive.T
 
 
-def _explainer(world, layer, message):
-  """Returns what tells how well candidates explain gradients of the bias.
+def _fitted(plan, side, negative, positive, own, own_bias):
+  """Returns gamma, the quantile of (3) over public images and units."""
+  x = plan.relay.features(side['proxy_data'])
+  x = x * plan.relay.std + plan.relay.mean
+  # The agreed rows' part of the mixture belongs to what has to be outweighed.
+  rest = (1 - plan.strength) / plan.strength
+  against = x @ negative - rest * (x @ own + own_bias)
+  ratios = against / jnp.maximum(x @ positive, _TINY)
+  return jnp.quantile(ratios, plan.images_per_unit / plan.world.batch_size)
+
+
+# What it reads.
+
+
+def _read(plan, obs):
+  """Returns the B candidates that explain most, after all peelings."""
+  world = plan.world
+  gradient = world.client.as_gradient(obs.update.delta)
+  kernel, bias = base.kernel_and_bias(gradient, plan.relay.layer)
+  floor = _ROUNDING * jnp.abs(bias)
+  gradients = bias_gradients.bias_gradients(
+    world, plan.relay.layer, obs.message.variables
+  )
+
+  def peel(carry, last):
+    kernel, bias, best = carry
+    x, y, errors, slopes = _explained(plan, gradients, kernel, bias, floor)
+    agrees = errors < _AGREES
+    # What is explained is taken off all units.
+    share = jnp.where(agrees[:, None], slopes, 0.0)
+    features = plan.relay.features(x)
+    kernel -= jnp.dot(features.T, share, precision=_EXACT)
+    # Mixtures are what is left in the end.
+    errors = jnp.where(agrees | last, errors, jnp.inf)
+    return (kernel, bias - share.sum(0), _best(best, (x, y, errors))), None
+
+  none = (
+    jnp.zeros((world.batch_size, *world.net.spec.image_shape)),
+    jnp.zeros(world.batch_size, jnp.int32),
+    jnp.full(world.batch_size, jnp.inf),
+  )
+  rounds = jnp.arange(plan.peelings) == plan.peelings - 1
+  (*_, (x, y, errors)), _ = jax.lax.scan(peel, (kernel, bias, none), rounds)
+  valid = jnp.isfinite(errors)
+  score = jnp.where(valid, jnp.minimum(errors, 1.0), 1.0).mean()
+  return types.Reconstruction(types.Batch(x, y), valid, score)
+
+
+def _explained(plan, gradients, kernel, bias, floor):
+  """Returns each unit's candidate, and how well it explains the unit.
 
   Args:
-    world: of the attack.
-    layer: path of the trapped layer.
-    message: what the client received.
+    plan: of the attack.
+    gradients: see `bias_gradients`.
+    kernel: [D, k], what is left of the gradient.
+    bias: [k], likewise.
+    floor: [k], below which nothing is left.
 
   Returns:
-    `(x [k, H, W, C], bias [k]) -> (errors [k], y [k], slopes [k, k])`: the
-    relative error of the gradient that the candidate of each unit makes there
-    with the best label, that label, and what it makes at all units.
+    The images x [k, H, W, C], their labels y [k], their errors [k], infinite
+    for what repeats another or is no image, and what they do to all biases,
+    [k, k].
   """
-  variables, net = message.variables, world.net
-  shapes = jax.eval_shape(
-    lambda: net.probe(variables, jnp.zeros((1, *net.spec.image_shape)), None)[2]
-  )
-  zeros = {path: jnp.zeros(s.shape) for path, s in shapes.items()}
+  relay = plan.relay
+  reached = jnp.abs(bias) > floor
+  ratios = (kernel / jnp.where(reached, bias, 1.0)).T  # (2)
+  images = relay.images(ratios * relay.std + relay.mean)
+  x = jnp.clip(images, 0.0, 1.0)
+  y, errors, slopes = _best_labels(plan.world, gradients, x, bias)
+  errors = errors + jnp.abs(images - x).max((1, 2, 3))
+  errors = jnp.where(reached, errors, jnp.inf)
+  errors = jnp.where(_repeats(x, errors), jnp.inf, errors)
+  return x, y, errors, slopes
 
-  def loss(offset, x, y):
-    output, *_ = net.probe(variables, x[None], {**zeros, layer: offset})
-    return world.task.loss(output.out, y[None])[0]
 
-  def slopes(x, y):
-    each = jax.vmap(jax.grad(loss), (None, 0, 0))(zeros[layer], x, y)
-    return each[:, 0] / world.batch_size
+def _best_labels(world, gradients, x, bias):
+  """Returns labels y [k] that explain [k] biases best, errors and gradients.
 
-  def explain(x, bias):
-    def error(y):
-      alone = jnp.diagonal(slopes(x, jnp.full(len(x), y)))
-      return jnp.abs(alone - bias) / jnp.maximum(jnp.abs(bias), _TINY)
+  An error is that of the gradient which the candidate of a unit makes at that
+  unit, relative to the observed one; the gradients [k, k] are at all units.
+  """
 
-    errors = jax.lax.map(error, jnp.arange(net.spec.num_classes))
-    y = jnp.argmin(errors, 0).astype(jnp.int32)
-    return errors.min(0), y, slopes(x, y)
+  def slopes(y):
+    return jax.vmap(gradients)(x, y) / world.batch_size
 
-  return explain
+  def error(label):
+    alone = jnp.diagonal(slopes(jnp.full(len(x), label)))
+    return jnp.abs(alone - bias) / jnp.maximum(jnp.abs(bias), _TINY)
+
+  # One label after the other: the gradients are [k, k].
+  errors = jax.lax.map(error, jnp.arange(world.net.spec.num_classes))
+  y = jnp.argmin(errors, 0).astype(jnp.int32)
+  return y, errors.min(0), slopes(y)
 
 
 def _best(known, new):
@@ -274,13 +322,12 @@ def _repeats(x, errors):
 def _require_relu(net, layer):
   """Looks whether a unit below 0 has no gradient."""
   variables = net.init(jax.random.key(0))
-  held = trees.named_leaves(variables.params)
-  kernel, bias = (held[f'{layer}.{leaf}'] for leaf in ('kernel', 'bias'))
+  kernel, bias = base.kernel_and_bias(variables.params, layer)
 
   def total(bias):
-    leaves = {f'{layer}.kernel': 0 * kernel, f'{layer}.bias': bias}
+    changed = {f'{layer}.kernel': 0 * kernel, f'{layer}.bias': bias}
     x = jnp.full((1, *net.spec.image_shape), 0.5)
-    params = trees.replaced(variables.params, leaves)
+    params = trees.replaced(variables.params, changed)
     out = net.apply(variables._replace(params=params), x).out
     return jnp.square(out).sum()
 

@@ -2,16 +2,19 @@
 
 Wang, Song, Zhang, Song, Wang and Qi, Beyond Inferring Class Representatives:
 User-Level Privacy Leakage From Federated Learning, INFOCOM 2019, arXiv
-1812.00535, whose server computes representatives of a client's data; without
-the multi-task GAN that refines them. Assumed known: the model, the batch size
-and the labels. Solves, as in breaching, the framework of Geiping et al.,
+1812.00535, in the form of breaching, the framework of Geiping et al.
+(2021-2022).
+
+Assumed known: the model, the batch size and the labels. Solves
 
   min over x in [0, 1]  1/2 |g(x) - g*|^2 + a TV(x),  p = 2, q = 1.25
 
-Defaults are the framework's: 400 steps, a = 0.2352 (0.00015 of the paper times
-the 2 x 28^2 differences of an MNIST image), 100 remembered pairs.
+by L-BFGS. Defaults are the framework's: 400 steps, a = 0.2352 (0.00015 of the
+paper times the 2 x 28^2 differences of an MNIST image), 100 remembered pairs.
 
-Differs from that code as `wei` does.
+Differs from the paper: its server computes representatives of a client's data,
+and a multi-task GAN refines them; there is none here. Differs from the
+framework's code as `wei` does.
 """
 
 from giajax import world as worlds

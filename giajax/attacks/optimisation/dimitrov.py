@@ -14,9 +14,9 @@ where R asks the epochs for one set of images in any order
 (`priors.epoch_order`). In the end each epoch's images are assigned to those of
 the first, among images of one label, and averaged.
 
-Differs from the authors' code: the cosine as distance, signed Adam with the
-steps of `inverting_gradients`, and their labels are not inferred along the
-simulated steps (use a label rule).
+Differs from the authors' code: the distance is the cosine; the optimiser is
+Adam on signs with the steps of `inverting_gradients`; labels are not inferred
+along the simulated steps (use a label rule).
 """
 
 import jax
@@ -65,8 +65,8 @@ def dimitrov(
   if client.unrolled is None:
     raise ValueError(
       'Expected a client that is alone and takes local epochs, without a '
-      'defence on its update; got one that cannot be simulated; believe in '
-      "'fedavg', or use inverting_gradients"
+      'defence on its update; got one that cannot be simulated; set '
+      'belief.name to fedavg, or use inverting_gradients'
     )
   if start.startswith('target'):
     raise ValueError(
@@ -80,8 +80,8 @@ def dimitrov(
   pixels = variables.pixels(simulated, start=start)
 
   def batch(tree, obs):
-    found = pixels.batch(tree, obs)
-    return found._replace(y=jnp.tile(found.y, client.epochs))
+    one_epoch = pixels.batch(tree, obs)
+    return one_epoch._replace(y=jnp.tile(one_epoch.y, client.epochs))
 
   attack = match.match(
     simulated,
@@ -100,12 +100,11 @@ def dimitrov(
   )
 
   def read(state, obs, hp):
-    found = attack.read(state, obs, hp)
-    x = found.batch.x.reshape(client.epochs, images, *found.batch.x.shape[1:])
-    y = found.batch.y[:images]
-    together = jnp.mean(jax.vmap(lambda own: _align(x[0], own, y))(x), axis=0)
+    (x, y), _, score = attack.read(state, obs, hp)
+    x, y = x.reshape(client.epochs, images, *x.shape[1:]), y[:images]
+    mean = jnp.mean(jax.vmap(lambda own: _align(x[0], own, y))(x), axis=0)
     valid = jnp.ones(images, bool)
-    return types.Reconstruction(types.Batch(together, y), valid, found.score)
+    return types.Reconstruction(types.Batch(mean, y), valid, score)
 
   return attack._replace(read=read)
 

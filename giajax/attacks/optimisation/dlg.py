@@ -6,9 +6,9 @@ Assumed known: the model and the batch size. Solves (eq. 4)
 
   min over x, y  |grad(x, softmax(y)) - observed|^2
 
-Differs from the authors' code: optax's L-BFGS with its zoom line search for
-torch's, which has a fixed step; half the squared norm, as elsewhere here; the
-iterate of lowest objective is kept.
+Differs from the authors' code: optax's L-BFGS with its zoom line search
+replaces torch's, which has a fixed step; the objective is half the squared
+norm, as elsewhere here; the iterate of lowest objective is kept.
 """
 
 from giajax import world as worlds

@@ -1,8 +1,10 @@
 """GradInversion: matching beside image priors, by restarts that agree.
 
 Yin, Mallya, Vahdat, Alvarez, Kautz and Molchanov, See through Gradients: Image
-Batch Recovery via GradInversion, CVPR 2021, arXiv 2104.07586. Assumed known:
-the model with its BatchNorm buffers, the batch size and the labels. Solves
+Batch Recovery via GradInversion, CVPR 2021, arXiv 2104.07586.
+
+Assumed known: the model with its BatchNorm buffers, the batch size and the
+labels. Solves
 
   min over x  w 1/2 |g(x) - g*|^2 + a TV(x) + b L2(x) + c R(x) + d C(x)
 
@@ -10,14 +12,14 @@ with R the distance to the buffers' statistics (`priors.bn_statistics`) and C
 that to the mean of all restarts (`priors.group_consistency`), by Adam with a
 rise over 50 steps, a cosine decay and noise in each step, clipped to images.
 Weights are those of breaching, the framework of Geiping et al., where it has
-them, else the paper's: 20,000 steps, learning rate 0.1, noise 0.2, w = a =
+them, otherwise the paper's: 20,000 steps, learning rate 0.1, noise 0.2, w = a =
 1e-4, b = 1e-6, c = 0.1, d = 0.01. They are meant for trained networks: the
-buffers of an untrained one are no statistics of images, and lead away.
+buffers of an untrained one are no statistics of images, and mislead.
 
 Differs from the paper: the mean of the restarts is not registered; norms are
 mean squares, and the squared l2 distance has no root, as in the framework;
-labels are known or of a rule in `labels`; the first BatchNorm weighs as much
-as the others; the result is the iterate of lowest objective.
+labels are known or come from a rule in `labels`; the first BatchNorm weighs as
+much as the others; the result is the iterate of lowest objective.
 """
 
 from giajax import world as worlds

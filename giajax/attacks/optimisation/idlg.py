@@ -4,8 +4,13 @@ Zhao, Mopuri and Bilen, iDLG: Improved Deep Leakage from Gradients, 2020,
 arXiv 2001.02610.
 
 Assumed known: the model, and that the batch has one image. The label is the
-class whose last-layer gradient is negative (`labels.idlg`); the pixels then
-minimise the squared gradient difference by L-BFGS, as in DLG.
+class whose last-layer gradient is negative (`labels.idlg`). Then solves
+
+  min over x  1/2 |g(x) - g*|^2
+
+by L-BFGS, as in DLG.
+
+Differs from the authors' code as `dlg` does.
 """
 
 from giajax import world as worlds

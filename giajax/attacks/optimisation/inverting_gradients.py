@@ -13,8 +13,9 @@ CIFAR-10 ones of the authors' framework: 24,000 steps, learning rate 0.1,
 a = 0.2, one restart.
 
 For ImageNet their code also matches only the ten parameter arrays of largest
-observed norm and replaces pixels by medians every 500 steps: `top_leaves=10`,
-`median_every=500`. It also offers falling weights of the layers.
+observed norm and replaces images by their medians every 500 steps:
+`top_leaves=10`, `median_every=500`. It also offers weights of the layers that
+fall with depth.
 
 Differs from the authors' code: differences across the border count 0 in TV.
 """
@@ -50,7 +51,7 @@ def inverting_gradients(
     learning_rate: of Adam, in units of the normalised image; traced.
     total_variation: weight of the prior; traced.
     distance: a name in `DISTANCES` or a Distance.
-    top_leaves: match only so many parameter arrays, 0 for all; see
+    top_leaves: how many parameter arrays are matched, 0 for all; see
       `distances.on_leaves`.
     leaf_weights: 'equal', or falling with depth: 'linear', 'exponential'.
     median_every: steps between two 3 x 3 median filters, 0 for none.

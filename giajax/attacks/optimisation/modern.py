@@ -2,17 +2,19 @@
 
 The preset of that name of breaching, the framework of Geiping et al.
 (2021-2022), around the attack of Geiping et al., Inverting Gradients, NeurIPS
-2020, arXiv 2003.14053. Assumed known: the model, the batch size, the labels.
+2020, arXiv 2003.14053.
+
+Assumed known: the model, the batch size and the labels. Solves
 
   min over x in [0, 1]  1 - cos(g(x), g*) + a TV(x) + b F(x)
 
 by Adam on the soft sign of the gradient, with a linear rise over 50 steps and
-a cosine decay, from tiled noise; TV is isotropic and includes the differences
-of the colours, F compares the classifier's features with those that its
+a cosine decay, from tiled noise. TV is isotropic and includes the differences
+of the colours; F compares the classifier's features with those that its
 gradient holds (`priors.features`). Defaults are the framework's: 24,000 steps,
 learning rate 0.1, a = b = 0.1, tiles of 4 pixels.
 
-Differs from the framework's code: the rise begins at 1/50 instead of 0 and the
+Differs from the framework's code: the rise begins at 1/50 instead of 0, and the
 cosine ends with the run; differences across the border count 0 in TV.
 """
 
@@ -45,15 +47,15 @@ def modern(
     learning_rate: of Adam, in units of the normalised image; traced.
     total_variation: weight of the prior; traced.
     features: weight of the prior; traced.
-    double_opponents: TV of the colours' differences, too; False for grey
-      images.
+    double_opponents: TV includes the differences of the colours; False for
+      grey images.
     warmup_steps: of the learning rate's rise.
     start: see `starts.parse`.
     form: see `match`.
 
   Raises:
-    ValueError: a network whose classifier has no bias, or double opponents of
-      images that are not coloured.
+    ValueError: a network whose classifier has no bias, or `double_opponents`
+      for images that do not have three channels.
   """
   prior = variation.total_variation(
     world, p=2.0, q=0.5, double_opponents=double_opponents

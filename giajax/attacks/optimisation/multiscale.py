@@ -3,19 +3,22 @@
 The pyramid of Ghiasi et al., Plug-In Inversion: Model-Agnostic Inversion for
 Vision with Data Augmentations, ICML 2022, arXiv 2201.12961, which breaching,
 the framework of Geiping et al. (2021-2022), put around the attack of Geiping et
-al., Inverting Gradients, NeurIPS 2020, arXiv 2003.14053. Assumed known: the
-model, the batch size and the labels. Solves
+al., Inverting Gradients, NeurIPS 2020, arXiv 2003.14053.
+
+Assumed known: the model, the batch size and the labels. Solves
 
   min over x in [0, 1]  1 - cos(g(x), g*) + a TV(x)
 
 by Adam on the sign of the gradient in stages, each over images of twice the
 resolution of the one before, and each with the steps of `inverting_gradients`.
-Defaults are the framework's: 2,000 steps a stage, learning rate 0.1, a = 0.2.
+Defaults are the framework's: 2,000 steps per stage, learning rate 0.1, a = 0.2.
 
-Differs from the framework's code: three stages for seven; pixels are repeated,
-not interpolated; Adam's averages are kept between the stages; no augmentations.
+Differs from the framework's code: three stages instead of seven; pixels are
+repeated, not interpolated; Adam's averages are kept between the stages; there
+are no augmentations.
 """
 
+from giajax import require
 from giajax import world as worlds
 from giajax.attacks import base
 from giajax.attacks.parts import match
@@ -44,19 +47,20 @@ def multiscale(
     learning_rate: of Adam, in units of the normalised image; traced.
     total_variation: weight of the prior; traced.
     distance: a name in `DISTANCES`.
-    start: see `starts.parse`; noise of the first stage's resolution if empty.
+    start: see `starts.parse`; if empty, noise of the first stage's resolution.
     form: see `match`.
 
   Raises:
     ValueError: stages that are fewer than one, more than steps, or so many
       that the first has no pixel.
   """
+  require.whole(num_steps, 'num_steps')
   side = min(world.net.spec.image_shape[:2])
   if not 1 <= stages <= num_steps or side < 2 ** (stages - 1):
     raise ValueError(
-      f'Expected 1 <= stages <= num_steps and an image of 2^(stages - 1) '
-      f'pixels a side; got stages={stages} with num_steps={num_steps} and '
-      f'{side} pixels; lower it'
+      'Expected 1 <= stages <= num_steps and images of at least '
+      f'2^(stages - 1) pixels per side; got stages={stages} with '
+      f'num_steps={num_steps} and {side} pixels; lower stages'
     )
   sides = [2**i for i in reversed(range(stages))]
   return match.match(

@@ -4,14 +4,19 @@ The two ideas of FedLeak: Fan, Wang, Chen and Zhou, Boosting Gradient Leakage
 Attacks: Data Reconstruction in Realistic FL Settings, USENIX Security 2025,
 arXiv 2506.08435. It matches only a part of the gradient's entries, and
 penalises the norm of the matching loss's gradient to the images; both are
-approximated there. Assumed known: the model, the batch size and the labels.
+approximated there.
+
+Assumed known: the model, the batch size and the labels. Solves
 
   min over x in [0, 1]  D(x) + c |dD/dx| + a TV(x),  D = 1 - cos(m g(x), m g*)
 
-Not a reproduction, as it is written from the abstract and a review: that the
-mask m keeps the entries of largest observed size in each leaf, the penalty's
-approximation (`optimizers.flat`), TV, Adam on signs and all defaults are ours.
-A step costs two derivatives of the matching loss, and forms the gradient.
+by Adam on the sign of the gradient. A step takes two derivatives of the
+matching loss, and forms the gradient.
+
+Differs from the paper in unknown ways, as it is written from the abstract and a
+review, and is no reproduction: that the mask m keeps the entries of largest
+observed size in each leaf, the approximation of the penalty
+(`optimizers.flat`), TV, Adam on signs and all defaults are ours.
 """
 
 from giajax import world as worlds

@@ -1,13 +1,17 @@
 """SAPAG: a Gaussian kernel of the gradient difference as the distance.
 
 Wang, Deng, Guo, Wang, Meng, Liu, Ding and Rajasekaran, SAPAG: A Self-Adaptive
-Privacy Attack From Gradients, 2020, arXiv 2009.06228. Assumed known: the model,
-the batch size and the labels. Solves
+Privacy Attack From Gradients, 2020, arXiv 2009.06228.
+
+Assumed known: the model, the batch size and the labels. Solves
 
   min over x in [0, 1]  mean over leaves l of 1 - exp(-|g_l - g*_l|^2 / s_l^2)
 
-by Adam. Written from the abstract: that the width s_l is the observed leaf's
-norm, that leaves count alike, and optimiser, steps and learning rate are ours.
+by Adam.
+
+Differs from the paper in unknown ways, as it is written from the abstract: that
+the width s_l is the observed leaf's norm, that all leaves count alike, the
+optimiser, its steps and its learning rate are ours.
 """
 
 from giajax import world as worlds

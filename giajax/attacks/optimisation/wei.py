@@ -2,18 +2,21 @@
 
 Wei, Liu, Loper, Chow, Gursoy, Truex and Wu, A Framework for Evaluating Gradient
 Leakage Attacks in Federated Learning, ESORICS 2020, arXiv 2004.10397, in the
-form of breaching, the framework of Geiping et al. (2021-2022). Assumed known:
-the model, the batch size and the labels. Solves
+form of breaching, the framework of Geiping et al. (2021-2022).
+
+Assumed known: the model, the batch size and the labels. Solves
 
   min over x in [0, 1]  1/2 |g(x) - g*|^2 + a L(x)
 
-with L the cross-entropy of the network for the known labels (the paper: the
-squared difference of prediction and label). Defaults are the framework's: 300
-steps, a = 1, tiles of 16 pixels, 100 remembered pairs.
+by L-BFGS, with L the cross-entropy of the network for the known labels.
+Defaults are the framework's: 300 steps, a = 1, tiles of 16 pixels, 100
+remembered pairs.
 
-Differs from that code: optax's L-BFGS with its zoom line search for torch's,
-whose step holds up to 20 iterations of fixed size; pairs and line search know
-nothing of the projection onto images, as there.
+Differs from the paper, where L is the squared difference of prediction and
+label. Differs from the framework's code: optax's L-BFGS with its zoom line
+search replaces torch's, whose step holds up to 20 iterations of fixed size;
+neither the pairs nor the line search know of the projection onto images, as
+there.
 """
 
 from giajax import world as worlds

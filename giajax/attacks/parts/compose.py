@@ -12,18 +12,18 @@ from giajax.attacks.parts import labels
 
 
 class Best(NamedTuple):
-  """An attack's state beside the best one that it passed through."""
+  """An attack's state beside the best iterate so far."""
 
   inner: Any  # the attack's state, with a field `variable`
-  variable: Any  # the best one
+  variable: Any  # of the best iterate
   loss: types.Array  # [] float32, the objective there
 
 
 def keep_best(attack: base.Attack) -> base.Attack:
   """Reads the iterate of lowest objective instead of the last one.
 
-  The objective is the attacker's own, as `step` reports it, hence of the
-  iterate before the step: the one that the last step makes is no candidate.
+  The objective is the attacker's own, as `step` reports it, and belongs to the
+  iterate before the step: what the last step arrives at is no candidate.
   Iterates with a non-finite objective are never kept.
 
   Args:
@@ -65,20 +65,20 @@ def with_labels(attack: base.Attack, rule: labels.Rule) -> base.Attack:
     rule: of `labels.RULES`.
   """
 
-  def known(obs, found):
-    return obs._replace(side={**obs.side, 'labels': found})
+  def labelled(obs, y):
+    return obs._replace(side={**obs.side, 'labels': y})
 
   def init(key, obs, hp):
-    found = rule.infer(keys.named(key, 'labels'), obs)
-    return Labelled(attack.init(key, known(obs, found), hp), found)
+    y = rule.infer(keys.named(key, 'labels'), obs)
+    return Labelled(attack.init(key, labelled(obs, y), hp), y)
 
   def step(key, state, obs, hp):
-    obs = known(obs, state.labels)
+    obs = labelled(obs, state.labels)
     inner, info = attack.step(key, state.inner, obs, hp)
     return Labelled(inner, state.labels), info
 
   def read(state, obs, hp):
-    return attack.read(state.inner, known(obs, state.labels), hp)
+    return attack.read(state.inner, labelled(obs, state.labels), hp)
 
   return attack._replace(
     init=init,

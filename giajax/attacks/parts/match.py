@@ -77,7 +77,7 @@ def match(
       traced: a candidate's update of other leaves or shapes than the observed.
   """
   require.whole(
-    num_steps, 'num_steps', advice='an attack without steps returns its start'
+    num_steps, 'num_steps', advice='without steps it would return its start'
   )
   require.one_of(form, 'form', FORMS)
   hparams = _knobs(variable, learning_rate, terms or {}, matching)
@@ -193,7 +193,7 @@ def _knobs(
 ) -> dict[str, float]:
   """Returns the default values of all traced knobs."""
   require.positive(
-    learning_rate, 'learning_rate', advice='steps are subtracted already'
+    learning_rate, 'learning_rate', advice='steps go downhill already: use 0.1'
   )
   knobs = {'learning_rate': learning_rate, **variable.hparams}
   if matching is not None:

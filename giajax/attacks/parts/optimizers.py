@@ -1,6 +1,6 @@
 """Parts of the optimisers that attacks use, as optax transformations.
 
-They make updates of unit learning rate: `match` multiplies them by the traced
+Their updates have unit learning rate: `match` multiplies them by the traced
 knob. Beside optax's own extra arguments, `match` passes the step's `key` and
 the knobs `hp`.
 """
@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from giajax import keys
+from giajax import require
 from giajax import trees
 from giajax import types
 
@@ -120,11 +121,8 @@ def flat(
   Raises:
     ValueError: a number out of range.
   """
-  if not 0 <= fraction <= 1 or not radius > 0:
-    raise ValueError(
-      'Expected fraction in [0, 1] and radius > 0; got '
-      f'fraction={fraction}, radius={radius}; use 0.5 and 0.1'
-    )
+  require.fraction(fraction, 'fraction', zero=True, advice='use 0.5')
+  require.positive(radius, 'radius', advice='use 0.1')
 
   def update(updates, state, params=None, **extra):
     scale = radius / trees.safe_sqrt(trees.squared_norm(updates))
@@ -144,7 +142,7 @@ def flat(
 
 
 def langevin(scale: float) -> optax.GradientTransformationExtraArgs:
-  """Adds normal noise to the steps; before the schedule, which scales it.
+  """Adds normal noise to the steps, in front of the schedule that scales it.
 
   Yin et al., See through Gradients, CVPR 2021, arXiv 2104.07586.
 
@@ -168,7 +166,7 @@ def langevin(scale: float) -> optax.GradientTransformationExtraArgs:
 
 
 def median_filter(every: int) -> optax.GradientTransformationExtraArgs:
-  """Every so many steps, images become their 3 x 3 medians; the last part.
+  """Replaces images by their 3 x 3 medians now and then; the last part.
 
   Borders are reflected. The authors' code of Geiping et al. 2020 (arXiv
   2003.14053) has it as an option, every 500 steps.
@@ -177,13 +175,11 @@ def median_filter(every: int) -> optax.GradientTransformationExtraArgs:
     every: steps between two filters, 0 for none.
 
   Raises:
-    ValueError: a negative number.
+    ValueError: a number that is not whole, or negative.
   """
-  if every < 0:
-    raise ValueError(
-      f'Expected median_every >= 0; got median_every={every}; use 500, or 0 '
-      'for no filter'
-    )
+  require.whole(
+    every, 'median_every', least=0, advice='use 500, or 0 for no filter'
+  )
   if not every:
     return optax.with_extra_args_support(optax.identity())
 
@@ -259,12 +255,9 @@ def cosine_decay(num_steps: int, warmup_steps: int) -> optax.Schedule:
     warmup_steps: steps of the rise, the first of them at 1 / warmup_steps.
 
   Raises:
-    ValueError: a negative number of steps.
+    ValueError: a number of steps that is not whole, or negative.
   """
-  if warmup_steps < 0:
-    raise ValueError(
-      f'Expected warmup_steps >= 0; got warmup_steps={warmup_steps}; use 50'
-    )
+  require.whole(warmup_steps, 'warmup_steps', least=0, advice='use 50')
 
   def schedule(count):
     rise = jnp.minimum(1.0, (count + 1) / max(1, warmup_steps))
@@ -315,12 +308,8 @@ def lbfgs(
   Raises:
     ValueError: a number below 1.
   """
-  if memory_size < 1 or max_linesearch_steps < 1:
-    raise ValueError(
-      'Expected memory_size and max_linesearch_steps >= 1; got '
-      f'memory_size={memory_size}, max_linesearch_steps='
-      f'{max_linesearch_steps}; use 10 and 20'
-    )
+  require.whole(memory_size, 'memory_size', advice='use 10')
+  require.whole(max_linesearch_steps, 'max_linesearch_steps', advice='use 20')
   return optax.lbfgs(
     memory_size=memory_size,
     linesearch=optax.scale_by_zoom_linesearch(

@@ -9,7 +9,7 @@ Learning, ESORICS 2020, arXiv 2004.10397.
 from collections.abc import Callable, Mapping
 import functools
 import types as builtins
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,13 +35,23 @@ class Start(NamedTuple):
   """Where an optimisation starts.
 
   Attributes:
-    draw: `(key, shape, to_space, obs, hp) -> [B, H, W, C]` in the space of
-      optimisation, to which `to_space` brings images in [0, 1].
+    draw: `(key, (B, H, W, C), to_space, obs, hp) -> [B, H, W, C]` in the space
+      of optimisation, to which `to_space` brings images in [0, 1]; the key is
+      consumed.
     needs: the grants (`threat.GRANTS`) that it uses.
     hparams: default values of the traced knobs that it reads.
   """
 
-  draw: Callable[..., types.Array]
+  draw: Callable[
+    [
+      types.Array,
+      tuple[int, ...],
+      Callable[[types.Array], types.Array],
+      types.Observation,
+      types.HParams,
+    ],
+    types.Array,
+  ]
   needs: frozenset[str] = frozenset()
   hparams: Mapping[str, float] = builtins.MappingProxyType({})
 
@@ -100,21 +110,21 @@ def coarse(argument: str, image_shape: tuple[int, int, int]) -> Start:
 
   def draw(key, shape):
     small = (shape[0], -(-h // side), -(-w // side), shape[3])
-    drawn = keys.normal(key, small)
-    return drawn[:, np.arange(h) // side][:, :, np.arange(w) // side]
+    noise = keys.normal(key, small)
+    return noise[:, np.arange(h) // side][:, :, np.arange(w) // side]
 
   return _noise(draw)
 
 
 def colour(argument: str, image_shape: tuple[int, int, int]) -> Start:
-  """One colour, the same everywhere: 'colour:red'."""
+  """One colour for all pixels: 'colour:red'."""
   rgb = np.asarray(registry.lookup(COLOURS, argument, 'colour'), np.float32)
   value = rgb if image_shape[-1] == 3 else rgb.mean(keepdims=True)
   return _image(np.broadcast_to(value, image_shape))
 
 
 def image(argument: str, image_shape: tuple[int, int, int]) -> Start:
-  """An image of a file, the same for the whole batch: 'image:/data/cat.png'."""
+  """The image of a file, for the whole batch: 'image:/data/cat.png'."""
   h, w, channels = image_shape
   if h != w:
     raise ValueError(
@@ -126,45 +136,48 @@ def image(argument: str, image_shape: tuple[int, int, int]) -> Start:
 
 
 def target(argument: str, image_shape: tuple[int, int, int]) -> Start:
-  """The truth, a part of its pixels replaced by noise; diagnostic.
+  """The truth, with noise for a fraction of its pixels; diagnostic.
 
-  Separates what an update tells from what the start already told. The knob
-  `noised_fraction` in [0, 1] is the part of the pixels that normal noise
-  replaces, all channels of a pixel together; pixels replaced at a lower
-  fraction are at a higher one, too. Initialisation study of Valadi et al.,
-  Practical Feasibility of Gradient Inversion Attacks in Federated Learning,
-  2025, arXiv 2508.19819.
+  It separates what an update tells from what the start already told. The knob
+  `noised_fraction` in [0, 1] is the fraction of the pixels that normal noise
+  replaces, all channels of a pixel together; pixels that are replaced at a
+  lower fraction are replaced at a higher one, too. Initialisation study of
+  Valadi et al., Practical Feasibility of Gradient Inversion Attacks in
+  Federated Learning, 2025, arXiv 2508.19819.
   """
   del image_shape
   _check_none('target', argument)
 
   def draw(key, shape, to_space, obs, hp):
     noise = keys.normal(keys.named(key, 'noise'), shape)
-    chance = jax.random.uniform(keys.named(key, 'mask'), (*shape[:3], 1))
-    noised = chance < hp['noised_fraction']
-    return jnp.where(noised, noise, to_space(obs.side['target']))
+    level = jax.random.uniform(keys.named(key, 'mask'), (*shape[:3], 1))
+    is_noise = level < hp['noised_fraction']
+    return jnp.where(is_noise, noise, to_space(obs.side['target']))
 
   return Start(draw, frozenset({'target'}), {'noised_fraction': 0.5})
 
 
 STARTS: dict[str, Callable[[str, tuple[int, int, int]], Start]] = {
-  'normal': normal,
-  'uniform': uniform,
-  'zeros': zeros,
-  'tiled': tiled,
   'coarse': coarse,
   'colour': colour,
   'image': image,
+  'normal': normal,
   'target': target,
+  'tiled': tiled,
+  'uniform': uniform,
+  'zeros': zeros,
 }
 
 
-def _noise(draw: Callable[..., types.Array]) -> Start:
+def _noise(
+  draw: Callable[[types.Array, tuple[int, ...]], types.Array],
+) -> Start:
   return Start(lambda key, shape, to_space, obs, hp: draw(key, shape))
 
 
 def _image(pixels: np.ndarray) -> Start:
-  def draw(key: Any, shape, to_space, obs, hp):
+  def draw(key, shape, to_space, obs, hp):
+    del key, obs, hp
     return jnp.broadcast_to(to_space(jnp.asarray(pixels)), shape)
 
   return Start(draw)

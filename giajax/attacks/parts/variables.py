@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping
 import types as builtins
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 
 from giajax import keys
-from giajax import registry
+from giajax import require
 from giajax import types
 from giajax import world as worlds
 from giajax.attacks.parts import starts
@@ -24,9 +24,9 @@ class Variable(NamedTuple):
     hparams: default values of the traced knobs that `init` reads.
   """
 
-  init: Callable[[types.Array, types.Observation, types.HParams], Any]
-  batch: Callable[[Any, types.Observation], types.Batch]
-  project: Callable[[Any], Any]
+  init: Callable[[types.Array, types.Observation, types.HParams], types.Tree]
+  batch: Callable[[types.Tree, types.Observation], types.Batch]
+  project: Callable[[types.Tree], types.Tree]
   needs: frozenset[str]
   hparams: Mapping[str, float] = builtins.MappingProxyType({})
 
@@ -47,15 +47,15 @@ def pixels(
     box: project onto images in [0, 1] after each step.
     space: 'normalised', the network's input space, in which the literature's
       learning rates are meant, or 'unit' for [0, 1].
-    joint_labels: optimise soft labels too (through the task's `relax`)
-      instead of taking them from the observation.
+    joint_labels: optimise soft labels, too (through the task's `relax`),
+      instead of taking labels from the observation.
 
   Raises:
     ValueError: an unknown start or space.
   """
   spec = world.net.spec
-  begin = starts.parse(start, spec.image_shape)
-  registry.lookup({'normalised': 0, 'unit': 0}, space, 'space')
+  require.one_of(space, 'space', ('normalised', 'unit'))
+  beginning = starts.parse(start, spec.image_shape)
   shape = (world.batch_size, *spec.image_shape)
   mean, std = jnp.asarray(spec.mean), jnp.asarray(spec.std)
   if space == 'unit':
@@ -65,7 +65,8 @@ def pixels(
     return (x - mean) / std
 
   def init(key, obs, hp):
-    tree = {'x': begin.draw(keys.named(key, 'x'), shape, to_space, obs, hp)}
+    key_x = keys.named(key, 'x')
+    tree = {'x': beginning.draw(key_x, shape, to_space, obs, hp)}
     if joint_labels:
       label_shape = (world.batch_size, spec.num_classes)
       tree['y'] = keys.normal(keys.named(key, 'y'), label_shape)
@@ -81,4 +82,6 @@ def pixels(
     return {**tree, 'x': jnp.clip(tree['x'], to_space(0), to_space(1))}
 
   needs = frozenset() if joint_labels else frozenset({'labels'})
-  return Variable(init, batch, project, needs | begin.needs, begin.hparams)
+  return Variable(
+    init, batch, project, needs | beginning.needs, beginning.hparams
+  )

@@ -187,7 +187,7 @@ def efficientnet(
       factor that is not above 0, a depth that the variant does not have, a rate
       outside [0, 1); or an image side below 16 (CIFAR form) or 32.
   """
-  chosen = registry.lookup(_VARIANTS, variant, 'variant')
+  published = registry.lookup(_VARIANTS, variant, 'variant')
   spec = base.make_spec(
     f'efficientnet_{variant}', image_shape, num_classes, normalisation
   )
@@ -196,17 +196,17 @@ def efficientnet(
   dimensions.require_size(image_shape, _REDUCTIONS[stem])
   small = stem == 'cifar'
   layers.Dropout(stochastic_depth)  # checks a rate that no block has in full
-  stages = _stages(chosen.stages, width, depth)
-  last = chosen.last or 4 * stages[-1][-1].outputs
+  stages = _stages(published.stages, width, depth)
+  last = published.last or 4 * stages[-1][-1].outputs
   make = functools.partial(
     EfficientNet,
     image_shape[2],
     num_classes,
     stages,
-    (blocks.divisible(chosen.stem * width), last),
+    (blocks.divisible(published.stem * width), last),
     1 if small else 2,
     (dropout, stochastic_depth),
-    norm=norms.factory(norm, epsilon=chosen.epsilon),
+    norm=norms.factory(norm, epsilon=published.epsilon),
     activation=blocks.activation(activation),
   )
   return from_nnx.from_nnx(lambda rngs: make(rngs=rngs), spec, lowering)

@@ -72,7 +72,7 @@ class Style(NamedTuple):
   option_a: bool  # those that change the shape have no parameters
   bottleneck: bool
   groups: int  # of a bottleneck's 3x3 convolution
-  group_width: int  # channels a group, for 64 channels of the block
+  group_width: int  # channels per group, for 64 channels of the block
 
   def outputs(self, width: int) -> int:
     """Returns the channels that leave a block of a stage's `width`."""

@@ -24,7 +24,7 @@ def _pointwise(inputs, outputs, *, rngs):
 
 
 class SqueezeExcitation(nnx.Module):
-  """A gate in [0, 1] a channel, computed from the channels' means.
+  """A gate in [0, 1] per channel, computed from the channels' means.
 
   Hu, Shen and Sun, Squeeze-and-Excitation Networks, CVPR 2018,
   arXiv 1709.01507.

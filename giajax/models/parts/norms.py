@@ -15,7 +15,7 @@ from giajax.ops import moments
 
 
 class BatchNorm(layers.Layer):
-  """torch.nn.BatchNorm2d: unbiased running variance, momentum of the new.
+  """torch.nn.BatchNorm2d, with the unbiased variance in its running statistics.
 
   A training pass normalises by the batch's mean and biased variance and moves
   the running statistics by `momentum` towards its mean and unbiased variance.
@@ -129,7 +129,7 @@ class GroupNorm(layers.Layer):
 
 
 class Identity(layers.Layer):
-  """Nothing, where another normalisation may stand."""
+  """No normalisation, in the place of one."""
 
   def __init__(self, features: int, *, rngs: nnx.Rngs):
     del features, rngs

@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
     print(error, file=sys.stderr)
     return 2
   if values.help:
-    print(options.usage('detection', __doc__ or '', values))
+    print(options.usage(__doc__, values))
     return 0
   began = time.perf_counter()
   lines, notes = [], []

@@ -81,18 +81,14 @@ def parse(
       registry.lookup(table, name, kind)
 
 
-def usage(module: str, doc: str, values: flags.FlagValues) -> str:
-  """Returns what `python -m module --help` prints."""
-  lines = []
+def usage(doc: str | None, values: flags.FlagValues) -> str:
+  """Returns what --help prints: what the command does, and its flags."""
+  lines = [doc or '', 'Flags:']
   for name in sorted(values):
     flag = values[name]
-    if flag.name == name:  # not a short name
-      lines.append(f'  --{name}={_default(flag)}  {flag.help}')
-  return '\n'.join([doc, f'Flags of {module}:', *lines])
-
-
-def _default(flag: flags.Flag) -> str:
-  default = flag.default
-  if isinstance(default, list):
-    return ','.join(default)
-  return '' if default is None else str(default)
+    if name != flag.name:  # the short form of another
+      continue
+    default = '' if flag.default in (None, '', False, []) else flag.default
+    shown = name if flag.boolean else f'{name}={default}'
+    lines += [f'  --{shown}', f'      {flag.help}']
+  return '\n'.join(lines)

@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
     print(error, file=sys.stderr)
     return 2
   if values.help:
-    print(options.usage('thresholds', __doc__ or '', values))
+    print(options.usage(__doc__, values))
     return 0
   if values.rows:
     texts = [pathlib.Path(path).read_text() for path in values.rows]
@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
         model,
         probe=values.probe,
         probes=values.probes if model.kind == 'trained' else 1,
-        names=values.only,
+        names=values.only or list(VERIFIERS),
         known_rate=values.known_rate,
       )
     )
@@ -179,7 +179,10 @@ def _flags() -> flags.FlagValues:
     flag_values=values,
   )
   flags.DEFINE_list(
-    'only', list(VERIFIERS), 'Names of checks.', flag_values=values
+    'only',
+    None,
+    'Names of checks; all of them by default.',
+    flag_values=values,
   )
   flags.DEFINE_list(
     'rows',

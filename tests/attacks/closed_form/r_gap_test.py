@@ -112,20 +112,6 @@ def test_the_start_without_a_bias_is_that_with_one():
     np.testing.assert_allclose(found[1][0], k, rtol=1e-4, atol=1e-5)
 
 
-def test_least_squares_are_those_of_numpy():
-  matrix = np.random.default_rng(0).normal(size=(9, 5))
-  wanted = np.random.default_rng(1).normal(size=9)
-  system = r_gap.System(
-    lambda x: (matrix[:6] @ x, matrix[6:] @ x),
-    lambda rows: matrix.T @ jnp.concatenate(rows),
-    (jnp.asarray(wanted[:6]), jnp.asarray(wanted[6:])),
-  )
-  x, residual = r_gap._solve(system, jnp.zeros(5), 20)
-  expected, error, *_ = np.linalg.lstsq(matrix, wanted)
-  np.testing.assert_allclose(x, expected, rtol=1e-4, atol=1e-5)
-  np.testing.assert_allclose(residual, error[0] / (wanted @ wanted), rtol=1e-4)
-
-
 def test_a_chain_tells_its_slopes():
   links = inspect.chain(cnn6.cnn6((8, 9, 3), K, widths=WIDTHS))
   assert [link.path for link in links] == [f'body.{i}.layer' for i in range(7)]

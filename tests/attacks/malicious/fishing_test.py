@@ -145,7 +145,7 @@ def test_refusals():
     fishing.fishing(WORLD._replace(net=net, client=client))
   net = vgg.vgg((32, 32, 3), K, depth=11, width=0.02, form='imagenet')
   client = fedsgd.fedsgd(net, TASK, train_mode=True)
-  with pytest.raises(ValueError, match='the same in every round for fishing'):
+  with pytest.raises(ValueError, match='no random layers for fishing'):
     fishing.fishing(WORLD._replace(net=net, client=client))
   client = fedsgd.fedsgd(NET, TASK, augment=True)
   with pytest.raises(ValueError, match='augment=True'):

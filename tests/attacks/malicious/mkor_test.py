@@ -97,7 +97,7 @@ def test_refusals():
   dropping = from_nnx.from_nnx(
     _Dropping, models.make_spec('dropping', SHAPE, K, 'none')
   )
-  with pytest.raises(ValueError, match='without random layers for mkor'):
+  with pytest.raises(ValueError, match='no random layers for mkor'):
     make(dropping, train_mode=True)
   make(dropping)
 

@@ -61,7 +61,7 @@ def observed():
 
 @pytest.mark.parametrize('num_steps', [0, -1, True, 2.0, '3', None])
 def test_steps_are_a_whole_number(num_steps):
-  with pytest.raises(ValueError, match='whole num_steps >= 1'):
+  with pytest.raises(ValueError, match='whole number >= 1 for num_steps'):
     make(num_steps=num_steps)
 
 
@@ -71,11 +71,14 @@ def test_steps_are_a_whole_number(num_steps):
     ({'terms': {'matching': (1.0, term)}, 'matching': 1.0}, 'rename it'),
     ({'terms': {'matching': (1.0, term)}}, "term 'matching'"),
     ({'terms': {'learning_rate': (1.0, term)}}, "term 'learning_rate'"),
-    ({'terms': {'tv': (float('nan'), term)}}, 'a finite tv; got tv=nan'),
+    (
+      {'terms': {'tv': (float('nan'), term)}},
+      'a finite number for tv; got tv=nan',
+    ),
     ({'terms': {'tv': (True, term)}}, 'tv=True'),
     ({'terms': {'tv': ('0.1', term)}}, "tv='0.1'"),
-    ({'matching': float('inf')}, 'finite matching; got matching=inf'),
-    ({'learning_rate': 0.0}, 'finite learning_rate > 0'),
+    ({'matching': float('inf')}, 'for matching; got matching=inf'),
+    ({'learning_rate': 0.0}, 'number > 0 for learning_rate'),
     ({'learning_rate': -0.1}, 'learning_rate=-0.1'),
     ({'learning_rate': float('inf')}, 'learning_rate=inf'),
   ],
@@ -140,7 +143,7 @@ def test_unknown_names():
     make(form='implicit')
   with pytest.raises(ValueError, match="start='noise'"):
     variables.pixels(WORLD, start='noise')
-  with pytest.raises(ValueError, match=r"normalised, unit.*space='raw'"):
+  with pytest.raises(ValueError, match="'normalised', 'unit'; got space='raw'"):
     variables.pixels(WORLD, space='raw')
 
 

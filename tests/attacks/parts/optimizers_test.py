@@ -142,6 +142,7 @@ def test_flat_is_the_derivative_of_the_penalised_objective():
   expected = jax.grad(penalised)(x)
   np.testing.assert_allclose(found, expected, atol=3e-4)
   assert np.abs(found - jax.grad(value)(x)).max() > 5e-3
-  for wrong in ((1.5, 0.1), (0.5, 0.0)):
-    with pytest.raises(ValueError, match=r'fraction in \[0, 1\]'):
-      optimizers.flat(*wrong)
+  with pytest.raises(ValueError, match=r'fraction in \[0, 1\]'):
+    optimizers.flat(1.5, 0.1)
+  with pytest.raises(ValueError, match=r'radius=0\.0'):
+    optimizers.flat(0.5, 0.0)

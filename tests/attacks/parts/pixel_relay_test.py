@@ -1,4 +1,4 @@
-"""Tests of giajax.attacks.passing."""
+"""Tests of giajax.attacks.parts.pixel_relay."""
 
 from flax import nnx
 import jax
@@ -70,7 +70,7 @@ X = jax.random.uniform(jax.random.key(1), (3, 8, 4, 3))
   ],
 )
 def test_every_pixel_arrives(net):
-  found = pixel_relay.passing(net, 'a test')
+  found = pixel_relay.pixel_relay(net, 'a test')
   assert found.exact
   x = found.images(through(net, found, X))
   np.testing.assert_allclose(x, X, atol=1e-5)
@@ -78,7 +78,7 @@ def test_every_pixel_arrives(net):
 
 def test_pools_leave_bounds():
   net = chain((1, 1), (6, 24), (False, True))
-  found = pixel_relay.passing(net, 'a test')
+  found = pixel_relay.pixel_relay(net, 'a test')
   assert not found.exact and found.side == 2
   features = through(net, found, X)
   # All windows of 2x2: the largest pixels, and one minus the smallest.
@@ -116,4 +116,4 @@ def test_pools_leave_bounds():
 )
 def test_networks_that_cannot(net, why):
   with pytest.raises(ValueError, match=why):
-    pixel_relay.passing(net, 'a test')
+    pixel_relay.pixel_relay(net, 'a test')

@@ -1,6 +1,4 @@
-"""Tests of detection and thresholds, with an attack by hand."""
-
-import json
+"""Tests of the table of attacks by checks, with an attack by hand."""
 
 import jax.numpy as jnp
 import pytest
@@ -14,7 +12,7 @@ from giajax.verify import checkup
 from giajax.verify import VERIFIERS
 from giajax.verify.calibration import detection
 from giajax.verify.calibration import honest_models
-from giajax.verify.calibration import thresholds
+from giajax.verify.calibration import malicious_servers
 
 
 def biased(world):
@@ -36,37 +34,20 @@ def biased(world):
   return attacks.closed_form(read, needs={'model'}, craft=craft, num_rounds=2)
 
 
-@pytest.fixture(autouse=True)
-def flags_of_one_call():
-  yield
-  for module in (detection, thresholds):
-    for name in module._FLAGS:
-      module._FLAGS[name].unparse()
-
-
-def test_every_attack_is_listed():
-  assert not detection.unlisted(ATTACKS)
-  assert detection.unlisted({**ATTACKS, 'unheard_of': None}) == ['unheard_of']
-  for row in detection.ROWS.values():
-    assert row.attack['name'] in ATTACKS
-    assert set(row.networks) <= set(honest_models.FRESH)
-    assert row.attack['name'] not in detection.HONEST
-
-
 def test_an_attack_by_hand(monkeypatch, tmp_path):
-  rows = {
-    'biased': detection.Row(dict(name='biased'), ('tiny',)),
-    'linear_layer': detection.Row(dict(name='linear_layer'), ('tiny',)),
+  servers = {
+    name: malicious_servers.Server(dict(name=name), ('tiny',))
+    for name in ('biased', 'linear_layer')
   }
   monkeypatch.setitem(ATTACKS, 'biased', biased)
-  monkeypatch.setattr(detection, 'ROWS', rows)
-  monkeypatch.setattr(detection, 'HONEST', frozenset(ATTACKS))
+  monkeypatch.setattr(malicious_servers, 'SERVERS', servers)
+  monkeypatch.setattr(malicious_servers, 'HONEST', frozenset(ATTACKS))
   tiny = dict(name='mlp', widths=(8,))
   monkeypatch.setattr(honest_models, 'FRESH', {'tiny': tiny})
-  seen, check = [], checkup.check
+  messages, check = [], checkup.check
 
   def checked(view, message, *args, **kwargs):
-    seen.append((view.accepted, message.variables))
+    messages.append((view.accepted, message.variables))
     return check(view, message, *args, **kwargs)
 
   monkeypatch.setattr(checkup, 'check', checked)
@@ -89,8 +70,8 @@ def test_an_attack_by_hand(monkeypatch, tmp_path):
   # Eight units are fewer than in any model that the thresholds rest on.
   assert nobody['any'] == nobody['class_scale'] == '100%'
   # An honest round, and the attack's bias on top of it.
-  assert len(seen) == 4
-  for accepted, sent in seen:
+  assert len(messages) == 4
+  for accepted, sent in messages:
     before, after = (trees.named_leaves(v.params) for v in (accepted, sent))
     for name in ('layers.0.kernel', 'layers.1.kernel'):
       moved = jnp.abs(after[name] - before[name]).max()
@@ -98,24 +79,6 @@ def test_an_attack_by_hand(monkeypatch, tmp_path):
     assert after['layers.1.bias'][-1] >= 1000
   # What cannot be run is said, with the reason.
   assert 'Not run: linear_layer on fresh tiny: Expected batch_size 1' in text
-
-
-@pytest.mark.parametrize(
-  'main, flag, words',
-  [
-    (detection.main, '--seed=2', 'known flags'),
-    (detection.main, '--probe=7', 'known flags'),
-    (detection.main, '--attacks=fish', 'a known row'),
-    (detection.main, '--networks=mpl', 'a known network'),
-    (thresholds.main, '--networks=mpl', 'a known network'),
-    (thresholds.main, 'scale', 'known flags'),
-    (thresholds.main, '--only=scales', 'a known check'),
-  ],
-)
-def test_names_that_are_unknown(capsys, main, flag, words):
-  assert main(['launch', flag]) == 2
-  error = capsys.readouterr().err
-  assert f'Expected {words}' in error and len(error.splitlines()) == 1
 
 
 def _cells(line):
@@ -136,30 +99,9 @@ def test_area_under_the_curve(high, low, area):
 
 
 def test_a_check_without_a_layer_has_no_cell():
-  quiet = [{'scores': {}}]
+  honest = [{'scores': {}}]
   assert (
-    detection.cell([{'isolation': base.NO_READER}], quiet, 'isolation') == '–'
+    detection.cell([{'isolation': base.NO_READER}], honest, 'isolation') == '–'
   )
-  loud = [{'isolation': base.Verdict(0.9, True, '')}]
-  assert detection.cell(loud, quiet, 'isolation') == '1.00 / 100%'
-
-
-def test_thresholds_of_rows_by_hand(tmp_path, capsys):
-  limit = thresholds.threshold('scale')
-  rows = [
-    {'name': 'a', 'kind': kind, 'model': i, 'scores': {'scale': score}}
-    for kind, score in (('fresh', 0.0), ('trained', limit + 1))
-    for i in range(4)
-  ]
-  path = tmp_path / 'rows.jsonl'
-  path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
-  assert thresholds.main(['thresholds', f'--rows={path}']) == 0
-  out = capsys.readouterr().out
-  (line,) = [x for x in out.splitlines() if x.startswith('| scale')]
-  assert _cells(line)[-4:] == [
-    f'{limit + 1:.3g}',
-    f'{limit:.3g}',
-    '0.0% of 4',
-    '100.0% of 4',
-  ]
-  assert 'fresh: 0.0% of 4 check-ups of 4 models flagged by any' in out
+  crafted = [{'isolation': base.Verdict(0.9, True, '')}]
+  assert detection.cell(crafted, honest, 'isolation') == '1.00 / 100%'

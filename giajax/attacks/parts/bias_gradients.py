@@ -1,0 +1,42 @@
+"""The gradient of a layer's bias that one image alone would leave."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from giajax import types
+from giajax import world as worlds
+from giajax.clients import base as clients
+
+
+def bias_gradients(
+  world: worlds.World, path: str, variables: types.Variables
+) -> Callable[[types.Array, types.Array], types.Array]:
+  """Returns `(x [H, W, C], y []) -> [m]`, the gradient of a bias.
+
+  The gradient of the loss to a layer's output is that of its bias; the network
+  is in inference mode.
+
+  Args:
+    world: of the attack; its network is made of giajax layers.
+    path: of a linear layer with m units.
+    variables: what the client received.
+  """
+  net = world.net
+
+  def probe(x, offsets):
+    return net.probe(variables, x[None], offsets)  # pyrefly: ignore
+
+  image = jnp.zeros(net.spec.image_shape)
+  shapes = jax.eval_shape(lambda: probe(image, None)[2])
+  zeros = {p: jnp.zeros(s.shape) for p, s in shapes.items()}
+
+  def loss(offset, x, y):
+    output, *_ = probe(x, {**zeros, path: offset})
+    return clients.loss(world.task, output, y[None])
+
+  def gradient(x, y):
+    return jax.grad(loss)(zeros[path], x, y)[0]
+
+  return gradient

@@ -1,0 +1,34 @@
+"""Images as the vectors that linear layers read, in torch's order."""
+
+import jax.numpy as jnp
+
+from giajax import types
+from giajax.models import base as models
+from giajax.models import layers
+
+
+def to_vector(image: types.Array) -> types.Array:
+  """Maps [H, W, C] to [C*H*W], channels first."""
+  return layers.flatten(image[None])[0]
+
+
+def to_image(
+  vector: types.Array, image_shape: tuple[int, int, int]
+) -> types.Array:
+  """Maps [..., C*H*W] to [..., H, W, C]."""
+  h, w, c = image_shape
+  return jnp.moveaxis(vector.reshape(*vector.shape[:-1], c, h, w), -3, -1)
+
+
+def to_pixels(vector: types.Array, spec: models.Spec) -> types.Array:
+  """Maps what a network's first layer reads to images in units of [0, 1].
+
+  Args:
+    vector: [..., C*H*W], normalised.
+    spec: of the network, for the shape of its images and its normalisation.
+
+  Returns:
+    [..., H, W, C], not clipped.
+  """
+  x = to_image(vector, spec.image_shape)
+  return x * jnp.asarray(spec.std) + jnp.asarray(spec.mean)
