@@ -22,9 +22,11 @@ def threat(run: collection.Run) -> markup.Html:
     tag('p', f'{_level(known.get("level"))} {everyone}'),
     tag(
       'div',
-      _knowledge('It also saw', known.get('grants'), 'Nothing else.'),
+      _knowledge('It was granted', known.get('grants'), 'Nothing else.'),
       _knowledge(
-        'It did not see', known.get('withheld'), 'Nothing was withheld.'
+        'It was not granted',
+        known.get('withheld'),
+        'Nothing was withheld.',
       ),
       class_='columns',
     ),

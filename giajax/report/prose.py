@@ -45,8 +45,7 @@ def verdict(run: collection.Run) -> str:
   elif hits == total:
     first = f'All {total} images came back recognisably'
   else:
-    first = f'{hits or "No image"} of {total} '
-    first += f'{"images " if hits else ""}came back recognisably'
+    first = f'{hits or "None"} of {total} images came back recognisably'
   if close and total == 1:
     first += ' by the threshold, but came near it'
   elif close:

@@ -33,6 +33,7 @@ from giajax import main
     ('config.threat.grants = ()', 'cover the needs .* without labels'),
     ("config.threat.level = 'A'", 'cover the needs .* without batch_size'),
     ("config.weights.path = 'no.npz'", 'a file of weights'),
+    ("config.lpips = 'no.npz'", 'at least 31x31'),
     ("config.dataset.size = 32; config.lpips = 'no.npz'", 'no.npz'),
     ("config.sweep = {'seed': ()}", "sweep['seed']"),
     ("config.sweep = {'sede': (1,)}", "did you mean 'seed'"),

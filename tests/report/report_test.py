@@ -271,7 +271,7 @@ def test_no_restart_left(tmp_path):
     ssim=np.full(2, np.nan),
   )
   html = _html(path)
-  assert 'No image of 2 came back recognisably' in html
+  assert 'None of 2 images came back recognisably' in html
   assert 'recovered (not finite)' in html
   assert 'no proof against a stronger one' in html
   assert 'upper bound' not in html  # of what, as nothing came back
@@ -349,7 +349,7 @@ def test_verdict_of_mixed_updates_and_of_a_contradiction(tmp_path):
 
 def test_recognised_by_the_thresholds_of_the_verdict(tmp_path):
   path = _workdir(tmp_path, baselines={'start': {'psnr': 24.5}})
-  assert 'No image of 2' in _html(path)
+  assert 'None of 2 images' in _html(path)
   _change(path, psnr=np.array([30.0, 25.0]))
   assert '1 of 2 images' in _html(path)
 
