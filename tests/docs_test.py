@@ -139,8 +139,6 @@ def check_config(config, where):
     for kind, table in tables.FAMILIES.items():
       entries = point.config[kind]
       for entry in entries if isinstance(entries, list) else [entries]:
-        if kind == 'belief' and entry['name'] in ('same', 'one_gradient'):
-          continue
         row = registry.lookup(table, entry['name'], kind)
         parameters = inspect.signature(row).parameters
         for name in set(entry) & set(parameters):
