@@ -140,7 +140,13 @@ def program(attack: attacks.Attack, where: mesh.Layout) -> Program:
   )
 
 
-def compiled(jitted: Program, message, obs, hp, seeds) -> Program:
+def compiled(
+  jitted: Program,
+  message: types.ServerMessage,
+  obs: types.Observation,
+  hp: types.HParams,
+  seeds: types.Array,
+) -> Program:
   """Compiles a program for arguments of certain shapes.
 
   Args:
