@@ -118,7 +118,7 @@ def test_page_says_all_there_is_to_say(tmp_path):
   html = _html(_workdir(tmp_path))
   for text in (
     'All 2 images came back recognisably: this update leaks.',
-    'Informed',
+    'Level B of A to H (Carletti et al., 2025), informed: the attacker has',
     'the labels of the batch',
     'the running statistics',
     'Layers such as BatchNorm used stored statistics',
