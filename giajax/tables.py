@@ -8,6 +8,7 @@ from giajax.attacks import ATTACKS
 from giajax.attacks.parts import distances
 from giajax.attacks.parts import labels
 from giajax.attacks.parts import starts
+from giajax.clients import BELIEFS
 from giajax.clients import CLIENTS
 from giajax.data import DATASETS
 from giajax.defenses import DEFENSES
@@ -21,6 +22,7 @@ from giajax.verify import VERIFIERS
 # By what the rows are called.
 TABLES: dict[str, Mapping[str, Any]] = {
   'attacks': ATTACKS,
+  'beliefs about clients': BELIEFS,
   'checks': VERIFIERS,
   'clients': CLIENTS,
   'data sets': DATASETS,
@@ -37,7 +39,7 @@ TABLES: dict[str, Mapping[str, Any]] = {
 # By the key of a config whose entry names a row and gives it arguments.
 FAMILIES: dict[str, Mapping[str, Callable[..., Any]]] = {
   'attack': ATTACKS,
-  'belief': CLIENTS,
+  'belief': BELIEFS,
   'client': CLIENTS,
   'dataset': DATASETS,
   'defense': DEFENSES,

@@ -16,6 +16,7 @@ import numpy as np
 
 from giajax import keys
 from giajax import registry
+from giajax import tables
 from giajax import threat
 from giajax import trees
 from giajax import types
@@ -25,8 +26,8 @@ from giajax.attacks import base as attacks
 from giajax.attacks.parts import compose
 from giajax.attacks.parts import labels
 from giajax.clients import aggregate
+from giajax.clients import BELIEFS
 from giajax.clients import CLIENTS
-from giajax.clients import fedavg
 from giajax.data import base as data
 from giajax.data import DATASETS
 from giajax.defenses import base as defenses
@@ -60,10 +61,6 @@ _NOT_COMPILED = frozenset(
     'weights',
   }
 )
-_BELIEFS = {
-  'one_gradient': functools.partial(fedavg.fedavg, learning_rate=1.0),
-  **CLIENTS,
-}
 
 
 def experiment(config: Mapping[str, Any]) -> records.Experiment:
@@ -303,9 +300,15 @@ def _attack(resolved, world) -> attacks.Attack:
 
 def _belief(entry, parts, num_images):
   """Returns what the server takes the client for, and what it must know."""
-  table = {'same': lambda: parts.client, **_BELIEFS}
-  supplied = {'net': parts.net, 'task': parts.task, 'num_images': num_images}
-  belief = factories.make(table, entry, 'belief', **supplied)
+  belief = factories.make(
+    BELIEFS,
+    entry,
+    'belief',
+    client=parts.client,
+    net=parts.net,
+    task=parts.task,
+    num_images=num_images,
+  )
   knows = belief is parts.client and parts.client.local_steps > 1
   return belief, frozenset({'client_hparams'} if knows else ())
 
@@ -363,16 +366,7 @@ def _text(config: Mapping[str, Any], knobs: Mapping | frozenset[str]) -> str:
 
 def _rows(config: Mapping[str, Any]) -> Iterator[Callable[..., Any]]:
   """Yields the factories that a config names."""
-  tables = {
-    'dataset': DATASETS,
-    'model': MODELS,
-    'task': TASKS,
-    'client': CLIENTS,
-    'belief': {'same': lambda: None, **_BELIEFS},
-    'defense': DEFENSES,
-    'attack': ATTACKS,
-  }
-  for kind, table in tables.items():
+  for kind, table in tables.FAMILIES.items():
     entry = config[kind]
     for one in entry if isinstance(entry, list) else [entry]:
       yield factories.row(table, one, kind)

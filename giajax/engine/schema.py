@@ -7,7 +7,6 @@ says what to set beside them, and both are left out of its hash.
 """
 
 from collections.abc import Collection, Mapping
-import difflib
 import hashlib
 import json
 import math
@@ -173,12 +172,11 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
 def known(name: str, names: Collection[str], where: str) -> None:
   """Raises ValueError, with a suggestion, unless `name` is among `names`."""
   if name not in names:
-    near = difflib.get_close_matches(str(name), list(names), n=1)
-    hint = f'did you mean {near[0]!r}?' if near else 'remove it'
-    raise ValueError(
-      f'Expected a key of {where} ({", ".join(sorted(names)) or "none"}); '
-      f'got {name!r}; {hint}'
-    )
+    near = registry.closest(name, names)
+    hint = f'did you mean {near!r}?' if near else 'remove it'
+    keys = f'a key of {where}: {", ".join(sorted(names))}'
+    keys = keys if names else f'{where} without further keys'
+    raise ValueError(f'Expected {keys}; got {name!r}; {hint}')
 
 
 def number(value: Any, name: str) -> np.float32:

@@ -1,4 +1,4 @@
-"""Net: a model as pure functions, and how to make one.
+"""Net: a model as pure functions of its variables.
 
 Attacks never import flax: they see `init`, `apply` and, where the network can
 tell its layer inputs, `probe`.

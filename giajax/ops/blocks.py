@@ -5,15 +5,20 @@ import jax.numpy as jnp
 from giajax.ops import geometries
 
 
-def faces(
-  shapes: geometries.Shapes, width: int | None = None
-) -> geometries.Faces:
-  """Patches of several neighbouring outputs, for narrow kernels."""
+def faces(shapes: geometries.Shapes) -> geometries.Faces:
+  """Patches of several neighbouring outputs, for narrow kernels.
+
+  Args:
+    shapes: of the convolution.
+
+  Raises:
+    ValueError: a convolution of several groups, or dilated.
+  """
   geometry, (kh, kw, channels, features) = shapes.geometry, shapes.kernel
   undilated = geometry.groups == 1 and geometry.dilation == (1, 1)
   geometries.require(undilated, 'blocks', 'one group and no dilation', geometry)
   _, h, w, _ = shapes.output
-  width = width or _best_width(w, features)
+  width = _best_width(w, features)
   (sh, sw), count = geometry.strides, -(-w // width)
   span = (width - 1) * sw + kw
   (top, bottom), (left, right) = geometry.padding

@@ -1,4 +1,4 @@
-"""What a convolution is made of: its geometry, its shapes, its three faces."""
+"""Geometry, shapes and faces of a convolution, and what lowerings share."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -105,7 +105,12 @@ def transposed_padding(shapes: Shapes) -> list[tuple[int, int]]:
 
 
 def by_transposition(output: Callable[..., Any], shapes: Shapes) -> Faces:
-  """The faces of a lowering whose transposes are left to JAX."""
+  """Returns the faces of a lowering whose transposes are left to JAX.
+
+  Args:
+    output: `(x, kernel) -> y`, linear in each, see `Faces`.
+    shapes: of the convolution.
+  """
 
   def to_input(y, kernel):
     at = jnp.zeros(shapes.x, y.dtype)

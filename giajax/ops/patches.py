@@ -8,7 +8,14 @@ from giajax.ops import geometries
 
 
 def faces(shapes: geometries.Shapes) -> geometries.Faces:
-  """Patches of the image, then one matmul."""
+  """Patches of the image, then one matmul.
+
+  Args:
+    shapes: of the convolution.
+
+  Raises:
+    ValueError: a convolution of several groups.
+  """
   geometry, (kh, kw, _, features) = shapes.geometry, shapes.kernel
   size = kh, kw
   geometries.require(geometry.groups == 1, 'patches', 'one group', geometry)

@@ -9,7 +9,14 @@ from giajax.ops import patches
 
 
 def faces(shapes: geometries.Shapes) -> geometries.Faces:
-  """A strided convolution as one of stride 1 over stride x stride channels."""
+  """A strided convolution as one of stride 1 over stride x stride channels.
+
+  Args:
+    shapes: of the convolution.
+
+  Raises:
+    ValueError: a convolution of several groups, or dilated.
+  """
   geometry, (kh, kw, channels, features) = shapes.geometry, shapes.kernel
   undilated = geometry.groups == 1 and geometry.dilation == (1, 1)
   geometries.require(undilated, 'phases', 'one group and no dilation', geometry)

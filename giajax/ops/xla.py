@@ -10,7 +10,11 @@ _NUMBERS = ('NHWC', 'HWIO', 'NHWC')
 
 
 def reference(shapes: geometries.Shapes) -> geometries.Faces:
-  """XLA's convolution with its own derivatives, the reference."""
+  """XLA's convolution with its own derivatives, the reference.
+
+  Args:
+    shapes: of the convolution.
+  """
   geometry = shapes.geometry
 
   def output(x, kernel):
@@ -28,7 +32,14 @@ def reference(shapes: geometries.Shapes) -> geometries.Faces:
 
 
 def direct(shapes: geometries.Shapes) -> geometries.Faces:
-  """XLA's forward convolution, also for the derivative to the input."""
+  """XLA's forward convolution, also for the derivative to the input.
+
+  Args:
+    shapes: of the convolution.
+
+  Raises:
+    ValueError: a convolution of several groups.
+  """
   geometry = shapes.geometry
   geometries.require(geometry.groups == 1, 'direct', 'one group', geometry)
   padding = geometries.transposed_padding(shapes)

@@ -50,13 +50,13 @@ _HELPS, _LITTLE, _MORE = 'helps', 'helps a little', 'leaks more'
 _CLAIMS = (_HELPS, _LITTLE, _MORE)  # in this order on the page
 
 
-def section(told: _Facts) -> markup.Html:
+def section(record: _Facts) -> markup.Html:
   """Returns a table per stage, the most effective change first.
 
   Args:
-    told: what `advice.json` holds.
+    record: what `advice.json` holds.
   """
-  audited, changes = told['audited'], told['changes']
+  audited, changes = record['audited'], record['changes']
   if any('reason' not in c and 'chance' not in c for c in changes):
     return tag(
       'p',
@@ -70,8 +70,8 @@ def section(told: _Facts) -> markup.Html:
       _stage(title, audited, [c for c in changes if c['stage'] == stage])
       for stage, title in STAGES.items()
     ),
-    _validation(told['validation']) if 'validation' in told else None,
-    tag('pre', told['command']) if told.get('command') else None,
+    _validation(record['validation']) if 'validation' in record else None,
+    tag('pre', record['command']) if record.get('command') else None,
   )
 
 
@@ -103,8 +103,8 @@ def _claim(audited: _Facts, change: _Facts) -> str:
 
 
 def _summary(audited: _Facts, changes: Sequence[_Facts]) -> str:
-  tried = [c for c in changes if 'reason' not in c]
-  words = [effect(audited, c) for c in tried]
+  trials = [c for c in changes if 'reason' not in c]
+  words = [effect(audited, c) for c in trials]
   if not audited['recovered']:
     text = (
       'The audited attack recovered nothing, so that a change has nothing to '
@@ -113,22 +113,22 @@ def _summary(audited: _Facts, changes: Sequence[_Facts]) -> str:
     count = words.count(_MORE)
     more = f' More came back after {wording.plural(count, "change")}.'
     return text + (more if count else '')
-  useful = [c for c, word in zip(tried, words) if word == _HELPS]
+  useful = [c for c, word in zip(trials, words) if word == _HELPS]
   if useful:
     best = min(useful, key=lambda c: (c['recognised'] / c['images'], c['psnr']))
     return (
-      f'{len(useful)} of {wording.plural(len(tried), "change")} helped. The '
+      f'{len(useful)} of {wording.plural(len(trials), "change")} helped. The '
       f'most effective: {best["title"][0].lower()}{best["title"][1:]}, from '
       f'{wording.figure(audited["psnr"], 1)} to '
       f'{wording.figure(best["psnr"], 1)} dB.'
     )
-  if tried and all(c['chance'] is None for c in tried):
+  if trials and all(c['chance'] is None for c in trials):
     return (
       f'{wording.plural(audited["updates"], "update")} cannot tell an effect '
       f'from chance. Audit at least {LEAST_UPDATES}, by cases.count.'
     )
   return (
-    f'None of {wording.plural(len(tried), "change")} lowered the PSNR by '
+    f'None of {wording.plural(len(trials), "change")} lowered the PSNR by '
     f'{success.LEAK_MARGIN:g} dB, or made fewer images recognisable, by more '
     'than chance explains.'
   )
@@ -139,13 +139,13 @@ def _stage(
 ) -> markup.Html | None:
   if not changes:
     return None
-  tried = [c for c in changes if 'reason' not in c]
-  trained = any('accuracy' in c for c in (audited, *tried))
+  trials = [c for c in changes if 'reason' not in c]
+  trained = any('accuracy' in c for c in (audited, *trials))
   names = ['effect', 'PSNR (dB)', 'SSIM', 'recognisable', 'time', 'size']
   names += ['kept', *['accuracy'] * trained]
   head = tag('tr', *(tag('th', name) for name in ('', *names)))
   lines = [_line('As audited', None, audited, audited, trained, 'chosen')]
-  for change in _ordered(audited, tried):
+  for change in _ordered(audited, trials):
     cell = _effect(audited, change)
     lines.append(_line(change['title'], cell, audited, change, trained))
   table = tag('table', tag('thead', head), tag('tbody', *lines))
@@ -154,20 +154,20 @@ def _stage(
   ]
   return markup.join(
     tag('h3', title),
-    tag('div', table, class_='scroll') if tried else None,
+    tag('div', table, class_='scroll') if trials else None,
     tag('details', tag('summary', f'Not tried ({len(idle)})'), tag('ul', *idle))
     if idle
     else None,
-    _repeat(tried),
+    _repeat(trials),
   )
 
 
-def _ordered(audited: _Facts, tried: Sequence[_Facts]) -> list[_Facts]:
+def _ordered(audited: _Facts, trials: Sequence[_Facts]) -> list[_Facts]:
   """Returns changes with an effect by its size, all others as they were."""
-  words = [effect(audited, c) for c in tried]
-  claimed = [(c, w) for c, w in zip(tried, words) if w in _CLAIMS]
+  words = [effect(audited, c) for c in trials]
+  claimed = [(c, w) for c, w in zip(trials, words) if w in _CLAIMS]
   claimed.sort(key=lambda pair: (_CLAIMS.index(pair[1]), pair[0]['psnr']))
-  rest = [c for c, w in zip(tried, words) if w not in _CLAIMS]
+  rest = [c for c, w in zip(trials, words) if w not in _CLAIMS]
   return [c for c, _ in claimed] + rest
 
 
@@ -237,12 +237,12 @@ def _times(ratio: float) -> str:
   return f'×{ratio:,.0f}' if ratio >= 10 else f'×{ratio:.2g}'
 
 
-def _repeat(tried: Sequence[_Facts]) -> markup.Html | None:
-  if not tried:
+def _repeat(trials: Sequence[_Facts]) -> markup.Html | None:
+  if not trials:
     return None
   lines = (
     f'{c["title"]}: {json.dumps(c["overrides"], ensure_ascii=False)}'
-    for c in tried
+    for c in trials
   )
   return tag(
     'details',

@@ -33,8 +33,11 @@ def test_changes_are_measured_and_reported(workdir):
   lines = dict(line.split(': ', 1) for line in text.splitlines())
   assert lines['batch'].startswith('not tried (Expected batch_size 1')
   assert lines['deeper'].startswith('not tried (Expected a network')
-  told = json.loads((workdir / 'advice.json').read_text())
-  audited, changes = told['audited'], {c['name']: c for c in told['changes']}
+  record = json.loads((workdir / 'advice.json').read_text())
+  audited, changes = (
+    record['audited'],
+    {c['name']: c for c in record['changes']},
+  )
   assert audited['psnr'] > 40 and audited['recognised'] == 8
   assert audited['recovered'] and audited['updates'] == 8
   assert audited['fidelity'] == pytest.approx(1)
@@ -47,13 +50,13 @@ def test_changes_are_measured_and_reported(workdir):
   assert noise['seconds_per_image'] > 0 < noise['audited_seconds_per_image']
   assert lines['noise'].startswith('helps; median PSNR')
   assert lines['activation'].startswith('no more than chance; median PSNR')
-  checked = told['validation']
+  checked = record['validation']
   assert checked['honest'] and checked['models'] == 8
   assert checked['refused'] == 0 and checked['agreed'] == {}
   # A second call adds to what the first one tried.
   trials.advise(workdir, only=['pruning'], point=1)
-  told = json.loads((workdir / 'advice.json').read_text())
-  names = [change['name'] for change in told['changes']]
+  record = json.loads((workdir / 'advice.json').read_text())
+  names = [change['name'] for change in record['changes']]
   assert names == ['activation', 'deeper', 'batch', 'noise', 'pruning']
   page = (workdir / 'report.html').read_text()
   assert 'What to change' in page and 'Clipping and noise' in page

@@ -325,6 +325,28 @@ def test_abstract_init_and_fixed_point_of_step(case):
   assert all(shape == () for shape, *_ in seen['info'].terms.values())
 
 
+def test_fixed_point_of_step_in_float64(case):
+  """Reference runs in float64 need no other code."""
+
+  def wide(leaf):
+    floating = jnp.issubdtype(leaf.dtype, jnp.floating)
+    return jax.ShapeDtypeStruct(
+      leaf.shape, jnp.float64 if floating else leaf.dtype
+    )
+
+  assert case.steps
+  jax.config.update('jax_enable_x64', True)
+  try:
+    obs, hp = jax.tree.map(wide, (case.obs, case.hp))
+    key = case.keys[0]
+    state = jax.eval_shape(case.single.init, key, obs, hp)
+    end, info = jax.eval_shape(case.single.step, key, state, obs, hp)
+  finally:
+    jax.config.update('jax_enable_x64', False)
+  assert avals(end) == avals(state)
+  assert info.loss.dtype in (jnp.float32, jnp.float64)
+
+
 def test_vmap_of_a_scan_equals_a_loop_of_hoisted_ones(case):
   """Neither sharing a program nor hoisting the loop's invariants matters."""
   if case.attack.group:

@@ -27,11 +27,11 @@ _STOREYS = (
   'metrics',
   'verify',
   'results',
+  'tables',
   'engine',
   'report',
   'verify.calibration',
   'advice',
-  'tables',
   'commands',
   'main',
 )

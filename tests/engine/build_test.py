@@ -41,7 +41,7 @@ def _setup(**changes):
     ),
     (
       {'model': {'name': 'mlp', 'width': 3}},
-      r"key of model \(mlp\) .*'widths'",
+      r"key of model \(mlp\): .*'widths'",
     ),
     ({'attack': {'name': 'dlg', 'world': 3}}, r'a key of attack \(dlg\)'),
     ({'attack__num_steps': 0}, 'num_steps=0'),

@@ -14,7 +14,7 @@ def _defaults(**changes):
   'config, words',
   [
     ({'atack': {}}, "'atack'; did you mean 'attack'"),
-    ({'cases': {'cuont': 1}}, "a key of cases .* did you mean 'count'"),
+    ({'cases': {'cuont': 1}}, "a key of cases: .* did you mean 'count'"),
     ({'run': {'mesh': 1}}, 'a key of run'),
     ({'cases': 3}, 'a dict for cases; got cases=3'),
     ({'attack': 'dlg'}, "a dict for attack; got attack='dlg'"),

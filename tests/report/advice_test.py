@@ -68,8 +68,8 @@ def test_section_orders_by_effect_and_shows_what_was_not_tried():
     _change('Strong <b>', gain=-15.0, recognised=0, seconds_per_image=0.04),
     dict(name='x', stage='network', title='None', reason='Expected y; got z'),
   ]
-  told = {'audited': AUDITED, 'changes': changes, 'command': 'c'}
-  text = advice.section(told)
+  record = {'audited': AUDITED, 'changes': changes, 'command': 'c'}
+  text = advice.section(record)
   assert '1 of 3 changes helped' in text and 'from 24.0 to 9.0 dB' in text
   order = ['As audited', 'Strong &lt;b&gt;</div>', 'Weak</div>', 'Chance</div>']
   places = [text.index(name) for name in order]
@@ -94,19 +94,19 @@ _CHECKED = dict(
 
 
 def test_what_checks_say():
-  told = {'audited': AUDITED, 'changes': [], 'validation': _CHECKED}
-  text = advice.section(told)
+  record = {'audited': AUDITED, 'changes': [], 'validation': _CHECKED}
+  text = advice.section(record)
   assert 'object to 3 of 4 models' in text and 'Layer &lt;a&gt;' in text
   assert 'no check protects' not in text and 'say nothing' not in text
-  told['validation'] = {**_CHECKED, 'agreed': {'scale': 'Large.'}}
-  assert 'as well, by scale: those checks say nothing' in advice.section(told)
-  told['validation'] = {**_CHECKED, 'honest': True}
-  assert 'no check protects from it' in advice.section(told)
+  record['validation'] = {**_CHECKED, 'agreed': {'scale': 'Large.'}}
+  assert 'as well, by scale: those checks say nothing' in advice.section(record)
+  record['validation'] = {**_CHECKED, 'honest': True}
+  assert 'no check protects from it' in advice.section(record)
 
 
 def test_checks_that_were_not_run():
-  told = {'audited': AUDITED, 'changes': [], 'validation': {'reason': 'Why.'}}
-  assert 'Not tried: Why.' in advice.section(told)
+  record = {'audited': AUDITED, 'changes': [], 'validation': {'reason': 'Why.'}}
+  assert 'Not tried: Why.' in advice.section(record)
 
 
 def test_nothing_to_advise():

@@ -16,7 +16,7 @@ class Best(NamedTuple):
 
   inner: Any  # the attack's state, with a field `variable`
   variable: Any  # of the best iterate
-  loss: types.Array  # [] float32, the objective there
+  loss: types.Array  # [] the objective there; float64 if that is enabled
 
 
 def keep_best(attack: base.Attack) -> base.Attack:
@@ -40,7 +40,7 @@ def keep_best(attack: base.Attack) -> base.Attack:
     # `info.loss` belongs to the iterate before the step.
     better = jnp.isfinite(info.loss) & (info.loss < state.loss)
     best = trees.where(better, state.inner.variable, state.variable)
-    loss = jnp.where(better, info.loss, state.loss)
+    loss = jnp.where(better, info.loss.astype(state.loss.dtype), state.loss)
     return Best(inner, best, loss), info
 
   def read(state, obs, hp):

@@ -4,8 +4,8 @@ Zhu and Blaschko, R-GAP: Recursive Gradient Attack on Privacy, ICLR 2021, arXiv
 2010.07733, figure 3. No layer has a bias, strides take the place of pools, and
 the activations can be inverted. Attribute names are those of the authors' code
 (`body.0.layer`, ...), whose last layer has one output, for two classes under a
-logistic loss; here it has one per class. Their CNN6-d, of a second layer too
-narrow to be solved for, has `widths=(12, 20, 36, 36, 64, 128)`.
+logistic loss; here it has one per class. Their CNN6-d, whose second layer is
+too narrow to be solved for, has `widths=(12, 20, 36, 36, 64, 128)`.
 """
 
 from collections.abc import Sequence

@@ -9,8 +9,8 @@ convolution of stride 1, in place of patches of 4 pixels.
 The ablations of the feasibility study (Valadi et al., arXiv 2508.19819) are
 options: the norm behind the pointwise layers, as in a ResNet, instead of in
 front of them; another kind of norm; the small stem; no skip. Behind the pool
-the norm is LayerNorm whatever the kind, as there BatchNorm would have one value
-an image.
+the norm is always LayerNorm, because BatchNorm would have one value per image
+there.
 """
 
 from collections.abc import Callable, Sequence

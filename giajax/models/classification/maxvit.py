@@ -6,7 +6,7 @@ conv_a.0`); so are the definition and the initial weights. Images need not be
 square, but partitions must tile the map of every stage. The CIFAR form, for
 images of up to 64 pixels, takes the first two of the five halvings out, those
 of the stem and of the first block, and has partitions of 4 instead of 7 tokens
-a side: at 32x32, stages of 32, 16, 8 and 4.
+per side: at 32x32, stages of 32, 16, 8 and 4.
 """
 
 from collections.abc import Callable, Sequence

@@ -10,9 +10,9 @@ Attribute names are torchvision's (`features.1.0.attn.qkv`); so are the
 definition and the initial weights. As there, a map that windows do not tile is
 padded with zeros, which take part in the attention, and an axis of one window
 is not shifted. The CIFAR form, for images of up to 64 pixels, has windows of 4
-tokens a side instead of 7 (8 in version 2), and patches of 4 pixels as ever: at
-32x32, stages of 8, 4, 2 and 1 tokens a side, of which the last two are padded.
-`patch=2` doubles them.
+tokens per side instead of 7 (8 in version 2), and the same patches of 4 pixels:
+at 32x32, stages of 8, 4, 2 and 1 tokens per side, of which the last two are
+padded. `patch=2` doubles them.
 """
 
 from collections.abc import Callable, Sequence
