@@ -10,7 +10,9 @@ import sys
 import numpy as np
 import pytest
 
+from giajax.metrics import success
 from giajax.report import markup
+from giajax.report import prose
 from giajax.report import report
 from giajax.results import collection
 from giajax.results import columns
@@ -489,3 +491,7 @@ def test_an_image_without_a_label_is_called_so(tmp_path):
   _change(path, y_hat=np.array([-1, 1]))
   html = _html(path)
   assert 'class 0, no label claimed' in html and 'class -1' not in html
+
+
+def test_every_judgement_has_words():
+  assert [*prose._VERDICTS] == [*success.WORDS]
