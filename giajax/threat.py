@@ -43,31 +43,46 @@ class Level(NamedTuple):
   """A bundle of grants with a name."""
 
   name: str
-  meaning: str  # what the attacker has, as the end of a sentence
+  meaning: str  # what the attacker has, the end of a sentence
   grants: tuple[str, ...]
 
 
 LEVELS: dict[str, Level] = {
   'A': Level('Eavesdropper', 'what server and client exchange, no more', ()),
-  'B': Level('Informed', 'basic knowledge of the training as well', _B),
-  'C': Level('Parameter-aware', 'the details of the training as well', _C),
-  'D': Level('Data-enhanced', 'surrogate data as well', (*_C, 'proxy_data')),
+  'B': Level(
+    'Informed',
+    'what server and client exchange, and basic knowledge of the training',
+    _B,
+  ),
+  'C': Level(
+    'Parameter-aware',
+    'what server and client exchange, and the details of the training',
+    _C,
+  ),
+  'D': Level(
+    'Data-enhanced',
+    'the details of the training, and surrogate data',
+    (*_C, 'proxy_data'),
+  ),
   'E': Level(
     'Statistical-informed',
-    'statistics of the client’s data as well',
+    'the details of the training, and statistics of the client’s data',
     (*_C, 'data_statistics'),
   ),
   'F': Level(
-    'Active manipulator', 'the right to alter what the client receives', _F
+    'Active manipulator',
+    'the details of the training, and the right to alter what clients receive',
+    _F,
   ),
   'G': Level(
     'Data-enhanced manipulator',
-    'that right, and surrogate data',
+    'the right to alter what clients receive, and surrogate data',
     (*_F, 'proxy_data'),
   ),
   'H': Level(
     'Client-selecting manipulator',
-    'that right, surrogate data and the choice of the clients',
+    'the right to alter what clients receive and to select the clients, and '
+    'surrogate data',
     (*_F, 'proxy_data', 'select_clients'),
   ),
 }

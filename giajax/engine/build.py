@@ -52,9 +52,7 @@ resolve = schema.resolve
 # any other key has a program of its own.
 _NOT_COMPILED = frozenset(
   {
-    'gradient_share',
-    'gradient_similarity',
-    'lpips',
+    *scoring.OPTIONS,
     'noise_control',
     'records',
     'restarts',

@@ -61,7 +61,10 @@ def _level(level: str | None) -> str:
   if level not in rules.LEVELS:
     return f'Level {level}.'
   name, meaning, _ = rules.LEVELS[level]
-  return f'Level {level} of A to H (Carletti et al., 2025). {name}: {meaning}.'
+  return (
+    f'Level {level} of A to H (Carletti et al., 2025), {name.lower()}: the '
+    f'attacker has {meaning}.'
+  )
 
 
 def _knowledge(

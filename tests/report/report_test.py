@@ -10,7 +10,9 @@ import sys
 import numpy as np
 import pytest
 
+from giajax.metrics import success
 from giajax.report import markup
+from giajax.report import prose
 from giajax.report import report
 from giajax.results import collection
 from giajax.results import columns
@@ -118,7 +120,7 @@ def test_page_says_all_there_is_to_say(tmp_path):
   html = _html(_workdir(tmp_path))
   for text in (
     'All 2 images came back recognisably: this update leaks.',
-    'Informed',
+    'Level B of A to H (Carletti et al., 2025), informed: the attacker has',
     'the labels of the batch',
     'the running statistics',
     'Layers such as BatchNorm used stored statistics',
@@ -489,3 +491,7 @@ def test_an_image_without_a_label_is_called_so(tmp_path):
   _change(path, y_hat=np.array([-1, 1]))
   html = _html(path)
   assert 'class 0, no label claimed' in html and 'class -1' not in html
+
+
+def test_every_judgement_has_words():
+  assert [*prose._VERDICTS] == [*success.WORDS]
