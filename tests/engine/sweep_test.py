@@ -44,3 +44,10 @@ def test_mistakes_are_named(swept, words):
   config = {**build.resolve(tiny.config()), 'sweep': swept}
   with pytest.raises(ValueError, match=f'^Expected .*{words}'):
     sweep.expand(config)
+
+
+def test_keys_of_a_config_file_keep_their_order():
+  config = tiny.config()
+  config.sweep = {'seed': (0, 1), 'cases.batch_size': (1, 2)}
+  overrides = [tuple(s.overrides.values()) for s in sweep.expand(config)]
+  assert overrides == [(0, 1), (0, 2), (1, 1), (1, 2)]
