@@ -1,1 +1,1 @@
-"""Experiments, one a file; `get_config(arg)` with `arg='runlocal'` is small."""
+"""Experiments, one per file; `get_config('runlocal')` returns a small one."""

@@ -19,7 +19,7 @@ def get_config(arg=None):
   config.cases.count = 8
   config.model = dict(name='convnet', width=64)
   config.attack = dict(name='inverting_gradients', num_steps=1000)
-  config.hparams = dict(total_variation=1e-4)
+  config.attack.total_variation = 1e-4
   config.restarts = 2
   if arg == 'runlocal':
     config.cases.count = 2

@@ -21,7 +21,7 @@ def get_config(arg=None):
   config.model = dict(name='resnet18')
   config.client = dict(name='fedsgd', train_mode=True)
   config.attack = dict(name='inverting_gradients', num_steps=4800)
-  config.hparams = dict(total_variation=1e-2)
+  config.attack.total_variation = 1e-2
   config.restarts = 2
   if arg == 'runlocal':
     config.cases.count = 1

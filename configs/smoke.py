@@ -16,7 +16,7 @@ def get_config(arg=None):
   config.cases.count = 2
   config.model = dict(name='convnet', width=4)
   config.attack = dict(name='inverting_gradients', num_steps=40)
-  config.hparams = dict(total_variation=1e-3)
+  config.attack.total_variation = 1e-3
   config.restarts = 2
   config.records = 8
   return config

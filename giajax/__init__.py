@@ -4,11 +4,11 @@ __version__ = '0.1.0'
 
 from giajax.attacks.base import Attack
 from giajax.attacks.parts.matching_loss import matching_loss
-from giajax.models.base import from_callable
-from giajax.models.base import from_linen
-from giajax.models.base import from_nnx
 from giajax.models.base import Net
 from giajax.models.base import Spec
+from giajax.models.from_callable import from_callable
+from giajax.models.from_linen import from_linen
+from giajax.models.from_nnx import from_nnx
 from giajax.types import Batch
 from giajax.types import Observation
 from giajax.types import Reconstruction

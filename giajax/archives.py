@@ -1,4 +1,4 @@
-"""Reading a file of arrays of a user: whole and plain, or one clear line."""
+"""Files of arrays: read whole and plain, or refused in one clear line."""
 
 from collections.abc import Mapping, Sequence
 import hashlib
@@ -66,8 +66,8 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
     raise _missing(got) from error
   except _DAMAGED as error:
     raise ValueError(
-      f'Expected a whole {kind}; got {got} ({_reason(error)}); write it anew '
-      f'by {"safetensors" if tensors else "np.savez"}'
+      f'Expected a whole {kind}; got {got} ({_reason(error)}); write it again '
+      f'with {"safetensors" if tensors else "np.savez"}'
     ) from error
   if any(value is None for value in arrays.values()):
     raise ValueError(
@@ -82,8 +82,8 @@ def read_any(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
   Args:
     path: as for `read`; or a .pth or .pt, which is read with
-      `weights_only=True` where torch is installed. Of nested dicts, names are
-      joined by dots; what is no tensor is passed over.
+      `weights_only=True` where torch is installed. The names of nested dicts
+      are joined by dots; whatever is not a tensor is left out.
 
   Raises:
     ValueError: as `read`; no torch, or a file that holds more than tensors.
@@ -105,7 +105,7 @@ def read_any(path: str | os.PathLike) -> dict[str, np.ndarray]:
   except (*_DAMAGED, pickle.UnpicklingError, RuntimeError, KeyError) as error:
     raise ValueError(
       f'Expected a whole state dict of tensors alone; got {got} '
-      f'({_reason(error)}); save model.state_dict() anew'
+      f'({_reason(error)}); save model.state_dict() again'
     ) from error
   return {
     name: (v.float() if v.is_floating_point() else v).detach().numpy()
@@ -128,14 +128,14 @@ def under(
     ValueError: nothing is under `prefix`.
   """
   start = f'{prefix}.' if prefix else ''
-  found = {k[len(start) :]: v for k, v in arrays.items() if k.startswith(start)}
-  if not found:
+  part = {k[len(start) :]: v for k, v in arrays.items() if k.startswith(start)}
+  if not part:
     groups = sorted({name.partition('.')[0] for name in arrays})
     raise ValueError(
       f'Expected names under prefix={prefix!r} in path={str(path)!r}; got '
       f'{listed(groups)}; correct the prefix'
     )
-  return found
+  return part
 
 
 def listed(names: Sequence[str]) -> str:
@@ -171,8 +171,9 @@ def write(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def sha256(path: str | os.PathLike) -> str:
-  """Returns what names a file's content, 64 hex digits."""
-  return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+  """Returns the SHA-256 of a file's content, 64 hex digits."""
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def check(path: str | os.PathLike) -> None:

@@ -1,26 +1,33 @@
-"""The command line.
+"""Measures what federated-learning updates give away.
 
-  giajax --config=PATH_OR_NAME --workdir=DIR [--config.x.y=value] [--shard=i/n]
-  giajax --list             prints every attack, model, data set, ...
+  giajax --config=NAME --workdir=DIR [--config.KEY=VALUE] [--shard=I/N]
+                            runs an experiment and writes its report
   giajax report WORKDIR     rebuilds the report, without a device
-  giajax convert SOURCE --model=NAME --out=FILE.npz    weights from elsewhere
-  giajax train --config=PATH_OR_NAME --out=FILE.npz    weights of one's own
-  giajax craft --config=PATH_OR_NAME --out=FILE.npz    weights that are sent
-  giajax verify --config=PATH_OR_NAME --received=FILE  a client's look at them
   giajax advise WORKDIR     tries what the audited system could change
+  giajax train --config=NAME --out=FILE.npz       trains the network
+  giajax craft --config=NAME --out=FILE.npz       writes what a server sends
+  giajax verify --config=NAME --received=FILE     checks it, as a client can
+  giajax convert SOURCE --model=NAME --out=FILE.npz
+                            converts weights from elsewhere
+  giajax COMMAND --help     explains a command and its flags
+  giajax --list             prints every attack, model, data set, ...
+  giajax --version          prints the version
 
-A mistake of the user ends in one line and exit code 2; a run that was asked to
-stop saves first and exits with 85. The same command continues it. A model that
-`verify` objects to makes it exit with 1.
+A mistake in a command or in a config ends in one line and exit code 2. A run
+that is asked to stop (SIGTERM, Ctrl-C) saves its state and exits with 85; the
+same command continues it. `giajax verify` exits with 1 if a check objects.
 """
 
 from collections.abc import Sequence
 import importlib
 import sys
 
+import giajax
+from giajax import registry
+from giajax.commands import flags
 from giajax.commands import process
 
-COMMANDS = ('advise', 'convert', 'craft', 'report', 'train', 'verify')
+COMMANDS = ('advise', 'audit', 'convert', 'craft', 'report', 'train', 'verify')
 
 
 def run() -> None:
@@ -33,13 +40,8 @@ def main(argv: Sequence[str]) -> int:
   """Runs a command line and returns its exit code."""
   from giajax.engine import signals
 
-  name, rest = 'audit', argv[1:]
-  if rest and rest[0] in COMMANDS:
-    name, *rest = rest
-  command = importlib.import_module(f'giajax.commands.{name}')
-  further = (__doc__,) if name == 'audit' else ()
   try:
-    return command.run(rest, *further)
+    return _run(argv[1:])
   except signals.Interrupted as stopped:
     print(f'giajax: {stopped}; the same command continues', file=sys.stderr)
     return process.STOPPED
@@ -49,6 +51,29 @@ def main(argv: Sequence[str]) -> int:
       raise
     print(f'giajax: {error}', file=sys.stderr)
     return 2
+
+
+def _run(argv: Sequence[str]) -> int:
+  if argv[:1] == ['--version']:
+    print(f'giajax {giajax.__version__}')
+    return 0
+  if argv[:1] == ['--list']:
+    print(importlib.import_module('giajax.tables').listing())
+    return 0
+  name, command = 'audit', 'giajax'
+  if argv and not argv[0].startswith('-'):
+    name, *argv = argv
+    command = f'giajax {name}'
+  registry.lookup(dict.fromkeys(COMMANDS), name, 'command')
+  module = importlib.import_module(f'giajax.commands.{name}')
+  process.log_to_stderr()
+  arguments = flags.read(command, module.USAGE, module.FLAGS, argv)
+  if arguments.help:
+    doc = __doc__ if command == 'giajax' else module.__doc__
+    print(flags.help_text(doc, module.FLAGS))
+    return 0
+  process.cache_compilations()
+  return module.run(arguments)
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 """Looking a name up in a family's table."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 import difflib
 import functools
 from typing import Any
@@ -19,25 +19,33 @@ def lookup(table: Mapping[str, Any], name: str, kind: str) -> Any:
   """
   if isinstance(name, str) and name in table:
     return table[name]
-  near = difflib.get_close_matches(str(name), table, n=1)
-  hint = f'; did you mean {near[0]!r}?' if near else ''
+  near = closest(name, table)
+  advice = f'did you mean {near!r}?' if near else 'choose one of them'
   raise ValueError(
     f'Expected a known {kind} ({", ".join(sorted(table))}); '
-    f'got {kind}={name!r}{hint or "; choose one of them"}'
+    f'got {kind}={name!r}; {advice}'
   )
 
 
-def summary(item: Any) -> str:
-  """Returns the first line of what documents a row of a table.
+def closest(name: Any, names: Collection[str]) -> str | None:
+  """Returns the name that `name` was probably meant to be, or None."""
+  return next(iter(difflib.get_close_matches(str(name), names, n=1)), None)
 
-  That is a factory's docstring; for a partial its function's, with the bound
-  arguments behind it; for a record of functions that of the first which has
-  one, because a tuple's own docstring is its class's.
+
+def summary(item: Any) -> str:
+  """Returns the first sentence of what documents a row of a table.
+
+  For a factory, this is the first line of its docstring. For a partial, it is
+  that of the partial's function, followed by the bound arguments. A record of
+  functions, whose own docstring is that of its class, has a `meaning`, such as
+  a metric; or else the line of the first function that has one.
   """
   if isinstance(item, functools.partial):
     bound = [*map(repr, item.args)]
     bound += [f'{k}={v!r}' for k, v in item.keywords.items()]
     return f'{summary(item.func)} [{", ".join(bound)}]'
+  if isinstance(item, tuple) and hasattr(item, 'meaning'):
+    return f'{item.meaning.rstrip(".").split(". ")[0]}.'
   if isinstance(item, tuple):
     return next(filter(None, map(summary, filter(callable, item))), '')
   return (item.__doc__ or '').strip().split('\n')[0]

@@ -7,9 +7,10 @@ before anything runs.
 """
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import scipy.stats
 
 from giajax import registry
 from giajax import trees
@@ -23,10 +24,10 @@ GRANTS: dict[str, str] = {
   'bn_buffers_after': 'the BatchNorm buffers the client ended with',
   'proxy_data': "images like the client's",
   'data_statistics': "statistics of the client's data",
-  'alter_parameters': 'may change the weights that the client receives',
-  'alter_architecture': 'may change the network that the client trains',
-  'individual_models': 'may send each client another model',
-  'select_clients': 'may choose which clients take part',
+  'alter_parameters': 'the right to change the weights that clients receive',
+  'alter_architecture': 'the right to change the network that clients train',
+  'individual_models': 'the right to send each client another model',
+  'select_clients': 'the right to choose which clients take part',
   'labels': 'the true labels of the batch',
   'label_counts': 'how often each label occurs in the batch',
   'defense': 'which defence the client applies, and its strength',
@@ -36,26 +37,98 @@ GRANTS: dict[str, str] = {
 _B = ('model', 'batch_size', 'bn_buffers_before')
 _C = (*_B, 'client_hparams', 'bn_buffers_after')
 _F = (*_C, 'alter_parameters', 'alter_architecture', 'individual_models')
-LEVELS: dict[str, tuple[str, ...]] = {
-  'A': (),
-  'B': _B,
-  'C': _C,
-  'D': (*_C, 'proxy_data'),
-  'E': (*_C, 'data_statistics'),
-  'F': _F,
-  'G': (*_F, 'proxy_data'),
-  'H': (*_F, 'proxy_data', 'select_clients'),
+
+
+class Level(NamedTuple):
+  """A bundle of grants with a name."""
+
+  name: str
+  meaning: str  # what the attacker has, the end of a sentence
+  grants: tuple[str, ...]
+
+
+LEVELS: dict[str, Level] = {
+  'A': Level('Eavesdropper', 'what server and client exchange, no more', ()),
+  'B': Level(
+    'Informed',
+    'what server and client exchange, and basic knowledge of the training',
+    _B,
+  ),
+  'C': Level(
+    'Parameter-aware',
+    'what server and client exchange, and the details of the training',
+    _C,
+  ),
+  'D': Level(
+    'Data-enhanced',
+    'the details of the training, and surrogate data',
+    (*_C, 'proxy_data'),
+  ),
+  'E': Level(
+    'Statistical-informed',
+    'the details of the training, and statistics of the client’s data',
+    (*_C, 'data_statistics'),
+  ),
+  'F': Level(
+    'Active manipulator',
+    'the details of the training, and the right to alter what clients receive',
+    _F,
+  ),
+  'G': Level(
+    'Data-enhanced manipulator',
+    'the right to alter what clients receive, and surrogate data',
+    (*_F, 'proxy_data'),
+  ),
+  'H': Level(
+    'Client-selecting manipulator',
+    'the right to alter what clients receive and to select the clients, and '
+    'surrogate data',
+    (*_F, 'proxy_data', 'select_clients'),
+  ),
 }
-LEVEL_NAMES: dict[str, str] = {
-  'A': 'Eavesdropper',
-  'B': 'Informed',
-  'C': 'Parameter-aware',
-  'D': 'Data-enhanced',
-  'E': 'Statistical-informed',
-  'F': 'Active manipulator',
-  'G': 'Data-enhanced manipulator',
-  'H': 'Client-selecting manipulator',
+
+# Why a setting is diagnostic: what makes inversion easier in it than in a
+# deployed system.
+REASONS: dict[str, str] = {
+  'inference-mode client': (
+    'Layers such as BatchNorm used stored statistics, which the attacker can '
+    'repeat. A client that trains normalises by its own batch, which couples '
+    'the images and makes the inversion much harder.'
+  ),
+  'batch of one image': (
+    'One image stood behind the update. Clients average the gradients of '
+    'many, and each further image makes the inversion harder.'
+  ),
+  'known labels': (
+    'The attacker was handed the labels. Outside, it has to infer them from '
+    'the update, and can be wrong.'
+  ),
+  'known images': (
+    'The attack started from the images themselves, in part. What it ends '
+    'with shows what a start tells, not what an update does.'
+  ),
+  'untrained weights': (
+    'The network classified a sample of these data hardly better than chance. '
+    'A model that has been trained for a while sends gradients that say less '
+    'about single images.'
+  ),
+  'altered architecture': (
+    'The network was changed in a way that helps the attack. Stock '
+    'architectures give away less.'
+  ),
+  'altered weights': (
+    'The server sent weights that it had made up, which a client that checks '
+    'what it receives may refuse.'
+  ),
+  'one batch over several rounds': (
+    'The client worked on the same batch in every round. One that draws a new '
+    'batch for each round does not.'
+  ),
 }
+# Trained weights close this part of the gap between chance and perfection ...
+_LEARNED = 0.1
+# ... of which the sample makes this sure.
+_CONFIDENCE = 0.99
 
 
 def grants(level: str | None, extra: Collection[str] = ()) -> frozenset[str]:
@@ -68,7 +141,9 @@ def grants(level: str | None, extra: Collection[str] = ()) -> frozenset[str]:
   Raises:
     ValueError: an unknown level or grant.
   """
-  names = set(registry.lookup(LEVELS, level, 'threat level') if level else ())
+  names: set[str] = set()
+  if level:
+    names.update(registry.lookup(LEVELS, level, 'threat level').grants)
   for name in extra:
     registry.lookup(GRANTS, name, 'grant')
     names.add(name)
@@ -134,6 +209,24 @@ def observed(
   return message, update
 
 
+def is_trained(right: int, total: int, chance: float) -> bool:
+  """Returns whether weights are trained, by what they classify.
+
+  They are if the network is better than chance by a tenth of what there is to
+  gain, with a confidence of 99 %: by the exact binomial interval of Clopper and
+  Pearson, Biometrika 1934. Where the weights come from does not matter, and
+  weights trained on other classes than these count as untrained.
+
+  Args:
+    right: images of a sample of the data set that are classified rightly.
+    total: size of the sample, at least 1.
+    chance: the share of the most frequent class, in (0, 1].
+  """
+  test = scipy.stats.binomtest(right, total)
+  low = test.proportion_ci(2 * _CONFIDENCE - 1, method='exact').low
+  return bool(low > chance + _LEARNED * (1 - chance))
+
+
 def setting(
   *,
   train_mode: bool,
@@ -145,14 +238,15 @@ def setting(
 ) -> tuple[str, list[str]]:
   """Returns 'diagnostic' with its reasons, or 'deployment' with none.
 
-  A diagnostic result is an upper bound: it holds in a setting that makes
-  inversion easier than a deployed system would.
+  A diagnostic setting makes inversion easier than a deployed system would, so
+  that what an attack finds in it is an upper bound on what the same attack
+  finds there.
 
   Args:
     train_mode: the client runs BatchNorm in training mode.
     batch_size: images behind the update.
-    granted: what the attacker was given.
-    trained: the network's weights come from training.
+    granted: what the attacker was given and uses.
+    trained: the network's weights come from training, see `is_trained`.
     has_batch_norm: the network has BatchNorm layers.
     num_rounds: of communication that the attack takes.
   """
@@ -166,7 +260,7 @@ def setting(
     'altered weights': 'alter_parameters' in granted,
     'one batch over several rounds': num_rounds > 1,
   }
-  reasons = [reason for reason, holds in rules.items() if holds]
+  reasons = [reason for reason in REASONS if rules[reason]]
   return ('diagnostic' if reasons else 'deployment'), reasons
 
 

@@ -89,6 +89,21 @@ def strong(tree: types.Tree) -> types.Tree:
   )
 
 
+def widened(tree: types.Tree) -> types.Tree:
+  """Returns floating leaves in float64 where JAX is told to use it.
+
+  With `JAX_ENABLE_X64` a run is a reference in float64 from end to end;
+  without it nothing changes.
+  """
+  wide = jnp.result_type(float)
+  return jax.tree.map(
+    lambda leaf: (
+      leaf.astype(wide) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+    ),
+    tree,
+  )
+
+
 def all_finite(tree: types.Tree) -> types.Array:
   """Returns [] bool: no floating leaf holds a NaN or an infinity."""
   checks = [
@@ -100,8 +115,7 @@ def all_finite(tree: types.Tree) -> types.Array:
 
 
 def _leaf_dot(a: types.Array, b: types.Array) -> types.Array:
+  dtype = jnp.promote_types(jnp.promote_types(a.dtype, b.dtype), jnp.float32)
   return jnp.vdot(
-    a.astype(jnp.float32),
-    b.astype(jnp.float32),
-    precision=jax.lax.Precision.HIGHEST,
+    a.astype(dtype), b.astype(dtype), precision=jax.lax.Precision.HIGHEST
   )

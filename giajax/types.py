@@ -61,7 +61,8 @@ class ServerMessage(NamedTuple):
   each: Mapping[str, Array] | tuple[()] = ()
 
 
-NO_MESSAGE = ServerMessage(Variables((), ()))  # where it is kept elsewhere
+# Stands for a message that is kept elsewhere.
+NO_MESSAGE = ServerMessage(Variables((), ()))
 
 
 class Update(NamedTuple):

@@ -1,11 +1,13 @@
 """Runs an experiment as several processes of this machine.
 
-  python -m launch.local --config=NAME_OR_PATH --workdir=DIR --processes=2 \
-    [--config.x.y=value] [--dry_run]
+  python -m giajax.launch.local --config=NAME --workdir=DIR --processes=2
+    [--config.KEY=VALUE] [--dry_run]
 
-Each process takes one shard of the work; a last pass joins their results and
-writes the report. A shard that fails leaves the others running. SIGTERM goes
-to all of them: they save, and the same command continues.
+Each process runs one shard of the work. When all shards are finished, a last
+pass joins their results and writes the report. A shard that fails leaves the
+others running. SIGTERM and SIGINT are passed on to all of them: they save their
+state, and the same command continues. In a checkout that is not installed, the
+command is `python -m launch.local`.
 """
 
 from collections.abc import Sequence
@@ -15,25 +17,32 @@ import subprocess
 import sys
 import threading
 
-from absl import flags
+from giajax.commands import flags
 
 STOPPED = 85  # giajax's exit code after a signal: saved, not finished
+COMMAND = 'python -m giajax.launch.local'
+USAGE = f'{COMMAND} --config=NAME --workdir=DIR'
+FLAGS = (
+  flags.CONFIG,
+  flags.Flag('workdir', 'The folder that the results are written to.'),
+  flags.Flag('processes', 'How many processes run at a time.', 2, int, 1),
+  flags.Flag('dry_run', 'Prints the commands and runs none.', False, bool),
+)
 
 
 def main(argv: Sequence[str]) -> int:
   """Runs a command line and returns its exit code."""
-  values = _flags()
   try:
-    rest = values(argv, known_only=True)[1:]
-  except flags.Error as error:
-    return _fail(f'Expected known flags; got {error}')
-  if values.help:
-    print(f'{__doc__}\n{values.main_module_help()}')
+    arguments = flags.read(COMMAND, USAGE, FLAGS, argv[1:])
+  except ValueError as error:
+    print(f'launch: {error}', file=sys.stderr)
+    return 2
+  if arguments.help:
+    print(flags.help_text(__doc__, FLAGS))
     return 0
-  if not values.config or not values.workdir:
-    got = ' '.join(argv[1:]) or 'nothing'
-    return _fail(f'Expected --config=... and --workdir=...; got {got}')
-  plan = commands(values.config, values.workdir, values.processes, rest)
+  values = arguments.values
+  overrides = [f'--config.{k}={v}' for k, v in arguments.overrides.items()]
+  plan = commands(values.config, values.workdir, values.processes, overrides)
   if values.dry_run:
     print('\n'.join(shlex.join(command) for command in plan))
     return 0
@@ -43,11 +52,11 @@ def main(argv: Sequence[str]) -> int:
 def commands(
   config: str, workdir: str, processes: int, rest: Sequence[str] = ()
 ) -> list[list[str]]:
-  """Returns the command of each shard, then that of the joining pass.
+  """Returns the command of each shard, and last that of the joining pass.
 
   Args:
     config: name or path of the config.
-    workdir: where results go.
+    workdir: the folder that the results are written to.
     processes: the number of shards, at least 1.
     rest: further arguments of giajax.
   """
@@ -65,7 +74,7 @@ def _launch(plan: Sequence[Sequence[str]]) -> int:
     codes = children.wait()
     for i, code in enumerate(codes):
       if code not in (0, STOPPED):
-        print(f'launch: shard {i}/{len(shards)} ended with exit code {code}')
+        print(f'launch: shard {i}/{len(shards)} {_ending(code)}')
     if children.asked or any(codes):
       failed = [code for code in codes if code not in (0, STOPPED)]
       return _exit_code(failed[0]) if failed else STOPPED
@@ -74,7 +83,7 @@ def _launch(plan: Sequence[Sequence[str]]) -> int:
 
 
 class _Children:
-  """Processes whose lines are passed on, and which get our signals."""
+  """Processes whose lines are printed here and that receive our signals."""
 
   def __init__(self):
     self.asked = False
@@ -91,7 +100,7 @@ class _Children:
       signal.signal(number, handler)
 
   def start(self, command: Sequence[str], prefix: str) -> None:
-    """Starts a process whose lines appear behind a prefix."""
+    """Starts a process and prints its lines behind a prefix."""
     child = subprocess.Popen(
       command,
       stdout=subprocess.PIPE,
@@ -104,7 +113,7 @@ class _Children:
     self._running.append((child, reader))
 
   def wait(self) -> list[int]:
-    """Returns the exit codes, in the order of starting, when all ended."""
+    """Waits for all processes; returns their exit codes, in order."""
     codes = []
     for child, reader in self._running:
       codes.append(child.wait())
@@ -124,30 +133,15 @@ def _copy(stream, prefix: str) -> None:
     print(prefix + line.rstrip('\n'), flush=True)
 
 
+def _ending(code: int) -> str:
+  if code < 0:
+    return f'was killed by {signal.Signals(-code).name}'
+  return f'ended with exit code {code}'
+
+
 def _exit_code(code: int) -> int:
-  """A process that a signal ended counts as the shell counts it."""
+  """Returns the exit code that a shell gives to a process."""
   return 128 - code if code < 0 else code
-
-
-def _flags() -> flags.FlagValues:
-  values = flags.FlagValues()
-  flags.DEFINE_string('config', None, 'As of giajax.', flag_values=values)
-  flags.DEFINE_string('workdir', None, 'As of giajax.', flag_values=values)
-  flags.DEFINE_integer(
-    'processes', 2, 'How many run beside each other.', 1, flag_values=values
-  )
-  flags.DEFINE_bool(
-    'dry_run', False, 'Print the commands and stop.', flag_values=values
-  )
-  flags.DEFINE_bool(
-    'help', False, 'Print this.', short_name='h', flag_values=values
-  )
-  return values
-
-
-def _fail(text: str) -> int:
-  print(f'launch: {" ".join(text.split())}', file=sys.stderr)
-  return 2
 
 
 if __name__ == '__main__':

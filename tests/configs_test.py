@@ -55,8 +55,6 @@ def test_small_size_is_built(path, request, monkeypatch):
   if resolved['dataset']['name'] == 'tfds':
     data = request.getfixturevalue('shared_data')
     config.dataset.data_dir = str(data / 'tfds')
-  for group in sweep.cohorts(sweep.expand(config)):
-    setup = build.setup(group[0].config)
-    for point in group:
-      build.hparams(point.config, setup.attack)
-    assert setup.attack.num_steps >= 0
+  for cohort in build.experiment(config).cohorts:
+    assert cohort.points
+    assert cohort.setup.attack.num_steps >= 0

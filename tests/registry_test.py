@@ -68,3 +68,15 @@ def test_summary_of_records_is_that_of_their_functions():
   assert registry.summary(Pair(documented)) == 'Makes a thing.'
   assert registry.summary(Pair(bare, documented)) == 'Makes a thing.'
   assert registry.summary(Pair(bare)) == ''
+
+
+class Measure(NamedTuple):
+  """What all measures are."""
+
+  meaning: str
+  score: object = documented
+
+
+def test_summary_of_a_record_with_a_meaning_is_its_first_sentence():
+  assert registry.summary(Measure('How far. Lower is closer.')) == 'How far.'
+  assert registry.summary(Measure('How near.')) == 'How near.'

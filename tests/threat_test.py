@@ -30,8 +30,10 @@ def seen():
 
 
 def test_levels_are_grants_and_named():
-  assert set(threat.LEVELS) == set(threat.LEVEL_NAMES) == set('ABCDEFGH')
-  for bundle in threat.LEVELS.values():
+  assert set(threat.LEVELS) == set('ABCDEFGH')
+  for level in threat.LEVELS.values():
+    bundle = level.grants
+    assert level.name and level.meaning
     assert set(bundle) <= set(threat.GRANTS)
     assert len(set(bundle)) == len(bundle)
 
@@ -47,7 +49,9 @@ def test_levels_grow(less, more):
 def test_levels_by_hand():
   assert threat.grants('A') == frozenset()
   assert threat.grants('B') == {'model', 'batch_size', 'bn_buffers_before'}
-  assert not {'labels', 'target'} & {*itertools.chain(*threat.LEVELS.values())}
+  assert not {'labels', 'target'} & {
+    *itertools.chain(*(level.grants for level in threat.LEVELS.values()))
+  }
   for level in 'ABCDE':
     assert not {'alter_parameters', 'alter_architecture'} & threat.grants(level)
   assert 'alter_parameters' in threat.grants('F')
@@ -128,6 +132,33 @@ def test_deployment():
 )
 def test_each_rule_alone_makes_it_diagnostic(change, reason):
   assert threat.setting(**{**DEPLOYED, **change}) == ('diagnostic', [reason])
+
+
+@pytest.mark.parametrize(
+  ('right', 'total', 'chance', 'expected'),
+  [
+    (64, 64, 0.1, True),
+    (7, 64, 0.1, False),  # as good as chance
+    (22, 64, 0.1, True),
+    (12, 64, 0.1, False),  # better than chance, and not for sure
+    (40, 64, 0.5, False),
+    (50, 64, 0.5, True),
+    (16, 16, 1 / 16, True),
+    (1, 16, 1 / 16, False),
+    (64, 64, 1.0, False),  # one class tells nothing
+    (1, 1, 0.5, False),
+  ],
+)
+def test_weights_are_trained_by_what_they_classify(
+  right, total, chance, expected
+):
+  assert threat.is_trained(right, total, chance) is expected
+
+
+def test_chance_is_hardly_ever_taken_for_training():
+  rng = np.random.default_rng(0)
+  draws = rng.binomial(64, 0.1, size=2000)
+  assert np.mean([threat.is_trained(int(r), 64, 0.1) for r in draws]) < 1e-3
 
 
 def test_two_images_are_a_batch():

@@ -24,7 +24,7 @@ def get_config(arg=None):
   config.cases.count = 8
   config.model = dict(name='resnet18', stem='cifar')
   config.attack = dict(name='inverting_gradients', num_steps=24_000)
-  config.hparams = dict(total_variation=1e-2)
+  config.attack.total_variation = 1e-2
   config.noise_control = False
   config.sweep = {
     # A fit over one key takes the other's first value.
@@ -46,7 +46,7 @@ def get_config(arg=None):
     config.cases.count = 2
     config.model = dict(name='convnet', width=16)
     config.attack.num_steps = 400
-    config.hparams = dict(total_variation=1e-3)
+    config.attack.total_variation = 1e-3
     config.sweep = {
       'dataset.size': (32, 16, 24),
       'cases.batch_size': (1, 2, 4, 8),

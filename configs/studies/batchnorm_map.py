@@ -57,14 +57,14 @@ def get_config(arg=None):
   config.study = dict(claim=_CLAIMS[part], source=_SOURCE)
   if part == 'mode':
     config.attack = dict(name='inverting_gradients', num_steps=steps)
-    config.hparams = dict(total_variation=0.01 if local else 0.052)
+    config.attack.total_variation = 0.01 if local else 0.052
     config.sweep = {
       'client.train_mode': (False, True),
       'cases.batch_size': (1, 2) if local else (1, 4),
     }
     return config
   config.attack = dict(name='running', num_steps=steps)
-  config.hparams = dict(total_variation=0.01 if local else 0.052)
+  config.attack.total_variation = 0.01 if local else 0.052
   if part == 'knowledge':
     config.sweep = {
       'attack.name': ('inverting_gradients', 'huang', 'estimate', 'running')

@@ -65,7 +65,7 @@ def get_config(arg=None):
   config.attack = dict(
     name='inverting_gradients', num_steps=1_000 if local else 24_000
   )
-  config.hparams = dict(total_variation=1e-2)
+  config.attack.total_variation = 1e-2
   config.noise_control = False
   config.sweep = {
     'defense': _STRENGTHS,

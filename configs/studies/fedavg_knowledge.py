@@ -39,7 +39,7 @@ def get_config(arg=None):
   config.model = dict(name='resnet18')
   config.client = dict(name='fedavg', learning_rate=0.01)
   config.attack = dict(name='inverting_gradients', num_steps=24_000)
-  config.hparams = dict(total_variation=1e-2)
+  config.attack.total_variation = 1e-2
   config.noise_control = False
   config.sweep = {
     'client.epochs': (1, 2, 5),
@@ -57,7 +57,7 @@ def get_config(arg=None):
     config.cases.batch_size = 4
     config.model = dict(name='convnet', width=16)
     config.attack.num_steps = 500
-    config.hparams = dict(total_variation=1e-3)
+    config.attack.total_variation = 1e-3
     config.sweep['client.epochs'] = (1, 2)
     config.sweep['client.batch_size'] = (1, 4)
     config.sweep['belief'] = _beliefs(2)

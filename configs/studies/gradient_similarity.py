@@ -33,7 +33,7 @@ def get_config(arg=None):
   config.cases.update(count=16, batch_size=4, rule='repeated_label')
   config.model = dict(name='resnet18')
   config.attack = dict(name='inverting_gradients', num_steps=24_000)
-  config.hparams = dict(total_variation=1e-2)
+  config.attack.total_variation = 1e-2
   config.gradient_similarity = True
   config.noise_control = False
   config.sweep = {'cases.repeats': tuple(_PAPER)}

@@ -43,12 +43,12 @@ def get_config(arg=None):
   config.attack = dict(
     name='inverting_gradients', num_steps=10_000, start='target'
   )
-  config.hparams = dict(total_variation=0.052)
+  config.attack.total_variation = 0.052
   config.threat.grants = ('labels', 'target')
   config.noise_control = False
   config.sweep = {
     'model.name': _NETWORKS,
-    'hparams.noised_fraction': (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
+    'attack.noised_fraction': (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
   }
   config.study = dict(
     claim='Modern, performance-optimised networks resist visually: what comes '
@@ -60,9 +60,9 @@ def get_config(arg=None):
     config.dataset = dict(name='photographs', size=32)
     config.cases.count = 1
     config.attack.num_steps = 100
-    config.hparams = dict(total_variation=1e-3)
+    config.attack.total_variation = 1e-3
     config.sweep = {
       'model.name': _LOCAL,
-      'hparams.noised_fraction': (0.0, 0.5, 1.0),
+      'attack.noised_fraction': (0.0, 0.5, 1.0),
     }
   return config

@@ -60,7 +60,7 @@ def get_config(arg=None):
   config.model = dict(name='resnet18', width=0.5 if local else 1.0)
   steps = 600 if local else 24_000
   config.attack = dict(name='inverting_gradients', num_steps=steps)
-  config.hparams = dict(total_variation=1e-2)
+  config.attack.total_variation = 1e-2
   config.noise_control = False
   batches = (1, 4) if local else _BATCHES
   {'batch': _batch, 'depth': _depth, 'data': _data}[part](

@@ -95,7 +95,7 @@ def _batch(config, local, name='cifar10'):
     claim='The closed form recovers images exactly; batch and data hardly '
     'matter.',
     source=_SOURCE,
-    metrics=('exact', 'psnr', 'seconds'),
+    metrics=('exact', 'psnr', 'seconds_per_update'),
     paper=[
       dict(at={'cases.batch_size': b}, exact=found / 64)
       for b, found in zip(_BATCHES, _RECOVERED[name])

@@ -16,7 +16,7 @@ def get_config(arg=None):
   config.cases.count = 3
   config.model = dict(name='convnet', width=16)
   config.attack = dict(name='inverting_gradients', num_steps=600)
-  config.hparams = dict(total_variation=1e-3)
+  config.attack.total_variation = 1e-3
   config.restarts = 2
   config.sweep = {'cases.batch_size': (1, 2, 4, 8)}
   if arg == 'runlocal':

@@ -4,8 +4,8 @@ Guo et al., Exploring the Vulnerabilities of Federated Learning, TPAMI 2025,
 arXiv 2503.11514, conclude from their measurements where a defence can stand:
 the network's design, the training protocol, and what clients check before they
 train. Each row turns the config of an audit into that of the changed system.
-Whether the change helps is for `giajax advise` to measure, and no row claims
-it; the attacker is told of a defence, and of the protocol if it was before.
+No row claims that the change helps: `giajax advise` measures it. The attacker
+knows of a defence, and knows the changed protocol if it knew the audited one.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from giajax.models import inspect as layer_inspection
 from giajax.models import MODELS
 
 Config = Mapping[str, Any]
-# The next larger architecture of a family.
+# The next larger network of each family.
 _DEEPER = {
   'convnext_tiny': 'convnext_small',
   'convnext_small': 'convnext_base',
@@ -42,18 +42,18 @@ _DEEPER = {
 }
 _FACTOR = 4  # times as many images, or clients
 _LOCAL = {'epochs': 2, 'learning_rate': 0.01}
-# Of per-example clipping: what a client gives away in one update, by itself.
+# Of per-example clipping: the privacy budget of one update by itself.
 _PRIVACY = {'clip': 1.0, 'epsilon': 8.0}
 
 
 class Change(NamedTuple):
-  """One thing to do otherwise.
+  """One change of a system.
 
   Attributes:
     stage: a name in `report.advice.STAGES`.
-    title: what is done, in words.
-    overrides: `(config) -> {dotted key: value}` of a resolved config. It
-      raises ValueError, in one line, where there is nothing to change.
+    title: what is changed, in words.
+    overrides: the values that a resolved config gets, by dotted key. It raises
+      ValueError, in one line, where there is nothing to change.
   """
 
   stage: str
@@ -79,8 +79,8 @@ def _deeper(config: Config) -> dict[str, Any]:
   name = config['model']['name']
   if name not in _DEEPER:
     raise ValueError(
-      f'Expected a network with a larger one of its family; got model={name!r}'
-      '; audit one of your choice'
+      f'Expected a network that has a larger one in its family; got '
+      f'model={name!r}; audit a network of your choice instead'
     )
   return {'model.name': _DEEPER[name]}
 
@@ -103,15 +103,15 @@ def _local_steps(config: Config) -> dict[str, Any]:
 def _train_mode(config: Config) -> dict[str, Any]:
   if config['client'].get('train_mode', False):
     raise ValueError(
-      'Expected a client in inference mode; got train_mode=True; it does so '
-      'already'
+      'Expected a client in inference mode; got train_mode=True; there is '
+      'nothing to change'
     )
   net = build.model(config['model'])
   if not layer_inspection.has_batch_norm(net) and not layer_inspection.draws(
     net, train=True
   ):
     raise ValueError(
-      'Expected a network that trains otherwise than it infers; got model='
+      'Expected a network that differs in training mode; got model='
       f'{config["model"]["name"]!r}, without BatchNorm or dropout; nothing '
       'would change'
     )
@@ -140,48 +140,58 @@ def _pruning(config: Config) -> dict[str, Any]:
 CHANGES = {
   'activation': Change('network', 'Another activation', _activation),
   'deeper': Change('network', 'The next larger network', _deeper),
-  'batch': Change('protocol', 'Four times the images an update', _batch),
+  'batch': Change('protocol', 'Four times the images per update', _batch),
   'local_steps': Change('protocol', 'Twice the local epochs', _local_steps),
   'train_mode': Change('protocol', 'A client in training mode', _train_mode),
   'aggregation': Change(
     'protocol', 'Secure aggregation of four times the clients', _aggregate
   ),
   'noise': Change(
-    'protocol', 'Clipping and noise for epsilon 8 an update', _noise
+    'protocol', 'Clipping and noise for epsilon 8 per update', _noise
   ),
-  'pruning': Change('protocol', 'Send the largest hundredth only', _pruning),
+  'pruning': Change(
+    'protocol', 'Send the largest hundredth of the update only', _pruning
+  ),
 }
 
 
 def _defended(config: Config, **defense: Any) -> dict[str, Any]:
-  """Puts a defence where none is, and tells the attacker of it."""
-  if config['defense']['name'] != 'none':
+  """Returns the overrides that add a defence, of which the attacker knows."""
+  entry = config['defense']
+  names = [e['name'] for e in (entry if isinstance(entry, list) else [entry])]
+  if names != ['none']:
     raise ValueError(
-      'Expected a system without a defence; got '
-      f'defense={config["defense"]["name"]!r}; audit it without that one'
+      f'Expected a system without a defence; got defense={names}; audit the '
+      'system without it'
     )
   grants = [*config['threat']['grants'], 'defense']
   return {'defense': defense, 'threat.grants': list(dict.fromkeys(grants))}
 
 
 def _believed(config: Config) -> dict[str, Any]:
-  """What a server believes that was not told the protocol: one gradient."""
+  """Returns the belief of a server that does not know the protocol.
+
+  It takes any update for one gradient.
+  """
   level, extra = config['threat']['level'], config['threat']['grants']
   granted = threat.grants(level, extra)
-  told = 'client_hparams' in granted or config['belief']['name'] != 'same'
-  return {} if told else {'belief': {'name': 'one_gradient'}}
+  knows = 'client_hparams' in granted or config['belief']['name'] != 'same'
+  return {} if knows else {'belief': {'name': 'one_gradient'}}
 
 
 def _untrained(config: Config) -> None:
+  """Refuses weights that another network cannot take."""
   if config['weights']['path']:
     raise ValueError(
       'Expected fresh weights; got those of the audited network; train the '
-      'changed one by giajax train and audit it'
+      'changed network by giajax train and audit it'
     )
 
 
 def _whole(config: Config) -> None:
+  """Refuses images that were listed one by one."""
   if config['cases']['given'] is not None:
     raise ValueError(
-      'Expected images that a rule draws; got cases.given; name more of them'
+      'Expected images that a rule draws; got cases.given; list more images '
+      'there and audit them'
     )

@@ -5,36 +5,41 @@ import json
 import logging
 import os
 import pathlib
-import time
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
-import numpy as np
-
-from giajax import keys
 from giajax import registry
-from giajax import trees
-from giajax import types
 from giajax.advice import changes
-from giajax.attacks import base as attacks
-from giajax.defenses import base as defenses
-from giajax.engine import build
-from giajax.engine import exchange as rounds
+from giajax.advice import comparison
+from giajax.advice import costs
+from giajax.advice import validation
 from giajax.engine import run as engine
 from giajax.engine import sweep
-from giajax.engine import train
 from giajax.engine import workdir as folders
-from giajax.models import base as models
-from giajax.report import prose
+from giajax.report import advice
 from giajax.report import report
 from giajax.results import collection
-from giajax.verify import base as checks
-from giajax.verify import checkup
 
-_PROBE = 16  # images that a client tries a model on
+# Keys of a config that a training depends on, and one that it sets itself.
 _TRAINED, _MODE = ('model', 'defense', 'client'), 'client.train_mode'
-_RUNS = 3  # of an update, of which the fastest counts
 _log = logging.getLogger('giajax')
+
+
+class Audited(NamedTuple):
+  """The setting that was audited, with which changed ones are compared.
+
+  Attributes:
+    config: of the point, resolved.
+    recovery: what came back.
+    client: one of its clients, for timing.
+    folder: where the changed audits are run.
+    epochs: of training under each change; 0 for none.
+  """
+
+  config: Mapping[str, Any]
+  recovery: comparison.Recovery
+  client: costs.Client
+  folder: pathlib.Path
+  epochs: int
 
 
 def advise(
@@ -45,187 +50,127 @@ def advise(
   epochs: int = 0,
   command: str = '',
 ) -> str:
-  """Runs an audit again with each change, and says what it did.
+  """Runs an audit again with each change, and says what the change did.
 
   Args:
     workdir: of a finished run.
-    only: names in `changes.CHANGES`; none for all.
-    point: which point of the run's sweep, where it has one.
+    only: names in `changes.CHANGES`; all of them if empty.
+    point: the point of the run's sweep; None where it has only one.
     epochs: of training under each change; 0 for none.
-    command: for the record.
+    command: that repeats the call, for the report.
 
   Returns:
-    A line a change.
+    A line per change.
 
   Raises:
     ValueError: no finished run, an unknown change, or a place that cannot be
       written.
   """
   folder = pathlib.Path(workdir).expanduser()
-  table = changes.CHANGES
-  for name in only:
-    registry.lookup(table, name, 'change')
-  audited = collection.read(folder)
-  with audited.arrays:
-    chosen = sweep.only(audited.meta['config'], point)
-    # What is compared here has no paper beside it.
-    config, number = {**chosen.config, 'study': {}}, chosen.index
-    rows = [row for row in audited.rows if row['point'] == number]
-    before = _leakage(audited, rows)
-  runs = folder / 'advice' / f'point-{number}'
+  names = list(only) or list(changes.CHANGES)
+  for name in names:
+    registry.lookup(changes.CHANGES, name, 'change')
+  audited, number = _audited(folder, point, epochs)
+  facts = comparison.facts(audited.recovery)
+  _caution(facts)
   earlier = collection.advice(folder) or {}
   same = earlier.get('point') == number
-  found = {c['name']: c for c in earlier['changes']} if same else {}
-  told: dict[str, Any] = {
+  results = {c['name']: c for c in earlier['changes']} if same else {}
+  record: dict[str, Any] = {
     'command': command,
     'point': number,
-    'audited': {**before, **_cost(config, epochs, runs / 'audited')},
-    'validation': _validation(config),
+    'audited': {
+      **facts,
+      **_costs(audited, audited.config, audited.client, 'audited', True),
+    },
+    'validation': validation.validation(audited.config),
   }
-  for name in only or table:
-    tried = _tried(table[name], config, runs / name, epochs)
-    found[name] = {'name': name, **tried}
-    told['changes'] = [found[n] for n in table if n in found]
-    text = json.dumps(told, indent=2) + '\n'
+  for name in names:
+    results[name] = _try(name, audited)
+    record['changes'] = [results[n] for n in changes.CHANGES if n in results]
+    text = json.dumps(record, indent=2) + '\n'
     folders.write_text(folder / 'advice.json', text)
   report.write(folder)
-  return '\n'.join(_line(before, found[name]) for name in only or table)
+  return '\n'.join(_line(record['audited'], results[n]) for n in names)
 
 
-def _tried(change, config, folder, epochs) -> dict[str, Any]:
+def _caution(facts: Mapping[str, Any]) -> None:
+  """Logs, before anything is run, why no change could be ranked."""
+  if not facts['recovered']:
+    _log.info('the audited attack recovered nothing: no change can be ranked')
+  elif facts['updates'] < advice.LEAST_UPDATES:
+    _log.info(
+      'updates: %d, too few to tell an effect from chance; set cases.count to '
+      'at least %d and audit again',
+      facts['updates'],
+      advice.LEAST_UPDATES,
+    )
+
+
+def _audited(
+  folder: pathlib.Path, point: int | None, epochs: int
+) -> tuple[Audited, int]:
+  """Returns what was audited, and the number of its point."""
+  run = collection.read(folder)
+  with run.arrays:
+    chosen = sweep.only(run.meta['config'], point)
+    rows = [row for row in run.rows if row['point'] == chosen.index]
+    recovery = comparison.recovery(run, rows)
+  # No paper's figures belong beside a changed system.
+  config = {**chosen.config, 'study': {}}
+  runs = folder / 'advice' / f'point-{chosen.index}'
+  audited = Audited(config, recovery, costs.client(config), runs, epochs)
+  return audited, chosen.index
+
+
+def _try(name: str, audited: Audited) -> dict[str, Any]:
   """Returns what a change did, or why it could not be tried."""
-  facts = {'stage': change.stage, 'title': change.title}
+  change, folder = changes.CHANGES[name], audited.folder / name
+  facts = {'name': name, 'stage': change.stage, 'title': change.title}
   try:
-    overrides = change.overrides(config)
-    other = sweep.changed(config, overrides)
-    _log.info('%s: %s', folder.name, json.dumps(overrides))
-    engine.audit(other, folder)
+    overrides = change.overrides(audited.config)
+    config = sweep.changed(audited.config, overrides)
+    _log.info('%s: %s', name, json.dumps(overrides))
+    engine.audit(config, folder, finish=report.write)
   except ValueError as error:
     if not str(error).startswith('Expected'):
       raise
     return {**facts, 'reason': str(error)}
-  found = collection.read(folder)
-  with found.arrays:
-    facts |= {'overrides': overrides, **_leakage(found, found.rows)}
+  run = collection.read(folder)
+  with run.arrays:
+    recovery = comparison.recovery(run, run.rows)
   # `giajax train` sets batches and BatchNorm's mode itself.
-  reached = any(k.startswith(_TRAINED) for k in overrides if k != _MODE)
-  return {**facts, **_cost(other, epochs if reached else 0, folder)}
-
-
-def _validation(config: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns what the checks of `giajax verify` say of what the server sends.
-
-  The client has images of its own and no earlier model to compare with. Of
-  each case it looks at what its first client gets in the last round.
-  """
-  setup = build.setup(config)
-  size = min(_PROBE, setup.dataset.size)
-  own = {'batch_size': size, 'clients': 1, 'rule': 'random', 'given': None}
-  probing = {**config, 'cases': {**config['cases'], **own}}
-  view = checks.view(setup.net, setup.world.task)
-  cases, turn = range(config['cases']['count']), setup.attack.num_rounds - 1
-  probe = rounds.item(setup, probing, 0, False).batch
-  objections, seconds = [], 0.0
-  for case in cases:
-    sent = rounds.received(setup, config, case, turn, 0)
-    began = time.perf_counter()
-    found = checkup.check(view, types.ServerMessage(sent), probe)
-    objections.append(_objections(found))
-    seconds += time.perf_counter() - began
-  agreed = checkup.check(view, types.ServerMessage(setup.variables), probe)
+  trained = any(k.startswith(_TRAINED) for k in overrides if k != _MODE)
   return {
-    'honest': attacks.is_honest(setup.attack),
-    'checks': sum(verdict.ran for verdict in agreed.verdicts.values()),
-    'models': len(cases),
-    'refused': sum(bool(found) for found in objections),
-    'evidence': objections[0],
-    'agreed': _objections(agreed),
-    'seconds': seconds / len(cases),
+    **facts,
+    'overrides': overrides,
+    **comparison.facts(recovery),
+    **comparison.compare(audited.recovery, recovery),
+    **_costs(audited, config, costs.client(config), name, trained),
   }
 
 
-def _objections(found: checkup.Checkup) -> dict[str, str]:
-  return {name: found.verdicts[name].evidence for name in found.flagged}
-
-
-def _leakage(
-  run: collection.Run, rows: Sequence[Mapping[str, Any]]
+def _costs(
+  audited: Audited,
+  config: Mapping[str, Any],
+  client: costs.Client,
+  name: str,
+  trained: bool,
 ) -> dict[str, Any]:
-  """Returns medians over the images, and how many can be recognised."""
-
-  def middle(metric):
-    values = [v for row in rows for v in collection.scores(run, row, metric)]
-    return float(np.median(np.nan_to_num(values, nan=-np.inf)))
-
-  seen = np.concatenate([prose.recognised(run, row) for row in rows])
-  return {
-    'psnr': middle('psnr'),
-    'ssim': middle('ssim'),
-    'recognised': int(seen.sum()),
-    'images': int(seen.size),
-  }
+  """Returns what a setting costs, with its accuracy if that was asked for."""
+  facts = costs.facts(client, audited.client)
+  if trained and audited.epochs:
+    folder = audited.folder / name
+    facts['accuracy'] = costs.accuracy(config, audited.epochs, folder)
+  return facts
 
 
-def _cost(
-  config: Mapping[str, Any], epochs: int, folder: pathlib.Path
-) -> dict[str, Any]:
-  """Returns what a setting costs the clients.
-
-  'client_seconds' of one client's update, 'parameters' that it sends,
-  'fidelity' the cosine between the update and the one without its defence, and
-  'accuracy' of the trained network if `epochs` is not 0.
-  """
-  cases = config['cases']
-  plain = {**config, 'run': {**config['run'], 'lowering': 'lax'}}
-  share = cases['batch_size'] // cases['clients']
-  made = build.system(plain, share)
-  setup = build.setup(plain)
-  batch = rounds.item(setup, plain, 0, False).batch
-  batch = jax.tree.map(lambda leaf: leaf[:share], batch)
-  message = types.ServerMessage(setup.variables)
-  key = jax.random.key(config['seed'])
-  protected = defenses.protect(made.client, made.defense)
-  sent, seconds = _timed(protected.update, key, message, batch)
-  own = keys.named(key, 'client')  # as the protected client draws
-  without, _ = _timed(made.client.update, own, message, batch)
-  costs = {
-    'client_seconds': seconds,
-    'parameters': models.count(setup.variables),
-    'fidelity': float(_cosine(sent.delta, without.delta)),
-  }
-  if epochs:
-    path = folder.with_name(f'{folder.name}-{epochs}-epochs.npz')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.with_suffix('.json').is_file():
-      size = min(train.Plan().batch_size, setup.dataset.size)
-      training = train.Plan(epochs=epochs, batch_size=size)
-      train.train_config(config, str(path), training)
-    facts = json.loads(path.with_suffix('.json').read_text(encoding='utf-8'))
-    costs['accuracy'] = facts['accuracy']
-  return costs
-
-
-def _timed(update, *args) -> tuple[types.Update, float]:
-  compiled = jax.jit(lambda *a: update(*a)[0]).lower(*args).compile()
-  times = []
-  for _ in range(_RUNS):
-    began = time.perf_counter()
-    sent = jax.block_until_ready(compiled(*args))
-    times.append(time.perf_counter() - began)
-  return sent, min(times)
-
-
-def _cosine(a: types.Tree, b: types.Tree) -> types.Array:
-  norms = trees.squared_norm(a) * trees.squared_norm(b)
-  return trees.dot(a, b) / trees.safe_sqrt(norms, 1e-38)
-
-
-def _line(before: Mapping[str, Any], change: Mapping[str, Any]) -> str:
+def _line(audited: Mapping[str, Any], change: Mapping[str, Any]) -> str:
   if 'reason' in change:
     return f'{change["name"]}: not tried ({change["reason"]})'
   return (
-    f'{change["name"]}: median PSNR {before["psnr"]:.2f} to '
-    f'{change["psnr"]:.2f} dB, {change["recognised"]} of {change["images"]} '
-    f'images recognisable (before: {before["recognised"]} of '
-    f'{before["images"]})'
+    f'{change["name"]}: {advice.effect(audited, change)}; median PSNR '
+    f'{audited["psnr"]:.2f} to {change["psnr"]:.2f} dB, '
+    f'{change["recognised"]} of {change["images"]} images recognisable '
+    f'(before: {audited["recognised"]} of {audited["images"]})'
   )

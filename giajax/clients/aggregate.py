@@ -5,9 +5,9 @@ Learning, CCS 2017, arXiv 1611.04482, in what it lets through: the protocol
 itself is not simulated. Every client has the same number of images, so that
 the mean is FedAvg's weighted one.
 
-Of FedSGD in inference mode the aggregate is the gradient of one large batch.
-Clients that take local steps, or use their own batch's statistics, make more
-of it.
+With FedSGD in inference mode, the aggregate is the gradient of one large
+batch. With local steps, or with the statistics of each client's own batch, it
+is not.
 """
 
 from collections.abc import Mapping
@@ -22,11 +22,11 @@ from giajax.clients import base
 
 
 def aggregate(client: base.Client, clients: int) -> base.Client:
-  """The mean of several clients' updates, of which the server sees no other.
+  """The mean of several clients' updates, which is all that the server sees.
 
   Args:
     client: what each of them computes, defence included.
-    clients: how many; 1 returns the client as it is.
+    clients: the number of clients; 1 returns the client as it is.
 
   Returns:
     A client of the batch that holds their images one after the other, in
@@ -34,7 +34,8 @@ def aggregate(client: base.Client, clients: int) -> base.Client:
 
   Raises:
     ValueError: fewer clients than 1. The client's `update` raises it for
-      images that they cannot share equally.
+      images that they cannot share equally, and for images or labels that
+      each client refuses.
   """
   if clients < 1:
     raise ValueError(
@@ -49,6 +50,7 @@ def aggregate(client: base.Client, clients: int) -> base.Client:
         f'Expected images that {clients} clients share equally; got '
         f'{len(batch.x)}; change one of them'
       )
+    client.check(batch)
     parts = jax.tree.map(lambda a: a.reshape(clients, -1, *a.shape[1:]), batch)
 
     def one(args):
@@ -57,15 +59,19 @@ def aggregate(client: base.Client, clients: int) -> base.Client:
 
     # One after the other: weights of their own would make each convolution a
     # grouped one.
-    sent, output = jax.lax.map(one, (jnp.arange(clients), parts, message.each))
-    delta, stats = jax.tree.map(lambda a: a.mean(0), (sent.delta, sent.stats))
+    updates, output = jax.lax.map(
+      one, (jnp.arange(clients), parts, message.each)
+    )
+    delta, stats = jax.tree.map(
+      lambda a: a.mean(0), (updates.delta, updates.stats)
+    )
     out, tapped = jax.tree.map(
       lambda a: a.reshape(-1, *a.shape[2:]), (output.out, output.taps)
     )
-    total = types.Update(delta, stats, sent.size.sum())
+    total = types.Update(delta, stats, updates.size.sum())
     return total, types.Output(out, stats, tapped, output.penalty.mean())
 
-  # Images that do not meet in a client's pass may as well share one.
+  # Images that do not affect each other in a pass may share one.
   separate = not client.train_mode
   return client._replace(
     update=update,

@@ -5,8 +5,8 @@ server that does not know the client's protocol attacks through a different
 Client, and the report names it.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 import jax.numpy as jnp
 
@@ -16,43 +16,91 @@ from giajax.ops import moments
 from giajax.tasks import base as tasks
 
 
+class UpdateFn(Protocol):
+  """What a client makes of a batch."""
+
+  def __call__(
+    self,
+    key: types.Array,
+    message: types.ServerMessage,
+    batch: types.Batch,
+    taps: Sequence[str] = (),
+  ) -> tuple[types.Update, types.Output]:
+    """Returns what the client sends, and a forward pass over the batch.
+
+    Args:
+      key: of all random draws; consumed.
+      message: what the server sent.
+      batch: the client's images and labels.
+      taps: names of the activations that are wanted in the Output.
+    """
+    ...
+
+
+class MomentsFn(Protocol):
+  """The moments of a client's delta, without forming the delta."""
+
+  def __call__(
+    self,
+    key: types.Array,
+    message: types.ServerMessage,
+    batch: types.Batch,
+    target: types.Tree,
+    taps: Sequence[str] = (),
+  ) -> tuple[moments.Moments, types.Output]:
+    """Returns the moments of `update`'s delta against a target delta.
+
+    Args:
+      key: as for `UpdateFn`, like `message`, `batch` and `taps`.
+      message: what the server sent.
+      batch: images and labels.
+      target: the delta to compare with, like the parameters.
+      taps: names of the activations that are wanted in the Output.
+    """
+    ...
+
+
+def any_batch(batch: types.Batch) -> None:
+  """Accepts every batch."""
+  del batch
+
+
 class Client(NamedTuple):
   """What a client computes.
 
   Attributes:
-    update: `(key, message, batch, taps=()) -> (Update, Output)`; the Output is
-      that of a forward pass over the batch, for priors that read statistics,
-      with the activations named in `taps`.
-    moments: `(key, message, batch, target, taps=()) -> (Moments, Output)`, the
-      moments of `update`'s delta against a target delta without forming the
-      former, or None where this client or its network cannot.
+    update: see `UpdateFn`; the Output is for priors that read statistics.
+    moments: see `MomentsFn`; None where this client or its network cannot
+      tell them.
     as_gradient: `delta -> tree`, an update's delta read as one gradient of the
       mean loss: the sign turned and the rate divided out where it is a
       difference of weights. Exact for one local step.
     train_mode: BatchNorm uses the batch's statistics.
     net: the network that it trains.
     local_steps: optimiser steps behind one update.
-    clients: whose mean it is.
+    clients: the number of clients whose mean the update is.
     epochs: passes over the images.
     unrolled: as `update`, of a batch that holds the images of every epoch one
       after the other, [epochs B, ...], in the order in which they are taken;
       None where this client cannot.
     augment: each image is transformed at random.
+    check: raises a ValueError for a batch whose labels its task refuses.
   """
 
-  update: Callable[..., tuple[types.Update, types.Output]]
-  moments: Callable[..., tuple[moments.Moments, types.Output]] | None
+  update: UpdateFn
+  moments: MomentsFn | None
   as_gradient: Callable[[types.Tree], types.Tree]
   train_mode: bool
   net: models.Net
   local_steps: int = 1
   clients: int = 1
   epochs: int = 1
-  unrolled: Callable[..., tuple[types.Update, types.Output]] | None = None
+  unrolled: UpdateFn | None = None
   augment: bool = False
+  check: Callable[[types.Batch], None] = any_batch
 
 
-def sends(client: Client, update: Callable[..., Any]) -> Client:
+def with_update(client: Client, update: UpdateFn) -> Client:
   """Returns the client with another update, and no other form of the old."""
   return client._replace(update=update, moments=None, unrolled=None)
 
@@ -60,3 +108,8 @@ def sends(client: Client, update: Callable[..., Any]) -> Client:
 def loss(task: tasks.Task, output: types.Output, y: types.Array) -> types.Array:
   """Returns [] nats: the task's mean loss and what the network adds to it."""
   return jnp.mean(task.loss(output.out, y)) + output.penalty
+
+
+def checker(task: tasks.Task) -> Callable[[types.Batch], None]:
+  """Returns the `check` of a client that trains for a task."""
+  return lambda batch: task.check(batch.y, len(batch.x))

@@ -11,9 +11,8 @@ BatchNorm buffers that its passes moved. The steps are one scan, so
 that their number does not lengthen the compilation.
 
 With one epoch over one batch this is FedSGD's gradient times -learning_rate.
-That is what a server which does not know the protocol makes of any update:
-believe in `fedavg(learning_rate=1)` and match by a distance that scale does not
-change.
+A server that does not know the protocol reads any update so: it attacks through
+`fedavg(learning_rate=1)` and matches by a distance that ignores scale.
 """
 
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from giajax import types
 from giajax.clients import augmentation
 from giajax.clients import base
 from giajax.models import base as models
+from giajax.models import gradient_moments
 from giajax.ops import moments
 from giajax.tasks import base as tasks
 
@@ -51,7 +51,7 @@ def fedavg(
     task: its loss.
     num_images: B, of the client, in all.
     epochs: passes over them.
-    batch_size: images a step, a divisor of `num_images`; all of them if None.
+    batch_size: images per step, a divisor of `num_images`; all of them if None.
     learning_rate: of SGD.
     momentum: of SGD, as torch defines it, in [0, 1).
     shuffle: whether each epoch has an order of its own, drawn from the key.
@@ -65,13 +65,23 @@ def fedavg(
     all images through the received weights.
 
   Raises:
-    ValueError: a count, rate or momentum outside its range.
+    ValueError: a count, rate or momentum outside its range. The client's
+      `update` and `moments` raise it for another number of images, and for
+      images or labels that the network or the task refuses.
   """
   size = num_images if batch_size is None else batch_size
   _check(num_images, epochs, size, learning_rate, momentum)
   per_epoch = num_images // size
   steps = epochs * per_epoch
-  seen = augmentation.augmenter(augment)
+  augmented = augmentation.augmenter(augment)
+  check = base.checker(task)
+
+  def require_count(batch, count):
+    if len(batch.x) != count:
+      raise ValueError(
+        f'Expected {count} images, as num_images={num_images}; got '
+        f'{len(batch.x)}; build the client for the number that it has'
+      )
 
   def batches(key):
     """Returns [S, size], the images of each step."""
@@ -87,41 +97,39 @@ def fedavg(
     batch: types.Batch,
     taps: Sequence[str] = (),
   ) -> tuple[types.Update, types.Output]:
-    if len(batch.x) != num_images:
-      raise ValueError(
-        f'Expected the {num_images} images that the client was made for; got '
-        f'{len(batch.x)}; build it with num_images={len(batch.x)}'
-      )
+    require_count(batch, num_images)
     return run(key, message, batch, batches(key), taps)
 
   def unrolled(key, message, batch, taps=()):
+    require_count(batch, epochs * num_images)
     order = jnp.arange(epochs * num_images).reshape(steps, size)
     return run(key, message, batch, order, taps)
 
   def run(key, message, batch, order, taps):
     """Takes the steps on the images that `order` [S, size] names."""
+    check(batch)
     start = message.variables
 
-    def step(carry, now):
+    def step(carry, inputs):
       params, stats, velocity = carry
-      s, taken = now
+      s, rows = inputs
 
       def loss(params):
         output = net.apply(
           start._replace(params=params, stats=stats),
-          seen(keys.at(key, s), batch.x[taken]),
+          augmented(keys.at(key, s), batch.x[rows]),
           train=train_mode,
           key=keys.at(key, s),
         )
-        return base.loss(task, output, batch.y[taken]), output
+        return base.loss(task, output, batch.y[rows]), output
 
       gradient, output = jax.grad(loss, has_aux=True)(params)
       velocity = jax.tree.map(lambda v, g: momentum * v + g, velocity, gradient)
       params = jax.tree.map(
         lambda p, v: p - learning_rate * v, params, velocity
       )
-      told = (output.out, output.penalty)
-      return (params, output.stats, velocity), told
+      results = (output.out, output.penalty)
+      return (params, output.stats, velocity), results
 
     still = jax.tree.map(jnp.zeros_like, start.params)
     (params, stats, _), (outs, penalties) = jax.lax.scan(
@@ -134,8 +142,8 @@ def fedavg(
     if taps:
       first = net.apply(start, batch.x, train=train_mode, taps=taps, key=key)
       tapped = first.taps
-    sent = types.Update(delta, stats, jnp.asarray(num_images, jnp.int32))
-    return sent, types.Output(outs[-1], stats, tapped, penalties[-1])
+    result = types.Update(delta, stats, jnp.asarray(num_images, jnp.int32))
+    return result, types.Output(outs[-1], stats, tapped, penalties[-1])
 
   def update_moments(
     key: types.Array,
@@ -144,19 +152,20 @@ def fedavg(
     target: types.Tree,
     taps: Sequence[str] = (),
   ) -> tuple[moments.Moments, types.Output]:
-    found, output = models.gradient_moments(
+    require_count(batch, num_images)
+    own, output = gradient_moments.gradient_moments(
       net,
       lambda output: base.loss(task, output, batch.y),
       message.variables,
-      seen(keys.at(key, 0), batch.x),
+      augmented(keys.at(key, 0), batch.x),
       target,
       train=train_mode,
       taps=taps,
       key=keys.at(key, 0),
     )
-    dot = {n: -learning_rate * v for n, v in found.dot.items()}
-    squared = {n: learning_rate**2 * v for n, v in found.squared.items()}
-    return found._replace(dot=dot, squared=squared), output
+    dot = {n: -learning_rate * v for n, v in own.dot.items()}
+    squared = {n: learning_rate**2 * v for n, v in own.squared.items()}
+    return own._replace(dot=dot, squared=squared), output
 
   def as_gradient(delta):
     return jax.tree.map(lambda d: d / (-learning_rate * steps), delta)
@@ -172,6 +181,7 @@ def fedavg(
     epochs=epochs,
     unrolled=unrolled,
     augment=augment,
+    check=check,
   )
 
 

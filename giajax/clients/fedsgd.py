@@ -13,6 +13,7 @@ from giajax import types
 from giajax.clients import augmentation
 from giajax.clients import base
 from giajax.models import base as models
+from giajax.models import gradient_moments
 from giajax.ops import moments
 from giajax.tasks import base as tasks
 
@@ -32,8 +33,12 @@ def fedsgd(
     train_mode: BatchNorm uses the batch's statistics and dropout drops;
       inference mode freezes the former and makes inversion much easier.
     augment: images are flipped and cropped at random, see `augmentation`.
+
+  Returns:
+    A client whose `update` and `moments` raise a ValueError for images or
+    labels that the network or the task refuses.
   """
-  seen = augmentation.augmenter(augment)
+  augmented = augmentation.augmenter(augment)
 
   def update(
     key: types.Array,
@@ -46,7 +51,7 @@ def fedsgd(
     def loss(params):
       output = net.apply(
         variables._replace(params=params),
-        seen(key, batch.x),
+        augmented(key, batch.x),
         train=train_mode,
         taps=taps,
         key=key,
@@ -64,11 +69,11 @@ def fedsgd(
     target: types.Tree,
     taps: Sequence[str] = (),
   ) -> tuple[moments.Moments, types.Output]:
-    return models.gradient_moments(
+    return gradient_moments.gradient_moments(
       net,
       lambda output: base.loss(task, output, batch.y),
       message.variables,
-      seen(key, batch.x),
+      augmented(key, batch.x),
       target,
       train=train_mode,
       taps=taps,
@@ -82,4 +87,5 @@ def fedsgd(
     train_mode,
     net,
     augment=augment,
+    check=base.checker(task),
   )

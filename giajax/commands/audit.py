@@ -1,124 +1,60 @@
 """Runs an experiment and writes its report.
 
-giajax --config=PATH_OR_NAME --workdir=DIR [--config.x.y=value] [--shard=i/n]
-giajax --list             prints every attack, model, data set, ...
+giajax --config=NAME --workdir=DIR [--config.KEY=VALUE] [--shard=I/N]
 """
 
-from collections.abc import Sequence
 import pathlib
-import shlex
+import re
 
-from absl import flags as absl_flags
 from absl import logging as absl_logging
-import jax
 
-from giajax import registry
-from giajax import tables
+from giajax.commands import configs
 from giajax.commands import flags
 from giajax.commands import process
 from giajax.engine import hooks
 from giajax.engine import run as engine
+from giajax.report import report
+from giajax.results import rows as result_rows
+
+USAGE = 'giajax --config=NAME --workdir=DIR'
+FLAGS = (
+  flags.CONFIG,
+  flags.Flag('workdir', 'The folder that the results are written to.'),
+  flags.Flag(
+    'shard',
+    'The part of the work that this process does: I of N parts, I from 0.',
+    '0/1',
+  ),
+  flags.Flag(
+    'processes', 'How many processes run the audit together.', 1, int, 1
+  ),
+  flags.Flag('process', 'The number of this process, from 0.', 0, int, 0),
+  flags.Flag(
+    'coordinator', 'HOST:PORT of process 0, if there is more than one process.'
+  ),
+)
 
 
-def run(argv: Sequence[str], usage: str) -> int:
-  """Runs what the arguments behind `giajax` say.
-
-  Args:
-    argv: the arguments.
-    usage: what `giajax --help` says of all commands.
-  """
-  values = _flags()
-  rest = flags.parse(values, ['giajax', *argv])
-  if values.help:
-    print(f'{usage}\n{values.main_module_help()}')
-    return 0
-  if values.list:
-    return list_tables()
-  if rest or values.config is None or not values.workdir:
-    raise ValueError(
-      'Expected --config=... and --workdir=...; got '
-      f'{" ".join(argv) or "nothing"}; see giajax --help'
-    )
+def run(arguments: flags.Arguments) -> int:
+  """Runs an audit and prints one line per row of its results."""
+  values = arguments.values
+  config = configs.load(arguments)
   absl_logging.set_verbosity(absl_logging.FATAL)  # Orbax's; we raise them
-  process.log_to_stderr()
-  process.cache_compilations()
-  _join_processes(values)
+  process.join(values.coordinator, values.processes, values.process)
   rows = engine.audit(
-    values.config,
+    config,
     values.workdir,
     hooks=[hooks.progress()],
-    shard=_shard(values.shard),
-    card=flags.card(['giajax', *argv]),
-    command=shlex.join(['giajax', *argv]),
+    shard=process.shard(values.shard),
+    card=configs.card(arguments),
+    # Without it, the command runs all that is left.
+    command=re.sub(r' --?shard[= ]\S+', '', arguments.command),
+    finish=report.write,
   )
   for row in rows:
-    print(_line(row))
+    print(result_rows.summary_line(row))
   if rows:
     print(f'report: {pathlib.Path(values.workdir) / "report.html"}')
   elif values.process == 0:
-    print('done; the report is written when all shards are')
+    print('This shard is done; the last one to finish writes the report.')
   return 0
-
-
-def _flags() -> absl_flags.FlagValues:
-  values = flags.values()
-  strings = {
-    'workdir': (None, 'Where results are written.'),
-    'shard': ('0/1', "i/n: this process's n-th of the work, i from 0."),
-    'coordinator': (None, 'host:port of process 0, for --processes > 1.'),
-  }
-  for name, (default, text) in strings.items():
-    absl_flags.DEFINE_string(name, default, text, flag_values=values)
-  absl_flags.DEFINE_integer(
-    'processes', 1, 'Processes that run together.', 1, flag_values=values
-  )
-  absl_flags.DEFINE_integer(
-    'process', 0, 'The number of this one.', 0, flag_values=values
-  )
-  absl_flags.DEFINE_bool(
-    'list', False, 'Print every table.', flag_values=values
-  )
-  return values
-
-
-def _join_processes(values) -> None:
-  if values.processes == 1:
-    return
-  if values.coordinator is None or values.process >= values.processes:
-    raise ValueError(
-      'Expected --coordinator=host:port and --process from 0 to '
-      f'{values.processes - 1}; got --coordinator={values.coordinator} '
-      f'--process={values.process}; set them on every process'
-    )
-  jax.distributed.initialize(
-    values.coordinator, values.processes, values.process
-  )
-
-
-def list_tables() -> int:
-  """Prints every table with a line per row."""
-  for kind, table in tables.TABLES.items():
-    print(f'{kind}:')
-    width = max(map(len, table))
-    for name, row in table.items():
-      print(f'  {name:{width}}  {registry.summary(row)}')
-  return 0
-
-
-def _shard(text: str) -> tuple[int, int]:
-  index, _, count = text.partition('/')
-  if not (index.isdigit() and count.isdigit()):
-    raise ValueError(
-      f'Expected --shard=i/n; got --shard={text}; for instance 0/4'
-    )
-  return int(index), int(count)
-
-
-def _line(row: dict) -> str:
-  sweep = ' '.join(f'{k}={v}' for k, v in row['sweep'].items())
-  return (
-    f'case {row["case"]} {sweep} psnr {row["psnr"]:.2f} dB, ssim '
-    f'{row["ssim"]:.3f}, labels {row["label_accuracy"]:.0%}, '
-    f'{row["finite_restarts"]}/{row["restarts"]} finite: {row["verdict"]} '
-    f'({row["setting"]})'
-  )

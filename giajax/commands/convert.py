@@ -1,53 +1,58 @@
-"""The command that makes foreign weights ours.
+"""Converts foreign weights into the file that an experiment reads.
 
   giajax convert SOURCE --model=NAME --out=FILE.npz
     [--model_options='num_classes=1000, image_shape=(224, 224, 3), stem=cifar']
     [--prefix=state.model] [--rename=linear=fc,module=]
 
-checks a state dict with torchvision's names against an architecture and writes
-it as an npz that `--config.weights.path` reads. SOURCE is an npz, .safetensors
-or, with the extra `convert` installed, a .pth, of which nothing but tensors is
-unpickled. Other names, such as timm's, become torchvision's by --rename: pairs
-of leading parts, of which the longest that matches is applied.
+SOURCE is a state dict with torchvision's names: an npz file, a .safetensors
+file or, with the extra `convert` installed, a .pth file. Nothing but tensors is
+unpickled. The state dict is checked against the architecture and written as an
+npz file that --config.weights.path reads. Use --rename to turn other names,
+such as timm's, into torchvision's.
 """
 
-from collections.abc import Sequence
-
-from absl import flags as absl_flags
+from typing import Any
 
 from giajax.commands import flags
+from giajax.commands import literals
 from giajax.engine import build
 from giajax.models import convert
 
-_TEXTS = {
-  'model': 'A name of giajax --list.',
-  'model_options': 'Arguments of that row, as key=value, key=value.',
-  'prefix': 'Read only the names under it.',
-  'rename': 'Pairs old=new of leading parts of names, by commas.',
-  'out': 'The npz to write.',
-}
+USAGE = 'giajax convert SOURCE --model=NAME --out=FILE.npz'
+FLAGS = (
+  flags.Flag('model', 'The architecture: a model that giajax --list names.'),
+  flags.Flag('model_options', 'Its arguments, as key=value, key=value.'),
+  flags.Flag('prefix', 'Reads only the names below this prefix.'),
+  flags.Flag(
+    'rename',
+    'Pairs OLD=NEW of prefixes of names, separated by commas. If several pairs '
+    'match a name, the one with the longest prefix is applied.',
+  ),
+  flags.OUT,
+)
 
 
-def run(argv: Sequence[str]) -> int:
-  """Converts a state dict as the arguments behind `giajax convert` say."""
-  values = flags.bare()
-  for name, text in _TEXTS.items():
-    absl_flags.DEFINE_string(name, '', text, flag_values=values)
-  rest = flags.plain(values, argv, 'giajax convert')
-  if values.help:
-    print(f'{__doc__}\n{values.main_module_help()}')
-    return 0
-  if len(rest) != 1 or not values.model or not values.out:
-    raise ValueError(
-      'Expected giajax convert SOURCE --model=NAME --out=FILE.npz; got '
-      f'{" ".join(argv) or "nothing"}; see giajax convert --help'
-    )
-  options = flags.keyword_arguments(values.model_options)
-  net = build.model({'name': values.model, **options})
-  renamed = flags.pairs(values.rename)
+def run(arguments: flags.Arguments) -> int:
+  """Converts a state dict and prints what was written."""
+  values = arguments.values
+  options = _options(values.model_options)
   print(
     convert.convert_file(
-      rest[0], values.out, net, prefix=values.prefix, rename=renamed
+      arguments.words[0],
+      values.out,
+      build.model({'name': values.model, **options}),
+      prefix=values.prefix,
+      rename=literals.pairs(values.rename, 'rename'),
     )
   )
   return 0
+
+
+def _options(text: str) -> dict[str, Any]:
+  options = literals.keyword_arguments(text, 'model_options')
+  shape = options.get('image_shape', ())
+  if not isinstance(shape, tuple) or not all(type(n) is int for n in shape):
+    raise ValueError(
+      f'Expected image_shape=(H, W, C); got image_shape={shape}; correct it'
+    )
+  return options

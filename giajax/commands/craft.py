@@ -1,21 +1,20 @@
-"""The command that writes what a server sends, so that it can be checked.
+"""Writes the weights that a server sends, so that a client can check them.
 
   giajax craft --config=NAME --out=FILE.npz [--case=0] [--round=0] [--client=0]
     [--point=N]
 
-runs the server of a config up to a round, the first by default, and writes the
-weights that one client of a case receives in it, with every layer that the
-attack adds. An honest server sends the agreed weights. `giajax verify
---received=FILE.npz` reads them.
+The server of the config is run up to a round, the first one by default, and the
+weights that one client of a case receives in that round are written, with every
+layer that the attack adds. An honest server sends the agreed weights. `giajax
+verify --received=FILE.npz` reads the file.
 """
 
-from collections.abc import Sequence
-
-from absl import flags as absl_flags
 import numpy as np
 
 from giajax import archives
 from giajax import trees
+from giajax import types
+from giajax.commands import configs
 from giajax.commands import flags
 from giajax.engine import build
 from giajax.engine import exchange
@@ -23,36 +22,38 @@ from giajax.engine import sweep
 from giajax.models import base as models
 from giajax.models import convert
 
+USAGE = 'giajax craft --config=NAME --out=FILE.npz'
+FLAGS = (
+  flags.CONFIG,
+  flags.OUT,
+  flags.POINT,
+  flags.CASE,
+  flags.Flag('round', 'The round of communication, from 0.', 0, int, 0),
+  flags.Flag('client', 'The client of the aggregate, from 0.', 0, int, 0),
+)
 
-def run(argv: Sequence[str]) -> int:
-  """Writes what a server sends as the arguments behind `giajax craft` say."""
-  values = _flags()
-  rest = flags.parse(values, ['giajax', *argv], 'giajax craft')
-  if values.help:
-    print(f'{__doc__}\n{values.main_module_help()}')
-    return 0
-  if rest or values.config is None or not values.out:
-    raise ValueError(
-      'Expected giajax craft --config=NAME --out=FILE.npz; got '
-      f'{" ".join(argv) or "nothing"}; see giajax craft --help'
-    )
+
+def run(arguments: flags.Arguments) -> int:
+  """Writes what a server sends, and prints how it differs from the agreed."""
+  values = arguments.values
+  config = configs.load(arguments)
   archives.check(values.out)
-  resolved = dict(sweep.only(values.config, values.point).config)
+  resolved = dict(sweep.only(config, values.point).config)
   setup = build.setup(resolved)
-  sent = exchange.received(
-    setup, resolved, values.case, values.round, values.client
-  )
+  sent = exchange.received(setup, values.case, values.round, values.client)
   archives.write(values.out, convert.to_state_dict(sent))
-  same, changed, more = _compared(setup.variables, sent)
+  same, changed, added = _compared(setup.variables, sent)
   print(
-    f'{values.out}: what {resolved["attack"]["name"]} sends to client '
+    f'{values.out}: what {setup.attack_name} sends to client '
     f'{values.client} of case {values.case} in round {values.round}: {same} '
-    f'tensors as agreed, {changed} others, {more} more'
+    f'tensors as agreed, {changed} changed, {added} added'
   )
   return 0
 
 
-def _compared(agreed, sent) -> tuple[int, int, int]:
+def _compared(
+  agreed: types.Variables, sent: types.Variables
+) -> tuple[int, int, int]:
   """Returns how many leaves are equal, different, and more than agreed."""
   old, new = (
     {**trees.named_leaves(models.whole(v)), **trees.named_leaves(v.stats)}
@@ -60,15 +61,3 @@ def _compared(agreed, sent) -> tuple[int, int, int]:
   )
   equal = sum(np.array_equal(new[name], leaf) for name, leaf in old.items())
   return equal, len(old) - equal, len(new) - len(old)
-
-
-def _flags() -> absl_flags.FlagValues:
-  values = flags.values()
-  absl_flags.DEFINE_string('out', '', 'The npz to write.', flag_values=values)
-  absl_flags.DEFINE_integer(
-    'point', None, 'Which setting of a sweep, from 0.', flag_values=values
-  )
-  texts = {'case': 'Of the config.', 'round': 'Of it.', 'client': 'Of it.'}
-  for name, text in texts.items():
-    absl_flags.DEFINE_integer(name, 0, text, 0, flag_values=values)
-  return values

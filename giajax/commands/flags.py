@@ -1,193 +1,181 @@
-"""Command lines with a config: `--config=NAME` and `--config.x.y=value`."""
+"""The flags of a command, and a command line that is read by them."""
 
-import ast
-from collections.abc import Iterator, Sequence
-import contextlib
-import pathlib
-import sys
-from typing import Any
+from collections.abc import Callable, Sequence
+import re
+import shlex
+import textwrap
+from typing import Any, NamedTuple
 
-from absl import flags
-from ml_collections import config_flags
+from absl import flags as absl_flags
 
-_CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
+from giajax import registry
 
-
-def bare() -> flags.FlagValues:
-  """Returns flags of which `help` is the only one."""
-  found = flags.FlagValues()
-  flags.DEFINE_bool(
-    'help', False, 'Print this.', short_name='h', flag_values=found
-  )
-  return found
+_DEFINE: dict[type, Callable[..., Any]] = {
+  bool: absl_flags.DEFINE_bool,
+  float: absl_flags.DEFINE_float,
+  int: absl_flags.DEFINE_integer,
+  list: absl_flags.DEFINE_list,
+  str: absl_flags.DEFINE_string,
+}
+_OVERRIDE = re.compile(r'--?(no)?config\.([^=]*)(?:=(.*))?', re.DOTALL)
 
 
-def plain(
-  found: flags.FlagValues, argv: Sequence[str], command: str
-) -> list[str]:
-  """Reads a command line without a config into flags.
+class Flag(NamedTuple):
+  """A flag of a command.
+
+  Attributes:
+    name: what stands behind the two dashes.
+    help: a sentence that says what it sets.
+    default: the value of a flag that is not set.
+    kind: bool, int, float, str, or list for strings separated by commas.
+    least: the smallest integer, or None.
+  """
+
+  name: str
+  help: str
+  default: Any = ''
+  kind: type = str
+  least: int | None = None
+
+
+class Arguments(NamedTuple):
+  """A command line that was read.
+
+  Attributes:
+    values: the value of each flag, as an attribute.
+    words: the arguments that are not flags.
+    overrides: `--config.KEY=TEXT`, from key to text.
+    command: the whole line, to be typed again.
+    help: whether help was asked for.
+  """
+
+  values: absl_flags.FlagValues
+  words: list[str]
+  overrides: dict[str, str]
+  command: str
+  help: bool
+
+
+CONFIG = Flag(
+  'config',
+  'The experiment: a config file, or the name of one in configs/. NAME:ARG '
+  'passes ARG to its get_config. --config.KEY=VALUE sets one key of it.',
+)
+CASE = Flag('case', 'The draw of images, counted from 0.', 0, int, 0)
+OUT = Flag('out', 'The npz file to write.')
+POINT = Flag(
+  'point',
+  'The setting of the sweep to use, counted from 0, with the last swept key '
+  'changing fastest. It is required if the config has a sweep.',
+  None,
+  int,
+)
+
+
+def read(
+  command: str, usage: str, flags: Sequence[Flag], argv: Sequence[str]
+) -> Arguments:
+  """Reads a command line.
 
   Args:
-    found: from `bare`, with further flags.
-    argv: the arguments behind the command.
-    command: such as 'giajax convert'.
-
-  Returns:
-    The arguments that are no flags.
+    command: what comes before the arguments, such as 'giajax train'.
+    usage: a line such as 'giajax convert SOURCE --out=FILE'. A word in capitals
+      is a required argument, and a flag is a required flag.
+    flags: the flags that the command takes, besides --help.
+    argv: the arguments.
 
   Raises:
-    ValueError: an unknown flag, or a value that does not fit.
+    ValueError: an unknown flag, a value that does not fit, or an argument that
+      is missing or superfluous.
   """
+  rest, overrides = _split(argv)
+  values = _values(flags)
   try:
-    return found([command, *argv])[1:]
-  except flags.Error as error:
+    words = values([command, *rest])[1:]
+  except absl_flags.UnrecognizedFlagError as error:
+    raise _unknown(command, error.flagname, flags) from error
+  except absl_flags.Error as error:
     raise ValueError(
-      f'Expected known flags; got {" ".join(str(error).split())}; see '
-      f'{command} --help'
+      f'Expected values that the flags of {command} take; got '
+      f'{_one_line(error)}; see {command} --help'
     ) from error
+  if overrides and not any(flag.name == 'config' for flag in flags):
+    raise _unknown(command, f'config.{next(iter(overrides))}', flags)
+  line = shlex.join([*command.split(), *argv])
+  arguments = Arguments(values, words, overrides, line, values.help)
+  if not values.help:
+    _check(arguments, command, usage, argv)
+  return arguments
 
 
-def values() -> flags.FlagValues:
-  """Returns flags of which `config` is the only one, and `help`."""
-  found = bare()
-  config_flags.DEFINE_config_file(
-    'config',
-    None,
-    'A config file or the name of one in configs/; name:arg passes arg.',
-    flag_values=found,
+def help_text(doc: str | None, flags: Sequence[Flag]) -> str:
+  """Returns the help of a command: what it does, and every flag."""
+  lines = [(doc or '').strip(), '', 'Flags:']
+  for flag in (*flags, _HELP):
+    shown = '' if flag.default in ('', None, []) else flag.default
+    name = f'--{flag.name}' if flag.kind is bool else f'--{flag.name}={shown}'
+    text = textwrap.fill(flag.help, 74)
+    lines += [f'  {name}', textwrap.indent(text, 6 * ' ')]
+  return '\n'.join(lines)
+
+
+_HELP = Flag('help', 'Print this text.', False, bool)
+
+
+def _values(flags: Sequence[Flag]) -> absl_flags.FlagValues:
+  values = absl_flags.FlagValues()
+  absl_flags.DEFINE_bool(
+    'help', False, _HELP.help, flag_values=values, short_name='h'
   )
-  return found
+  for flag in flags:
+    bound = {} if flag.least is None else {'lower_bound': flag.least}
+    define = _DEFINE[flag.kind]
+    define(flag.name, flag.default, flag.help, flag_values=values, **bound)
+  return values
 
 
-def parse(
-  found: flags.FlagValues, argv: Sequence[str], command: str = 'giajax'
-) -> list[str]:
-  """Reads a command line into flags.
+def _split(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+  """Returns the arguments without overrides of the config, and these."""
+  rest, overrides, queue = [], {}, list(argv)
+  while queue:
+    word = queue.pop(0)
+    match = _OVERRIDE.fullmatch(word)
+    if not match:
+      rest.append(word)
+      continue
+    negated, key, text = match.groups()
+    if negated:
+      text = 'False'
+    elif text is None:
+      alone = not queue or queue[0].startswith('-')
+      text = 'True' if alone else queue.pop(0)
+    overrides[key] = text
+  return rest, overrides
 
-  Args:
-    found: from `values`, with further flags.
-    argv: the program and its arguments.
-    command: what to type before --help.
 
-  Returns:
-    The arguments that are no flags.
-
-  Raises:
-    ValueError: an unknown flag or config, or a value that does not fit.
-  """
-  arguments = with_paths(argv)
-  try:
-    with _as_sys_argv(arguments):
-      return found(arguments)[1:]
-  except (flags.Error, AttributeError, KeyError, TypeError) as error:
+def _check(
+  arguments: Arguments, command: str, usage: str, argv: Sequence[str]
+) -> None:
+  """Raises ValueError unless everything in `usage` is there, and no more."""
+  values, words = arguments.values, arguments.words
+  required = re.findall(r'--(\w+)=', usage)
+  names = [word for word in usage.split() if word.isupper()]
+  missing = names[len(words) :]
+  missing += [f'--{name}' for name in required if not values[name].value]
+  surplus = words[len(names) :]
+  if missing or surplus:
+    advice = f'remove {surplus[0]!r}' if surplus else f'add {missing[0]}'
     raise ValueError(
-      'Expected known flags and keys of the config; got '
-      f'{_mistake(error, argv)}; set single keys, as in '
-      f'--config.model.name=NAME, or see {command} --help'
-    ) from error
-
-
-def with_paths(argv: Sequence[str]) -> list[str]:
-  """Turns `--config=name` and `--config name` into configs/name.py.
-
-  Raises:
-    ValueError: no such file.
-  """
-  found, rest = [], iter(argv)
-  for argument in rest:
-    flag, equals, value = argument.partition('=')
-    if flag in ('--config', '-config'):
-      value = value if equals else next(rest, '')
-      argument = f'{flag}={_path(value)}'
-    found.append(argument)
-  return found
-
-
-def card(argv: Sequence[str]) -> str:
-  """Returns the docstring of the config file, '' where there is none."""
-  for argument in with_paths(argv):
-    flag, _, value = argument.partition('=')
-    if flag in ('--config', '-config'):
-      path = pathlib.Path(value.partition(':')[0])
-      tree = ast.parse(path.read_text(encoding='utf-8'))
-      return ast.get_docstring(tree) or ''
-  return ''
-
-
-def _path(value: str) -> str:
-  name, colon, arg = value.partition(':')
-  path = pathlib.Path(name)
-  if path.suffix != '.py':
-    path = _CONFIGS / f'{name}.py'
-  if not path.is_file():
-    known = sorted(
-      str(f.relative_to(_CONFIGS).with_suffix(''))
-      for f in _CONFIGS.rglob('*.py')
-      if f.name != '__init__.py'
+      f'Expected {usage}; got {shlex.join(argv) or "nothing"}; {advice}, or '
+      f'see {command} --help'
     )
-    raise ValueError(
-      f'Expected a config file, or one of {", ".join(known)}; got '
-      f'--config={name}; correct the name'
-    )
-  return f'{path}{colon}{arg}'
 
 
-def _mistake(error: Exception, argv: Sequence[str]) -> str:
-  """Returns an error of absl or of a config file in one line."""
-  text = str(error.args[0] if error.args else error)
-  if 'Traceback' in text:  # of the user's config file
-    text = text.splitlines()[-1]
-  # config_flags names the last part of a key alone, in quotes.
-  key = text.strip('\'"')
-  where = [a for a in argv if f'.{key}=' in a]
-  return where[0] if where else ' '.join(text.split())
+def _unknown(command: str, name: str, flags: Sequence[Flag]) -> ValueError:
+  near = registry.closest(name, [flag.name for flag in (*flags, _HELP)])
+  advice = f'did you mean --{near}?' if near else f'see {command} --help'
+  return ValueError(f'Expected a flag of {command}; got --{name}; {advice}')
 
 
-@contextlib.contextmanager
-def _as_sys_argv(arguments: Sequence[str]) -> Iterator[None]:
-  """Shows config_flags the arguments: it looks for overrides in sys.argv."""
-  old, sys.argv = sys.argv, list(arguments)
-  try:
-    yield
-  finally:
-    sys.argv = old
-
-
-def keyword_arguments(text: str) -> dict[str, Any]:
-  """Returns the keyword arguments in a text; bare words are strings."""
-  try:
-    call = ast.parse(f'f({text})', mode='eval').body
-    if (
-      not isinstance(call, ast.Call)
-      or not isinstance(call.func, ast.Name)
-      or call.args
-    ):
-      raise ValueError('no keyword arguments')
-    found = {str(k.arg): _value(k.value) for k in call.keywords}
-    if len(found) < len(call.keywords) or found.keys() & {'None', 'name'}:
-      raise ValueError('a keyword twice, or none')
-  except (SyntaxError, ValueError) as error:
-    raise ValueError(
-      f'Expected key=value, key=value; got --model_options={text}; correct it'
-    ) from error
-  shape = found.get('image_shape', ())
-  if not isinstance(shape, tuple) or not all(type(n) is int for n in shape):
-    raise ValueError(
-      f'Expected image_shape=(H, W, C); got image_shape={shape}; correct it'
-    )
-  return found
-
-
-def _value(node: ast.expr) -> Any:
-  return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
-
-
-def pairs(text: str) -> dict[str, str]:
-  pairs = [pair.partition('=') for pair in text.split(',') if pair]
-  for old, equals, new in pairs:
-    if not old or not equals:
-      raise ValueError(
-        f'Expected pairs old=new; got --rename={text} with {old + new!r}; '
-        'correct it'
-      )
-  return {old.strip(): new.strip() for old, _, new in pairs}
+def _one_line(error: Exception) -> str:
+  return ' '.join(str(error).split())

@@ -1,4 +1,4 @@
-"""How the process of a command uses the machine, and what it says."""
+"""How the process of a command uses the machine, and what it logs."""
 
 import gc
 import logging
@@ -11,26 +11,25 @@ STOPPED = 85  # the exit code after a signal: everything is saved
 _log = logging.getLogger('giajax')
 
 
+def use_machine() -> None:
+  """Sets how this process uses cores and memory, before JAX starts.
+
+  Each CPU core becomes a device, unless the user says otherwise: independent
+  restarts keep all cores busy even if one of them is too small to be split.
+  Cycles of garbage are collected rarely, because a trace makes millions of
+  objects that stay, and searching them again and again takes much of its time.
+  """
+  gc.set_threshold(1_000_000)
+  if 'JAX_NUM_CPU_DEVICES' not in os.environ:
+    jax.config.update('jax_num_cpu_devices', len(os.sched_getaffinity(0)))
+
+
 def cache_compilations() -> None:
-  """Keeps compiled programs between runs, where the user named no folder."""
+  """Keeps compiled programs between runs, unless the user names a folder."""
   if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
     home = os.environ.get('XDG_CACHE_HOME', '~/.cache')
     folder = pathlib.Path(home).expanduser() / 'giajax' / 'compiled'
     jax.config.update('jax_compilation_cache_dir', str(folder))
-
-
-def use_machine() -> None:
-  """Settles how this process uses cores and memory, before JAX starts.
-
-  A device of each CPU core, where the user did not say otherwise: independent
-  restarts keep all cores busy even where one is too small to be split. And
-  cycles of garbage are collected rarely: a trace makes millions of objects
-  that stay, and looking through them again and again takes much of it.
-  """
-  gc.set_threshold(1_000_000)
-
-  if 'JAX_NUM_CPU_DEVICES' not in os.environ:
-    jax.config.update('jax_num_cpu_devices', len(os.sched_getaffinity(0)))
 
 
 def log_to_stderr() -> None:
@@ -40,3 +39,39 @@ def log_to_stderr() -> None:
   _log.handlers = [handler]
   _log.setLevel(logging.INFO)
   _log.propagate = False
+
+
+def join(coordinator: str, processes: int, process: int) -> None:
+  """Joins the processes that run together, if there is more than one.
+
+  Args:
+    coordinator: host:port of process 0.
+    processes: how many there are.
+    process: the number of this one, from 0.
+
+  Raises:
+    ValueError: no coordinator, or a number that is too large.
+  """
+  if processes == 1:
+    return
+  if not coordinator or process >= processes:
+    raise ValueError(
+      f'Expected --coordinator=HOST:PORT and --process from 0 to '
+      f'{processes - 1}; got --coordinator={coordinator} --process={process}; '
+      'set them on every process'
+    )
+  jax.distributed.initialize(coordinator, processes, process)
+
+
+def shard(text: str) -> tuple[int, int]:
+  """Returns (i, n) of a text such as '0/4'.
+
+  Raises:
+    ValueError: the text has another form.
+  """
+  index, _, count = text.partition('/')
+  if not (index.isdigit() and count.isdigit()):
+    raise ValueError(
+      f'Expected --shard=I/N; got --shard={text}; write, for instance, 0/4'
+    )
+  return int(index), int(count)

@@ -1,24 +1,23 @@
-"""Rebuilds the report of a workdir from its files, without a device.
+"""Rebuilds the report of a finished run from its files, without a device.
 
 giajax report WORKDIR
 """
 
-from collections.abc import Sequence
-
+from giajax.commands import flags
 from giajax.report import report
 
+USAGE = 'giajax report WORKDIR'
+FLAGS = ()
 
-def run(argv: Sequence[str]) -> int:
-  """Rebuilds the report that the argument behind `giajax report` names."""
-  if len(argv) != 1:
-    raise ValueError(
-      f'Expected giajax report WORKDIR; got {len(argv)} arguments; name one'
-    )
+
+def run(arguments: flags.Arguments) -> int:
+  """Rebuilds a report and prints its path."""
+  (workdir,) = arguments.words
   try:
-    print(report.write(argv[0]))
+    print(report.write(workdir))
   except OSError as error:
     raise ValueError(
-      f'Expected a workdir that can be written; got {argv[0]}: '
+      f'Expected a workdir that can be written; got {workdir}: '
       f'{error.strerror}; free some space or copy it'
     ) from error
   return 0

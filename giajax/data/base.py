@@ -1,6 +1,8 @@
 """A data set: labels known at once, images read when they are asked for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+import os
+import pathlib
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from giajax import types
+from giajax.data import memory
 
 
 class Dataset(NamedTuple):
@@ -20,6 +23,7 @@ class Dataset(NamedTuple):
   labels: np.ndarray  # [size] int32 in [0, num_classes)
   note: str  # source and licence, for the report
   take: Callable[[npt.ArrayLike], types.Batch]  # indices [B] -> Batch
+  files: tuple[pathlib.Path, ...] = ()  # that `take` reads
 
   @property
   def size(self) -> int:
@@ -35,16 +39,18 @@ def dataset(
   labels: npt.ArrayLike,
   note: str,
   read: Callable[[int], np.ndarray],
+  files: Iterable[str | os.PathLike] = (),
 ) -> Dataset:
   """Returns a data set whose `take` reads one image after the other.
 
   Args:
     name: what reports call it.
     image_shape: (H, W, C) of every image.
-    class_names: one name a class; their number is the number of classes.
+    class_names: one name per class; their number is the number of classes.
     labels: [size] class indices.
     note: source and licence, one line.
     read: index -> [H, W, C] float32 in [0, 1].
+    files: that it reads.
 
   Raises:
     ValueError: a label is outside [0, K). `take` raises it for an index
@@ -54,25 +60,31 @@ def dataset(
 
   def take(indices: npt.ArrayLike) -> types.Batch:
     indices = check_indices(indices, len(labels))
-    x = np.stack([read(int(i)) for i in indices])
+    x = np.stack([memory.remembered(read, int(i)) for i in indices])
     return types.Batch(x=jnp.asarray(x), y=jnp.asarray(labels[indices]))
 
   return Dataset(
-    name=name,
+    name=_readable(name),
     image_shape=image_shape,
     num_classes=len(class_names),
-    class_names=class_names,
+    class_names=tuple(map(_readable, class_names)),
     labels=labels,
-    note=note,
+    note=_readable(note),
     take=take,
+    files=tuple(pathlib.Path(path).resolve() for path in files),
   )
+
+
+def _readable(text: str) -> str:
+  """Returns a name that can be written: file names need not be UTF-8."""
+  return text.encode('utf-8', 'backslashreplace').decode('utf-8')
 
 
 def check_labels(labels: npt.ArrayLike, num_classes: int) -> np.ndarray:
   """Returns `labels` as [size] int32.
 
   Raises:
-    ValueError: they are not one integer an image, or one is outside
+    ValueError: they are not one integer per image, or one is outside
       [0, num_classes).
   """
   return _integers(labels, num_classes, 'label', 'num_classes')
@@ -98,7 +110,7 @@ def _integers(
     or not np.issubdtype(values.dtype, np.integer)
   ):
     raise ValueError(
-      f'Expected a non-empty list of integers, one {name} an image; got '
+      f'Expected a non-empty list of integers, one {name} per image; got '
       f'shape={values.shape}, dtype={values.dtype}; pass them as [B] integers'
     )
   wrong = values[(values < 0) | (values >= limit)]

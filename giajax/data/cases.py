@@ -2,7 +2,7 @@
 
 A case's draw never depends on other cases, so that any shard of an experiment
 sees the same batches. A rule is a function
-`(generator, labels [size], wanted) -> indices [B]`.
+`(generator, labels [size], request) -> indices [B]`.
 
 Where one update is the sum of several clients', the batch is theirs, one after
 the other in equal shares, and the rules of partitions say how they differ.
@@ -19,8 +19,8 @@ from giajax import registry
 from giajax.data import base
 
 
-class Wanted(NamedTuple):
-  """What a rule is asked for."""
+class Request(NamedTuple):
+  """What is asked of a rule."""
 
   batch_size: int
   clients: int = 1
@@ -29,7 +29,7 @@ class Wanted(NamedTuple):
   given: npt.ArrayLike | None = None
 
 
-_Rule = Callable[[np.random.Generator, np.ndarray, Wanted], np.ndarray]
+_Rule = Callable[[np.random.Generator, np.ndarray, Request], np.ndarray]
 
 
 def indices(
@@ -52,7 +52,7 @@ def indices(
     case: number of the case, at least 0.
     batch_size: B, of all clients together.
     rule: a name in `RULES`.
-    clients: that share the batch equally.
+    clients: the number of clients, which share the batch equally.
     repeats: images of one label, for the rule 'repeated_label', 1 to B.
     alpha: concentration of the rule 'dirichlet', > 0; small is far from IID.
     given: [B] indices, for the rule 'given' only: the same in every case.
@@ -80,9 +80,9 @@ def indices(
       "Expected indices in given exactly when rule='given'; got "
       f'rule={rule!r}, given={given}; set both or neither'
     )
-  wanted = Wanted(batch_size, clients, repeats, alpha, given)
-  found = draw(_generator(seed, case), labels, wanted)
-  return found.astype(np.int32)
+  request = Request(batch_size, clients, repeats, alpha, given)
+  rows = draw(_generator(seed, case), labels, request)
+  return rows.astype(np.int32)
 
 
 def held_out(
@@ -148,38 +148,38 @@ def _generator(seed: int, *path: int) -> np.random.Generator:
 def _random(
   generator: np.random.Generator,
   labels: np.ndarray,
-  wanted: Wanted,
+  request: Request,
 ) -> np.ndarray:
   """Any images."""
-  return generator.choice(len(labels), wanted.batch_size, replace=False)
+  return generator.choice(len(labels), request.batch_size, replace=False)
 
 
 def _unique_labels(
   generator: np.random.Generator,
   labels: np.ndarray,
-  wanted: Wanted,
+  request: Request,
 ) -> np.ndarray:
-  """One image a class, of classes drawn at random."""
-  batch_size, classes = wanted.batch_size, np.unique(labels)
+  """One image per class, of classes drawn at random."""
+  batch_size, classes = request.batch_size, np.unique(labels)
   if batch_size > len(classes):
     raise ValueError(
       f'Expected batch_size <= {len(classes)}, the classes there are, for '
       f"rule='unique_labels'; got batch_size={batch_size}; lower it or use "
       "rule='random'"
     )
-  drawn = generator.choice(classes, batch_size, replace=False)
+  selection = generator.choice(classes, batch_size, replace=False)
   return np.array(
-    [generator.choice(np.flatnonzero(labels == c)) for c in drawn]
+    [generator.choice(np.flatnonzero(labels == c)) for c in selection]
   )
 
 
 def _same_label(
   generator: np.random.Generator,
   labels: np.ndarray,
-  wanted: Wanted,
+  request: Request,
 ) -> np.ndarray:
   """Images of one class, drawn among those that hold enough."""
-  batch_size = wanted.batch_size
+  batch_size = request.batch_size
   classes, counts = np.unique(labels, return_counts=True)
   if batch_size > counts.max():
     raise ValueError(
@@ -187,35 +187,35 @@ def _same_label(
       f"for rule='same_label'; got batch_size={batch_size}; lower it or use "
       "rule='random'"
     )
-  drawn = generator.choice(classes[counts >= batch_size])
-  members = np.flatnonzero(labels == drawn)
+  label = generator.choice(classes[counts >= batch_size])
+  members = np.flatnonzero(labels == label)
   return generator.choice(members, batch_size, replace=False)
 
 
 def _given(
   generator: np.random.Generator,
   labels: np.ndarray,
-  wanted: Wanted,
+  request: Request,
 ) -> np.ndarray:
   """The images the user names."""
   del generator
-  given, batch_size = wanted.given, wanted.batch_size
-  found = base.check_indices(given if given is not None else (), len(labels))
-  if len(found) != batch_size or len(np.unique(found)) != batch_size:
+  given, batch_size = request.given, request.batch_size
+  rows = base.check_indices(given if given is not None else (), len(labels))
+  if len(rows) != batch_size or len(np.unique(rows)) != batch_size:
     raise ValueError(
-      f'Expected {batch_size} different indices, one an image of the batch; '
-      f'got given={found.tolist()}; correct given or batch_size'
+      f'Expected {batch_size} different indices, one per image of the batch; '
+      f'got given={rows.tolist()}; correct given or batch_size'
     )
-  return found
+  return rows
 
 
 def _repeated_label(
   generator: np.random.Generator,
   labels: np.ndarray,
-  wanted: Wanted,
+  request: Request,
 ) -> np.ndarray:
-  """Some images of one class, and one each of as many others as it takes."""
-  size, repeats = wanted.batch_size, wanted.repeats
+  """Some images of one class, and one image each of other classes."""
+  size, repeats = request.batch_size, request.repeats
   classes, counts = np.unique(labels, return_counts=True)
   others = size - repeats
   if not 1 <= repeats <= min(size, counts.max()) or others >= len(classes):
@@ -226,17 +226,17 @@ def _repeated_label(
     )
   most = generator.choice(classes[counts >= repeats])
   rest = generator.choice(classes[classes != most], others, replace=False)
-  drawn = [
+  parts = [
     generator.choice(np.flatnonzero(labels == c), n, replace=False)
     for c, n in ((most, repeats), *((c, 1) for c in rest))
   ]
-  return np.concatenate(drawn)
+  return np.concatenate(parts)
 
 
 def _dirichlet(
   generator: np.random.Generator,
   labels: np.ndarray,
-  wanted: Wanted,
+  request: Request,
 ) -> np.ndarray:
   """Each client's labels follow proportions of its own, from Dirichlet(alpha).
 
@@ -244,42 +244,42 @@ def _dirichlet(
   for Federated Visual Classification, 2019, arXiv 1909.06335. A class that has
   run out passes its share on to the others.
   """
-  if not 0 < wanted.alpha < math.inf:
+  if not 0 < request.alpha < math.inf:
     raise ValueError(
-      f'Expected a finite alpha > 0; got alpha={wanted.alpha}; use 0.5'
+      f'Expected a finite alpha > 0; got alpha={request.alpha}; use 0.5'
     )
   left = [
     generator.permutation(np.flatnonzero(labels == c)).tolist()
     for c in np.unique(labels)
   ]
-  found = []
-  for _ in range(wanted.clients):
-    shares = generator.dirichlet(np.full(len(left), wanted.alpha))
-    for _ in range(wanted.batch_size // wanted.clients):
+  rows = []
+  for _ in range(request.clients):
+    shares = generator.dirichlet(np.full(len(left), request.alpha))
+    for _ in range(request.batch_size // request.clients):
       # All shares may be 0 in float64 but for those of empty classes.
       usable = [(p + 1e-12) * bool(own) for p, own in zip(shares, left)]
       p = np.divide(usable, np.sum(usable))
-      found.append(left[generator.choice(len(left), p=p)].pop())
-  return np.array(found)
+      rows.append(left[generator.choice(len(left), p=p)].pop())
+  return np.array(rows)
 
 
 def _class_a_client(
   generator: np.random.Generator,
   labels: np.ndarray,
-  wanted: Wanted,
+  request: Request,
 ) -> np.ndarray:
   """Each client holds images of one class, which no other client has."""
-  share = wanted.batch_size // wanted.clients
+  share = request.batch_size // request.clients
   classes, counts = np.unique(labels, return_counts=True)
   usable = classes[counts >= share]
-  if wanted.clients > len(usable):
+  if request.clients > len(usable):
     raise ValueError(
       f'Expected at most {len(usable)} clients, the classes of {share} images, '
-      f"for rule='class_a_client'; got clients={wanted.clients}; use "
+      f"for rule='class_a_client'; got clients={request.clients}; use "
       "fewer, or rule='dirichlet'"
     )
-  drawn = generator.choice(usable, wanted.clients, replace=False)
-  members = [np.flatnonzero(labels == c) for c in drawn]
+  selection = generator.choice(usable, request.clients, replace=False)
+  members = [np.flatnonzero(labels == c) for c in selection]
   return np.concatenate(
     [generator.choice(m, share, replace=False) for m in members]
   )

@@ -7,7 +7,10 @@ import numpy as np
 from PIL import Image
 from PIL import ImageOps
 
+# What a file may hold, by Pillow's names.
+FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'TIFF', 'WEBP')
 _MODES = {1: 'L', 3: 'RGB'}
+_ORIENTATION = 0x0112  # the EXIF entry; from 5 on, width and height change
 _EIGHT_BIT = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'CMYK', 'YCbCr')
 # What Pillow raises for damaged files, by its decoders and plug-ins.
 _DAMAGED = (
@@ -56,16 +59,46 @@ def open_image(
       image = ImageOps.exif_transpose(opened)
       image.load()
   except _DAMAGED as error:
-    raise ValueError(
-      f'Expected a readable image; got {name} '
-      f'({type(error).__name__}: {_first_line(error)}); remove or replace it'
-    ) from error
+    raise _unreadable(name, error) from error
   if image.mode not in _EIGHT_BIT:
     raise ValueError(
-      f'Expected an image of 8 bits a channel; got {name} with '
+      f'Expected an image of 8 bits per channel; got {name} with '
       f'mode={image.mode!r}; convert it to 8 bits'
     )
   return image
+
+
+def suffixes() -> frozenset[str]:
+  """Returns the endings of the names of such files, lower case, dot included.
+
+  Those are Pillow's: '.jfif' and '.jpe' beside '.jpg', '.apng' beside '.png'.
+  """
+  endings = Image.registered_extensions()
+  return frozenset(k for k, kind in endings.items() if kind in FORMATS)
+
+
+def is_image(path: str | os.PathLike) -> bool:
+  """Says whether a file begins like an image of `FORMATS`."""
+  try:
+    with Image.open(path, formats=FORMATS):
+      return True
+  except _DAMAGED:
+    return False
+
+
+def upright_shape(path: str | os.PathLike) -> tuple[int, int]:
+  """Returns the (H, W) of an image as `open_image` turns it, undecoded.
+
+  Raises:
+    ValueError: its header is damaged, or it is no image.
+  """
+  try:
+    with Image.open(path) as opened:
+      width, height = opened.size
+      turned = opened.getexif().get(_ORIENTATION, 1) >= 5
+  except _DAMAGED as error:
+    raise _unreadable(str(path), error) from error
+  return (width, height) if turned else (height, width)
 
 
 def to_pixels(
@@ -74,32 +107,67 @@ def to_pixels(
   size: int | None,
   channels: int,
   box: tuple[int, int, int, int] | None = None,
+  fit: str = 'crop',
 ) -> np.ndarray:
   """Returns [H, W, C] float32 in [0, 1].
 
   Args:
     image: 8-bit image. Transparency is dropped.
-    size: side of the result: a square crop is resized to it with an
-      antialiased Lanczos filter. None keeps image or box as they are.
+    size: side of the result, made with an antialiased Lanczos filter. None
+      keeps image or box as they are.
     channels: 1 for luma, 3 for RGB; grey images are repeated.
-    box: (left, top, right, bottom) of the crop in pixels. The largest centred
-      square by default when there is a `size`.
+    box: (left, top, right, bottom) of a part to take first, in pixels.
+    fit: a name in `FITS`: how an image that is not square becomes so.
   """
-  if box is None and size is not None:
-    box = _centred_square(*image.size)
   if box is not None:
     image = image.crop(box)
+  if size is not None:
+    image = FITS[fit](image, size, _MODES[channels])
   image = image.convert(_MODES[channels])
-  if size is not None and image.size != (size, size):
-    image = image.resize((size, size), Image.Resampling.LANCZOS)
   values = np.asarray(image, np.float32) / np.float32(255)
   return values.reshape(*values.shape[:2], channels)
 
 
-def _centred_square(width: int, height: int) -> tuple[int, int, int, int]:
+def _crop(image: Image.Image, size: int, mode: str) -> Image.Image:
+  """The largest centred square, resized."""
+  width, height = image.size
   side = min(width, height)
   left, top = (width - side) // 2, (height - side) // 2
-  return left, top, left + side, top + side
+  square = image.crop((left, top, left + side, top + side))
+  return _resized(square.convert(mode), size, size)
+
+
+def _pad(image: Image.Image, size: int, mode: str) -> Image.Image:
+  """The whole image, resized, in the middle of a black square."""
+  width, height = image.size
+  longest = max(width, height)
+  w, h = (max(1, round(size * n / longest)) for n in (width, height))
+  square = Image.new(mode, (size, size))
+  whole = _resized(image.convert(mode), w, h)
+  square.paste(whole, ((size - w) // 2, (size - h) // 2))
+  return square
+
+
+def _stretch(image: Image.Image, size: int, mode: str) -> Image.Image:
+  """The whole image, resized in both directions by factors of its own."""
+  return _resized(image.convert(mode), size, size)
+
+
+def _resized(image: Image.Image, width: int, height: int) -> Image.Image:
+  if image.size == (width, height):
+    return image
+  return image.resize((width, height), Image.Resampling.LANCZOS)
+
+
+# By name: `(image, size, mode) -> image` of size x size pixels.
+FITS = {'crop': _crop, 'pad': _pad, 'stretch': _stretch}
+
+
+def _unreadable(name: str, error: BaseException) -> ValueError:
+  return ValueError(
+    f'Expected a readable image; got {name} '
+    f'({type(error).__name__}: {_first_line(error)}); remove or replace it'
+  )
 
 
 def _first_line(error: BaseException) -> str:

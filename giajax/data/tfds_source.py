@@ -84,6 +84,7 @@ def load(
     labels=_labels(source, label_key, f'{name} {split}'),
     note=f'tfds {name}, split {split}; licence: see the tfds catalogue',
     read=read,
+    files=source.dataset_info.splits[split].filepaths,
   )
 
 
@@ -126,15 +127,15 @@ def _check_features(
   """Returns (H, W, C), None where images differ, of an image and class set."""
   import tensorflow_datasets as tfds
 
-  wanted = {
+  kinds = {
     image_key: tfds.features.Image,
     label_key: tfds.features.ClassLabel,
   }
-  for key, kind in wanted.items():
-    found = type(features[key]).__name__ if key in features else 'no such key'
+  for key, kind in kinds.items():
+    actual = type(features[key]).__name__ if key in features else 'no such key'
     if key not in features or not isinstance(features[key], kind):
       raise ValueError(
-        f'Expected feature {key!r} to be of type {kind.__name__}; got {found} '
+        f'Expected feature {key!r} to be of type {kind.__name__}; got {actual} '
         f'(features: {", ".join(features)}); set image_key and label_key'
       )
   return features[image_key].shape

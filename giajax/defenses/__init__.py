@@ -2,9 +2,8 @@
 
 from giajax.defenses import augmentation
 from giajax.defenses import base
-from giajax.defenses import gaussian_noise
-from giajax.defenses import laplace_noise
 from giajax.defenses import mixup
+from giajax.defenses import noise
 from giajax.defenses import per_example_clipping
 from giajax.defenses import precode
 from giajax.defenses import pruning
@@ -14,8 +13,8 @@ from giajax.defenses import soteria
 DEFENSES = {
   'none': base.none,
   'augmentation': augmentation.augmentation,
-  'gaussian_noise': gaussian_noise.gaussian_noise,
-  'laplace_noise': laplace_noise.laplace_noise,
+  'gaussian_noise': noise.gaussian_noise,
+  'laplace_noise': noise.laplace_noise,
   'mixup': mixup.mixup,
   'per_example_clipping': per_example_clipping.per_example_clipping,
   'precode': precode.precode,

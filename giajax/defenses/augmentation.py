@@ -30,7 +30,7 @@ from giajax.defenses import base
 def augmentation(*, policy: str = '3-1-7+43-18-18') -> base.Defense:
   """Transforms each image by one of the policies, drawn at random.
 
-  A server that knows of it does nothing, for it does not see the draws.
+  A server that knows of it changes nothing, because it does not see the draws.
 
   Args:
     policy: positions in the authors' list, 0 to 49, joined by '-'; several
@@ -44,8 +44,8 @@ def augmentation(*, policy: str = '3-1-7+43-18-18') -> base.Defense:
   def on_image(key, image):
     choice, signs = jax.random.split(key)
     branches = [functools.partial(_apply, one) for one in policies]
-    drawn = jax.random.randint(choice, (), 0, len(branches))
-    return jax.lax.switch(drawn, branches, signs, image)
+    index = jax.random.randint(choice, (), 0, len(branches))
+    return jax.lax.switch(index, branches, signs, image)
 
   def on_batch(key, batch):
     each = jax.random.split(key, len(batch.x))

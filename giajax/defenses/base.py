@@ -71,7 +71,7 @@ def protect(client: clients.Client, defense: Defense) -> clients.Client:
     batch = defense.on_batch(keys.named(key, 'defense'), batch)
     return inner.update(keys.named(key, 'client'), message, batch, taps)
 
-  return clients.sends(inner, update)
+  return clients.with_update(inner, update)
 
 
 def on_leaves(
@@ -97,7 +97,7 @@ def on_leaves(
       delta = trees.like(clean.delta, changed)
       return clean._replace(delta=delta), output
 
-    return clients.sends(client, update)
+    return clients.with_update(client, update)
 
   return on_client
 
@@ -117,22 +117,22 @@ def without(
   """
 
   def update(key, message, batch, taps=()):
-    sent, output = client.update(key, message, batch, taps)
-    kept = {
+    clean, output = client.update(key, message, batch, taps)
+    leaves = {
       path: jnp.zeros_like(leaf) if left_out(path) else leaf
-      for path, leaf in trees.named_leaves(sent.delta).items()
+      for path, leaf in trees.named_leaves(clean.delta).items()
     }
-    return sent._replace(delta=trees.like(sent.delta, kept)), output
+    return clean._replace(delta=trees.like(clean.delta, leaves)), output
 
   def update_moments(key, message, batch, target, taps=()):
-    found, output = client.moments(  # pyrefly: ignore
+    own, output = client.moments(  # pyrefly: ignore
       key, message, batch, target, taps
     )
     dot, squared = (
       {n: jnp.zeros_like(v) if left_out(n) else v for n, v in part.items()}
-      for part in (found.dot, found.squared)
+      for part in (own.dot, own.squared)
     )
-    return found._replace(dot=dot, squared=squared), output
+    return own._replace(dot=dot, squared=squared), output
 
   return client._replace(
     update=update,

@@ -22,7 +22,7 @@ from giajax.defenses import base
 def mixup(*, num_classes: int, alpha: float = 1.0) -> base.Defense:
   """Mixes the images and labels of the client's batch.
 
-  A server that knows of it does nothing, for it does not see the draw.
+  A server that knows of it changes nothing, because it does not see the draw.
 
   Args:
     num_classes: K.

@@ -5,10 +5,11 @@ Abadi et al., Deep Learning with Differential Privacy, CCS 2016, arXiv
 
   1/B (sum_i g_i min(1, clip / |g_i|) + N(0, (noise_multiplier clip)^2))
 
-over all leaves together. `epsilon` says what that guarantees to one example
-over a training, by the Renyi accountant of google/differential-privacy
-(dp-accounting), for batches drawn by Poisson sampling; a simulated client
-whose batches are drawn otherwise has the noise and not the proof. BatchNorm in
+over all leaves together. `multiplier` finds the noise that guarantees one
+example an epsilon over a training, by the Renyi accountant of
+google/differential-privacy (dp-accounting), for batches drawn by Poisson
+sampling; a simulated client whose batches are drawn otherwise has the noise and
+not the proof. BatchNorm in
 training mode couples examples and cannot be had with it.
 """
 
@@ -102,44 +103,18 @@ def per_example_clipping(
       total, _ = jax.lax.scan(add, zero, batch)
       root = keys.named(key, 'per_example_clipping')
       scale = noise * clip / len(batch.x)
-      sent = {
+      noisy = {
         path: leaf / len(batch.x)
         + scale * keys.normal(keys.named(root, path), leaf.shape)
         for path, leaf in trees.named_leaves(total).items()
       }
-      return clean._replace(delta=trees.like(clean.delta, sent)), output
+      return clean._replace(delta=trees.like(clean.delta, noisy)), output
 
-    return clients.sends(client, update)
+    return clients.with_update(client, update)
 
   return base.Defense(
     on_client=on_client, on_belief=lambda client: on_client(client, 0.0)
   )
-
-
-def epsilon(
-  noise_multiplier: float,
-  *,
-  delta: float = 1e-5,
-  sampling_rate: float = 1.0,
-  rounds: int = 1,
-) -> float:
-  """Returns the epsilon of (epsilon, delta)-differential privacy.
-
-  Neighbouring data sets differ by one example that is added or removed.
-
-  Args:
-    noise_multiplier: standard deviation of the noise over the clip, > 0.
-    delta: in (0, 1).
-    sampling_rate: part of the client's examples in a batch, in (0, 1].
-    rounds: updates sent in all.
-
-  Raises:
-    ValueError: a value outside its range.
-  """
-  _check(noise_multiplier, 'noise_multiplier', delta, sampling_rate, rounds)
-  accountant = rdp.RdpAccountant()
-  accountant.compose(_event(noise_multiplier, sampling_rate, rounds))
-  return accountant.get_epsilon(delta)
 
 
 def multiplier(
@@ -151,6 +126,9 @@ def multiplier(
 ) -> float:
   """Returns the least noise multiplier that guarantees an epsilon.
 
+  The guarantee is (epsilon, delta)-differential privacy, where neighbouring
+  data sets differ by one example that is added or removed.
+
   Args:
     epsilon: > 0.
     delta: in (0, 1).
@@ -160,7 +138,7 @@ def multiplier(
   Raises:
     ValueError: a value outside its range.
   """
-  _check(epsilon, 'epsilon', delta, sampling_rate, rounds)
+  _check(epsilon, delta, sampling_rate, rounds)
   return dp_accounting.calibrate_dp_mechanism(
     rdp.RdpAccountant,
     lambda noise: _event(noise, sampling_rate, rounds),
@@ -175,11 +153,11 @@ def _event(noise_multiplier, sampling_rate, rounds):
   return dp_accounting.SelfComposedDpEvent(sampled, rounds)
 
 
-def _check(value, name, delta, sampling_rate, rounds):
+def _check(epsilon, delta, sampling_rate, rounds):
   ranges = 0 < delta < 1 and 0 < sampling_rate <= 1 and rounds >= 1
-  if not 0 < value < math.inf or not ranges:
+  if not 0 < epsilon < math.inf or not ranges:
     raise ValueError(
-      f'Expected a finite {name} > 0, delta in (0, 1), sampling_rate in '
-      f'(0, 1] and rounds >= 1; got {name}={value}, delta={delta}, '
+      'Expected a finite epsilon > 0, delta in (0, 1), sampling_rate in (0, 1] '
+      f'and rounds >= 1; got epsilon={epsilon}, delta={delta}, '
       f'sampling_rate={sampling_rate}, rounds={rounds}; correct them'
     )

@@ -17,8 +17,8 @@ defence; but the client's draw is unknown to it, and each step of an attack has
 another. What differs most are the gradients of the bottleneck and of the
 classifier behind it. The authors' later paper (Combining Variational Modeling
 with Partial Gradient Perturbation to Prevent Deep Gradient Leakage, 2022,
-arXiv 2208.04767) leaves them out of the matching, which undoes the defence. Of
-a fully connected first layer the input can be read off whatever stands behind
+arXiv 2208.04767) leaves them out of the matching, which undoes the defence. The
+input of a fully connected first layer can be read off whatever stands behind
 it: Balunovic et al., Bayesian Framework for Gradient Leakage, ICLR 2022, arXiv
 2111.04706; that is the attack `linear_layer`.
 """

@@ -17,11 +17,11 @@ from giajax.defenses import base
 def pruning(*, keep: float, kind: str = 'top') -> base.Defense:
   """Sends a part of each leaf's entries and zeros for the others.
 
-  A server that knows of it prunes the candidate's delta likewise; of the
-  random form it does not know the draw and does nothing.
+  A server that knows of it prunes the candidate's delta likewise. It does not
+  know the draw of the random form and leaves the candidate as it is.
 
   Args:
-    keep: the part that is sent, in (0, 1]; at least one entry a leaf.
+    keep: the part that is sent, in (0, 1]; at least one entry per leaf.
     kind: 'top' for those of largest magnitude, 'random' for any.
 
   Raises:

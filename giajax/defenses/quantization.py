@@ -18,13 +18,13 @@ _TINY = 1e-30  # in place of the scale of a leaf of zeros
 
 
 def quantization(*, bits: int, stochastic: bool = False) -> base.Defense:
-  """Sends each entry in `bits` bits, beside one scale a leaf.
+  """Sends each entry in `bits` bits, beside one scale per leaf.
 
   A server that knows of it quantises the candidate's delta likewise, without
   chance and with the slope of a line through the levels.
 
   Args:
-    bits: an entry, at least 1.
+    bits: per entry, at least 1.
     stochastic: whether rounding is unbiased; not for one bit.
 
   Raises:

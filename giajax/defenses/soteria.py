@@ -1,13 +1,13 @@
 """Soteria: the classifier's gradient is cut where the representation leaks.
 
 Sun et al., Soteria: Provable Defense against Privacy Leakage in Federated
-Learning from Representation Perspective, CVPR 2021, arXiv 2012.06043. Of the
-representation r of an image X, the classifier's input, the units of largest
-|r_i (dr_i/dX)^-1| are set to 0 where the gradient of the classifier's kernel
-is formed: of all changes to so many units, these take the image that belongs to
-them furthest from X. As in the authors' code (github.com/jeremy313/Soteria),
-the inverse is taken as one over a norm, and a batch is cut as one: rows of the
-kernel's gradient become 0 where
+Learning from Representation Perspective, CVPR 2021, arXiv 2012.06043. In the
+representation r of an image X, which is the classifier's input, the units with
+the largest |r_i (dr_i/dX)^-1| are set to 0 where the gradient of the
+classifier's kernel is formed: among all changes to so many units, these move
+the image that belongs to them furthest from X. As in the authors' code
+(github.com/jeremy313/Soteria), the inverse is taken as one over a norm, and a
+batch is cut as one: rows of the kernel's gradient become 0 where
 
   s_i = sum over images of |dr_i/dX| / (|r_i| + 0.1)
 
@@ -68,18 +68,18 @@ def soteria(*, fraction: float) -> base.Defense:
       clean, output = client.update(own, message, batch, taps)
 
       def representation(x):
-        seen = client.net.apply(
+        output = client.net.apply(
           message.variables, x, train=client.train_mode, taps=(tap,), key=own
         )
-        return seen.taps[tap]
+        return output.taps[tap]
 
       score = harmlessness(representation, batch.x)
-      kept = score >= jnp.quantile(score, fraction)
+      mask = score >= jnp.quantile(score, fraction)
       leaves = trees.named_leaves(clean.delta)
-      leaves[kernel] = leaves[kernel] * kept[:, None]
+      leaves[kernel] = leaves[kernel] * mask[:, None]
       return clean._replace(delta=trees.like(clean.delta, leaves)), output
 
-    return clients.sends(client, update)
+    return clients.with_update(client, update)
 
   def on_belief(client):
     kernel = f'{inspect.head(client.net)}.kernel'

@@ -1,19 +1,22 @@
 """The only reader of a config: from names and numbers to functions.
 
 A family's entry is a dict with `name` and the keyword arguments of that row's
-factory; the rest is described in `schema`.
+factory; the rest is described in `schema`. An attack's entry may set any of its
+traced knobs as well: points that differ in these alone share one compiled
+program.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 import functools
-import inspect
-from typing import Any, NamedTuple
+import json
+from typing import Any
 
 import jax
 import numpy as np
 
 from giajax import keys
 from giajax import registry
+from giajax import tables
 from giajax import threat
 from giajax import trees
 from giajax import types
@@ -23,109 +26,73 @@ from giajax.attacks import base as attacks
 from giajax.attacks.parts import compose
 from giajax.attacks.parts import labels
 from giajax.clients import aggregate
-from giajax.clients import base as clients
+from giajax.clients import BELIEFS
 from giajax.clients import CLIENTS
-from giajax.clients import fedavg
 from giajax.data import base as data
 from giajax.data import DATASETS
 from giajax.defenses import base as defenses
 from giajax.defenses import DEFENSES
+from giajax.engine import experiment as records
+from giajax.engine import factories
+from giajax.engine import identity
 from giajax.engine import schema
-from giajax.metrics import gradient_share
-from giajax.metrics import gradient_similarity
-from giajax.metrics import lpips
+from giajax.engine import sweep
+from giajax.metrics import base as metrics
+from giajax.metrics import scoring
 from giajax.models import base as models
 from giajax.models import convert
-from giajax.models import inspect as layer_inspection
 from giajax.models import MODELS
 from giajax.models import subset
-from giajax.ops import convolution
-from giajax.report import study
-from giajax.tasks import base as tasks
 from giajax.tasks import TASKS
 
 default_config = schema.default_config
+resolve = schema.resolve
+
+# Keys of a config that are arguments of a compiled program, or used around it;
+# any other key has a program of its own.
+_NOT_COMPILED = frozenset(
+  {
+    *scoring.OPTIONS,
+    'noise_control',
+    'records',
+    'restarts',
+    'seed',
+    'study',
+    'weights',
+  }
+)
 
 
-class System(NamedTuple):
-  """A federated system, before anybody looks at it.
-
-  Attributes:
-    dataset: where the clients' images come from.
-    task: what the network learns.
-    net: the network that the clients train.
-    viewer: makes it for looking at images once, when scoring: with
-      convolutions that compile fast.
-    client: what one of them computes, without the defence.
-    defense: what protects it.
-    altered: `(alter) -> Client`, the client of the network `alter(net)`.
-  """
-
-  dataset: data.Dataset
-  task: tasks.Task
-  net: models.Net
-  viewer: Callable[[], models.Net]
-  client: clients.Client
-  defense: defenses.Defense
-  altered: Callable[[Callable[[models.Net], models.Net]], clients.Client]
-
-
-class Setup(NamedTuple):
-  """One static setting, ready to run.
-
-  Attributes:
-    dataset: where the client's images come from.
-    net: the network that the clients agreed to train.
-    viewer: makes the same network for looking at images once, when scoring:
-      with convolutions that compile fast.
-    client: what the clients really compute, defence included, on the network
-      that they are given.
-    defense: what protects them.
-    attack: what the server runs.
-    world: the attacker's picture of a system that it has not altered.
-    variables: the weights of the agreed network.
-    message: what the server sends before its attack has a say.
-    granted: what the attacker is given.
-    setting: 'diagnostic' or 'deployment', and why.
-    lpips: the perceptual distance, or None.
-    similarity: `metrics.gradient_similarity` of the network, or None.
-    share: `metrics.gradient_share` of the network and the attack, or None.
-  """
-
-  dataset: data.Dataset
-  net: models.Net
-  viewer: Callable[[], models.Net]
-  client: clients.Client
-  defense: defenses.Defense
-  attack: attacks.Attack
-  world: worlds.World
-  variables: types.Variables
-  message: types.ServerMessage
-  granted: frozenset[str]
-  setting: tuple[str, list[str]]
-  lpips: Callable[..., Any] | None
-  similarity: Callable[..., Any] | None
-  share: Callable[..., Any] | None
-
-
-def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns a config with every default filled in.
+def experiment(config: Mapping[str, Any]) -> records.Experiment:
+  """Builds everything that a config describes.
 
   Raises:
-    ValueError: a key that does not exist, or a value of another kind.
+    ValueError: a user's mistake in any point of its sweep.
   """
-  resolved = schema.resolve(config)
-  for key in resolved['study']:
-    schema.known(key, study.KEYS, 'study')
-  registry.lookup(
-    {'auto': None, **convolution.LOWERINGS},
-    resolved['run']['lowering'],
-    'run.lowering',
-  )
-  return resolved
+  knobs: dict[str, frozenset[str]] = {}
+  cohorts: dict[str, records.Cohort] = {}
+  inputs: dict[str, str] = {}
+  for setting in sweep.expand(config):
+    shape = _text(setting.config, _numbers(setting.config['attack']))
+    built = None
+    if shape not in knobs:
+      built = setup(setting.config)
+      knobs[shape] = frozenset(built.attack.hparams)
+    static = _text(setting.config, knobs[shape])
+    if static not in cohorts:
+      built = built or setup(setting.config)
+      cohorts[static] = records.Cohort(built, ())
+      rows = _rows(setting.config)
+      inputs |= identity.inputs(setting.config, built.dataset, rows)
+    cohort = cohorts[static]
+    point = _point(setting, cohort.setup.attack)
+    cohorts[static] = cohort._replace(points=(*cohort.points, point))
+  resolved = resolve(config)
+  digest = schema.config_hash(resolved)
+  return records.Experiment([*cohorts.values()], resolved, digest, inputs)
 
 
-def setup(resolved: Mapping[str, Any]) -> Setup:
+def setup(resolved: Mapping[str, Any]) -> records.Setup:
   """Builds everything that one point of an experiment needs.
 
   Args:
@@ -135,7 +102,7 @@ def setup(resolved: Mapping[str, Any]) -> Setup:
     ValueError: an unknown name or argument, an impossible combination, or an
       attack that needs more than was granted.
   """
-  cases = resolved['cases']
+  cases, threats = resolved['cases'], resolved['threat']
   count, parties = cases['batch_size'], cases['clients']
   if count % parties:
     raise ValueError(
@@ -143,58 +110,73 @@ def setup(resolved: Mapping[str, Any]) -> Setup:
       f'cases.batch_size={count}, cases.clients={parties}; change one of them'
     )
   share = count // parties
-  made = system(resolved, share)
-  granted = threat.grants(
-    resolved['threat']['level'], resolved['threat']['grants']
-  )
-  believed, needs = _belief(resolved['belief'], made, share)
+  parts = system(resolved, share)
+  granted = threat.grants(threats['level'], threats['grants'])
+  belief, needs = _belief(resolved['belief'], parts, share)
   if 'defense' in granted:
-    believed = made.defense.on_belief(believed)
-  believed = aggregate.aggregate(believed, parties)
-  world = worlds.World(made.net, made.task, believed, count)
+    belief = parts.defense.on_belief(belief)
+  belief = aggregate.aggregate(belief, parties)
+  world = worlds.World(parts.net, parts.task, belief, count)
   attack = _attack(resolved, world)
   attack = attack._replace(needs=attack.needs | needs)
   name = resolved['attack']['name']
   threat.require(attack.needs, granted, f'attack {name!r}')
   weights = resolved['weights']
-  agreed = variables(made.net, weights, resolved['seed'])
-  client, message = _given(made, attack, agreed, resolved['seed'])
-  return Setup(
-    dataset=made.dataset,
-    net=made.net,
-    viewer=made.viewer,
-    client=aggregate.aggregate(defenses.protect(client, made.defense), parties),
-    defense=made.defense,
+  agreed = variables(parts.net, weights, resolved['seed'])
+  client, message = _sent(parts, attack, agreed, resolved['seed'])
+  return records.Setup(
+    dataset=parts.dataset,
+    net=parts.net,
+    viewer=parts.viewer,
+    client=aggregate.aggregate(
+      defenses.protect(client, parts.defense), parties
+    ),
+    defense=parts.defense,
     attack=attack,
     world=world,
     variables=agreed,
     message=message,
     granted=granted,
-    setting=_setting(world, made.client, attack, granted, weights),
-    lpips=lpips.load(resolved['lpips']) if resolved['lpips'] else None,
-    similarity=gradient_similarity.gradient_similarity(made.viewer(), made.task)
-    if resolved['gradient_similarity']
-    else None,
-    share=_share(client, made.task, attack, parties)
-    if resolved['gradient_share']
-    else None,
+    scorers=scoring.scorers(
+      resolved,
+      metrics.Audited(
+        image_shape=parts.net.spec.image_shape,
+        net=client.net,
+        viewer=parts.viewer,
+        task=parts.task,
+        merge=attack.merge,
+        clients=parties,
+      ),
+    ),
+    attack_name=name,
+    program=_program(resolved, parts.defense, granted, attack),
+    cases=records.Cases(**cases, seed=resolved['seed']),
+    proxy_images=threats['proxy_images'],
+    seed=resolved['seed'],
+    restarts=resolved['restarts'],
+    records=resolved['records'],
+    noise_control=resolved['noise_control'],
+    run=records.RunFlags(**resolved['run']),
   )
 
 
-def system(resolved: Mapping[str, Any], num_images: int) -> System:
+def system(
+  resolved: Mapping[str, Any], num_images: int | None = None
+) -> records.System:
   """Builds the parts of a config that are there without an attacker.
 
   Args:
     resolved: a config as `resolve` returns it, without sweep.
-    num_images: of one client.
+    num_images: of one client; the whole batch of a case by default.
 
   Raises:
     ValueError: an unknown name or argument, or a value out of range.
   """
   images = dataset(resolved['dataset'])
+  num_images = num_images or resolved['cases']['batch_size']
   classes = images.num_classes
-  task = _make(TASKS, resolved['task'], 'task', num_classes=classes)
-  defense = _make(DEFENSES, resolved['defense'], 'defense', num_classes=classes)
+  task = factories.make(TASKS, resolved['task'], 'task', num_classes=classes)
+  defense = _defense(resolved['defense'], classes)
 
   def network(lowering, alter=None):
     net = model(
@@ -209,12 +191,14 @@ def system(resolved: Mapping[str, Any], num_images: int) -> System:
 
   def client(alter=None):
     net = network(resolved['run']['lowering'], alter)
-    given = {'net': net, 'task': task, 'num_images': num_images}
-    return _make(CLIENTS, resolved['client'], 'client', **given)
+    parts = {'net': net, 'task': task, 'num_images': num_images}
+    return factories.make(CLIENTS, resolved['client'], 'client', **parts)
 
   agreed = client()
   viewer = functools.partial(network, 'lax')
-  return System(images, task, agreed.net, viewer, agreed, defense, client)
+  return records.System(
+    images, task, agreed.net, viewer, agreed, defense, client
+  )
 
 
 def dataset(entry: Mapping[str, Any]) -> data.Dataset:
@@ -223,7 +207,7 @@ def dataset(entry: Mapping[str, Any]) -> data.Dataset:
   Raises:
     ValueError: an unknown name or argument, or images that cannot be read.
   """
-  return _make(DATASETS, entry, 'dataset')
+  return factories.make(DATASETS, entry, 'dataset')
 
 
 def variables(
@@ -241,138 +225,148 @@ def variables(
   """
   fresh = net.init(keys.named(jax.random.key(seed), 'model'))
   if not weights['path']:
-    return fresh
-  return convert.load(
+    return trees.widened(fresh)
+  loaded = convert.load(
     weights['path'], net, rename=weights['rename'], adapters=fresh
   )
+  return trees.widened(loaded)
 
 
-def model(entry: Mapping[str, Any], **given: Any) -> models.Net:
+def model(entry: Mapping[str, Any], **parts: Any) -> models.Net:
   """Returns the network of a config's entry.
 
   Args:
     entry: a name in `MODELS` and arguments of that row.
-    **given: further arguments, left out where the row does not take them.
+    **parts: further arguments, left out where the row does not take them.
 
   Raises:
     ValueError: an unknown name or argument, or a value out of range.
   """
-  return _make(MODELS, entry, 'model', **given)
+  return factories.make(MODELS, entry, 'model', **parts)
 
 
 def hparams(
-  resolved: Mapping[str, Any], attack: attacks.Attack
+  entry: Mapping[str, Any], attack: attacks.Attack
 ) -> dict[str, np.float32]:
-  """Returns the attack's traced knobs with the config's values, as float32.
+  """Returns an attack's traced knobs, float32, with the values of its entry.
 
   Raises:
-    ValueError: a knob that the attack does not have, or a value that is no
-      number.
+    ValueError: a value that is no finite number, or a learning rate that is
+      not above 0.
   """
-  given = resolved['hparams']
-  for name in given:
-    schema.known(name, attack.hparams, 'hparams')
-  return {
-    name: schema.number(given.get(name, default), f'hparams.{name}')
+  hp = {
+    name: schema.number(entry.get(name, default), f'attack.{name}')
     for name, default in attack.hparams.items()
   }
+  if hp.get('learning_rate', 1) <= 0:
+    raise ValueError(
+      'Expected attack.learning_rate > 0; got attack.learning_rate='
+      f'{hp["learning_rate"]}; steps are subtracted already'
+    )
+  return hp
 
 
-def _attack(resolved, world):
-  attack = _make(ATTACKS, resolved['attack'], 'attack', world=world)
-  rule = resolved['labels']
+def _defense(entry, num_classes) -> defenses.Defense:
+  """Returns a defence, or several that are applied in order."""
+  entries = entry if isinstance(entry, list) else [entry]
+  chain = [
+    factories.make(DEFENSES, one, 'defense', num_classes=num_classes)
+    for one in entries
+  ]
+  return chain[0] if len(chain) == 1 else defenses.chain(*chain)
+
+
+def _attack(resolved, world) -> attacks.Attack:
+  """Returns the attack; what its factory does not take must be a knob."""
+  entry, rule = resolved['attack'], resolved['labels']
+  taken = factories.parameters(ATTACKS, entry, 'attack')
+  own = {k: v for k, v in entry.items() if k in taken or k == 'name'}
+  if 'world' in entry:
+    own['world'] = entry['world']  # refused
+  attack = factories.make(ATTACKS, own, 'attack', world=world)
+  for name in entry.keys() - own.keys():
+    names = {*taken, *attack.hparams} - {'world'}
+    schema.known(name, names, f'attack ({entry["name"]})')
   if rule == 'granted':
     return attack
   make = registry.lookup({'granted': None, **labels.RULES}, rule, 'label rule')
   if 'labels' not in attack.needs:
     raise ValueError(
       "Expected labels='granted' for an attack that finds its own; got "
-      f'labels={rule!r} with attack={resolved["attack"]["name"]!r}; leave '
-      'labels out'
+      f'labels={rule!r} with attack={entry["name"]!r}; leave labels out'
     )
   return compose.with_labels(attack, make(world))
 
 
-def _belief(entry, made, num_images):
+def _belief(entry, parts, num_images):
   """Returns what the server takes the client for, and what it must know."""
-  table = {
-    'same': lambda: made.client,
-    'one_gradient': functools.partial(fedavg.fedavg, learning_rate=1.0),
-    **CLIENTS,
-  }
-  given = {'net': made.net, 'task': made.task, 'num_images': num_images}
-  believed = _make(table, entry, 'belief', **given)
-  knows = believed is made.client and made.client.local_steps > 1
-  return believed, frozenset({'client_hparams'} if knows else ())
+  belief = factories.make(
+    BELIEFS,
+    entry,
+    'belief',
+    client=parts.client,
+    net=parts.net,
+    task=parts.task,
+    num_images=num_images,
+  )
+  knows = belief is parts.client and parts.client.local_steps > 1
+  return belief, frozenset({'client_hparams'} if knows else ())
 
 
-def _given(made, attack, agreed, seed):
-  """Returns the client that trains what the server gives it, and that."""
+def _sent(parts, attack, agreed, seed):
+  """Returns the client that trains what the server sends it, and that."""
   if attack.on_net is None:
-    return made.client, types.ServerMessage(agreed)
-  client = made.altered(attack.on_net)
-  fresh = client.net.init(keys.named(jax.random.key(seed), 'model'))
+    return parts.client, types.ServerMessage(agreed)
+  client = parts.altered(attack.on_net)
+  key = keys.named(jax.random.key(seed), 'model')
+  fresh = trees.widened(client.net.init(key))
   old, new = (
     types.Variables(*map(trees.named_leaves, v)) for v in (agreed, fresh)
   )
-  given = types.Variables(*(trees.nested({**n, **o}) for n, o in zip(new, old)))
-  return client, types.ServerMessage(given)
+  sent = types.Variables(*(trees.nested({**n, **o}) for n, o in zip(new, old)))
+  return client, types.ServerMessage(sent)
 
 
-def _setting(world, client, attack, granted, weights):
-  return threat.setting(
-    train_mode=client.train_mode,
-    batch_size=world.batch_size,
-    granted=granted & attack.needs,
-    trained=bool(weights['path']),
-    has_batch_norm=layer_inspection.has_batch_norm(world.net),
-    num_rounds=attack.num_rounds,
+def _point(setting: sweep.Setting, attack: attacks.Attack) -> records.Point:
+  return records.Point(
+    index=setting.index,
+    sweep=setting.overrides,
+    hp=hparams(setting.config['attack'], attack),
+    config_hash=schema.config_hash(setting.config),
   )
 
 
-def _share(client, task, attack, parties):
-  if parties > 1:
-    raise ValueError(
-      'Expected one client whose images share a gradient; got gradient_share='
-      f'True with cases.clients={parties}; leave gradient_share out'
-    )
-  return gradient_share.gradient_share(client.net, task, attack.merge)
+def _program(resolved, defense, granted, attack) -> str:
+  """Names the compiled program; a key that may enter it is part of the name."""
+  left_out = _NOT_COMPILED
+  apart = defense.on_net is defenses.none().on_net
+  if apart and 'defense' not in granted:
+    left_out |= {'defense'}
+  relevant = {k: v for k, v in resolved.items() if k not in left_out}
+  relevant['cases'] = [resolved['cases'][k] for k in ('batch_size', 'clients')]
+  return _text(relevant, attack.hparams)
 
 
-def _make(
-  table: Mapping[str, Callable[..., Any]],
-  entry: Mapping[str, Any],
-  kind: str,
-  **given: Any,
-) -> Any:
-  """Calls a row of a table with a config's arguments and those of the engine.
-
-  Arguments in `given` that the factory does not take are left out.
-  """
-  kwargs = {k: v for k, v in entry.items() if k != 'name'}
-  if 'name' not in entry:
-    raise ValueError(
-      f'Expected {kind}.name; got {kind}={dict(entry)}; name one of '
-      f'{", ".join(sorted(table))}'
-    )
-  schema.check_argument(entry['name'], str, f'{kind}.name')
-  factory = registry.lookup(table, entry['name'], kind)
-  parameters = inspect.signature(factory).parameters
-  allowed = [p for p in parameters if p not in given]
-  for name, value in kwargs.items():
-    schema.known(name, allowed, f'{kind} ({entry["name"]})')
-    schema.check_argument(value, parameters[name].annotation, f'{kind}.{name}')
-  given = {k: v for k, v in given.items() if k in parameters}
-  missing = [
+def _numbers(entry: Mapping[str, Any]) -> frozenset[str]:
+  """Returns the arguments of an attack's entry that may be traced knobs."""
+  taken = factories.parameters(ATTACKS, entry, 'attack')
+  kinds = {name: str(parameter.annotation) for name, parameter in taken.items()}
+  return frozenset(
     name
-    for name, p in parameters.items()
-    if p.default is p.empty
-    and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-    and name not in {**kwargs, **given}
-  ]
-  if missing:
-    raise ValueError(
-      f'Expected {kind}.{missing[0]} for {kind}={entry["name"]!r}; got only '
-      f'{sorted(kwargs)}; set it'
-    )
-  return factory(**kwargs, **given)
+    for name, value in entry.items()
+    if type(value) in (int, float) and 'float' in kinds.get(name, 'float')
+  )
+
+
+def _text(config: Mapping[str, Any], knobs: Mapping | frozenset[str]) -> str:
+  """Returns a config as text, without the values of an attack's knobs."""
+  attack = {k: v for k, v in config['attack'].items() if k not in knobs}
+  return json.dumps({**config, 'attack': attack}, sort_keys=True)
+
+
+def _rows(config: Mapping[str, Any]) -> Iterator[Callable[..., Any]]:
+  """Yields the factories that a config names."""
+  for kind, table in tables.FAMILIES.items():
+    entry = config[kind]
+    for one in entry if isinstance(entry, list) else [entry]:
+      yield factories.row(table, one, kind)

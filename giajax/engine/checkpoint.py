@@ -88,13 +88,13 @@ def restore(opened: ocp.CheckpointManager) -> Mapping[str, Any] | None:
   """Returns what the last whole checkpoint holds, None where there is none."""
   for step in sorted(opened.all_steps(), reverse=True):
     try:
-      found = opened.restore(step, args=ocp.args.StandardRestore())
+      tree = opened.restore(step, args=ocp.args.StandardRestore())
     except _FAILURES as error:
       reason = (str(error).strip() or type(error).__name__).splitlines()[0]
       _log.warning('passing over the damaged checkpoint %d: %s', step, reason)
       opened.delete(step)
     else:
-      return found
+      return tree
   return None
 
 
@@ -122,14 +122,14 @@ def read(folder: pathlib.Path) -> dict[str, np.ndarray]:
         lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
       )
       args = ocp.args.PyTreeRestore(restore_args=plain)
-      found = opened.restore(folder.absolute(), args=args)
+      restored = opened.restore(folder.absolute(), args=args)
   except (*_FAILURES, AttributeError, TypeError, OverflowError) as error:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     raise ValueError(
       f'Expected an Orbax checkpoint of arrays; got {str(folder)!r} '
       f'({reason}); save it anew by StandardCheckpointer'
     ) from error
-  return trees.named_leaves(found)
+  return trees.named_leaves(restored)
 
 
 @contextlib.contextmanager

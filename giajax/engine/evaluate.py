@@ -5,7 +5,8 @@ assigned within their batch, measured, and set beside what trivial guesses
 reach. The oracle's choice is reported under its own name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+import functools
 from typing import Any
 
 import jax
@@ -13,25 +14,21 @@ import numpy as np
 
 from giajax import types
 from giajax.data import cases
-from giajax.engine import build
-from giajax.engine import exchange as rounds
+from giajax.engine import experiment
 from giajax.engine import features
+from giajax.engine import setting as settings
+from giajax.engine.sources import simulated
 from giajax.metrics import assignment
+from giajax.metrics import base
 from giajax.metrics import baselines
 from giajax.metrics import METRICS
 from giajax.metrics import pixel
-from giajax.metrics import rdlv
+from giajax.metrics import scoring
 from giajax.metrics import success
 
 _SAMPLE = 256  # images that the mean image is made of, at most
-_PIXEL = ('mse', 'psnr', 'ssim', 'cw_ssim')
-_NETWORK = ('fmse', 'iip')
-# Of an image, in the order of the baselines' array.
-_SCORES = (*_PIXEL, *_NETWORK, 'rdlv')
-_UNDEFINED = ('iip', 'rdlv')  # of some images, which their means leave out
 
 _psnr = jax.jit(pixel.psnr)
-_measure = jax.jit(lambda a, b: {name: METRICS[name](a, b) for name in _PIXEL})
 
 
 def choose(scores: types.Array, finite: np.ndarray) -> int:
@@ -42,62 +39,61 @@ def choose(scores: types.Array, finite: np.ndarray) -> int:
 
 
 def evaluate(
-  setup: build.Setup,
-  item: rounds.Item,
-  found: types.Reconstruction,
+  setup: experiment.Setup,
+  item: simulated.Item,
+  reconstruction: types.Reconstruction,
   start: types.Reconstruction,
   finite: np.ndarray,
   seed: int,
+  history: Callable[[], base.History] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
   """Scores one item.
 
   Args:
     setup: of the point.
     item: the truth.
-    found: the reconstructions of R restarts, host arrays.
+    reconstruction: of R restarts, host arrays.
     start: the read-out of the R starts.
     finite: [R] bool, restarts that stayed finite.
     seed: the experiment's.
+    history: plays the item's rounds again, for a metric that needs what the
+      attacker saw; None leaves such metrics NaN.
 
   Returns:
     A row of results, to be completed by `conclude`, and the arrays behind it.
   """
-  truth = item.batch
-  chosen = choose(found.score, finite)
-  slots = assignment.assign(truth.x, found.batch.x[chosen], found.valid[chosen])
-  x_hat = _take(found.batch.x[chosen], slots)
-  y_hat = _take_labels(found.batch.y[chosen], slots)
+  truth, batch = item.batch, reconstruction.batch
+  chosen = choose(reconstruction.score, finite)
+  valid = reconstruction.valid[chosen]
+  slots = assignment.assign(truth.x, batch.x[chosen], valid)
+  x_hat = _take(batch.x[chosen], slots)
   origin, x_start = _start(setup, truth, start, chosen)
-  guesses = {origin: x_start, **_guesses(setup, item, seed)}
-  compared = features.compare(setup, item, {'found': x_hat, **guesses}, seed)
-  scored = {
-    name: _scores(truth.x, x) | compared.scores[name]
-    for name, x in {'found': x_hat, **guesses}.items()
+  guesses = {
+    'attack': x_hat,
+    origin: x_start,
+    **_guesses(setup, item, seed),
   }
-  values = scored.pop('found')
+  beside, about = _scored(setup, item, guesses, history, seed)
+  values = beside.pop('attack')
   row = {
-    'score': float(found.score[chosen]),
-    **_means(values),
+    'score': float(reconstruction.score[chosen]),
+    **_of_row(values | about),
     **_claimed(values, slots),
-    'iip_chance': compared.chance,
-    'exact': success.success_rate(values['psnr'], success.EXACT_PSNR),
-    'lpips': _lpips(setup, truth.x, x_hat),
-    **_similarity(setup, truth),
-    'label_accuracy': success.matched_label_accuracy(
-      truth.y, found.batch.y[chosen], slots
-    ),
-    'psnr_oracle': _oracle(truth, found),
+    **_labels(setup, truth.y, np.where(valid, batch.y[chosen], -1), slots),
+    **settings.describe(setup, seed),
+    'psnr_oracle': _oracle(truth, reconstruction),
     'finite_restarts': int(finite.sum()),
-    'baselines': {name: _listed(scores) for name, scores in scored.items()},
+    'baselines': {name: _listed(scores) for name, scores in beside.items()},
   }
   arrays = {
     'x': truth.x,
     'y': truth.y,
     'x_hat': x_hat,
-    'y_hat': y_hat,
+    'y_hat': _take_labels(batch.y[chosen], slots),
     'x_start': x_start,
     **values,
-    'scores': found.score,
+    **about,
+    'scores': reconstruction.score,
     'finite': finite,
     'chosen': np.int32(chosen),
   }
@@ -117,65 +113,110 @@ def conclude(
     control: [M, H, W, C] what the attack made of noise, or None.
 
   Returns:
-    The row, with means in its baselines, and further arrays: 'rdlv' [B], and
-    'baselines' [baselines, scores, B] in the order of the row's.
+    The row, with means in its baselines, and further arrays: 'baselines'
+    [baselines, metrics, B] in the order of the row's.
   """
   beside = {
     name: {metric: np.asarray(v) for metric, v in scores.items()}
     for name, scores in row['baselines'].items()
   }
   if control is not None:
-    x = _assigned(arrays['x'], control, np.ones(len(control), bool))
-    unseen = np.full(len(x), np.nan)
-    beside['noise_gradient'] = {
-      **_scores(arrays['x'], x),
-      **dict.fromkeys(_NETWORK, unseen),
-    }
-  prior = beside.get('mean_image', {}).get('ssim', np.nan)
-  for name, scores in beside.items():
-    scores['rdlv'] = rdlv.rdlv(scores['ssim'], prior)
-    beside[name] = {metric: scores[metric] for metric in _SCORES}
-  gain = rdlv.rdlv(arrays['ssim'], prior)
+    beside['noise_gradient'] = _control(arrays['x'], control, beside)
+  judgement = _judgement(row, arrays, beside)
   concluded = {
     **row,
-    **_means({'rdlv': gain}),
-    'baselines': {name: _means(scores) for name, scores in beside.items()},
-    'verdict': _verdict(arrays, beside),
+    'baselines': {name: _of_row(scores) for name, scores in beside.items()},
+    'verdict': judgement.word,
+    'reason': judgement.reason,
   }
   table = np.stack([np.stack([*scores.values()]) for scores in beside.values()])
-  return concluded, {'rdlv': gain, 'baselines': table.astype(np.float32)}
+  return concluded, {'baselines': table.astype(np.float32)}
 
 
-def _scores(truth, x) -> dict[str, np.ndarray]:
-  return jax.tree.map(np.asarray, _measure(truth, x))
+def prepare(setup: experiment.Setup, item: simulated.Item, seed: int) -> None:
+  """Reads every image that scoring an item will need, before an attack runs.
+
+  Raises:
+    ValueError: an image of the data set that cannot be read.
+  """
+  settings.describe(setup, seed)
+  _guesses(setup, item, seed)
+  features.rivals(setup, item, seed)
+
+
+def _scored(setup, item, guesses, history, seed):
+  """Returns the metrics of each guess by its name, and those of the batch."""
+  size, x = len(item.indices), item.batch.x
+  shared, own = features.facts(setup, item, guesses, seed)
+  images = {
+    name: scoring.of_images(x, x_hat) for name, x_hat in guesses.items()
+  }
+  facts = {'x': x, **shared, **_prior(images)}
+  scores = {
+    name: scoring.scores(
+      setup.scorers,
+      {**facts, **own[name], **images[name], 'x_hat': x_hat},
+      'guess',
+      size,
+    )
+    for name, x_hat in guesses.items()
+  }
+  facts = {
+    **shared,
+    'batch': item.batch,
+    'variables': setup.variables,
+    'received_stats': setup.message.variables.stats,
+  }
+  if history and any('history' in METRICS[n].needs for n in setup.scorers):
+    facts['history'] = history()
+  return scores, scoring.scores(setup.scorers, facts, 'batch', size)
+
+
+def _control(x, control, beside) -> dict[str, np.ndarray]:
+  """Returns the metrics of what came of noise, NaN for all but those of images.
+
+  No network is there to look at it.
+  """
+  x_hat = _assigned(x, control, np.ones(len(control), bool))
+  facts = {**scoring.of_images(x, x_hat), **_prior(beside)}
+  names = next(iter(beside.values()))
+  functions = {name: METRICS[name].score for name in names}
+  return scoring.scores(functions, facts, 'guess', len(x))
+
+
+def _prior(scores) -> dict[str, np.ndarray]:
+  """Returns what is known of the mean image, where there is one."""
+  mean = scores.get('mean_image')
+  return {} if mean is None else {'ssim_mean_image': mean['ssim']}
 
 
 def _listed(scores) -> dict[str, list[float]]:
   return {metric: values.tolist() for metric, values in scores.items()}
 
 
-def _means(scores) -> dict[str, float | None]:
-  """The mean of each score; None for one that no image has."""
-  means: dict[str, float | None] = {}
-  for metric, values in scores.items():
-    if metric not in _PIXEL and np.isnan(values).all():
-      means[metric] = None
-    else:
-      mean = np.nanmean if metric in _UNDEFINED else np.mean
-      means[metric] = float(mean(values))
-  return means
+def _of_row(scores) -> dict[str, float]:
+  return {name: METRICS[name].of_row(v) for name, v in scores.items()}
 
 
-def _claimed(values, slots) -> dict[str, float | None]:
-  """The means over the images that a slot was found for."""
-  found = slots >= 0
+def _claimed(values, slots) -> dict[str, Any]:
+  """Returns the metrics of images over those that a slot was found for."""
+  matched = slots >= 0
   means = {
-    f'{name}_claimed': float(np.mean(values[name][found]))
-    if found.any()
-    else None
-    for name in _PIXEL
+    f'{name}_claimed': METRICS[name].of_row(scores[matched])
+    for name, scores in values.items()
+    if METRICS[name].of_images
   }
-  return {'claimed': int(found.sum()), **means}
+  return {'claimed': int(matched.sum()), **means}
+
+
+def _labels(setup, y, claimed, slots) -> dict[str, Any]:
+  """Returns what became of the labels, whatever became of the images."""
+  known = {'labels', 'label_counts'} & setup.granted & setup.attack.needs
+  return {
+    'labels_granted': bool(known),
+    'labels_recovered': success.labels_recovered(y, claimed),
+    'labels_matched': success.labels_matched(y, claimed, slots),
+  }
 
 
 def _start(setup, truth, start, chosen) -> tuple[str, np.ndarray]:
@@ -186,12 +227,10 @@ def _start(setup, truth, start, chosen) -> tuple[str, np.ndarray]:
   return 'start', x
 
 
-def _oracle(truth, found) -> float:
+def _oracle(truth, reconstruction) -> float:
   """PSNR of the restart that somebody who knows the truth would choose."""
-  restarts = range(len(found.score))
-  return max(
-    _psnr_assigned(truth.x, found.batch.x[r], found.valid[r]) for r in restarts
-  )
+  x, valid = reconstruction.batch.x, reconstruction.valid
+  return max(_psnr_assigned(truth.x, *one) for one in zip(x, valid))
 
 
 def _psnr_assigned(truth, x, valid) -> float:
@@ -214,36 +253,29 @@ def _take_labels(y, slots) -> np.ndarray:
 
 def _guesses(setup, item, seed) -> dict[str, np.ndarray]:
   """What could be guessed from other images of the data set."""
-  size, batch_size = setup.dataset.size, len(item.indices)
-  if size <= batch_size:
+  size, count = setup.dataset.size, len(item.indices)
+  if size <= count:
     return {}
+  sample = _sample(setup.dataset.take, size, seed)
+  mean = baselines.mean_image(sample, item.indices, item.batch.x)
   outside = cases.held_out(
-    size, item.indices, seed=seed, case=item.case, count=_SAMPLE
+    size, item.indices, seed=seed, case=item.case, count=count
   )
-  sample = np.asarray(setup.dataset.take(outside).x)
+  others = np.asarray(setup.dataset.take(outside).x)
   return {
-    'mean_image': baselines.mean_image(sample, batch_size),
-    'other_image': baselines.other_images(sample, batch_size),
+    **({} if mean is None else {'mean_image': mean}),
+    'other_image': baselines.other_images(others, count),
   }
 
 
-def _similarity(setup, truth) -> dict[str, float]:
-  if setup.similarity is None:
-    return {}
-  cosines = np.asarray(setup.similarity(setup.variables, truth))
-  return {
-    'gradient_similarity': float(cosines.mean()),
-    'gradient_similarity_first': float(cosines[0]),
-  }
+@functools.lru_cache(maxsize=4)
+def _sample(take, size: int, seed: int) -> baselines.Sample:
+  """Returns the sample behind a data set's mean image, read once."""
+  indices = cases.held_out(size, (), seed=seed, case=0, count=_SAMPLE)
+  return baselines.sample(take, indices)
 
 
-def _lpips(setup, truth, x) -> float | None:
-  if setup.lpips is None:
-    return None
-  return float(np.mean(np.asarray(setup.lpips(truth, x))))
-
-
-def _verdict(values, beside) -> str:
+def _judgement(row, values, beside) -> success.Judgement:
   def best(metric):
     medians = {n: float(np.median(v[metric])) for n, v in beside.items()}
     name = max(medians, key=lambda n: np.nan_to_num(medians[n], nan=-np.inf))
@@ -254,4 +286,5 @@ def _verdict(values, beside) -> str:
     ssim=values['ssim'],
     baseline_psnr=best('psnr'),
     baseline_ssim=best('ssim'),
-  ).word
+    degenerate=row.get('degenerate', ''),
+  )

@@ -1,129 +1,148 @@
-"""What the audited network sees in images, and what FMSE and IIP say of it.
+"""What the agreed network sees in images, for the metrics that ask it.
 
 Features are what the classifier reads, in inference mode, with the weights that
-the server sent. No attack may see them of the true images.
+the server and its clients agreed on. No attack may see them of the true images.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
+from giajax import types
 from giajax.data import cases
-from giajax.engine import build
-from giajax.engine import exchange as rounds
-from giajax.metrics import fmse
+from giajax.engine import experiment
+from giajax.engine.sources import simulated
 from giajax.metrics import iip
 from giajax.models import base as models
 from giajax.models import inspect
 
-# Other images of its class that an image has to be told from, at most. All
-# experiments take the same number, as IIP falls with it.
-RIVALS = 15
-_BLOCK = 8  # images a pass: any number of them takes one compilation
+_BLOCK = 8  # images per pass: any number of them takes one compilation
+_REMEMBERED = 2e8  # bytes of features that are kept for further batches
 
 
-class Compared(NamedTuple):
-  """Scores by the network.
+class View(NamedTuple):
+  """What a network makes of an image."""
 
-  Attributes:
-    scores: [B] 'fmse' and 'iip' by the name of a guess. NaN is what cannot be
-      told: everything, if the network cannot tell its features, and 'iip' of
-      an image that is alone in its class.
-    chance: 'iip' of somebody who draws one of the candidates; None if there
-      are none.
-  """
-
-  scores: dict[str, dict[str, np.ndarray]]
-  chance: float | None
+  features: Any  # [n, F] array, F = 0 if the network cannot tell them
+  logits: Any  # [n, K] array
 
 
-def compare(
-  setup: build.Setup,
-  item: rounds.Item,
+class Same:
+  """Any value, as a key that is equal to itself alone."""
+
+  def __init__(self, value: Any):
+    self.value = value
+
+  def __hash__(self) -> int:
+    return id(self.value)
+
+  def __eq__(self, other: object) -> bool:
+    return isinstance(other, Same) and self.value is other.value
+
+
+def facts(
+  setup: experiment.Setup,
+  item: simulated.Item,
   guesses: Mapping[str, np.ndarray],
   seed: int,
-) -> Compared:
-  """Compares guesses with the true images.
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+  """Returns what the network says of the true images, and of each guess.
 
   Args:
     setup: of the point.
     item: the truth.
     guesses: [B, H, W, C] by name; image i of each is meant to be image i.
     seed: the experiment's.
+
+  Returns:
+    'features' and 'rivals' as in `metrics.base.FACTS`, and 'features_hat' by
+    the name of a guess; nothing where the network cannot tell its features.
   """
-  size = len(item.indices)
-  see = _extractor(setup.viewer)
-  if see is None:
-    nothing = {name: np.full(size, np.nan) for name in ('fmse', 'iip')}
-    return Compared(dict.fromkeys(guesses, nothing), None)
   images = np.concatenate([item.batch.x, *guesses.values()])
-  blocks = (images[i : i + _BLOCK] for i in range(0, len(images), _BLOCK))
-  seen = _features(see, setup, blocks)
-  truth, *found = seen.reshape(-1, size, seen.shape[-1])
-  rivals = _rivals(see, setup, item, seed)
-  scores = {
-    name: {'fmse': fmse.fmse(truth, f), 'iip': _identified(truth, f, rivals)}
-    for name, f in zip(guesses, found)
-  }
-  chances = [1 / (len(r) + 1) for r in rivals if len(r)]
-  return Compared(scores, float(np.mean(chances)) if chances else None)
+  features = view(setup, images).features
+  if not features.shape[1]:
+    return {}, {name: {} for name in guesses}
+  truth, *others = features.reshape(-1, len(item.indices), features.shape[1])
+  return (
+    {'features': truth, 'rivals': rivals(setup, item, seed)},
+    {name: {'features_hat': f} for name, f in zip(guesses, others)},
+  )
+
+
+def rivals(
+  setup: experiment.Setup, item: simulated.Item, seed: int
+) -> list[np.ndarray]:
+  """Returns the features [at most RIVALS, F] of each image's rivals.
+
+  Those of an image of the data set are computed once, as far as they fit into
+  a fixed amount of memory.
+
+  Args:
+    setup: of the point.
+    item: the truth.
+    seed: the experiment's.
+  """
+  wanted = [
+    cases.same_class(
+      setup.dataset.labels, i, seed=seed, case=item.case, count=iip.RIVALS
+    ).tolist()
+    for i in item.indices
+  ]
+  known = _known(setup.viewer, setup.dataset.take, Same(setup.variables))
+  missing = sorted({i for one in wanted for i in one} - known.keys())
+  fresh = {}
+  for i in range(0, len(missing), _BLOCK):
+    block = missing[i : i + _BLOCK]
+    x = np.asarray(setup.dataset.take(block).x)
+    fresh |= zip(block, view(setup, x).features)
+  every = {**known, **fresh}
+  size = next((f.nbytes for f in every.values()), 0)
+  if len(every) * size <= _REMEMBERED:
+    known |= fresh
+  nothing = np.zeros((0, 1), np.float32)
+  return [
+    np.stack([every[i] for i in one]) if one else nothing for one in wanted
+  ]
+
+
+def view(setup: experiment.Setup, x: npt.ArrayLike) -> View:
+  """Returns what the agreed network makes of images [n, H, W, C], n >= 1."""
+  look, x = _looker(setup.viewer), np.asarray(x)
+  blocks = []
+  for i in range(0, len(x), _BLOCK):
+    block = x[i : i + _BLOCK]
+    rest = [(0, _BLOCK - len(block)), (0, 0), (0, 0), (0, 0)]
+    views = look(setup.variables, np.pad(block, rest))
+    blocks.append([np.asarray(v)[: len(block)] for v in views])
+  return View(*(np.concatenate(parts) for parts in zip(*blocks)))
 
 
 @functools.lru_cache(maxsize=4)
-def _extractor(viewer: Callable[[], models.Net]) -> Callable | None:
-  """Returns `(variables, x) -> [n, F]`, compiled once for all items."""
+def _looker(
+  viewer: Callable[[], models.Net],
+) -> Callable[[types.Variables, npt.ArrayLike], View]:
+  """Returns `(variables, x) -> View`, compiled once for all items."""
   net = viewer()
   tap = inspect.features(net)
-  if tap is None:
-    return None
+  taps = () if tap is None else (tap,)
 
   @jax.jit
-  def see(variables, x):
-    taps = net.apply(variables, x, taps=(tap,)).taps
-    return taps[tap].reshape(len(x), -1)
+  def look(variables, x):
+    output = net.apply(variables, x, taps=taps)
+    if tap is None:
+      return View(jnp.zeros((len(x), 0)), output.out)
+    return View(output.taps[tap].reshape(len(x), -1), output.out)
 
-  return see
-
-
-def _features(
-  see: Callable, setup: build.Setup, blocks: Iterator[np.ndarray]
-) -> np.ndarray:
-  """Returns the features [n, F] of blocks of at most `_BLOCK` images."""
-  seen = []
-  for x in blocks:
-    rest = [(0, _BLOCK - len(x)), (0, 0), (0, 0), (0, 0)]
-    seen.append(np.asarray(see(setup.variables, np.pad(x, rest)))[: len(x)])
-  return np.concatenate(seen)
+  return look
 
 
-def _rivals(
-  see: Callable, setup: build.Setup, item: rounds.Item, seed: int
-) -> list[np.ndarray]:
-  """Returns the features [at most RIVALS, F] of each image's rivals."""
-  drawn = [
-    cases.same_class(
-      setup.dataset.labels, i, seed=seed, case=item.case, count=RIVALS
-    )
-    for i in item.indices
-  ]
-  unique = np.unique(np.concatenate(drawn))
-  if not unique.size:
-    return [np.zeros((0, 1)) for _ in drawn]
-  blocks = (
-    np.asarray(setup.dataset.take(unique[i : i + _BLOCK]).x)
-    for i in range(0, len(unique), _BLOCK)
-  )
-  seen = _features(see, setup, blocks)
-  return [seen[np.searchsorted(unique, one)] for one in drawn]
-
-
-def _identified(truth, found, rivals) -> np.ndarray:
-  return np.array(
-    [
-      iip.identified(f, t, r) if len(r) else np.nan
-      for t, f, r in zip(truth, found, rivals)
-    ]
-  )
+@functools.lru_cache(maxsize=4)
+def _known(viewer, take, variables) -> dict[int, np.ndarray]:
+  """Returns the features that were computed already, by index of the image."""
+  del viewer, take, variables  # whose memory it is
+  return {}

@@ -1,22 +1,14 @@
-"""What happens between two chunks of a run: progress, previews.
+"""What happens between two chunks of a run, such as a progress bar.
 
 A hook is a callable `(Status) -> None`. It may look and write, and never
 changes a run; a user adds one by passing any such callable.
 """
 
 from collections.abc import Callable
-import os
-import pathlib
 import sys
 from typing import NamedTuple, TextIO
 
-import numpy as np
-from PIL import Image
 import tqdm
-
-from giajax.report import markup
-
-_TILE = 64  # pixels, about, of an image in a preview
 
 
 class Status(NamedTuple):
@@ -28,8 +20,6 @@ class Status(NamedTuple):
   restarts: int  # restarts in all, over all points
   best: float  # the lowest objective of the attacker so far
   seconds: float  # since this process began to step
-  # Fetches the best reconstructions [B, H, W, C] in [0, 1] from the device.
-  images: Callable[[], np.ndarray] | None = None
 
 
 Hook = Callable[[Status], None]
@@ -52,29 +42,6 @@ def progress(
   if stream.isatty():
     return _Bar(stream, width)
   return _Lines(stream, every)
-
-
-def previews(path: str | os.PathLike[str], every: float = 60.0) -> Hook:
-  """Returns a hook that keeps a PNG of the best reconstructions so far.
-
-  Args:
-    path: of the PNG, e.g. `workdir/figures/preview.png`.
-    every: seconds between two pictures, as each copies from the device.
-  """
-  target = pathlib.Path(path)
-  due = 0.0
-
-  def hook(status: Status) -> None:
-    nonlocal due
-    if status.images is None or status.seconds < due:
-      return
-    due = status.seconds + every
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f'.{target.name}.partial')
-    Image.fromarray(_grid(status.images())).save(partial, 'PNG')
-    partial.replace(target)
-
-  return hook
 
 
 class _Pace:
@@ -145,19 +112,3 @@ class _Bar:
 def _describe(status: Status, pace: tuple[float, float] | None) -> str:
   text = f'{status.alive}/{status.restarts} alive, best {status.best:.4g}'
   return f'{text}, {pace[0]:.3g} restart-steps/s' if pace else text
-
-
-def _grid(images: np.ndarray) -> np.ndarray:
-  """Returns [B, H, W, C] in [0, 1] as one uint8 image, enlarged if small."""
-  count, height, width, _ = images.shape
-  columns = min(8, count)
-  scale = max(1, _TILE // max(height, width))
-  tiles = np.stack([markup.pixels(image) for image in images])
-  tiles = tiles.repeat(scale, axis=1).repeat(scale, axis=2)
-  tiles = np.pad(
-    tiles, ((0, -count % columns), (1, 1), (1, 1), (0, 0)), constant_values=255
-  )
-  rows = tiles.reshape(-1, columns, *tiles.shape[1:])
-  return rows.swapaxes(1, 2).reshape(
-    -1, columns * (width * scale + 2), tiles.shape[-1]
-  )

@@ -1,83 +1,59 @@
-"""From what parts found to rows, and from all rows to the files of a run."""
+"""From a part's outcome to rows, and from all rows to the files of a run."""
 
-from collections.abc import Sequence
-import json
+from collections.abc import Mapping, Sequence
+import functools
 import pathlib
-import platform
 from typing import Any
 
 import jax
 import numpy as np
 
-import giajax
-from giajax import archives
-from giajax import threat
-from giajax.engine import build
-from giajax.engine import checkpoint
+from giajax import types
 from giajax.engine import evaluate
-from giajax.engine import exchange as rounds
+from giajax.engine import exchange
 from giajax.engine import loop
 from giajax.engine import plan
-from giajax.engine import schema
+from giajax.engine import provenance
 from giajax.engine import workdir
-from giajax.report import report
+from giajax.engine.sources import simulated
+from giajax.metrics import degenerate
+from giajax.results import rows as result_rows
 
 Rows = list[dict[str, Any]]
 
 
-def meta(resolved: dict[str, Any], card: str, command: str) -> dict[str, Any]:
-  """Returns what `config.json` says before anything is built."""
-  level, weights = resolved['threat']['level'], resolved['weights']['path']
-  granted = threat.grants(level, resolved['threat']['grants'])
-  return {
-    'config': resolved,
-    'hash': schema.config_hash(resolved),
-    'card': card,
-    'command': command,
-    'versions': versions(),
-    'weights_sha256': _sha256(weights) if weights else None,
-    'device': device(),
-    'threat': {'level': level, **threat.describe(granted)},
-  }
+def degenerates(
+  observation: types.Observation, items: Sequence[simulated.Item]
+) -> list[str]:
+  """Returns the column 'degenerate' of each item.
 
-
-def dataset_meta(setup: build.Setup) -> dict[str, Any]:
-  """Returns what `config.json` says about the images."""
-  return {
-    'class_names': list(setup.dataset.class_names),
-    'data_note': setup.dataset.note,
-  }
-
-
-def device() -> str:
-  """Returns the kind of the devices and their number."""
-  return f'{jax.devices()[0].device_kind} x{jax.device_count()}'
-
-
-def versions() -> dict[str, str]:
-  """Returns the versions that a result depends on."""
-  return {
-    'giajax': giajax.__version__,
-    'jax': jax.__version__,
-    'numpy': np.__version__,
-    'python': platform.python_version(),
-  }
+  Args:
+    observation: what the attack inverts, with a leading axis of items.
+    items: the truth.
+  """
+  delta = observation.update.delta
+  return [
+    degenerate.reason(_pick(delta, n), len(item.indices))
+    for n, item in enumerate(items)
+  ]
 
 
 def score(
   part: plan.Part,
-  items: Sequence[rounds.Item],
+  items: Sequence[simulated.Item],
   outcome: loop.Outcome,
   marks: np.ndarray,
-  facts: Sequence[dict[str, Any]],
+  play: exchange.Play,
+  facts: Sequence[Mapping[str, Any]],
 ) -> tuple[Rows, dict[str, np.ndarray]]:
   """Scores the items of a part.
 
   Args:
     part: the part.
     items: their truth.
-    outcome: what the attack found.
+    outcome: what the attack ended with.
     marks: [L] steps of the trace.
+    play: of `exchange.player`.
     facts: further columns, of each item.
 
   Returns:
@@ -86,23 +62,30 @@ def score(
   """
   setup, rows, arrays = part.cohort.setup, [], {}
   for n, (work, item) in enumerate(zip(part.work, items)):
-    found, finite = _pick(outcome.final, n), outcome.finite[n]
+    final, finite = _pick(outcome.final, n), outcome.finite[n]
     if work.control:
-      chosen = evaluate.choose(found.score, finite)
-      arrays[_control(work.point.index)] = found.batch.x[chosen]
+      chosen = evaluate.choose(final.score, finite)
+      arrays[_control(work.point.index)] = final.batch.x[chosen]
       continue
-    seed = work.point.config['seed']
     scored, kept = evaluate.evaluate(
-      setup, item, found, _pick(outcome.start, n), finite, seed
+      setup,
+      item,
+      final,
+      _pick(outcome.start, n),
+      finite,
+      setup.seed,
+      functools.partial(play, item),
     )
     rows.append({**_facts(part.cohort, work), **scored, **facts[n]})
     kept |= {'trace': outcome.trace[n], 'trace_step': marks}
-    arrays |= {_key(work.row, name): value for name, value in kept.items()}
+    arrays |= {
+      result_rows.key(work.row, name): value for name, value in kept.items()
+    }
   return rows, arrays
 
 
-def join(folder: pathlib.Path, found: Sequence[plan.Cohort]) -> Rows:
-  """Joins the parts and writes the report, if all parts are there.
+def join(folder: pathlib.Path, cohorts: Sequence[plan.Cohort]) -> Rows:
+  """Joins the parts, if all parts are there.
 
   Returns:
     The rows of `results.jsonl`; none if parts are missing.
@@ -111,7 +94,7 @@ def join(folder: pathlib.Path, found: Sequence[plan.Cohort]) -> Rows:
     ValueError: a part is torn, or the workdir cannot be written.
   """
   done = plan.finished(folder)
-  if plan.parts(found, done):
+  if plan.parts(cohorts, done):
     return []
   for partial in (*folder.glob('.*.partial'), *folder.glob('parts/.*.partial')):
     partial.unlink(missing_ok=True)
@@ -124,22 +107,21 @@ def join(folder: pathlib.Path, found: Sequence[plan.Cohort]) -> Rows:
   ordered = []
   for number in sorted(rows):
     row, further = _concluded(rows[number], arrays)
-    ordered.append(row)
-    arrays |= {_key(number, name): value for name, value in further.items()}
+    ordered.append(result_rows.checked(row))
+    arrays |= {
+      result_rows.key(number, name): value for name, value in further.items()
+    }
   kept = {k: arrays[k] for k in sorted(arrays) if not k.startswith('control/')}
   workdir.write_arrays(folder / 'recon.npz', kept)
-  lines = ''.join(json.dumps(_jsonable(row)) + '\n' for row in ordered)
-  workdir.write_text(folder / 'results.jsonl', lines)
-  try:
-    report.write(folder)
-  except OSError as error:
-    raise workdir.unwritable(folder, error) from error
-  checkpoint.remove(folder / 'checkpoints')
+  workdir.write_text(folder / 'results.jsonl', result_rows.lines(ordered))
   return ordered
 
 
 def _concluded(row, arrays):
-  own = {name: arrays[_key(row['row'], name)] for name in ('x', 'psnr', 'ssim')}
+  own = {
+    name: arrays[result_rows.key(row['row'], name)]
+    for name in ('x', 'psnr', 'ssim')
+  }
   return evaluate.conclude(row, own, arrays.get(_control(row['point'])))
 
 
@@ -147,49 +129,25 @@ def _pick(tree, n):
   return jax.tree.map(lambda leaf: leaf[n], tree)
 
 
-def _key(row: int, name: str) -> str:
-  return f'{row:04d}/{name}'
-
-
 def _control(point: int) -> str:
   return f'control/{point:04d}'
 
 
 def _facts(cohort: plan.Cohort, work: plan.Work) -> dict[str, Any]:
-  setup, config = cohort.setup, work.point.config
-  setting, reasons = setup.setting
+  setup = cohort.setup
   return {
     'row': work.row,
     'point': work.point.index,
     'case': work.case,
-    'sweep': dict(work.point.overrides),
-    'attack': config['attack']['name'],
+    'sweep': dict(work.point.sweep),
+    'attack': setup.attack_name,
     'model': setup.net.spec.name,
     'dataset': setup.dataset.name,
     'batch_size': setup.world.batch_size,
-    'restarts': config['restarts'],
+    'restarts': setup.restarts,
     'steps': setup.attack.num_steps,
     'grants': sorted(setup.granted),
-    'setting': setting,
-    'setting_reasons': reasons,
     'cohort': cohort.number,
-    'config_hash': schema.config_hash(config),
-    'versions': versions(),
+    'config_hash': work.point.config_hash,
+    'versions': provenance.versions(),
   }
-
-
-def _sha256(path: str) -> str | None:
-  """Returns what names a file's content; None if there is no such file."""
-  try:
-    return archives.sha256(path)
-  except OSError:  # `build` says so in its own words
-    return None
-
-
-def _jsonable(value: Any) -> Any:
-  """NaN and infinities as null, which JSON has."""
-  if isinstance(value, dict):
-    return {k: _jsonable(v) for k, v in value.items()}
-  if isinstance(value, float) and not np.isfinite(value):
-    return None
-  return value

@@ -22,12 +22,12 @@ _PIECE_SECONDS = 1.0
 _log = logging.getLogger('giajax')
 
 
-class Task(NamedTuple):
+class Job(NamedTuple):
   """A part, ready to run.
 
   Attributes:
     program: compiled.
-    inputs: (message, seen, hp, seeds), global arrays.
+    inputs: (message, obs, hp, seeds), global arrays.
     items: N, without padding.
     restarts: R, without padding.
     steps: T.
@@ -74,7 +74,7 @@ def marks(steps: int, records: int) -> np.ndarray:
 
 
 def run(
-  task: Task, hooks: Sequence[hook_library.Hook], stop: signals.Stop
+  job: Job, hooks: Sequence[hook_library.Hook], stop: signals.Stop
 ) -> Outcome:
   """Runs a part to its end, from where it was saved.
 
@@ -82,65 +82,65 @@ def run(
     ValueError: the workdir cannot be written.
     Interrupted: somebody asked to stop; everything is saved.
   """
-  carry = task.program.init(*task.inputs)
-  start, reading = _read(task, carry)
+  carry = job.program.init(*job.inputs)
+  start, reading = _read(job, carry)
   final = start  # a closed form's
-  trace = np.zeros((task.items, task.restarts, len(task.marks)), np.float32)
+  trace = np.zeros((job.items, job.restarts, len(job.marks)), np.float32)
   end = _Position(0, carry, trace, 0.0)
-  if task.steps:
-    with checkpoint.manager(task.saved) as opened:
-      end = _steps(task, _restored(task, opened, end), opened, hooks, stop)
-    final, reading = _read(task, end.carry)
-  finite = _fetch(task, end.carry.alive) & np.isfinite(final.score)
+  if job.steps:
+    with checkpoint.manager(job.saved) as opened:
+      end = _steps(job, _restored(job, opened, end), opened, hooks, stop)
+    final, reading = _read(job, end.carry)
+  finite = _fetch(job, end.carry.alive) & np.isfinite(final.score)
   return Outcome(start, final, finite, end.trace, end.seconds + reading)
 
 
-def _read(task, carry) -> tuple[types.Reconstruction, float]:
+def _read(job, carry) -> tuple[types.Reconstruction, float]:
   """Returns what the attack finds, on the host, and the seconds it took."""
-  message, seen, hp, _ = jax.block_until_ready(task.inputs)
+  message, obs, hp, _ = jax.block_until_ready(job.inputs)
   carry = jax.block_until_ready(carry)
   began = time.perf_counter()
-  found = jax.block_until_ready(task.program.read(message, seen, hp, carry))
+  result = jax.block_until_ready(job.program.read(message, obs, hp, carry))
   seconds = signals.agreed((time.perf_counter() - began,))[0]
-  return _fetch(task, found), float(seconds)
+  return _fetch(job, result), float(seconds)
 
 
-def _steps(task, position, opened, hooks, stop) -> _Position:
+def _steps(job, position, opened, hooks, stop) -> _Position:
   step, carry, trace, before = position
   began = last_save = time.perf_counter()
   saved, piece = step, 1
-  while step < task.steps:
+  while step < job.steps:
     now = time.perf_counter()
-    due = now - last_save >= task.save_seconds
+    due = now - last_save >= job.save_seconds
     asked, due = signals.agreed((stop.asked, due)) > 0
     if (asked or due) and step > saved:
       here = _Position(step, carry, trace, before + now - began)
-      checkpoint.save(opened, _host(task, here))
+      checkpoint.save(opened, _host(job, here))
       last_save, saved = time.perf_counter(), step
     if asked:
       checkpoint.wait(opened)
       raise signals.Interrupted(
-        f'stopped and saved at step {step} of {task.steps}'
+        f'stopped and saved at step {step} of {job.steps}'
       )
-    mark = int(np.searchsorted(task.marks, step, side='right'))
-    until = int(min(step + piece, task.marks[mark]))
-    carry, loss, seconds = _advance(task, carry, step, until)
+    mark = int(np.searchsorted(job.marks, step, side='right'))
+    until = int(min(step + piece, job.marks[mark]))
+    carry, loss, seconds = _advance(job, carry, step, until)
     if until - step == piece:
       piece = _next_piece(piece, seconds)
     step = until
-    if step == task.marks[mark]:
+    if step == job.marks[mark]:
       trace[:, :, mark] = loss
-    _call(hooks, _status(task, carry, loss, step, began))
+    _call(hooks, _status(job, carry, loss, step, began))
   return _Position(step, carry, trace, before + time.perf_counter() - began)
 
 
-def _advance(task, carry, step, until):
+def _advance(job, carry, step, until):
   """Returns the carry, its objective on the host, and the seconds it took."""
-  where = task.program.where
+  where = job.program.where
   began = time.perf_counter()
   bounds = mesh.put((np.int32(step), np.int32(until)), where, mesh.P())
-  carry = task.program.chunk(*task.inputs, carry, *bounds)
-  loss = _fetch(task, carry.loss)
+  carry = job.program.chunk(*job.inputs, carry, *bounds)
+  loss = _fetch(job, carry.loss)
   seconds = signals.agreed((time.perf_counter() - began,))[0]
   return carry, loss, float(seconds)
 
@@ -151,34 +151,34 @@ def _next_piece(piece: int, seconds: float) -> int:
   return 2 * piece if seconds < _PIECE_SECONDS / 2 else piece
 
 
-def _restored(task, opened, fresh: _Position) -> _Position:
+def _restored(job, opened, fresh: _Position) -> _Position:
   """Returns where the last checkpoint stands, or `fresh`."""
-  found = checkpoint.restore(opened)
-  if found is None:
+  tree = checkpoint.restore(opened)
+  if tree is None:
     return fresh
   leaves, treedef = jax.tree.flatten(mesh.fetch(fresh.carry))
-  saved = [found['leaves'].get(str(i)) for i in range(len(leaves))]
+  saved = [tree['leaves'].get(str(i)) for i in range(len(leaves))]
   for i, (leaf, old) in enumerate(zip(leaves, saved)):
-    kept = leaf[: task.items, : task.restarts]
-    if old is None or old.shape != kept.shape or old.dtype != kept.dtype:
+    own = leaf[: job.items, : job.restarts]
+    if old is None or old.shape != own.shape or old.dtype != own.dtype:
       raise ValueError(
-        f'Expected a checkpoint of this version; got {task.saved}, whose '
+        f'Expected a checkpoint of this version; got {job.saved}, whose '
         'arrays are others; remove it, or choose another --workdir'
       )
     leaves[i] = leaf = np.array(leaf)
-    leaf[: task.items, : task.restarts] = old
-  where = task.program.where
+    leaf[: job.items, : job.restarts] = old
+  where = job.program.where
   both = mesh.P(mesh.ITEM, mesh.RESTART)
   carry = mesh.put(jax.tree.unflatten(treedef, leaves), where, both)
-  step = int(found['step'])
-  _log.info('continuing at step %d of %d', step, task.steps)
-  trace = np.array(found['trace'])
-  return _Position(step, carry, trace, float(found['seconds']))
+  step = int(tree['step'])
+  _log.info('continuing at step %d of %d', step, job.steps)
+  trace = np.array(tree['trace'])
+  return _Position(step, carry, trace, float(tree['seconds']))
 
 
-def _host(task, position: _Position) -> dict[str, Any]:
+def _host(job, position: _Position) -> dict[str, Any]:
   """Returns what is saved; copies, as the carry will be donated."""
-  leaves = jax.tree.leaves(_fetch(task, position.carry))
+  leaves = jax.tree.leaves(_fetch(job, position.carry))
   return {
     'leaves': checkpoint.numbered([np.array(leaf) for leaf in leaves]),
     'trace': position.trace.copy(),
@@ -187,10 +187,10 @@ def _host(task, position: _Position) -> dict[str, Any]:
   }
 
 
-def _fetch(task, tree):
+def _fetch(job, tree):
   """Returns host arrays of what has axes [N, R], without padding."""
   return jax.tree.map(
-    lambda leaf: leaf[: task.items, : task.restarts], mesh.fetch(tree)
+    lambda leaf: leaf[: job.items, : job.restarts], mesh.fetch(tree)
   )
 
 
@@ -203,21 +203,13 @@ def _call(hooks, status) -> None:
     raise workdir.unwritable(folder, error) from error
 
 
-def _status(task, carry, loss, step, began) -> hook_library.Status:
-  message, seen, hp, _ = task.inputs
-
-  def previews():
-    found = _fetch(task, task.program.read(message, seen, hp, carry))
-    best = np.unravel_index(np.argmin(loss), loss.shape)
-    return found.batch.x[best]
-
-  alive = _fetch(task, carry.alive)
+def _status(job, carry, loss, step, began) -> hook_library.Status:
+  alive = _fetch(job, carry.alive)
   return hook_library.Status(
     step=step,
-    steps=task.steps,
+    steps=job.steps,
     alive=int(alive.sum()),
     restarts=alive.size,
     best=float(np.min(loss)),
     seconds=time.perf_counter() - began,
-    images=previews,
   )

@@ -8,56 +8,35 @@ Whatever split earlier runs or other shards used, what they finished counts.
 
 from collections.abc import Iterable, Mapping, Sequence
 import itertools
-import json
 import pathlib
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
 from giajax.attacks import base as attacks
-from giajax.defenses import base as defenses
-from giajax.engine import build
-from giajax.engine import exchange as rounds
-from giajax.engine import sweep
+from giajax.engine import experiment
 from giajax.engine import workdir
 
 # What the observed updates of one part may take on the host and each device.
 _PART_BYTES = 1e9
-# Keys of a config that are arguments of a compiled program, or used around it;
-# any other key has a program of its own.
-_NOT_COMPILED = frozenset(
-  {
-    'gradient_share',
-    'gradient_similarity',
-    'hparams',
-    'lpips',
-    'noise_control',
-    'records',
-    'restarts',
-    'seed',
-    'study',
-    'weights',
-  }
-)
 _NAME = re.compile(r'(\d+)-(\d+)-(\d+)\.npz')
 
 
 class Work(NamedTuple):
   """One item of a cohort."""
 
-  point: sweep.Point
+  point: experiment.Point
   case: int
   control: bool  # the update is replaced by noise of the same norms
   row: int  # of the results, -1 for a control
 
 
 class Cohort(NamedTuple):
-  """Points that share one static setting."""
+  """What there is to run of one static setting."""
 
   number: int
-  setup: build.Setup
-  signature: str  # cohorts of one signature share a compiled program
+  setup: experiment.Setup
   work: Sequence[Work]
   width: int  # items that run together
 
@@ -80,45 +59,42 @@ class Part(NamedTuple):
     return self.cohort.work[self.start : self.stop]
 
 
-def cohorts(points: Sequence[sweep.Point]) -> list[Cohort]:
-  """Builds every setting and checks what can be checked before a run.
+def cohorts(whole: experiment.Experiment) -> list[Cohort]:
+  """Numbers everything that an experiment has to run.
 
   Raises:
-    ValueError: a user's mistake in any point.
+    ValueError: a data set that cannot fill a batch.
   """
-  counts = [point.config['cases']['count'] for point in points]
-  firsts = [0, *itertools.accumulate(counts)]
-  found = []
-  for number, group in enumerate(sweep.cohorts(points)):
-    config = group[0].config
-    setup = build.setup(config)
-    for point in group:
-      build.hparams(point.config, setup.attack)
-    work = [item for point in group for item in _work(point, firsts)]
-    for item in work:
-      rounds.indices(setup, item.point.config, item.case)
-    width = _width(config, setup, len(work))
-    found.append(Cohort(number, setup, _signature(config, setup), work, width))
-  return found
+  counts = dict.fromkeys((point.index for point in whole.points), 0)
+  for cohort in whole.cohorts:
+    counts |= {point.index: cohort.setup.cases.count for point in cohort.points}
+  firsts = [0, *itertools.accumulate(counts.values())]
+  numbered = []
+  for number, (setup, points) in enumerate(whole.cohorts):
+    for case in range(setup.cases.count):
+      setup.cases.indices(setup.dataset, case)
+    work = [item for point in points for item in _work(setup, point, firsts)]
+    numbered.append(Cohort(number, setup, work, _width(setup, len(work))))
+  return numbered
 
 
 def parts(
-  found: Sequence[Cohort],
+  cohorts: Sequence[Cohort],
   done: Mapping[int, Iterable[tuple[int, int]]],
   shard: tuple[int, int] = (0, 1),
 ) -> list[Part]:
   """Returns what this shard has to run, in order.
 
   Args:
-    found: all cohorts.
+    cohorts: all of them.
     done: finished ranges by number of the cohort.
     shard: (i, n): every shard takes one n-th of all items, in one piece.
   """
   index, count = shard
-  total = sum(len(cohort.work) for cohort in found)
+  total = sum(len(cohort.work) for cohort in cohorts)
   low, high = total * index // count, total * (index + 1) // count
   result, offset = [], 0
-  for cohort in found:
+  for cohort in cohorts:
     size = len(cohort.work)
     start, stop = (min(max(v - offset, 0), size) for v in (low, high))
     for piece in split(start, stop, cohort.width):
@@ -173,32 +149,17 @@ def subtract(
   return left
 
 
-def _work(point, firsts) -> list[Work]:
-  config = point.config
+def _work(setup, point, firsts) -> list[Work]:
   first = firsts[point.index]
   items = [
-    Work(point, case, False, first + case)
-    for case in range(config['cases']['count'])
+    Work(point, case, False, first + case) for case in range(setup.cases.count)
   ]
-  if config['noise_control']:
-    items.append(Work(point, 0, True, -1))
-  return items
+  return items + [Work(point, 0, True, -1)] * setup.noise_control
 
 
-def _width(config, setup, count) -> int:
+def _width(setup, count) -> int:
   copies = 1 if setup.attack.craft is attacks.honest else 2
   leaves = jax.tree.leaves(setup.message)
   size = 4 * copies * sum(leaf.size for leaf in leaves)
-  limit = config['run']['cases_per_batch'] or max(1, int(_PART_BYTES / size))
+  limit = setup.run.cases_per_batch or max(1, int(_PART_BYTES / size))
   return min(limit, count)
-
-
-def _signature(config: Mapping[str, Any], setup: build.Setup) -> str:
-  """Names the compiled program; a key that may enter it is part of the name."""
-  left_out = _NOT_COMPILED
-  apart = setup.defense.on_net is defenses.none().on_net
-  if apart and 'defense' not in setup.granted:
-    left_out |= {'defense'}
-  relevant = {k: v for k, v in config.items() if k not in left_out}
-  relevant['cases'] = [config['cases'][k] for k in ('batch_size', 'clients')]
-  return json.dumps(relevant, sort_keys=True)

@@ -49,12 +49,12 @@ class Program(NamedTuple):
   """Functions of global arrays, jitted or compiled.
 
   Attributes:
-    init: `(message, seen, hp, seeds) -> Carry [N, R]`. The message is shared
+    init: `(message, obs, hp, seeds) -> Carry [N, R]`. The message is shared
       and `seen` is Observations without one (`types.NO_MESSAGE`), or the other
       way round.
-    chunk: `(message, seen, hp, seeds, carry, t0, t1) -> Carry`; the carry is
+    chunk: `(message, obs, hp, seeds, carry, t0, t1) -> Carry`; the carry is
       donated. None for an attack without steps.
-    read: `(message, seen, hp, carry) -> Reconstruction [N, R]`.
+    read: `(message, obs, hp, carry) -> Reconstruction [N, R]`.
     where: the layout.
     seconds: that the compilation took.
   """
@@ -98,15 +98,16 @@ def program(attack: attacks.Attack, where: mesh.Layout) -> Program:
   width = where.restarts_per_batch
   over_items = _mapped if jax.default_backend() == 'cpu' else _vmapped
 
-  def init(message, seen, hp, seeds):
+  def init(message, obs, hp, seeds):
     def restart(obs, hp, seed):
       key = keys.named(_key(seed), 'init')
       state = trees.strong(attack.init(key, obs, hp))
-      return Carry(state, jnp.bool_(True), jnp.full((), jnp.inf, jnp.float32))
+      infinite = jnp.asarray(jnp.inf, jnp.result_type(float))
+      return Carry(state, jnp.bool_(True), infinite)
 
-    return over_items(_each(restart), message, seen, hp, (seeds,), width)
+    return over_items(_each(restart), message, obs, hp, (seeds,), width)
 
-  def chunk(message, seen, hp, seeds, carry, t0, t1):
+  def chunk(message, obs, hp, seeds, carry, t0, t1):
     def restarts(obs, hp, seeds, carry):
       def step(t, seed, carry):
         return _step(attack, _key(seed), t, carry, obs, hp)
@@ -118,16 +119,16 @@ def program(attack: attacks.Attack, where: mesh.Layout) -> Program:
         return among(t, seeds, carry)
 
       return jax.lax.fori_loop(
-        t0, t1, loop_invariants.hoist(body, t0, carry), carry
+        t0, t1, loop_invariants.precompute(body, t0, carry), carry
       )
 
-    return over_items(restarts, message, seen, hp, (seeds, carry), width)
+    return over_items(restarts, message, obs, hp, (seeds, carry), width)
 
-  def read(message, seen, hp, carry):
+  def read(message, obs, hp, carry):
     def restart(obs, hp, carry):
       return attack.read(carry.state, obs, hp)
 
-    return over_items(_each(restart), message, seen, hp, (carry,), width)
+    return over_items(_each(restart), message, obs, hp, (carry,), width)
 
   chunk_specs = (none, item, item, both, both, none, none)
   steps = attack.num_steps > 0
@@ -139,25 +140,31 @@ def program(attack: attacks.Attack, where: mesh.Layout) -> Program:
   )
 
 
-def compiled(jitted: Program, message, seen, hp, seeds) -> Program:
+def compiled(
+  jitted: Program,
+  message: types.ServerMessage,
+  obs: types.Observation,
+  hp: types.HParams,
+  seeds: types.Array,
+) -> Program:
   """Compiles a program for arguments of certain shapes.
 
   Args:
     jitted: from `program`.
     message: as the others, what its functions will be called with.
-    seen: observations, [N, ...].
+    obs: observations, [N, ...].
     hp: traced knobs, [N].
     seeds: [N, R, ...].
   """
   began = time.perf_counter()
   where = jitted.where
   bound = mesh.put(np.int32(0), where, mesh.P())
-  init = jitted.init.lower(message, seen, hp, seeds).compile()
+  init = jitted.init.lower(message, obs, hp, seeds).compile()
   carry = init.out_info
-  read = jitted.read.lower(message, seen, hp, carry).compile()
+  read = jitted.read.lower(message, obs, hp, carry).compile()
   chunk = jitted.chunk
   if chunk is not None:
-    arguments = (message, seen, hp, seeds, carry, bound, bound)
+    arguments = (message, obs, hp, seeds, carry, bound, bound)
     chunk = chunk.lower(*arguments).compile()
   return Program(init, chunk, read, where, time.perf_counter() - began)
 
@@ -187,7 +194,8 @@ def _draw(roots, cases, restarts):
 def _step(attack, key, t, carry, obs, hp):
   new, info = attack.step(jax.random.fold_in(key, t), carry.state, obs, hp)
   alive = carry.alive & info.finite
-  return Carry(new, alive, jnp.where(alive, info.loss, carry.loss))
+  loss = info.loss.astype(carry.loss.dtype)
+  return Carry(new, alive, jnp.where(alive, loss, carry.loss))
 
 
 def _each(restart: Callable[..., Any]) -> Callable[..., Any]:
@@ -203,7 +211,7 @@ def _each(restart: Callable[..., Any]) -> Callable[..., Any]:
 def _mapped(
   restarts: Callable[..., Any],
   message: types.ServerMessage,
-  seen: Any,
+  obs: Any,
   hp: Any,
   each: tuple[Any, ...],
   width: int,
@@ -211,25 +219,25 @@ def _mapped(
   """Items one after the other, restarts in batches of `width`."""
 
   def one(args):
-    seen, hp, each = args
-    obs = _observed(message, seen)
+    obs, hp, each = args
+    obs = _observed(message, obs)
     return _batches(lambda e: restarts(obs, hp, *e), each, width)
 
-  return jax.lax.map(one, (seen, hp, each))
+  return jax.lax.map(one, (obs, hp, each))
 
 
-def _vmapped(restarts, message, seen, hp, each, width):
+def _vmapped(restarts, message, obs, hp, each, width):
   """Items together, restarts in batches of `width`."""
 
-  def one(seen, hp, each):
-    obs = _observed(message, seen)
+  def one(obs, hp, each):
+    obs = _observed(message, obs)
     return _batches(lambda e: restarts(obs, hp, *e), each, width)
 
-  return jax.vmap(one)(seen, hp, each)
+  return jax.vmap(one)(obs, hp, each)
 
 
-def _observed(message, seen: types.Observation) -> types.Observation:
-  return seen._replace(message=message) if jax.tree.leaves(message) else seen
+def _observed(message, obs: types.Observation) -> types.Observation:
+  return obs._replace(message=message) if jax.tree.leaves(message) else obs
 
 
 def _batches(function, each, width):

@@ -1,28 +1,40 @@
-"""Weights that somebody else sent, as a client reads them from a file."""
+"""Weights that somebody else sent, as a client reads and checks them."""
 
+from collections.abc import Sequence
 import pathlib
+import secrets
 from typing import Any
 
 from giajax import archives
+from giajax import trees
 from giajax import types
 from giajax.engine import checkpoint
+from giajax.engine import experiment
 from giajax.models import base as models
 from giajax.models import convert
+from giajax.models import inspect
+from giajax.verify import base
+from giajax.verify import checkup
+from giajax.verify import VERIFIERS
+from giajax.verify.parts import weights
 
 
 def read(path: str, net: models.Net) -> types.Variables:
-  """Returns the variables in a file, be they a network's or not.
+  """Returns the variables in a file, whether they fit a network or not.
 
   Args:
     path: an npz, a .safetensors, or the folder of an Orbax checkpoint.
-    net: the agreed network.
+    net: the agreed network, whose names and layouts are tried first.
+
+  Returns:
+    Leaves in float32, or in float64 where JAX is set to it.
 
   Raises:
     ValueError: no whole file of finite float32 arrays.
   """
   folder = pathlib.Path(path)
   if not folder.is_dir():
-    return convert.as_found(archives.read(path), net)
+    return trees.widened(convert.as_found(archives.read(path), net))
   arrays = checkpoint.read(folder)
   convert.check_numbers(arrays, 'var')
   leaves: dict[str, dict[str, Any]] = {}
@@ -34,4 +46,68 @@ def read(path: str, net: models.Net) -> types.Variables:
         f'{name!r} in {path!r}; save variables._asdict()'
       )
     leaves.setdefault(section, {})[rest] = array
-  return convert.variables_of(leaves)
+  return trees.widened(convert.variables_of(leaves))
+
+
+def check(
+  system: experiment.System,
+  received: str,
+  *,
+  accepted: str = '',
+  seed: int | None = None,
+  probe: int = 16,
+  case: int = 0,
+  learning_rate: float | None = None,
+  only: Sequence[str] = (),
+) -> checkup.Checkup:
+  """Runs a client's checks on a file of weights.
+
+  Args:
+    system: the agreed network, its loss, and the client's images.
+    received: path of the weights, as `read` takes it.
+    accepted: path of the weights that the client accepted last; '' for none.
+    seed: of the probe and of the checks' draws; None for a new one, for which
+      no server can prepare.
+    probe: number of images that the model is tried on.
+    case: which draw of them, at least 0.
+    learning_rate: learning rate times local steps of a round, if known.
+    only: names in `VERIFIERS`; all of them if empty.
+
+  Raises:
+    ValueError: an unknown check, weights or images that cannot be used, or
+      checks of which none has anything to look at.
+  """
+  net, names = system.net, list(only) or list(VERIFIERS)
+  seed = secrets.randbits(31) if seed is None else seed
+  own_images = checkup.draw_probe(
+    system.dataset, net, size=probe, case=case, seed=seed
+  )
+  message = types.ServerMessage(read(received, net))
+  view = base.view(
+    net,
+    system.task,
+    accepted=_accepted(accepted, net) if accepted else None,
+    learning_rate=learning_rate,
+  )
+  result = checkup.check(view, message, own_images, only=names, seed=seed)
+  if not result.ran:
+    reasons = ', '.join(
+      f'{name} ({verdict.evidence.rstrip(".")})'
+      for name, verdict in result.verdicts.items()
+    )
+    raise ValueError(
+      f'Expected checks that have something to look at; got {reasons}; choose '
+      'others'
+    )
+  return result
+
+
+def _accepted(path: str, net: models.Net) -> types.Variables:
+  """Returns the weights that were accepted last, of the agreed network."""
+  variables = weights.select(read(path, net), inspect.abstract_variables(net))
+  if variables is None:
+    raise ValueError(
+      f'Expected accepted weights of {net.spec.name}; got --accepted={path} of '
+      'another network; name the last model that was accepted'
+    )
+  return variables

@@ -1,11 +1,11 @@
-"""The one runner: an experiment from a config to a report.
+"""The one runner: an experiment from a config to its results.
 
 audit(config, workdir)
-  points -> cohorts (one compilation each) -> parts (what memory holds)
+  build: points -> cohorts (one compilation each) -> parts (what memory holds)
   a part: observe -> init -> steps, saved and resumable -> read -> evaluate
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import itertools
 import json
@@ -22,16 +22,18 @@ from giajax import types
 from giajax.attacks import base as attacks
 from giajax.engine import build
 from giajax.engine import checkpoint
-from giajax.engine import exchange as rounds
+from giajax.engine import evaluate
+from giajax.engine import exchange
 from giajax.engine import hooks as hook_library
 from giajax.engine import join
 from giajax.engine import loop
 from giajax.engine import mesh
 from giajax.engine import plan
 from giajax.engine import program as programs
+from giajax.engine import provenance
 from giajax.engine import signals
-from giajax.engine import sweep
 from giajax.engine import workdir as folders
+from giajax.engine.sources import simulated
 
 Interrupted = signals.Interrupted
 _log = logging.getLogger('giajax')
@@ -45,17 +47,20 @@ def audit(
   shard: tuple[int, int] = (0, 1),
   card: str = '',
   command: str = '',
+  finish: Callable[[pathlib.Path], Any] = lambda folder: None,
 ) -> join.Rows:
-  """Runs an experiment, or what is left of it, and writes its report.
+  """Runs an experiment, or what is left of it, and joins its results.
 
   Args:
     config: see `schema.DEFAULTS`.
     workdir: where results go. Running the same config again continues.
     hooks: called between pieces of a run.
-    shard: (i, n): run only one n-th of the items. The report is written by
+    shard: (i, n): run only one n-th of the items. Results are joined by
       whoever finds all of them finished.
     card: the experiment in words, for the report.
     command: how to run it again, for the report.
+    finish: called with the workdir when its results are whole, such as
+      `report.write`.
 
   Returns:
     The rows of `join.jsonl`; none as long as other shards' are missing.
@@ -67,15 +72,15 @@ def audit(
   """
   folder = pathlib.Path(workdir).expanduser()
   _check_shard(shard)
-  points = sweep.expand(config)
-  meta = join.meta(build.resolve(config), card, command)
+  folders.check(folder, provenance.named(config))
+  whole = build.experiment(config)
+  meta = provenance.meta(whole, card, command)
   folders.check(folder, meta)
-  found = plan.cohorts(points)
-  meta |= join.dataset_meta(found[0].setup)
+  cohorts = plan.cohorts(whole)
   with _held(folder, shard), signals.Stop() as stop:
     fresh = _leads() and folders.claim(folder, meta)
     try:
-      return _run(folder, found, shard, hooks, stop)
+      return _run(folder, cohorts, shard, hooks, stop, finish)
     except ValueError:
       if fresh and shard[1] == 1:
         folders.withdraw(folder)
@@ -86,29 +91,31 @@ class _Compiler:
   """Compiles each program once, and remembers it."""
 
   def __init__(self):
-    self._made: dict[Any, programs.Program] = {}
+    self._programs: dict[Any, programs.Program] = {}
 
   def __call__(
     self, cohort: plan.Cohort, where: mesh.Layout, inputs: tuple[Any, ...]
   ) -> programs.Program:
-    """Returns a program for such inputs; `inputs` as in `loop.Task`."""
+    """Returns a program for such inputs; `inputs` as in `loop.Job`."""
     shapes = jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), inputs)
-    key = (cohort.signature, where, str(shapes))
-    if key not in self._made:
+    key = (cohort.setup.program, where, str(shapes))
+    if key not in self._programs:
+      number = len(self._programs) + 1
+      _log.info('compiling program %d', number)
       jitted = programs.program(cohort.setup.attack, where)
-      self._made[key] = made = programs.compiled(jitted, *inputs)
-      number, seconds = len(self._made), made.seconds
+      self._programs[key] = programs.compiled(jitted, *inputs)
+      seconds = self._programs[key].seconds
       _log.info('compiled program %d in %.1f s', number, seconds)
-    return self._made[key]
+    return self._programs[key]
 
 
-def _run(folder, found, shard, hooks, stop) -> join.Rows:
+def _run(folder, cohorts, shard, hooks, stop, finish) -> join.Rows:
   """Runs this shard's parts and joins what there is."""
-  todo = plan.parts(found, plan.finished(folder), shard)
+  todo = plan.parts(cohorts, plan.finished(folder), shard)
   _log.info(
     '%d updates to attack in %d cohorts; %d left, in %d parts',
-    sum(len(cohort.work) for cohort in found),
-    len(found),
+    sum(len(cohort.work) for cohort in cohorts),
+    len(cohorts),
     sum(part.stop - part.start for part in todo),
     len(todo),
   )
@@ -116,9 +123,9 @@ def _run(folder, found, shard, hooks, stop) -> join.Rows:
   for _, parts in itertools.groupby(todo, lambda part: part.cohort.number):
     parts = list(parts)
     width = max(part.stop - part.start for part in parts)
-    cohort = parts[0].cohort
-    play = rounds.player(cohort.setup, cohort.work[0].point.config)
-    observe = rounds.observer(cohort.setup, play)
+    setup = parts[0].cohort.setup
+    play = exchange.player(setup)
+    observe = exchange.observer(setup, play)
     for part in parts:
       if signals.agreed((stop.asked,))[0]:
         raise Interrupted('stopped between two parts, which are saved')
@@ -126,44 +133,52 @@ def _run(folder, found, shard, hooks, stop) -> join.Rows:
   if not _leads():
     return []
   with folders.joining(folder):
-    return join.join(folder, found)
+    rows = join.join(folder, cohorts)
+    if rows:
+      with folders.writing(folder):
+        finish(folder)
+      checkpoint.remove(folder / 'checkpoints')
+    return rows
 
 
 def _run_part(folder, part, width, client, compiler, hooks, stop) -> None:
   """Runs one part to its end and keeps its results."""
   began = time.perf_counter()
-  setup, config = part.cohort.setup, part.work[0].point.config
-  items = [
-    rounds.item(setup, w.point.config, w.case, w.control) for w in part.work
-  ]
+  setup = part.cohort.setup
+  items = [simulated.item(setup, w.case, w.control) for w in part.work]
   where = mesh.layout(
     width,
-    config['restarts'],
-    config['run']['restarts_per_batch']
-    or programs.restarts_per_batch(setup.world),
+    setup.restarts,
+    setup.run.restarts_per_batch or programs.restarts_per_batch(setup.world),
     together=setup.attack.group,
   )
+  for item in items:
+    if not item.control:
+      evaluate.prepare(setup, item, setup.seed)
   play, observe = client
-  inputs = _inputs(part, observe(items), where)
+  observation = observe(items)
+  degenerates = join.degenerates(observation, items)
+  inputs = _inputs(part, observation, where)
+  del observation  # it may be gigabytes
   program = compiler(part.cohort, where, inputs)
   saved = folder / 'checkpoints' / part.name
-  task = loop.Task(
+  job = loop.Job(
     program=program,
     inputs=inputs,
     items=len(items),
-    restarts=config['restarts'],
+    restarts=setup.restarts,
     steps=setup.attack.num_steps,
-    marks=loop.marks(setup.attack.num_steps, config['records']),
+    marks=loop.marks(setup.attack.num_steps, setup.records),
     saved=saved,
-    save_seconds=config['run']['save_seconds'],
+    save_seconds=setup.run.save_seconds,
   )
-  outcome = loop.run(task, hooks, stop)
+  outcome = loop.run(job, hooks, stop)
   facts = {
-    'seconds': outcome.seconds / len(items),
+    'seconds_per_update': outcome.seconds / len(items),
     'compile_seconds': program.seconds,
   }
-  each = [facts | _shared(setup, play, one) for one in items]
-  rows, arrays = join.score(part, items, outcome, task.marks, each)
+  each = [facts | {'degenerate': reason} for reason in degenerates]
+  rows, arrays = join.score(part, items, outcome, job.marks, play, each)
   _log.info('%s took %.1f s', part.name, time.perf_counter() - began)
   if _leads():
     content = {'rows': np.str_(json.dumps(rows)), **arrays}
@@ -171,17 +186,8 @@ def _run_part(folder, part, width, client, compiler, hooks, stop) -> None:
     checkpoint.remove(saved)
 
 
-def _shared(setup, play, one) -> dict[str, float]:
-  """Returns the largest share of an image, if that was asked for."""
-  if setup.share is None or one.control:
-    return {}
-  stats = setup.message.variables.stats
-  shares = setup.share(play(one), stats, one.batch)
-  return {'gradient_share': float(shares.max())}
-
-
 def _inputs(part, obs: types.Observation, where: mesh.Layout):
-  """Returns (message, seen, hp, seeds) as global arrays, items padded."""
+  """Returns (message, obs, hp, seeds) as global arrays, items padded."""
   work, setup = part.work, part.cohort.setup
   pad = where.items - len(work)
 
@@ -190,14 +196,16 @@ def _inputs(part, obs: types.Observation, where: mesh.Layout):
       return leaf
     return np.concatenate([leaf, np.repeat(leaf[-1:], pad, axis=0)])
 
-  knobs = [build.hparams(w.point.config, setup.attack) for w in work]
-  hp = {name: np.stack([k[name] for k in knobs]) for name in knobs[0]}
+  hp = {
+    name: np.stack([w.point.hp[name] for w in work])
+    for name in setup.attack.hparams
+  }
   message = types.NO_MESSAGE
   if setup.attack.craft is attacks.honest:
     message, obs = obs.message, obs._replace(message=message)
-  seen, hp = jax.tree.map(padded, (obs, hp))
+  obs, hp = jax.tree.map(padded, (obs, hp))
   seeds = programs.seeds(
-    work[0].point.config['seed'],
+    setup.seed,
     [w.case for w in work],
     [w.control for w in work],
     where,
@@ -205,7 +213,7 @@ def _inputs(part, obs: types.Observation, where: mesh.Layout):
   item = mesh.P(mesh.ITEM)
   return (
     mesh.put(message, where, mesh.P()),
-    mesh.put(seen, where, item),
+    mesh.put(obs, where, item),
     mesh.put(hp, where, item),
     mesh.put(seeds, where, mesh.P(mesh.ITEM, mesh.RESTART)),
   )

@@ -6,8 +6,7 @@ under `run` may change the speed of an experiment and not its results, `study`
 says what to set beside them, and both are left out of its hash.
 """
 
-from collections.abc import Collection, Mapping
-import difflib
+from collections.abc import Collection, Iterator, Mapping
 import hashlib
 import json
 import math
@@ -17,6 +16,9 @@ from typing import Any
 
 import ml_collections
 import numpy as np
+
+from giajax import registry
+from giajax.ops import convolution
 
 DEFAULTS: dict[str, Any] = {
   'seed': 0,
@@ -38,7 +40,6 @@ DEFAULTS: dict[str, Any] = {
   'belief': {'name': 'same'},
   'defense': {'name': 'none'},
   'attack': {'name': 'inverting_gradients'},
-  'hparams': {},
   'labels': 'granted',
   'threat': {'level': 'C', 'grants': ('labels',), 'proxy_images': 32},
   'restarts': 1,
@@ -67,7 +68,8 @@ FAMILIES = (
   'attack',
 )
 # Keys that are names of something else, checked where that is known.
-_FREE = ('hparams', 'study', 'sweep', 'weights.rename')
+_FREE = ('study', 'sweep', 'weights.rename')
+_SEVERAL = ('defense',)  # families of which a list is one after the other
 _LEAST = {
   'seed': 0,
   'restarts': 1,
@@ -99,11 +101,24 @@ class Config(ml_collections.ConfigDict):
     kwargs.setdefault('allow_dotted_keys', True)
     super().__init__(initial_dictionary, **kwargs)
 
+  def __iter__(self) -> Iterator[str]:
+    """Yields the keys as they were set: the last of a sweep is the fastest."""
+    return iter(self._fields)
+
+  def __setitem__(self, key: str, value: Any) -> None:
+    """Lets a family be one entry or a list of them."""
+    if key in _SEVERAL and isinstance(value, (dict, list, tuple)):
+      value = Config(value) if isinstance(value, dict) else value
+      with self.ignore_type():
+        super().__setitem__(key, value)
+    else:
+      super().__setitem__(key, value)
+
 
 def default_config() -> ml_collections.ConfigDict:
   """Returns `DEFAULTS` for an experiment to change; its keys are locked."""
   config = Config(DEFAULTS)
-  for key in (*FAMILIES, 'hparams', 'study', 'sweep'):
+  for key in (*FAMILIES, 'study', 'sweep'):
     config[key] = Config(DEFAULTS[key])
   return config.lock()
 
@@ -115,6 +130,8 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     ValueError: a key that does not exist, or a value of another kind.
   """
   resolved = _merge(DEFAULTS, plain(config), '')
+  lowerings = {'auto': None, **convolution.LOWERINGS}
+  registry.lookup(lowerings, resolved['run']['lowering'], 'run.lowering')
   for name, least in _LEAST.items():
     section, _, key = name.rpartition('.')
     value = (resolved[section] if section else resolved)[key]
@@ -159,12 +176,11 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
 def known(name: str, names: Collection[str], where: str) -> None:
   """Raises ValueError, with a suggestion, unless `name` is among `names`."""
   if name not in names:
-    near = difflib.get_close_matches(str(name), list(names), n=1)
-    hint = f'did you mean {near[0]!r}?' if near else 'remove it'
-    raise ValueError(
-      f'Expected a key of {where} ({", ".join(sorted(names)) or "none"}); '
-      f'got {name!r}; {hint}'
-    )
+    near = registry.closest(name, names)
+    hint = f'did you mean {near!r}?' if near else 'remove it'
+    keys = f'a key of {where}: {", ".join(sorted(names))}'
+    keys = keys if names else f'{where} without further keys'
+    raise ValueError(f'Expected {keys}; got {name!r}; {hint}')
 
 
 def number(value: Any, name: str) -> np.float32:
@@ -200,6 +216,7 @@ def _merge(defaults, given, path):
     name = f'{path}.{key}' if path else key
     default = merged[key]
     kinds = (list,) if default is None else (type(default),)
+    kinds += (list,) * (name in _SEVERAL)
     _check(value, kinds + (type(None),) * (name in _OPTIONAL), name)
     nested = isinstance(default, dict) and name not in (*FAMILIES, *_FREE)
     merged[key] = _merge(default, value, name) if nested else value

@@ -1,8 +1,7 @@
-"""From one config with a sweep to points, and from points to cohorts.
+"""From one config with a sweep to the settings of its points.
 
 A sweep is `{'dotted.key': (value, ...), ...}`; its points are the product, the
-last key fastest. Points that differ in `hparams` alone share one compiled
-program: they form a cohort.
+last key fastest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,24 +9,25 @@ import itertools
 import json
 from typing import Any, NamedTuple
 
-from giajax.engine import build
+from giajax.engine import schema
+from giajax.results import study
 
 
-class Point(NamedTuple):
-  """One setting of an experiment."""
+class Setting(NamedTuple):
+  """The config of one point of a sweep."""
 
   index: int
   overrides: Mapping[str, Any]  # {'attack.num_steps': 100}
   config: Mapping[str, Any]  # resolved, without sweep
 
 
-def expand(config: Mapping[str, Any]) -> list[Point]:
+def expand(config: Mapping[str, Any]) -> list[Setting]:
   """Returns the points of a config, each resolved.
 
   Raises:
     ValueError: a swept key that does not exist, or no values for it.
   """
-  resolved = build.resolve(config)
+  resolved = schema.resolve(config)
   swept = resolved.pop('sweep')
   for key, values in swept.items():
     if (
@@ -37,10 +37,11 @@ def expand(config: Mapping[str, Any]) -> list[Point]:
         f'Expected a list of values for sweep[{key!r}]; got {values!r}; give '
         'at least one'
       )
+  study.check(resolved['study'], swept)
   points = []
   for index, values in enumerate(itertools.product(*swept.values())):
     overrides = dict(zip(swept, values))
-    points.append(Point(index, overrides, changed(resolved, overrides)))
+    points.append(Setting(index, overrides, changed(resolved, overrides)))
   return points
 
 
@@ -55,10 +56,10 @@ def changed(
   plain = json.loads(json.dumps(resolved))
   for key, value in overrides.items():
     _set(plain, key, value)
-  return build.resolve(plain)
+  return schema.resolve(plain)
 
 
-def only(config: Mapping[str, Any], point: int | None) -> Point:
+def only(config: Mapping[str, Any], point: int | None) -> Setting:
   """Returns one point of a config.
 
   Args:
@@ -75,15 +76,6 @@ def only(config: Mapping[str, Any], point: int | None) -> Point:
       f'point={point}; set --point'
     )
   return points[point or 0]
-
-
-def cohorts(points: Sequence[Point]) -> list[list[Point]]:
-  """Returns the points grouped by what has to be compiled, in order."""
-  groups: dict[str, list[Point]] = {}
-  for point in points:
-    static = {k: v for k, v in point.config.items() if k != 'hparams'}
-    groups.setdefault(json.dumps(static, sort_keys=True), []).append(point)
-  return list(groups.values())
 
 
 def _set(tree: dict[str, Any], key: str, value: Any) -> None:

@@ -26,7 +26,8 @@ from giajax import types
 from giajax.data import base as data
 from giajax.defenses import base as defenses
 from giajax.engine import build
-from giajax.engine import join
+from giajax.engine import experiment
+from giajax.engine import provenance
 from giajax.engine import sweep
 from giajax.engine import workdir
 from giajax.models import base as models
@@ -57,7 +58,7 @@ class Plan(NamedTuple):
 
 
 def train(
-  made: build.System,
+  system: experiment.System,
   plan: Plan,
   variables: types.Variables,
   on_epoch: Callable[[int, types.Variables], Any] = lambda *_: None,
@@ -65,7 +66,7 @@ def train(
   """Trains a network.
 
   Args:
-    made: whose client is that of `plan.batch_size` images, and whose data set
+    system: whose client is that of `plan.batch_size` images, and whose data set
       is the training set.
     plan: how long and how fast.
     variables: to start from.
@@ -78,9 +79,10 @@ def train(
   Raises:
     ValueError: a plan out of range, or weights that became NaN or infinite.
   """
-  _check(plan, made.dataset.size)
-  per_epoch = made.dataset.size // plan.batch_size
-  client = defenses.protect(made.client, made.defense)
+  size = system.dataset.size
+  _check(plan, size)
+  per_epoch = size // plan.batch_size
+  client = defenses.protect(system.client, system.defense)
   rate = optax.cosine_decay_schedule(
     plan.learning_rate, plan.epochs * per_epoch
   )
@@ -99,12 +101,12 @@ def train(
 
   memory = optimizer.init(variables.params)
   root = keys.named(jax.random.key(plan.seed), 'train')
-  order = np.random.default_rng(plan.seed)
+  rng = np.random.default_rng(plan.seed)
   for epoch in range(plan.epochs):
-    drawn = order.permutation(made.dataset.size)[: per_epoch * plan.batch_size]
-    for s, taken in enumerate(drawn.reshape(per_epoch, -1)):
+    order = rng.permutation(size)[: per_epoch * plan.batch_size]
+    for s, indices in enumerate(order.reshape(per_epoch, -1)):
       key = keys.at(root, epoch, s)
-      batch = made.dataset.take(taken)
+      batch = system.dataset.take(indices)
       variables, memory = step(variables, memory, key, batch)
     if not trees.all_finite(variables):
       raise ValueError(
@@ -128,14 +130,14 @@ def accuracy(
 
   @jax.jit
   def right(variables, batch, valid):
-    found = net.apply(variables, batch.x, train=False, key=jax.random.key(0))
-    return jnp.sum((jnp.argmax(found.out, -1) == batch.y) & valid)
+    output = net.apply(variables, batch.x, train=False, key=jax.random.key(0))
+    return jnp.sum((jnp.argmax(output.out, -1) == batch.y) & valid)
 
   count, total = min(_EVALUATED, dataset.size), 0
   for first in range(0, dataset.size, count):
-    taken = np.arange(first, first + count)
-    batch = dataset.take(taken % dataset.size)  # the last pass is filled up
-    total += int(right(variables, batch, taken < dataset.size))
+    indices = np.arange(first, first + count)
+    batch = dataset.take(indices % dataset.size)  # the last pass is filled up
+    total += int(right(variables, batch, indices < dataset.size))
   return total / dataset.size
 
 
@@ -177,25 +179,25 @@ def train_config(
   lowering = resolved['run']['lowering']
   run = {'lowering': 'lax' if lowering == 'auto' else lowering}
   changed = {**resolved, 'dataset': taught, 'client': client, 'run': run}
-  made = build.system(changed, plan.batch_size)
+  system = build.system(changed, plan.batch_size)
   tested = build.dataset(own)
   began = time.perf_counter()
-  start = build.variables(made.net, resolved['weights'], plan.seed)
+  start = build.variables(system.net, resolved['weights'], plan.seed)
 
   def record(file, epochs, variables):
     archives.write(file, convert.to_state_dict(variables))
     facts = {
       'sha256': archives.sha256(file),
-      'model': made.net.spec.name,
-      'accuracy': accuracy(made.net, variables, tested),
+      'model': system.net.spec.name,
+      'accuracy': accuracy(system.net, variables, tested),
       'tested_on': tested.name,
       'epochs': epochs,
       'training': plan._asdict(),
       'config': changed,
       'command': command,
       'seconds': round(time.perf_counter() - began, 1),
-      'device': join.device(),
-      'versions': join.versions(),
+      'device': provenance.device(),
+      'versions': provenance.versions(),
     }
     text = json.dumps(facts, indent=2) + '\n'
     workdir.write_text(file.with_suffix('.json'), text)
@@ -207,7 +209,7 @@ def train_config(
       name = f'{path.stem}-epoch{epoch}.npz'
       record(path.with_name(name), epoch, variables)
 
-  trained = train(made, plan, start, on_epoch)
+  trained = train(system, plan, start, on_epoch)
   facts = record(path, plan.epochs, trained)
   return (
     f'{path}: {facts["model"]} after {plan.epochs} epochs, '

@@ -18,6 +18,8 @@ import zlib
 
 import numpy as np
 
+from giajax.engine import identity
+
 _LOCK = '.lock'
 _TORN = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError)
 
@@ -55,6 +57,19 @@ def locked(
 
 
 @contextlib.contextmanager
+def writing(folder: pathlib.Path) -> Iterator[None]:
+  """Turns what a disk refuses into one line.
+
+  Raises:
+    ValueError: the folder cannot be written.
+  """
+  try:
+    yield
+  except OSError as error:
+    raise unwritable(folder, error) from error
+
+
+@contextlib.contextmanager
 def joining(folder: pathlib.Path) -> Iterator[None]:
   """Waits until no other shard joins the parts or writes config.json.
 
@@ -74,11 +89,12 @@ def check(folder: pathlib.Path, meta: Mapping[str, Any]) -> dict | None:
 
   Args:
     folder: the workdir.
-    meta: what would be written, with 'config' and 'hash'.
+    meta: what would be written, with 'config' and 'hash', and 'inputs' where
+      these are known.
 
   Raises:
-    ValueError: the folder belongs to another config, and a key that differs;
-      or it cannot be read.
+    ValueError: the folder belongs to another config or to other files, of
+      which one is named; or it cannot be read.
   """
   path = folder / 'config.json'
   try:
@@ -99,6 +115,8 @@ def check(folder: pathlib.Path, meta: Mapping[str, Any]) -> dict | None:
       f'Expected the config that {folder} was made with, {key}={old!r}; got '
       f'{key}={new!r}; choose another --workdir'
     )
+  if 'inputs' in meta:
+    identity.check(there.get('inputs') or {}, meta['inputs'], folder)
   return there
 
 
@@ -113,7 +131,8 @@ def claim(folder: pathlib.Path, meta: Mapping[str, Any]) -> bool:
   """
   with joining(folder):
     fresh = check(folder, meta) is None
-    write_text(folder / 'config.json', json.dumps(meta, indent=2) + '\n')
+    if fresh:
+      write_text(folder / 'config.json', json.dumps(meta, indent=2) + '\n')
   return fresh
 
 

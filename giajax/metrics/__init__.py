@@ -1,17 +1,28 @@
-"""How close two images are, and what that says about a leak.
-
-A row is `(a [..., H, W, C], b [..., H, W, C]) -> [...]` in [0, 1]; `lpips`
-needs its `weights` as well, which `lpips.load` binds.
-"""
+"""How close two images are, and what that says about a leak."""
 
 from giajax.metrics import cw_ssim
+from giajax.metrics import exact
+from giajax.metrics import fmse
+from giajax.metrics import gradient_share
+from giajax.metrics import gradient_similarity
+from giajax.metrics import iip
 from giajax.metrics import lpips
 from giajax.metrics import pixel
+from giajax.metrics import rdlv
 
+# In the order of the tables; a metric stands behind those that it needs.
 METRICS = {
-  'mse': pixel.mse,
-  'psnr': pixel.psnr,
-  'ssim': pixel.ssim,
-  'cw_ssim': cw_ssim.cw_ssim,
-  'lpips': lpips.distance,
+  'psnr': pixel.PSNR,
+  'ssim': pixel.SSIM,
+  'cw_ssim': cw_ssim.CW_SSIM,
+  'lpips': lpips.LPIPS,
+  'mse': pixel.MSE,
+  'fmse': fmse.FMSE,
+  'iip': iip.IIP,
+  'iip_chance': iip.CHANCE,
+  'exact': exact.EXACT,
+  'rdlv': rdlv.RDLV,
+  'gradient_similarity': gradient_similarity.SIMILARITY,
+  'gradient_similarity_first': gradient_similarity.FIRST,
+  'gradient_share': gradient_share.SHARE,
 }

@@ -14,7 +14,7 @@ UNMATCHED = -1
 
 
 def assign(
-  truth: npt.ArrayLike, found: npt.ArrayLike, valid: npt.ArrayLike
+  truth: npt.ArrayLike, candidates: npt.ArrayLike, valid: npt.ArrayLike
 ) -> np.ndarray:
   """Returns the slot of each true image, [B] int32, `UNMATCHED` for none.
 
@@ -25,7 +25,7 @@ def assign(
 
   Args:
     truth: [B, H, W, C] true images.
-    found: [M, H, W, C] the reconstruction's slots.
+    candidates: [M, H, W, C] the reconstruction's slots.
     valid: [M] bool, the slots that claim to hold an image.
 
   Raises:
@@ -33,27 +33,30 @@ def assign(
   """
   # float64 makes |t|^2 - 2 t.f + |f|^2 safe from cancellation.
   truth = np.asarray(truth, np.float64)
-  found = np.asarray(found, np.float64)
+  candidates = np.asarray(candidates, np.float64)
   valid = np.asarray(valid, bool)
-  if truth.shape[1:] != found.shape[1:] or valid.shape != found.shape[:1]:
+  if (
+    truth.shape[1:] != candidates.shape[1:]
+    or valid.shape != candidates.shape[:1]
+  ):
     raise ValueError(
-      'Expected truth [B, H, W, C], found [M, H, W, C] and valid [M]; got '
-      f'truth.shape={truth.shape}, found.shape={found.shape}, '
+      'Expected truth [B, H, W, C], candidates [M, H, W, C] and valid [M]; got '
+      f'truth.shape={truth.shape}, candidates.shape={candidates.shape}, '
       f'valid.shape={valid.shape}; stack them alike'
     )
   slots = np.full(len(truth), UNMATCHED, np.int32)
   claimed = np.flatnonzero(valid)
   rows, columns = scipy.optimize.linear_sum_assignment(
-    _costs(truth, found[claimed])
+    _costs(truth, candidates[claimed])
   )
   slots[rows] = claimed[columns]
   return slots
 
 
-def _costs(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
+def _costs(truth: np.ndarray, candidates: np.ndarray) -> np.ndarray:
   """Returns the pairwise MSE [B, M], finite."""
   t = truth.reshape(len(truth), -1)
-  f = found.reshape(len(found), t.shape[1])
+  f = candidates.reshape(len(candidates), t.shape[1])
   finite = np.all(np.isfinite(f), axis=1)
   f = np.where(finite[:, None], f, 0)
   costs = (t**2).sum(1)[:, None] - 2 * t @ f.T + (f**2).sum(1)[None]

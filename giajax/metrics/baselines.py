@@ -1,52 +1,102 @@
 """Trivial guesses that an attack must beat: they never see the update.
 
-Both take a sample of the data set that contains no image of the batch
-(`data.cases.held_out`), and return one candidate a slot.
+They know other images of the data set and no image of the batch, and return
+one candidate per slot. The mean image is that of a fixed sample without the
+images of the batch, so that the sample is read once per data set.
 """
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from giajax import types
 
-def mean_image(sample: npt.ArrayLike, batch_size: int) -> np.ndarray:
-  """Returns the mean of the sample in every slot, [B, H, W, C] float32.
+# What stands beside an attack, in the order of the tables, and what readers
+# call it.
+BASELINES = {
+  'mean_image': 'Mean image of the data set',
+  'other_image': 'Another image of the data set',
+  'grey_image': 'An image of even grey',
+  'start': 'Where the attack started',
+  'noise_gradient': 'The same attack on a noise gradient',
+}
+_BLOCK = 32  # images that are in memory together
+
+
+class Sample(NamedTuple):
+  """A sample of a data set, summed up."""
+
+  indices: np.ndarray  # [S] int32, all different
+  total: np.ndarray  # [H, W, C] float64, the sum of its images
+
+
+def sample(
+  take: Callable[[npt.ArrayLike], types.Batch], indices: npt.ArrayLike
+) -> Sample:
+  """Returns a sample, read in blocks.
+
+  Args:
+    take: of the data set.
+    indices: [S] which images, S >= 1.
+
+  Raises:
+    ValueError: no image, or one that cannot be read.
+  """
+  indices = np.asarray(indices)
+  if indices.ndim != 1 or not indices.size:
+    raise ValueError(
+      f'Expected indices [S] with S >= 1; got shape={indices.shape}; draw some '
+      'with cases.held_out'
+    )
+  blocks = (
+    np.asarray(take(indices[i : i + _BLOCK]).x, np.float64).sum(axis=0)
+    for i in range(0, len(indices), _BLOCK)
+  )
+  return Sample(indices, np.sum([*blocks], axis=0))
+
+
+def mean_image(
+  known: Sample, indices: npt.ArrayLike, x: npt.ArrayLike
+) -> np.ndarray | None:
+  """Returns the mean of a sample in every slot, [B, H, W, C] float32.
 
   The guess of least expected MSE among constants, and blurred: it is strong in
-  PSNR and weak in SSIM.
+  PSNR and weak in SSIM. None if the batch holds the whole sample.
 
   Args:
-    sample: [S, H, W, C] images in [0, 1].
-    batch_size: B.
-
-  Raises:
-    ValueError: the sample is no non-empty stack of images.
+    known: the sample.
+    indices: [B] which images of the data set form the batch; those that are in
+      the sample as well are left out.
+    x: [B, H, W, C] the images of the batch.
   """
-  sample = _checked(sample)
-  return np.repeat(sample.mean(axis=0, keepdims=True), batch_size, axis=0)
+  x = np.asarray(x, np.float64)
+  shared = np.isin(indices, known.indices)
+  count = len(known.indices) - int(shared.sum())
+  if not count:
+    return None
+  mean = (known.total - x[shared].sum(axis=0)) / count
+  return np.repeat(mean[None].clip(0, 1).astype(np.float32), len(x), axis=0)
 
 
-def other_images(sample: npt.ArrayLike, batch_size: int) -> np.ndarray:
+def other_images(images: npt.ArrayLike, batch_size: int) -> np.ndarray:
   """Returns another image of the data set in every slot, [B, H, W, C] float32.
 
-  Slot i holds sample i mod S, a real image with the wrong content: weak in
-  PSNR, with natural structure.
+  Slot i holds image i mod S, a real image with the wrong content: weak in PSNR,
+  with natural structure.
 
   Args:
-    sample: [S, H, W, C] images in [0, 1], in random order.
+    images: [S, H, W, C] in [0, 1], outside the batch, in random order.
     batch_size: B.
 
   Raises:
-    ValueError: the sample is no non-empty stack of images.
+    ValueError: `images` is no non-empty stack of images.
   """
-  sample = _checked(sample)
-  return sample[np.arange(batch_size) % len(sample)]
-
-
-def _checked(sample: npt.ArrayLike) -> np.ndarray:
-  sample = np.asarray(sample, np.float32)
-  if sample.ndim != 4 or not len(sample):
+  images = np.asarray(images, np.float32)
+  if images.ndim != 4 or not len(images):
     raise ValueError(
-      'Expected a sample [S, H, W, C] with S >= 1; got '
-      f'shape={sample.shape}; draw one with cases.held_out'
+      'Expected images [S, H, W, C] with S >= 1; got '
+      f'shape={images.shape}; draw some with cases.held_out'
     )
-  return sample
+  return images[np.arange(batch_size) % len(images)]

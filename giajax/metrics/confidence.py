@@ -38,7 +38,7 @@ def interval(
   1 - level: five and fewer at 0.95.
 
   Args:
-    scores: one score an image, any shape.
+    scores: one score per image, any shape.
     statistic: 'median' or 'mean'.
     level: how often, in (0, 1).
     seed: of the resampling; the same scores give the same interval.
@@ -46,7 +46,7 @@ def interval(
   Raises:
     ValueError: an unknown statistic, or a level outside (0, 1).
   """
-  found = registry.lookup(_STATISTICS, statistic, 'statistic')
+  summary = registry.lookup(_STATISTICS, statistic, 'statistic')
   if not 0 < level < 1:
     raise ValueError(
       f'Expected a level in (0, 1); got level={level}; 0.95 is usual'
@@ -56,7 +56,7 @@ def interval(
     return Interval(np.nan, np.nan)
   ends = scipy.stats.bootstrap(
     (scores,),
-    found,
+    summary,
     n_resamples=_RESAMPLES,
     confidence_level=level,
     method='percentile',

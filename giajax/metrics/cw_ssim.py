@@ -34,6 +34,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from giajax import types
+from giajax.metrics import base
 
 SCALES = 5
 _K = 1e-6
@@ -64,10 +65,11 @@ def cw_ssim(a: jax.typing.ArrayLike, b: jax.typing.ArrayLike) -> types.Array:
   Args:
     a: [..., H, W, C] in [0, 1].
     b: as `a`, or broadcastable to it.
+
+  Raises:
+    ValueError: images of integers, or shapes that do not fit.
   """
-  a, b = jnp.broadcast_arrays(
-    jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32)
-  )
+  a, b = base.pair(a, b)
   total = jnp.zeros(a.shape[:-3], jnp.float32)
   for re, im in _scales(jnp.stack([a, b])):  # [2, 3, 2, ..., h, w, C]
     re_a, re_b, im_a, im_b = re[:, :, 0], re[:, :, 1], im[:, :, 0], im[:, :, 1]
@@ -153,3 +155,17 @@ def _rows(
     taps,
   )
   return matrix
+
+
+CW_SSIM = base.Metric(
+  name='cw_ssim',
+  label='CW-SSIM',
+  unit='',
+  form='.3f',
+  meaning='Likeness of complex wavelets; 1 for equal images. Small shifts '
+  'hardly change it, and even tones do not enter it. Some studies report it '
+  'as SSIM: compare theirs with this column, computed on [0, 1].',
+  source='Sampat, Wang, Gupta, Bovik and Markey, IEEE TIP 2009',
+  needs=base.IMAGES,
+  score=cw_ssim,
+)

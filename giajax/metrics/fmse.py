@@ -13,6 +13,8 @@ features: compare values of one network with the same weights only.
 import numpy as np
 import numpy.typing as npt
 
+from giajax.metrics import base
+
 
 def fmse(f: npt.ArrayLike, g: npt.ArrayLike) -> np.ndarray:
   """Returns the error of each pair, [B] float32, 0 for equal features.
@@ -31,3 +33,19 @@ def fmse(f: npt.ArrayLike, g: npt.ArrayLike) -> np.ndarray:
       f'g.shape={g.shape}; take both from the same layer'
     )
   return np.mean((f - g) ** 2, axis=tuple(range(1, f.ndim)))
+
+
+FMSE = base.Metric(
+  name='fmse',
+  label='FMSE',
+  unit='',
+  form='.2g',
+  meaning='Mean squared error of what the classifier of the audited network '
+  'reads; lower is closer. Compare it only among results of one network with '
+  'the same weights.',
+  source='Geiping, Bauermeister, Droege and Moeller, NeurIPS 2020, '
+  'arXiv:2003.14053',
+  needs=('features', 'features_hat'),
+  score=fmse,
+  higher_is_better=False,
+)

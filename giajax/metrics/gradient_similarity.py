@@ -5,18 +5,20 @@
 with g_i the gradient of the loss of image i alone, BatchNorm in inference mode.
 Guo et al., Exploring the Vulnerabilities of Federated Learning, TPAMI 2025,
 arXiv 2503.11514, table of gradient similarities: where many images of a batch
-have one gradient, they cannot be told apart (their Proposition 1). Known only
-to who has the images; no attack sees it.
+have one gradient, they cannot be told apart (their Proposition 1). Only
+somebody who has the images knows it; no attack sees it.
 """
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from giajax import trees
 from giajax import types
 from giajax.clients import base as clients
+from giajax.metrics import base
 from giajax.models import base as models
 from giajax.tasks import base as tasks
 
@@ -51,6 +53,15 @@ def gradient_similarity(
   return similarity
 
 
+def prepare(
+  audited: base.Audited, asked: bool
+) -> Callable[[types.Variables, types.Batch], np.ndarray]:
+  """Cosine between an image's gradient and that of its batch."""
+  del asked
+  cosines = gradient_similarity(audited.viewer(), audited.task)
+  return lambda variables, batch: np.asarray(cosines(variables, batch))
+
+
 def of_one_image(
   net: models.Net, task: tasks.Task
 ) -> Callable[[types.Variables, types.Array, types.Array], types.Tree]:
@@ -74,3 +85,28 @@ def of_one_image(
     return jax.grad(loss)(variables.params)
 
   return gradient
+
+
+SIMILARITY = base.Metric(
+  name='gradient_similarity',
+  label='gradient cosine',
+  unit='',
+  form='.3f',
+  meaning='Cosine between the gradient of an image and that of its batch, '
+  'under the weights of the agreed network: 1 for images that cannot be told '
+  'apart.',
+  source='Guo et al., TPAMI 2025, arXiv:2503.11514',
+  needs=('variables', 'batch'),
+  prepare=prepare,
+  about='batch',
+)
+
+FIRST = SIMILARITY._replace(
+  name='gradient_similarity_first',
+  label='gradient cosine of the first image',
+  meaning='The same of the first image of the batch alone.',
+  needs=('gradient_similarity',),
+  score=np.asarray,
+  prepare=None,
+  reduce=lambda values: values[0],
+)

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from giajax import archives
 from giajax import trees
 from giajax import types
+from giajax.metrics import base
 
 # Below 31 pixels, nothing is left for the last pooling.
 MIN_SIDE = 31
@@ -66,16 +67,8 @@ def distance(
     ValueError: a side is below `MIN_SIDE`, or C is neither 1 nor 3. Raised
       while tracing, as shapes are static.
   """
-  a, b = jnp.broadcast_arrays(
-    jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32)
-  )
-  height, width, channels = a.shape[-3:]
-  if min(height, width) < MIN_SIDE or channels not in (1, 3):
-    raise ValueError(
-      f'Expected images of at least {MIN_SIDE}x{MIN_SIDE} with 1 or 3 '
-      f'channels for LPIPS; got shape={a.shape}; leave this metric out or '
-      'enlarge both images'
-    )
+  a, b = base.pair(a, b)
+  _check_shape(a.shape[-3:])
   rgb = (*a.shape[:-1], 3)
   pairs = zip(
     _features(jnp.broadcast_to(a, rgb), weights),
@@ -104,6 +97,32 @@ def load(
   weights = _read(path)
   compiled = jax.jit(distance)
   return lambda a, b: compiled(a, b, weights=weights)
+
+
+def prepare(
+  audited: base.Audited, path: str
+) -> Callable[[jax.typing.ArrayLike, jax.typing.ArrayLike], types.Array]:
+  """LPIPS v0.1 on AlexNet: a learned perceptual distance, lower is closer.
+
+  Args:
+    audited: an experiment.
+    path: the npz file of the weights.
+
+  Raises:
+    ValueError: as `load`, or images of another kind than `distance` takes.
+  """
+  _check_shape(audited.image_shape)
+  return load(path)
+
+
+def _check_shape(shape: tuple[int, ...]) -> None:
+  height, width, channels = shape
+  if min(height, width) < MIN_SIDE or channels not in (1, 3):
+    raise ValueError(
+      f'Expected images of at least {MIN_SIDE}x{MIN_SIDE} with 1 or 3 '
+      f'channels for LPIPS; got shape={tuple(shape)}; leave this metric out, '
+      'or use larger images'
+    )
 
 
 def _features(
@@ -149,3 +168,17 @@ def _read(path: str | os.PathLike) -> dict[str, types.Array]:
       'AlexNet weights of LPIPS v0.1'
     )
   return {name: jnp.asarray(value) for name, value in arrays.items()}
+
+
+LPIPS = base.Metric(
+  name='lpips',
+  label='LPIPS',
+  unit='',
+  form='.3f',
+  meaning='Distance between the features of a trained network, weighted by '
+  'human judgement; lower is closer.',
+  source='Zhang, Isola, Efros, Shechtman and Wang, CVPR 2018, arXiv:1801.03924',
+  needs=base.IMAGES,
+  prepare=prepare,
+  higher_is_better=False,
+)

@@ -9,7 +9,7 @@
 SSIM is that of Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment:
 from error visibility to structural similarity", IEEE TIP 2004, as `dm_pix`
 computes it: Gaussian window of sigma 1.5, c1 = .01^2, c2 = .03^2, windows that
-lie wholly inside the image. Works under jit and vmap; a NaN stays a NaN.
+lie wholly inside the image. All work under jit and vmap; a NaN stays a NaN.
 """
 
 import dm_pix
@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from giajax import types
+from giajax.metrics import base
 
 # The PSNR in dB of an exact match, which would be infinite: mse <= 1e-10,
 # three thousandths of a grey level, counts as exact.
@@ -30,9 +31,12 @@ def mse(a: jax.typing.ArrayLike, b: jax.typing.ArrayLike) -> types.Array:
   Args:
     a: [..., H, W, C] in [0, 1].
     b: as `a`, or broadcastable to it.
+
+  Raises:
+    ValueError: images of integers, or shapes that do not fit.
   """
-  difference = jnp.asarray(a, jnp.float32) - jnp.asarray(b, jnp.float32)
-  return jnp.mean(difference**2, axis=(-3, -2, -1))
+  a, b = base.pair(a, b)
+  return jnp.mean((a - b) ** 2, axis=(-3, -2, -1))
 
 
 def psnr(a: jax.typing.ArrayLike, b: jax.typing.ArrayLike) -> types.Array:
@@ -43,6 +47,9 @@ def psnr(a: jax.typing.ArrayLike, b: jax.typing.ArrayLike) -> types.Array:
   Args:
     a: [..., H, W, C] in [0, 1].
     b: as `a`, or broadcastable to it.
+
+  Raises:
+    ValueError: images of integers, or shapes that do not fit.
   """
   floor = 10 ** (-PSNR_CAP / 10)
   return -10 * jnp.log10(jnp.maximum(mse(a, b), floor))
@@ -58,13 +65,51 @@ def ssim(a: jax.typing.ArrayLike, b: jax.typing.ArrayLike) -> types.Array:
   Args:
     a: [..., H, W, C] in [0, 1].
     b: as `a`, or broadcastable to it.
+
+  Raises:
+    ValueError: images of integers, or shapes that do not fit.
   """
-  a, b = jnp.broadcast_arrays(
-    jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32)
-  )
+  a, b = base.pair(a, b)
   side = min(*a.shape[-3:-1], SSIM_WINDOW)
   flat = (-1, *a.shape[-3:])
   values = dm_pix.ssim(
     a.reshape(flat), b.reshape(flat), filter_size=side - (side + 1) % 2
   )
   return jnp.reshape(values, a.shape[:-3])
+
+
+MSE = base.Metric(
+  name='mse',
+  label='MSE',
+  unit='',
+  form='.3g',
+  meaning='Mean squared error of the pixels in [0, 1].',
+  source='',
+  needs=base.IMAGES,
+  score=mse,
+  higher_is_better=False,
+)
+
+PSNR = base.Metric(
+  name='psnr',
+  label='PSNR',
+  unit='dB',
+  form='.2f',
+  meaning='Squared error of the pixels on a logarithmic scale: higher is '
+  'closer, and three decibels more mean half the error.',
+  source='',
+  needs=base.IMAGES,
+  score=psnr,
+)
+
+SSIM = base.Metric(
+  name='ssim',
+  label='SSIM',
+  unit='',
+  form='.3f',
+  meaning='Likeness of local brightness, contrast and structure; 1 for equal '
+  'images.',
+  source='Wang, Bovik, Sheikh and Simoncelli, IEEE TIP 2004',
+  needs=base.IMAGES,
+  score=ssim,
+)

@@ -3,7 +3,7 @@
   RDLV = (sim(x, x_hat) - sim(x, p)) / sim(x, p)
 
 x is the true image, x_hat its reconstruction, p an image that is public, sim a
-similarity, here SSIM. 0 means that the update told nothing more than p does.
+similarity, here SSIM. 0 means that the update says nothing more than p does.
 Hatamizadeh, Yin, Molchanov, Myronenko, Li, Dogra, Feng, Flores, Kautz, Xu and
 Roth, "Do gradient inversion attacks make federated learning unsafe?", IEEE TMI
 2023, arXiv:2202.06924, where p is the image that the attack starts from, an
@@ -16,19 +16,35 @@ which is similar to nothing.
 import numpy as np
 import numpy.typing as npt
 
+from giajax.metrics import base
 
-def rdlv(found: npt.ArrayLike, prior: npt.ArrayLike) -> np.ndarray:
+
+def rdlv(similarity: npt.ArrayLike, prior: npt.ArrayLike) -> np.ndarray:
   """Returns the relative gain in similarity, [...] float32, above -inf.
 
   NaN where the prior is not similar at all (sim <= 0), as there is nothing to
   relate to; the smaller sim(x, p), the less a large value means.
 
   Args:
-    found: [...] similarity of each reconstruction to its image. NaN, a failed
+    similarity: [...] of each reconstruction to its image. NaN, a failed
       reconstruction, counts as 0.
-    prior: as `found`, of the prior image.
+    prior: as `similarity`, of the prior image.
   """
-  found, prior = np.asarray(found, np.float32), np.asarray(prior, np.float32)
-  found = np.where(np.isnan(found), np.float32(0), found)
+  similarity = np.nan_to_num(np.asarray(similarity, np.float32), nan=0.0)
+  prior = np.asarray(prior, np.float32)
   usable = np.where(prior > 0, prior, np.nan)
-  return (found - usable) / usable
+  return (similarity - usable) / usable
+
+
+RDLV = base.Metric(
+  name='rdlv',
+  label='RDLV',
+  unit='',
+  form='.2f',
+  meaning='What SSIM gains over the mean image of the data set, as a multiple '
+  'of that image’s own SSIM; 0 is no gain.',
+  source='Hatamizadeh et al., IEEE TMI 2023, arXiv:2202.06924',
+  needs=('ssim', 'ssim_mean_image'),
+  score=rdlv,
+  partial=True,
+)

@@ -1,11 +1,12 @@
 """What the scores of an attack amount to.
 
-A verdict is about one attack under the grants of one threat model. 'resists'
+A judgement is about one attack under the grants of one threat model. 'resists'
 therefore never means that nothing leaks, only that this attack found no more
-than a guess would.
+than a guess would. Labels are judged apart from images.
 """
 
 import collections
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -20,49 +21,65 @@ LEAK_SSIM = 0.5
 # ... and for this lead over the best trivial guess, half its squared error,
 # because on flat or similar images a guess alone reaches high values.
 LEAK_MARGIN = 3.0  # dB
-# At this value an image came back exactly, up to rounding: an error of 2.6 grey
-# levels. Of the closed forms' recoveries, and of nothing else.
-EXACT_PSNR = 40.0  # dB
+# An image that misses these by so much at most is near them: it may well be
+# recognised by whoever looks at it.
+NEAR_PSNR = 2.0  # dB, of the PSNR and of its lead
+NEAR_SSIM = 0.1
 # 'partial' asks for either of these leads: a fifth off the squared error, or
 # structure that no trivial guess has.
 PARTIAL_MARGIN_PSNR = 1.0  # dB
 PARTIAL_MARGIN_SSIM = 0.1
 
+# Every word of a judgement, the gravest first.
+WORDS = {
+  'leaks': 'the images can be recognised in what came back',
+  'partial': 'more came back than a guess would give',
+  'resists': 'this attack found no more than a guess would',
+  'untested': 'the update could not give its images away',
+}
 
-class Verdict(NamedTuple):
+
+class Judgement(NamedTuple):
   """A one-word judgement and what it rests on."""
 
-  word: str  # 'leaks', 'partial' or 'resists'
+  word: str  # of `WORDS`
   reason: str  # one sentence in plain words
 
 
-def label_accuracy(true: npt.ArrayLike, found: npt.ArrayLike) -> float:
-  """Returns the fraction of true labels that were found, in any order.
+def labels_recovered(true: npt.ArrayLike, claimed: npt.ArrayLike) -> float:
+  """Returns the fraction of true labels among the claimed, in any order.
 
-  The overlap of the two multisets: finding a label once counts once.
+  The overlap of the two multisets: a label that is claimed once counts once.
 
   Args:
     true: [B] class indices, B >= 1.
-    found: [M] class indices of the valid slots.
+    claimed: [M] class indices; -1 claims none. NaN if none is claimed.
   """
+  claimed = np.ravel(claimed)
+  claimed = claimed[claimed >= 0]
+  if not claimed.size:
+    return math.nan
   wanted = collections.Counter(np.ravel(true).tolist())
-  overlap = wanted & collections.Counter(np.ravel(found).tolist())
-  return overlap.total() / wanted.total()
+  return (wanted & collections.Counter(claimed.tolist())).total() / np.size(
+    true
+  )
 
 
-def matched_label_accuracy(
-  true: npt.ArrayLike, found: npt.ArrayLike, slots: npt.ArrayLike
+def labels_matched(
+  true: npt.ArrayLike, claimed: npt.ArrayLike, slots: npt.ArrayLike
 ) -> float:
   """Returns the fraction of images whose own slot has the right label.
 
   Args:
     true: [B] class indices, B >= 1.
-    found: [M] class indices of all slots.
+    claimed: [M] class indices of all slots; -1 claims none. NaN if none does.
     slots: [B] the slot of each image, of `assignment.assign`; an unmatched
       image counts as wrong.
   """
-  true, found, slots = (np.asarray(v) for v in (true, found, slots))
-  return float(np.mean((slots >= 0) & (found[slots] == true)))
+  true, claimed, slots = (np.asarray(v) for v in (true, claimed, slots))
+  if not (claimed >= 0).any():
+    return math.nan
+  return float(np.mean((slots >= 0) & (claimed[slots] == true)))
 
 
 def success_rate(psnr: npt.ArrayLike, threshold: float) -> float:
@@ -75,13 +92,39 @@ def success_rate(psnr: npt.ArrayLike, threshold: float) -> float:
   return float(np.mean(np.asarray(psnr) >= threshold))
 
 
+def recognised(
+  psnr: npt.ArrayLike, ssim: npt.ArrayLike, floor: float
+) -> np.ndarray:
+  """Returns which images pass the thresholds of 'leaks', [...] bool.
+
+  Args:
+    psnr: [...] PSNR of each image in dB.
+    ssim: [...] SSIM of each image.
+    floor: PSNR of the best trivial guess in dB; NaN if there is none.
+  """
+  return _passes(psnr, ssim, floor, 0.0, 0.0)
+
+
+def near(psnr: npt.ArrayLike, ssim: npt.ArrayLike, floor: float) -> np.ndarray:
+  """Returns which images miss those thresholds by little, [...] bool.
+
+  Args:
+    psnr: as of `recognised`.
+    ssim: as of `recognised`.
+    floor: as of `recognised`.
+  """
+  close = _passes(psnr, ssim, floor, NEAR_PSNR, NEAR_SSIM)
+  return close & ~recognised(psnr, ssim, floor)
+
+
 def verdict(
   *,
   psnr: npt.ArrayLike,
   ssim: npt.ArrayLike,
   baseline_psnr: npt.ArrayLike,
   baseline_ssim: npt.ArrayLike,
-) -> Verdict:
+  degenerate: str = '',
+) -> Judgement:
   """Judges an attack by its medians and those of the best trivial guess.
 
   Args:
@@ -90,6 +133,8 @@ def verdict(
     ssim: SSIM of each image, or its median; NaN likewise.
     baseline_psnr: as `psnr`, of the baseline with the highest median.
     baseline_ssim: as `ssim`, of the baseline with the highest median.
+    degenerate: why the update could not give its images away, of
+      `degenerate.reason`; '' where it could.
 
   Raises:
     ValueError: one of them holds no score.
@@ -100,21 +145,39 @@ def verdict(
     f'median PSNR {p:.1f} dB and SSIM {s:.2f}, against {p0:.1f} dB and '
     f'{s0:.2f} for the best trivial guess'
   )
-  if p >= LEAK_PSNR and s >= LEAK_SSIM and p - p0 >= LEAK_MARGIN:
-    return Verdict(
+  if recognised(p, s, p0):
+    return Judgement(
       'leaks', f'The images can be recognised in what came back: {scores}.'
     )
-  if p - p0 >= PARTIAL_MARGIN_PSNR or s - s0 >= PARTIAL_MARGIN_SSIM:
-    return Verdict(
+  if near(p, s, p0):
+    return Judgement(
       'partial',
-      'More came back than a guess would give, too little to recognise the '
+      'What came back is near the threshold of recognition, so look at the '
+      f'images: {scores}.',
+    )
+  if p - p0 >= PARTIAL_MARGIN_PSNR or s - s0 >= PARTIAL_MARGIN_SSIM:
+    return Judgement(
+      'partial',
+      'More came back than a guess would give, but too little to recognise the '
       f'typical image: {scores}.',
     )
-  return Verdict(
+  if degenerate:
+    return Judgement(
+      'untested', f'Nothing was tested, because {degenerate}: {scores}.'
+    )
+  return Judgement(
     'resists',
-    'This attack found no more than a guess would, which says nothing of '
+    'This attack found no more than a guess would, which says nothing about '
     f'stronger attacks: {scores}.',
   )
+
+
+def _passes(psnr, ssim, floor, less_psnr, less_ssim) -> np.ndarray:
+  psnr, ssim = np.asarray(psnr, np.float64), np.asarray(ssim, np.float64)
+  close = (psnr >= LEAK_PSNR - less_psnr) & (ssim >= LEAK_SSIM - less_ssim)
+  if math.isnan(floor):
+    return close
+  return close & (psnr - floor >= LEAK_MARGIN - less_psnr)
 
 
 def _median(scores: npt.ArrayLike) -> float:

@@ -1,34 +1,19 @@
 """Weights of torch models: state dicts in files, and back.
 
-One rule maps names and layouts:
-
-  torch                        giajax
-  x.weight [P, C, kh, kw]      params x.kernel [kh, kw, C, P]
-  x.weight [P, C]              params x.kernel [C, P]
-  x.weight [C]                 params x.scale
-  x.bias                       params x.bias
-  x.running_mean               stats x.mean
-  x.running_var                stats x.var
-  x        (any shape)         params x.value
-  x.in_proj_weight, _bias      those of a linear layer x.in_proj
-  x.num_batches_tracked        ignored, as are tables that depend on shapes only
-
-A linear layer behind a flattened image needs no permutation, because
-`layers.flatten` keeps torch's order, channels first. A torch model is saved by
+One rule maps names and layouts, see `torch_names`. A torch model is saved by
 
   np.savez(path, **{k: v.cpu().numpy() for k, v in model.state_dict().items()})
 
-and takes weights back by `load_state_dict` on tensors of `to_state_dict`; or by
-safetensors. `python -m giajax.models.convert` is `giajax convert`, see there.
-Names other than torchvision's, such as timm's, are translated by `rename`.
+or by safetensors, and takes weights back by `load_state_dict` on tensors of
+`to_state_dict`. `giajax convert` checks a file and writes an npz. Names other
+than torchvision's, such as timm's, are translated by `rename`.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 import math
 import os
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -36,33 +21,9 @@ from giajax import archives
 from giajax import trees
 from giajax import types
 from giajax.models import base
+from giajax.models import torch_names
 
-# (section, leaf, dimensions) -> torch's leaf, and the axes of ours that make
-# torch's layout.
-_RULES = {
-  ('params', 'kernel', 4): ('weight', (3, 2, 0, 1)),
-  ('params', 'kernel', 2): ('weight', (1, 0)),
-  ('params', 'scale', 1): ('weight', (0,)),
-  ('params', 'bias', 1): ('bias', (0,)),
-  ('stats', 'mean', 1): ('running_mean', (0,)),
-  ('stats', 'var', 1): ('running_var', (0,)),
-}
-# Buffers that are constants of the architecture or count.
-_IGNORED = frozenset(
-  ('num_batches_tracked', 'relative_coords_table', 'relative_position_index')
-)
-# Layers whose leaves torch keeps in the module above, joined by '_'.
-_FUSED = 'in_proj'
 _ADAPTER = '.lora_'
-
-
-class _Entry(NamedTuple):
-  """Where a tensor of a state dict goes."""
-
-  section: str  # a field of Variables
-  name: str  # dotted, within the section
-  axes: tuple[int, ...]  # of ours, in torch's order
-  shape: tuple[int, ...]  # torch's
 
 
 def load(
@@ -96,7 +57,9 @@ def load(
   if adapters is not None:
     fresh = to_state_dict(adapters)
     arrays = {k: v for k, v in fresh.items() if _ADAPTER in k} | arrays
-  return _variables(arrays, net, rename, f'path={str(path)!r}')
+  return from_state_dict(
+    arrays, net, rename=rename, source=f'path={str(path)!r}'
+  )
 
 
 def from_state_dict(
@@ -104,6 +67,7 @@ def from_state_dict(
   net: base.Net,
   *,
   rename: Mapping[str, str] | None = None,
+  source: str | None = None,
 ) -> types.Variables:
   """Returns the variables of a network from a torch-style state dict.
 
@@ -111,18 +75,33 @@ def from_state_dict(
     mapping: arrays by torch's names, in torch's layout.
     net: a network made of `layers`.
     rename: as in `load`.
+    source: what an error calls the mapping; its size if None.
 
   Raises:
     ValueError: the arrays are not those of `net`, see `load`.
   """
-  return _variables(mapping, net, rename, f'{len(mapping)} arrays')
+  table = torch_names.of_net(net)
+  arrays = {
+    name: np.asarray(value)
+    for name, value in torch_names.renamed(mapping, rename or {}).items()
+    if not torch_names.is_constant(name)
+  }
+  _check(arrays, table, net.spec, source or f'{len(mapping)} arrays')
+  leaves: dict[str, dict[str, types.Array]] = {
+    section: {} for section in types.Variables._fields
+  }
+  for name, entry in table.items():
+    ours = arrays[name].transpose(np.argsort(entry.axes))
+    leaves[entry.section][entry.name] = jnp.asarray(ours, jnp.float32)
+  return variables_of(leaves)
 
 
 def as_found(mapping: Mapping[str, Any], net: base.Net) -> types.Variables:
-  """Returns the variables that a state dict holds, be they `net`'s or not.
+  """Returns the variables of a state dict, whether `net` has them or not.
 
-  What `net` has is where `net` has it, whatever its shape; the rest follows
-  from its own name and shape. Nothing is added where something is missing.
+  A tensor that `net` has goes where `net` has it, whatever its shape; the place
+  of any other follows from its name and shape. Nothing is added where something
+  is missing.
 
   Args:
     mapping: arrays by torch's names, in torch's layout.
@@ -130,14 +109,14 @@ def as_found(mapping: Mapping[str, Any], net: base.Net) -> types.Variables:
 
   Raises:
     ValueError: arrays that are not float32 or not finite, variances below 0,
-      names that are parts of others, or two of the same parameter.
+      names that are parts of others, or two arrays of one parameter.
   """
-  table = _table(net)
+  table = torch_names.of_net(net)
   layers = {name.rpartition('.')[0] for name in table}
   arrays = {
     name: np.asarray(value)
     for name, value in mapping.items()
-    if not _is_constant(name, layers)
+    if not torch_names.is_constant(name, layers)
   }
   check_numbers(arrays, 'running_var')
   leaves: dict[str, dict[str, types.Array]] = {
@@ -146,7 +125,7 @@ def as_found(mapping: Mapping[str, Any], net: base.Net) -> types.Variables:
   for name, array in arrays.items():
     entry = table.get(name)
     if entry is None or len(entry.axes) != array.ndim:
-      entry = _guessed(name, array.shape)
+      entry = torch_names.guess(name, array.shape)
     if entry.name in leaves[entry.section]:
       raise ValueError(
         f'Expected one array of each parameter; got {name!r} and another of '
@@ -155,12 +134,6 @@ def as_found(mapping: Mapping[str, Any], net: base.Net) -> types.Variables:
     ours = array.transpose(np.argsort(entry.axes))
     leaves[entry.section][entry.name] = jnp.asarray(ours)
   return variables_of(leaves)
-
-
-def _is_constant(name: str, layers: Collection[str]) -> bool:
-  """Whether an array of one of the layers is not a parameter."""
-  layer, _, last = name.rpartition('.')
-  return last in _IGNORED and layer in layers
 
 
 def variables_of(
@@ -207,34 +180,12 @@ def check_numbers(arrays: Mapping[str, Any], variance: str) -> None:
     'not finite': bad,
     'variances below 0': negative,
   }
-  found = [f'{k}: {archives.listed(v)}' for k, v in troubles.items() if v]
-  if found:
+  lines = [f'{k}: {archives.listed(v)}' for k, v in troubles.items() if v]
+  if lines:
     raise ValueError(
-      f'Expected finite float32 weights; got {"; ".join(found)}; do not train '
+      f'Expected finite float32 weights; got {"; ".join(lines)}; do not train '
       'them'
     )
-
-
-def params_from_state_dict(
-  mapping: Mapping[str, Any],
-  net: base.Net,
-  *,
-  rename: Mapping[str, str] | None = None,
-) -> types.Tree:
-  """Returns a tree like a network's parameters: a torch client's update.
-
-  Args:
-    mapping: gradients or weight differences by torch's parameter names, in
-      torch's layout; no buffers.
-    net: a network made of `layers`.
-    rename: as in `load`.
-
-  Raises:
-    ValueError: the arrays are not those of `net`, see `load`.
-  """
-  table = {k: e for k, e in _table(net).items() if e.section == 'params'}
-  where = f'{len(mapping)} arrays'
-  return _assemble(mapping, table, net.spec, rename, where)['params']
 
 
 def to_state_dict(variables: types.Variables) -> dict[str, np.ndarray]:
@@ -252,75 +203,8 @@ def to_state_dict(variables: types.Variables) -> dict[str, np.ndarray]:
   }
   return {
     torch_name: np.asarray(flat[e.section][e.name]).transpose(e.axes)
-    for torch_name, e in _entries(variables).items()
+    for torch_name, e in torch_names.of_variables(variables).items()
   }
-
-
-def _variables(mapping, net, rename, where) -> types.Variables:
-  out = _assemble(mapping, _table(net), net.spec, rename, where)
-  return types.Variables(out['params'], out['stats'], out['frozen'] or ())
-
-
-def _table(net: base.Net) -> dict[str, _Entry]:
-  return _entries(jax.eval_shape(net.init, jax.random.key(0)))
-
-
-def _entries(variables: types.Variables) -> dict[str, _Entry]:
-  """Returns torch's names of all leaves, and where they live here."""
-  out = {}
-  for section in types.Variables._fields:
-    kind = 'stats' if section == 'stats' else 'params'
-    for name, leaf in trees.named_leaves(getattr(variables, section)).items():
-      path, _, last = name.rpartition('.')
-      if last == 'value':
-        axes = tuple(range(len(leaf.shape)))
-        out[path] = _Entry(section, name, axes, tuple(leaf.shape))
-        continue
-      rule = _RULES.get((kind, last, len(leaf.shape)))
-      if rule is None:
-        known = sorted({f'{s} {n}' for s, n, _ in _RULES})
-        raise ValueError(
-          f'Expected leaves called {", ".join(known)}; got {section} {name} '
-          f'of shape {tuple(leaf.shape)}; convert this network by hand'
-        )
-      torch_last, axes = rule
-      shape = tuple(leaf.shape[a] for a in axes)
-      dot = '_' if path.rpartition('.')[2] == _FUSED else '.'
-      torch_name = f'{path}{dot}{torch_last}' if path else torch_last
-      out[torch_name] = _Entry(section, name, axes, shape)
-  return out
-
-
-def _guessed(name: str, shape: tuple[int, ...]) -> _Entry:
-  """Returns where a tensor of an unknown layer goes, by torch's conventions."""
-  path, _, last = name.rpartition('.')
-  for (kind, ours, dimensions), (torch_last, axes) in _RULES.items():
-    if torch_last == last and dimensions == len(shape):
-      return _Entry(kind, f'{path}.{ours}' if path else ours, axes, shape)
-  return _Entry('params', f'{name}.value', tuple(range(len(shape))), shape)
-
-
-def _assemble(
-  mapping: Mapping[str, Any],
-  table: Mapping[str, _Entry],
-  spec: base.Spec,
-  rename: Mapping[str, str] | None,
-  where: str,
-) -> dict[str, types.Tree]:
-  """Returns the fields of the Variables of a checked state dict."""
-  arrays = {
-    name: np.asarray(value)
-    for name, value in _renamed(mapping, rename or {}).items()
-    if name.rpartition('.')[2] not in _IGNORED
-  }
-  _check(arrays, table, spec, where)
-  leaves: dict[str, dict[str, types.Array]] = {
-    section: {} for section in types.Variables._fields
-  }
-  for name, entry in table.items():
-    ours = arrays[name].transpose(np.argsort(entry.axes))
-    leaves[entry.section][entry.name] = jnp.asarray(ours, jnp.float32)
-  return {section: trees.nested(flat) for section, flat in leaves.items()}
 
 
 def _check(arrays, table, spec, where):
@@ -359,41 +243,15 @@ def _advice(kinds, wrong, spec):
     return 'save the arrays as float32'
   if kinds == {'misshapen'}:
     # Only the classifier's outputs differ?
-    found = {got[:1] for got, _ in wrong.values()}
+    outputs = {got[:1] for got, _ in wrong.values()}
     rest = all(
       got[1:] == want[1:] and want[0] == spec.num_classes
       for got, want in wrong.values()
     )
-    if rest and len(found) == 1:
-      ((classes,),) = found
+    if rest and len(outputs) == 1:
+      ((classes,),) = outputs
       return f'the classes differ: build it with num_classes={classes}'
   return 'choose the matching architecture and options, or rename prefixes'
-
-
-def _renamed(mapping, rename):
-  """Returns the mapping with the longest matching prefixes replaced."""
-  out, used = {}, set()
-  for name, value in mapping.items():
-    found = [p for p in rename if name == p or name.startswith(f'{p}.')]
-    new = name
-    if found:
-      prefix = max(found, key=len)
-      used.add(prefix)
-      new = (rename[prefix] + name[len(prefix) :]).removeprefix('.')
-    if new in out:
-      raise ValueError(
-        f'Expected names that stay distinct; got rename={dict(rename)}, which '
-        f'makes {new!r} twice; correct it'
-      )
-    out[new] = value
-  idle = sorted(set(rename) - used)
-  if idle:
-    raise ValueError(
-      'Expected every renamed prefix to begin a name; got rename of '
-      f'{archives.listed(idle)} for {archives.listed(sorted(mapping))}; '
-      'correct it'
-    )
-  return out
 
 
 def convert_file(
@@ -414,7 +272,7 @@ def convert_file(
     rename: as in `load`.
 
   Returns:
-    What was written, in a line.
+    One line that says what was written.
 
   Raises:
     ValueError: a state dict that is damaged or not that of the architecture;

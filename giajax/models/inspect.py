@@ -1,14 +1,18 @@
 """Questions about a network's layers, answered without running it."""
 
+from collections.abc import Callable
+import functools
 import itertools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax.extend import core
 import jax.numpy as jnp
+import numpy as np
 
 from giajax import trees
+from giajax import types
 from giajax.models import base
 from giajax.models import layers
 from giajax.ops import moments
@@ -23,23 +27,14 @@ def sites(net: base.Net) -> dict[str, moments.Site]:
     ValueError: a network that cannot tell its layers.
   """
   if net.probe is None:
-    raise ValueError(
-      'Expected a network made of giajax layers; got '
-      f'{net.spec.name}, which cannot tell its layers; build it by from_nnx'
-    )
-  found: dict[str, moments.Site] = {}
-
-  def visit(variables, x):
-    found.update(net.probe(variables, x, None)[1])
-
-  x = jax.ShapeDtypeStruct((1, *net.spec.image_shape), jnp.float32)
-  jax.eval_shape(visit, abstract_variables(net), x)
-  return found
+    raise _foreign(net, 'layers', 'build it by from_nnx')
+  shape = (1, *net.spec.image_shape)
+  return dict(_sites(net.probe, net.init, shape, jnp.result_type(float)))
 
 
-def abstract_variables(net: base.Net):
+def abstract_variables(net: base.Net) -> types.Variables:
   """Returns the shapes of a network's variables."""
-  return jax.eval_shape(net.init, jax.random.key(0))
+  return _abstract_variables(net.init, jnp.result_type(float))
 
 
 def leaf_names(net: base.Net) -> frozenset[str]:
@@ -152,10 +147,7 @@ def momenta(net: base.Net) -> dict[str, float]:
     ValueError: a network that cannot tell its layers.
   """
   if net.momenta is None:
-    raise ValueError(
-      'Expected a network made of giajax layers; got '
-      f'{net.spec.name}, which cannot tell its momentum; state it'
-    )
+    raise _foreign(net, 'momentum', 'state it')
   still = base.frozen_layers(abstract_variables(net))
   return {path: m for path, m in net.momenta.items() if path not in still}
 
@@ -207,25 +199,25 @@ def chain(net: base.Net) -> list[Link]:
   Raises:
     ValueError: another network.
   """
-  found = sites(net)
-  kinds = {path: site.kind for path, site in found.items()}
+  links = sites(net)
+  kinds = {path: site.kind for path, site in links.items()}
   odd = [p for p, kind in kinds.items() if kind not in ('conv', 'linear')]
   if odd:
     raise _no_chain(net, odd[0], 'is neither a convolution nor linear')
-  taps = [name for path in found for name in (path, f'{path}.input')]
+  taps = [name for path in links for name in (path, f'{path}.input')]
 
   def run(variables, x):
     return net.apply(variables, x, taps=taps).taps
 
   image = jax.ShapeDtypeStruct((1, *net.spec.image_shape), jnp.float32)
   shapes = jax.eval_shape(run, abstract_variables(net), image)
-  pairs = list(itertools.pairwise(found))
+  pairs = list(itertools.pairwise(links))
   for before, after in pairs:
     if shapes[before].size != shapes[f'{after}.input'].size:
       raise _no_chain(net, after, f'does not read all that {before!r} gives')
   draw, init = jax.random.split(jax.random.key(0))
   passed = jax.jit(run)(net.init(init), jax.random.uniform(draw, image.shape))
-  slopes = dict.fromkeys(found, 1.0)
+  slopes = dict.fromkeys(links, 1.0)
   for before, after in pairs:
     z, x = passed[before], passed[f'{after}.input']
     z = layers.flatten(z) if z.ndim > x.ndim else z
@@ -241,8 +233,15 @@ def chain(net: base.Net) -> list[Link]:
     slopes[before] = round(float(slope), 6)
   return [
     Link(path, site, shapes[path].shape, slopes[path])
-    for path, site in found.items()
+    for path, site in links.items()
   ]
+
+
+def _foreign(net: base.Net, what: str, advice: str) -> ValueError:
+  return ValueError(
+    f'Expected a network made of giajax layers; got {net.spec.name}, which '
+    f'cannot tell its {what}; {advice}'
+  )
 
 
 def _variables(atoms) -> set[core.Var]:
@@ -265,3 +264,32 @@ def _last_linear(net: base.Net) -> str | None:
     if site.kind == 'linear' and '.lora_' not in path
   ]
   return linear[-1] if linear else None
+
+
+# A trace of a deep network takes a second, and many ask for it. Networks are
+# pure functions, so that one trace answers all; `precision` is that of floats.
+@functools.lru_cache(maxsize=32)
+def _abstract_variables(
+  init: Callable[[types.Array], types.Variables], precision: np.dtype
+) -> types.Variables:
+  del precision
+  return jax.eval_shape(init, jax.random.key(0))
+
+
+@functools.lru_cache(maxsize=32)
+def _sites(
+  probe: Callable[..., Any],
+  init: Callable[[types.Array], types.Variables],
+  shape: tuple[int, ...],
+  precision: np.dtype,
+) -> dict[str, moments.Site]:
+  sites: dict[str, moments.Site] = {}
+
+  def visit(variables, x):
+    for path, site in probe(variables, x, None)[1].items():
+      x = jax.ShapeDtypeStruct(site.input.shape, site.input.dtype)
+      sites[path] = site._replace(input=x)
+
+  x = jax.ShapeDtypeStruct(shape, jnp.float32)
+  jax.eval_shape(visit, _abstract_variables(init, precision), x)
+  return sites

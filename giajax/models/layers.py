@@ -21,7 +21,7 @@ from giajax import types
 from giajax.models.parts import initializers
 from giajax.ops import convolution
 from giajax.ops import fusion_barrier
-from giajax.ops import geometry as geometries
+from giajax.ops import geometries
 from giajax.ops import moments
 
 # By torch's names and definitions.
@@ -87,7 +87,7 @@ class Context:
     y: types.Array,
     site: moments.Site | None = None,
   ) -> types.Array:
-    """Notes that `layer` mapped x to y; returns y, offset where asked."""
+    """Records that `layer` mapped x to y; returns y, with its offset added."""
     path = layer.path
     if site is not None:
       if path in self.sites:
@@ -253,138 +253,13 @@ class Parameter(Layer):
     return self.context.record(self, None, value, moments.Site('value', value))
 
 
-class BatchNorm(Layer):
-  """torch.nn.BatchNorm2d: unbiased running variance, momentum of the new.
-
-  A training pass normalises by the batch's mean and biased variance and moves
-  the running statistics by `momentum` towards its mean and unbiased variance.
-  With a single value per channel the output would not depend on the input;
-  as in torch, such a pass is a ValueError (raised while tracing, as shapes are
-  static), not an update that leaks nothing.
-
-  Args:
-    features: channels.
-    momentum: weight of the batch in the new running statistics.
-    epsilon: added to the variance.
-    rngs: unused, as the layer starts from constants.
-  """
-
-  def __init__(
-    self,
-    features: int,
-    *,
-    momentum: float = 0.1,
-    epsilon: float = 1e-5,
-    rngs: nnx.Rngs,
-  ):
-    del rngs
-    self.scale = nnx.Param(jnp.ones(features))
-    self.bias = nnx.Param(jnp.zeros(features))
-    self.mean = nnx.BatchStat(jnp.zeros(features))
-    self.var = nnx.BatchStat(jnp.ones(features))
-    self.momentum = momentum
-    self.epsilon = epsilon
-
-  def __call__(self, x: types.Array) -> types.Array:
-    """Maps [B, H, W, C] to the same shape."""
-    mean, var = self.mean[...], self.var[...]
-    if self.context.train and self.path not in self.context.frozen:
-      mean, var = self._batch_statistics(x, mean, var)
-    normal = (x - mean) * jax.lax.rsqrt(var + self.epsilon)
-    y = normal * self.scale[...] + self.bias[...]
-    return self.context.record(self, x, y, moments.Site('scale', normal))
-
-  def _batch_statistics(self, x, running_mean, running_var):
-    n, m = x.size // x.shape[-1], self.momentum
-    if n < 2:
-      raise ValueError(
-        'Expected more than 1 value per channel for the batch statistics; got '
-        f'shape={x.shape} at {self.path!r}; use a larger batch, larger images '
-        'or train=False'
-      )
-    axes = tuple(range(x.ndim - 1))
-    mean = x.mean(axes)
-    var = jnp.square(x - mean).mean(axes)
-    self.context.stats[self.path] = {
-      'mean': (1 - m) * running_mean + m * mean,
-      'var': (1 - m) * running_var + m * var * (n / (n - 1)),
-    }
-    return mean, var
-
-
-class LayerNorm(Layer):
-  """torch.nn.LayerNorm over the last axis, the channels of an NHWC image.
-
-  Args:
-    features: size of the last axis.
-    epsilon: added to the variance.
-    rngs: unused, as the layer starts from constants.
-  """
-
-  def __init__(self, features: int, *, epsilon: float = 1e-5, rngs: nnx.Rngs):
-    del rngs
-    self.scale = nnx.Param(jnp.ones(features))
-    self.bias = nnx.Param(jnp.zeros(features))
-    self.epsilon = epsilon
-
-  def __call__(self, x: types.Array) -> types.Array:
-    """Maps [..., C] to the same shape."""
-    normal = _standardised(x, (-1,), self.epsilon)
-    y = normal * self.scale[...] + self.bias[...]
-    return self.context.record(self, x, y, moments.Site('scale', normal))
-
-
-class GroupNorm(Layer):
-  """torch.nn.GroupNorm on NHWC images.
-
-  Args:
-    features: channels.
-    groups: of neighbouring channels; the largest divisor of `features` up to
-      32 that is a power of two if None.
-    epsilon: added to the variance.
-    rngs: unused, as the layer starts from constants.
-  """
-
-  def __init__(
-    self,
-    features: int,
-    *,
-    groups: int | None = None,
-    epsilon: float = 1e-5,
-    rngs: nnx.Rngs,
-  ):
-    del rngs
-    self.scale = nnx.Param(jnp.ones(features))
-    self.bias = nnx.Param(jnp.zeros(features))
-    self.groups = groups or math.gcd(32, features)
-    self.epsilon = epsilon
-
-  def __call__(self, x: types.Array) -> types.Array:
-    """Maps [B, H, W, C] to the same shape."""
-    grouped = x.reshape(x.shape[0], -1, self.groups, x.shape[-1] // self.groups)
-    normal = _standardised(grouped, (1, 3), self.epsilon).reshape(x.shape)
-    y = normal * self.scale[...] + self.bias[...]
-    return self.context.record(self, x, y, moments.Site('scale', normal))
-
-
-class Identity(Layer):
-  """Nothing, where another normalisation may stand."""
-
-  def __init__(self, features: int, *, rngs: nnx.Rngs):
-    del features, rngs
-
-  def __call__(self, x: types.Array) -> types.Array:
-    """Returns x."""
-    return x
-
-
 class Dropout(Layer):
   """torch.nn.Dropout: zeroes values of a training pass, scales up the others.
 
   Args:
     rate: probability of a zero, in [0, 1).
-    rows: draw once an image, as stochastic depth does (Huang et al., Deep
-      Networks with Stochastic Depth, ECCV 2016, arXiv 1603.09382).
+    rows: whether to draw once per image, as stochastic depth does (Huang et
+      al., Deep Networks with Stochastic Depth, ECCV 2016, arXiv 1603.09382).
   """
 
   def __init__(self, rate: float, *, rows: bool = False):
@@ -408,26 +283,10 @@ class Sequential(nnx.List):
   """torch.nn.Sequential: modules, or plain functions, one after another."""
 
   def __call__(self, x: types.Array) -> types.Array:
-    """Returns what the last of them makes of x."""
+    """Returns the output of the last of them."""
     for part in self:
       x = part(x)
     return x
-
-
-# By option: BatchNorm, LayerNorm over the channels, GroupNorm, or none. Each is
-# `(features, *, rngs)`.
-NORMS = {
-  'batch': BatchNorm,
-  'group': GroupNorm,
-  'layer': LayerNorm,
-  'none': Identity,
-}
-
-
-def _standardised(x, axes, epsilon):
-  mean = x.mean(axes, keepdims=True)
-  var = jnp.square(x - mean).mean(axes, keepdims=True)
-  return (x - mean) * jax.lax.rsqrt(var + epsilon)
 
 
 def depth_rates(last: float, blocks: int) -> list[float]:
@@ -436,12 +295,12 @@ def depth_rates(last: float, blocks: int) -> list[float]:
 
 
 def residual(x: types.Array, branch: types.Array) -> types.Array:
-  """Returns x + branch, added up once (see `ops.materialize`)."""
-  return fusion_barrier.materialize(x + branch)
+  """Returns x + branch, added up once (see `fusion_barrier`)."""
+  return fusion_barrier.fusion_barrier(x + branch)
 
 
 def identity(x: types.Array) -> types.Array:
-  """Returns x, where torch's Sequential has a step that is none here."""
+  """Returns x; stands for a step of torch's Sequential that changes nothing."""
   return x
 
 

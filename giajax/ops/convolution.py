@@ -42,16 +42,17 @@ from typing import Any
 
 import jax
 from jax import lax
-import jax.numpy as jnp
 
 from giajax import registry
 from giajax import types
+from giajax.ops import blocks
+from giajax.ops import bundles
 from giajax.ops import depthwise
-from giajax.ops import geometry as geometries
+from giajax.ops import geometries
+from giajax.ops import patches
+from giajax.ops import phases
 from giajax.ops import winograd
-
-_NUMBERS = ('NHWC', 'HWIO', 'NHWC')
-_BUNDLE = 32  # channels, at least; fewer do not fill a matmul
+from giajax.ops import xla
 
 
 def convolve(
@@ -92,15 +93,15 @@ def conv_general_dilated(
 ) -> types.Array:
   """`convolve` with the signature of JAX's, for flax's Conv layers.
 
-  Pass it as `conv_general_dilated=` to `nnx.Conv` or `linen.Conv`, so that a
-  network of your own has second derivatives that stay fast.
+  Pass it as `conv_general_dilated=` to `nnx.Conv` or `linen.Conv`, so that the
+  second derivatives of a network of your own stay fast.
 
   Args:
     lhs: [B, H, W, C] images.
     rhs: [kh, kw, C / groups, P].
     window_strides: in both directions.
     padding: 'SAME', 'VALID' or (before, after) in both directions.
-    lhs_dilation: none, or 1.
+    lhs_dilation: None, or 1 in both directions.
     rhs_dilation: of the kernel.
     dimension_numbers: of NHWC x HWIO -> NHWC, as flax gives them.
     feature_group_count: groups.
@@ -109,11 +110,12 @@ def conv_general_dilated(
     out_sharding: None.
 
   Raises:
-    ValueError: anything else than two dimensions in that layout.
+    ValueError: another layout, another number of dimensions, or another value
+      than those above.
   """
-  found = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
+  layout = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
   plain = (
-    found == ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))  # NHWC, HWIO, NHWC
+    layout == ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))  # NHWC, HWIO, NHWC
     and set(lhs_dilation or (1,)) == {1}
     and precision is None
     and out_sharding is None
@@ -122,7 +124,7 @@ def conv_general_dilated(
   if not plain:
     raise ValueError(
       'Expected an undilated, default-precision convolution of NHWC images '
-      f'with an HWIO kernel; got {found}, lhs_dilation={lhs_dilation}, '
+      f'with an HWIO kernel; got {layout}, lhs_dilation={lhs_dilation}, '
       f"precision={precision}; use jax's own"
     )
   dh, dw = rhs_dilation or (1, 1)
@@ -166,9 +168,9 @@ def choose(shapes: geometries.Shapes, shared: bool = True) -> str:
   """Returns the lowering that measured fastest for a shape on this device.
 
   On one CPU core (GFLOP/s of the plain algorithm; sgemm reaches 240): winograd
-  400-800 from 32 channels and 8x8 images on, direct 240 but 20 with a kernel a
-  restart, patches 100-230, less for few channels; blocks are twice as fast as
-  patches at 12 channels and slower from 32 on. Accelerators take patches,
+  400-800 from 32 channels and 8x8 images on, direct 240 but 20 with one kernel
+  per restart, patches 100-230, less for few channels; blocks are twice as fast
+  as patches at 12 channels and slower from 32 on. Accelerators take patches,
   where every product is a matmul that `vmap` lengthens.
 
   Each winograd site costs nearly a second of compilation. It gains little on
@@ -204,25 +206,6 @@ def choose(shapes: geometries.Shapes, shared: bool = True) -> str:
   return 'patches'
 
 
-def patches(
-  x: types.Array, size: tuple[int, int], geometry: geometries.Geometry
-) -> types.Array:
-  """Returns [B, H', W', kh*kw*C], ordered as a kernel reshaped to rows."""
-  if geometry == geometries.Geometry(size, groups=geometry.groups):
-    return _tiles(x, size)
-  slices = geometries.windows(x, size, geometry)
-  return slices[0] if len(slices) == 1 else jnp.concatenate(slices, axis=-1)
-
-
-def _tiles(x, size):
-  """Patches that do not overlap, in one transpose."""
-  b, h, w, c = x.shape
-  (kh, kw), rows, columns = size, h // size[0], w // size[1]
-  x = x[:, : rows * kh, : columns * kw]
-  x = x.reshape(b, rows, kh, columns, kw, c).swapaxes(2, 3)
-  return x.reshape(b, rows, columns, kh * kw * c)
-
-
 @functools.cache
 def _closed(
   shapes: geometries.Shapes,
@@ -244,235 +227,19 @@ def _closed(
   return geometries.Faces(y, x, k)
 
 
-def _transposed(
-  output: Callable[..., Any], shapes: geometries.Shapes
-) -> geometries.Faces:
-  """The faces of a lowering whose transposes are left to JAX."""
-
-  def to_input(y, kernel):
-    at = jnp.zeros(shapes.x, y.dtype)
-    return jax.linear_transpose(lambda x: output(x, kernel), at)(y)[0]
-
-  def to_kernel(x, y):
-    at = jnp.zeros(shapes.kernel, y.dtype)
-    return jax.linear_transpose(lambda k: output(x, k), at)(y)[0]
-
-  return geometries.Faces(output, to_input, to_kernel)
-
-
-def _lax(shapes):
-  """XLA's convolution with its own derivatives, the reference."""
-  geometry = shapes.geometry
-
-  def output(x, kernel):
-    return lax.conv_general_dilated(
-      x,
-      kernel,
-      geometry.strides,
-      geometry.padding,
-      rhs_dilation=geometry.dilation,
-      dimension_numbers=_NUMBERS,
-      feature_group_count=geometry.groups,
-    )
-
-  return _transposed(output, shapes)
-
-
-def _direct(shapes):
-  """XLA's forward convolution, also for the derivative to the input."""
-  geometry = shapes.geometry
-  geometries.require(geometry.groups == 1, 'direct', 'one group', geometry)
-  padding = []
-  for n, m, k, s, (lo, _), d in zip(
-    shapes.x[1:3],
-    shapes.output[1:3],
-    shapes.kernel[:2],
-    geometry.strides,
-    geometry.padding,
-    geometry.dilation,
-  ):
-    before = d * (k - 1) - lo
-    padding.append((before, n - before - ((m - 1) * s + 1) + d * (k - 1)))
-
-  def to_input(y, kernel):
-    if geometry.strides != (1, 1):
-      interior = [(0, 0, s - 1) for s in geometry.strides]
-      y = lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0), *interior, (0, 0, 0)])
-    flipped = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    return lax.conv_general_dilated(
-      y,
-      flipped,
-      (1, 1),
-      padding,
-      rhs_dilation=geometry.dilation,
-      dimension_numbers=_NUMBERS,
-    )
-
-  return geometries.Faces(
-    _lax(shapes).output, to_input, _patches(shapes).to_kernel
-  )
-
-
-def _patches(shapes):
-  """Patches of the image, then one matmul."""
-  geometry, size = shapes.geometry, shapes.kernel[:2]
-  geometries.require(geometry.groups == 1, 'patches', 'one group', geometry)
-
-  def output(x, kernel):
-    return patches(x, size, geometry) @ kernel.reshape(-1, shapes.kernel[3])
-
-  def to_kernel(x, y):
-    # In this order no transposed copy of the patches is made.
-    axes = ((0, 1, 2), (0, 1, 2))
-    rows = patches(x, size, geometry)
-    transposed = lax.dot_general(y, rows, (axes, ((), ())))
-    return transposed.T.reshape(shapes.kernel)
-
-  return _transposed(output, shapes)._replace(to_kernel=to_kernel)
-
-
-def _blocks(shapes, width=None):
-  """Patches of several neighbouring outputs, for narrow kernels."""
-  geometry, (kh, kw, channels, features) = shapes.geometry, shapes.kernel
-  undilated = geometry.groups == 1 and geometry.dilation == (1, 1)
-  geometries.require(undilated, 'blocks', 'one group and no dilation', geometry)
-  _, h, w, _ = shapes.output
-  width = width or _block_width(w, features)
-  (sh, sw), count = geometry.strides, -(-w // width)
-  span = (width - 1) * sw + kw
-  (top, bottom), (left, right) = geometry.padding
-  extra = (count * width - 1) * sw + kw - shapes.x[2] - left - right
-
-  def widen(kernel):
-    """[kh * span * C, width * P]: the kernel at each place in a block."""
-    places = [
-      jnp.pad(kernel, ((0, 0), (q * sw, span - kw - q * sw), (0, 0), (0, 0)))
-      for q in range(width)
-    ]
-    wide = jnp.stack(places, axis=3)
-    return wide.reshape(kh * span * channels, width * features)
-
-  def output(x, kernel):
-    right_most = right + max(extra, 0)
-    x = jnp.pad(x, ((0, 0), (top, bottom), (left, right_most), (0, 0)))
-    starts = range(0, count * width * sw, width * sw)
-    columns = [
-      x[:, :, q : q + span].reshape(*x.shape[:2], span * channels)
-      for q in starts
-    ]
-    x = jnp.stack(columns, axis=2)  # [B, H, count, span * C]
-    rows = [x[:, i : i + sh * (h - 1) + 1 : sh] for i in range(kh)]
-    y = jnp.concatenate(rows, axis=-1) @ widen(kernel)
-    return y.reshape(*y.shape[:2], count * width, features)[:, :, :w]
-
-  return _transposed(output, shapes)
-
-
-def _block_width(outputs, features):
-  """The block of at least 48 output columns that wastes least of a row."""
-  wanted = min(outputs, max(1, -(-48 // features)))
-  return min(
-    range(wanted, min(outputs, 2 * wanted) + 1),
-    key=lambda m: (-(-outputs // m) * m, m),
-  )
-
-
-def _phases(shapes):
-  """A strided convolution as one of stride 1 over stride x stride channels."""
-  geometry, (kh, kw, channels, features) = shapes.geometry, shapes.kernel
-  undilated = geometry.groups == 1 and geometry.dilation == (1, 1)
-  geometries.require(undilated, 'phases', 'one group and no dilation', geometry)
-  (sh, sw), ((top, _), (left, _)) = geometry.strides, geometry.padding
-  rows, columns = -(-kh // sh), -(-kw // sw)  # taps of stride 1
-  batch, height, width, _ = shapes.x
-  tall, wide = shapes.output[1] + rows - 1, shapes.output[2] + columns - 1
-
-  def fold(x):  # [B, tall, wide, sh * sw * C]
-    bottom, right = tall * sh - height - top, wide * sw - width - left
-    edges = [(0, 0, 0), (top, bottom, 0), (left, right, 0), (0, 0, 0)]
-    x = lax.pad(x, jnp.zeros((), x.dtype), edges)
-    x = x.reshape(batch, tall, sh, wide, sw, channels).swapaxes(2, 3)
-    return x.reshape(batch, tall, wide, -1)
-
-  def pack(kernel):  # [rows, columns, sh * sw * C, P]
-    edges = ((0, rows * sh - kh), (0, columns * sw - kw), (0, 0), (0, 0))
-    kernel = jnp.pad(kernel, edges)
-    kernel = kernel.reshape(rows, sh, columns, sw, channels, features)
-    return kernel.swapaxes(1, 2).reshape(rows, columns, -1, features)
-
-  depth = sh * sw * channels
-  inner = _patches(
-    geometries.Shapes(
-      (batch, tall, wide, depth),
-      (rows, columns, depth, features),
-      geometries.Geometry(),
-    )
-  )
-
-  def output(x, kernel):
-    return inner.output(fold(x), pack(kernel))
-
-  def to_input(y, kernel):
-    x = inner.to_input(y, pack(kernel))
-    return jax.linear_transpose(fold, jnp.zeros(shapes.x, x.dtype))(x)[0]
-
-  def to_kernel(x, y):
-    k = inner.to_kernel(fold(x), y)
-    return jax.linear_transpose(pack, jnp.zeros(shapes.kernel, k.dtype))(k)[0]
-
-  return geometries.Faces(output, to_input, to_kernel)
-
-
-def _bundles(shapes):
+def _bundles(shapes: geometries.Shapes) -> geometries.Faces:
   """Groups side by side in dense kernels that hold zeros between them."""
-  geometry, (kh, kw, per_group, features) = shapes.geometry, shapes.kernel
-  groups, apart = geometry.groups, features // geometry.groups
-  size = next(  # groups a bundle
-    n
-    for n in range(1, groups + 1)
-    if groups % n == 0 and n * per_group >= min(_BUNDLE, groups * per_group)
+  return bundles.faces(
+    shapes, lambda inner: LOWERINGS[choose(inner, shared=False)](inner)
   )
-  count, depth = groups // size, size * per_group
-  inner = geometries.Shapes(
-    (*shapes.x[:3], depth),
-    (kh, kw, depth, size * apart),
-    geometry._replace(groups=1),
-  )
-  lowering = LOWERINGS[choose(inner, shared=False)]
-  dense = geometries.Faces(*map(jax.vmap, lowering(inner)))
-
-  def split(x):  # [count, B, H, W, C / count]
-    return jnp.moveaxis(x.reshape(*x.shape[:3], count, -1), 3, 0)
-
-  def join(x):
-    x = jnp.moveaxis(x, 0, 3)
-    return x.reshape(*x.shape[:3], -1)
-
-  def pack(kernel):  # [count, kh, kw, C / count, P / count]
-    parts = kernel.reshape(kh, kw, per_group, count, size, apart)
-    own = jnp.eye(size, dtype=kernel.dtype)
-    parts = jnp.einsum('hwcbgp,fg->bhwfcgp', parts, own)
-    return parts.reshape(count, *inner.kernel)
-
-  def output(x, kernel):
-    return join(dense.output(split(x), pack(kernel)))
-
-  def to_input(y, kernel):
-    return join(dense.to_input(split(y), pack(kernel)))
-
-  def to_kernel(x, y):
-    k = dense.to_kernel(split(x), split(y))
-    return jax.linear_transpose(pack, jnp.zeros(shapes.kernel, k.dtype))(k)[0]
-
-  return geometries.Faces(output, to_input, to_kernel)
 
 
-LOWERINGS = {
-  'lax': _lax,
-  'direct': _direct,
-  'patches': _patches,
-  'blocks': _blocks,
-  'phases': _phases,
+LOWERINGS: dict[str, Callable[[geometries.Shapes], geometries.Faces]] = {
+  'lax': xla.reference,
+  'direct': xla.direct,
+  'patches': patches.faces,
+  'blocks': blocks.faces,
+  'phases': phases.faces,
   'shifts': depthwise.faces,
   'winograd': winograd.faces,
   'bundles': _bundles,

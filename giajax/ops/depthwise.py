@@ -4,14 +4,14 @@ XLA fuses the terms of such a sum into one loop over the image. Two things are
 in its way on a CPU: the transpose of shifts, a sum of padded terms, is slower
 than shifts of the flipped kernel; and a reduction over the image for each tap,
 which is what JAX makes of the derivative to the kernel, is slower than taps
-summed position by position, 16 positions a step of a loop.
+summed position by position, in a loop whose steps take 16 positions.
 """
 
 import jax
 from jax import lax
 import jax.numpy as jnp
 
-from giajax.ops import geometry as geometries
+from giajax.ops import geometries
 
 _POSITIONS = 16  # columns of the output that a step of the loop takes
 _UNROLLED = 9  # taps; more are a loop over the kernel's rows
@@ -79,18 +79,11 @@ def _correlate(x, kernel, bare):
 
 def _transposed_padding(shapes):
   """Returns what spreads and pads an output, as `lax.pad` takes it."""
-  geometry, config = shapes.geometry, [(0, 0, 0)]
-  for n, m, k, s, (lo, _), d in zip(
-    shapes.x[1:3],
-    shapes.output[1:3],
-    shapes.kernel[:2],
-    geometry.strides,
-    geometry.padding,
-    geometry.dilation,
-  ):
-    before, reach = d * (k - 1) - lo, (m - 1) * s + 1
-    config.append((before, n - before - reach + d * (k - 1), s - 1))
-  return (*config, (0, 0, 0))
+  padding = geometries.transposed_padding(shapes)
+  spread = [
+    (lo, hi, s - 1) for (lo, hi), s in zip(padding, shapes.geometry.strides)
+  ]
+  return ((0, 0, 0), *spread, (0, 0, 0))
 
 
 def _by_position(x, y, bare, size):

@@ -12,7 +12,7 @@ from giajax import types
 
 
 @jax.custom_vjp
-def materialize(x: types.Array) -> types.Array:
+def fusion_barrier(x: types.Array) -> types.Array:
   """Returns x, and makes it and its derivatives exist in memory on a CPU."""
   if jax.default_backend() != 'cpu' or not x.size:
     return x
@@ -26,11 +26,11 @@ def materialize(x: types.Array) -> types.Array:
 
 
 def _forward(x):
-  return materialize(x), None
+  return fusion_barrier(x), None
 
 
 def _backward(_, cotangent):
-  return (materialize(cotangent),)
+  return (fusion_barrier(cotangent),)
 
 
-materialize.defvjp(_forward, _backward)
+fusion_barrier.defvjp(_forward, _backward)

@@ -1,10 +1,10 @@
-"""Moving what does not change out of a loop.
+"""Work that does not change from step to step, done once before a loop.
 
 A scan over attack steps recomputes, every step, whatever its body derives from
 the weights and the observed gradient alone: flipped or transformed kernels,
-norms of the target. XLA on CPU leaves such work in the loop. `hoist` splits
-the body's jaxpr into a part that reads the carry and a part that does not, and
-evaluates the latter once.
+norms of the target. XLA on CPU leaves such work in the loop. `precompute`
+splits the body's jaxpr into a part that reads the carry and a part that does
+not, and evaluates the latter once.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ _FREE = frozenset(
 )
 
 
-def hoist(body: Callable[..., Any], *args: Any) -> Callable[..., Any]:
+def precompute(body: Callable[..., Any], *args: Any) -> Callable[..., Any]:
   """Returns a function equal to `body` that shares its loop-invariant work.
 
   Args:
@@ -28,35 +28,35 @@ def hoist(body: Callable[..., Any], *args: Any) -> Callable[..., Any]:
 
   Returns:
     A function of the same arguments and result, to be scanned in place of
-    `body`. The invariant part is computed where `hoist` is called.
+    `body`. The invariant part is computed where `precompute` is called.
   """
   closed, shape = jax.make_jaxpr(body, return_shape=True)(*args)
   treedef = jax.tree.structure(shape)
   jaxpr = closed.jaxpr
-  invariant, once, kept = set(jaxpr.constvars), [], []
+  invariant, before, inside = set(jaxpr.constvars), [], []
   for eqn in jaxpr.eqns:
     fixed = _variables(eqn.invars) <= invariant and not eqn.effects
     if fixed:
-      once.append(eqn)
+      before.append(eqn)
       invariant.update(eqn.outvars)
     if not fixed or eqn.primitive.name in _FREE:
-      kept.append(eqn)
+      inside.append(eqn)
   needed = set().union(
-    _variables(jaxpr.outvars), *(_variables(eqn.invars) for eqn in kept)
+    _variables(jaxpr.outvars), *(_variables(eqn.invars) for eqn in inside)
   )
-  made = set().union(*(eqn.outvars for eqn in kept))
+  results = set().union(*(eqn.outvars for eqn in inside))
   frontier = [
     v
-    for v in [*jaxpr.constvars, *(o for eqn in once for o in eqn.outvars)]
-    if v in needed and v not in made
+    for v in [*jaxpr.constvars, *(o for eqn in before for o in eqn.outvars)]
+    if v in needed and v not in results
   ]
-  values = _run(jaxpr, jaxpr.constvars, once, frontier)(*closed.consts)
-  loop = _run(jaxpr, [*frontier, *jaxpr.invars], kept, jaxpr.outvars)
+  values = _run(jaxpr, jaxpr.constvars, before, frontier)(*closed.consts)
+  loop = _run(jaxpr, [*frontier, *jaxpr.invars], inside, jaxpr.outvars)
 
-  def hoisted(*args):
+  def shortened(*args):
     return jax.tree.unflatten(treedef, loop(*values, *jax.tree.leaves(args)))
 
-  return hoisted
+  return shortened
 
 
 def _variables(atoms: Any) -> set[Any]:

@@ -1,7 +1,7 @@
 """Inner products of weight gradients, without forming the gradients.
 
 Cosine-like distances between the gradient g of a candidate and the observed
-gradient t need three numbers a parameter tensor: <g, t>, |g|^2 and |t|^2. For
+gradient t need three numbers per parameter tensor: <g, t>, |g|^2 and |t|^2. For
 a layer y = P @ W with input rows P [T, d] and output cotangents D [T, p],
 
   <g, t> = sum((P @ t) * D)            t is shared by all restarts
@@ -22,13 +22,14 @@ from giajax import trees
 from giajax import types
 from giajax.ops import convolution
 from giajax.ops import fusion_barrier
-from giajax.ops import geometry as geometries
+from giajax.ops import geometries
+from giajax.ops import patches
 
 
 class Moments(NamedTuple):
   """Per-parameter moments of a candidate's and the observed gradient.
 
-  Sum them with `ops.materialize`, as `attacks.distances` does: on a CPU, XLA
+  Sum them behind a `fusion_barrier`, as `attacks.distances` does: on a CPU, XLA
   adds a sum of hundreds of scalars up again for every element that its
   derivative reaches, and most of a step's time goes there.
   """
@@ -86,14 +87,14 @@ def _conv(site, cotangent, target):
   # The Gram form also saves forming g twice in the derivative, hence the 1.5.
   gram = rows * (taps + features) < 1.5 * taps * features
   if gram and site.geometry.groups == 1:
-    patches = convolution.patches(site.input, (kh, kw), site.geometry)
-    patches = patches.reshape(rows, taps)
+    unfolded = patches.unfold(site.input, (kh, kw), site.geometry)
+    unfolded = unfolded.reshape(rows, taps)
     flat = cotangent.reshape(rows, features)
     dot = jnp.vdot(
       convolution.convolve(site.input, target, site.geometry, site.lowering),
       cotangent,
     )
-    return Pair(dot, jnp.vdot(patches @ patches.T, flat @ flat.T))
+    return Pair(dot, jnp.vdot(unfolded @ unfolded.T, flat @ flat.T))
   faces = convolution.faces(
     site.input.shape, target.shape, site.geometry, site.lowering, shared=False
   )
@@ -140,7 +141,7 @@ def of_parts(
   # XLA makes a kernel or two of each product, and a network has hundreds of
   # vectors: those of one length share it.
   for leaves in vectors.values():
-    g = fusion_barrier.materialize(jnp.stack(list(leaves.values())))
+    g = fusion_barrier.fusion_barrier(jnp.stack(list(leaves.values())))
     other = jnp.stack([t[name] for name in leaves])
     dot |= zip(leaves, (g * other).sum(1))
     squared |= zip(leaves, (g * g).sum(1))

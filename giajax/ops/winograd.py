@@ -13,11 +13,18 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
-from giajax.ops import geometry as geometries
+from giajax.ops import geometries
 
 
 def faces(shapes: geometries.Shapes) -> geometries.Faces:
-  """Minimal filtering F(4x4, 3x3), for 3x3 kernels of stride 1."""
+  """Minimal filtering F(4x4, 3x3), for 3x3 kernels of stride 1.
+
+  Args:
+    shapes: of the convolution.
+
+  Raises:
+    ValueError: another kernel, a stride, several groups or dilation.
+  """
   geometry = shapes.geometry
   fits = shapes.kernel[:2] == (3, 3) and geometries.simple(geometry)
   expected = 'a 3x3 kernel of stride 1, one group and no dilation'

@@ -1,7 +1,8 @@
 """The report's advice: what was changed, and what that did, stage by stage.
 
-Every line is a run of the same audit with one change. What did not help stays
-in the table, because it was tried.
+Every line is a run of the same audit with one change. An effect is named only
+where chance does not explain it. What did not help stays in the table, because
+it was tried.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,8 +11,7 @@ from typing import Any
 
 from giajax.metrics import success
 from giajax.report import markup
-from giajax.report import prose
-from giajax.results import collection
+from giajax.results import wording
 
 # Where a defence can stand, in the order of the page.
 STAGES = {
@@ -21,112 +21,174 @@ STAGES = {
 _VALIDATION = 'Client validation'
 tag = markup.tag
 _Facts = Mapping[str, Any]
+# The largest p-value of a difference that is called an effect.
+LEVEL = 0.01
+# Updates that this takes if the same images are attacked again: 2 / 2^8 < 1 %.
+LEAST_UPDATES = 8
 _NOTE = (
-  'Each line is a run of this audit, with as many cases and steps, and that '
-  'one change. Larger batches hold other images. The attacker is told of a '
-  'defence. Medians over the images, so that of a few cases they say little; '
-  'recognisable as above. The stages are those of Guo et al. (TPAMI 2025). '
-  'Another attack may do better against any of them.'
+  'Each line is a run of this audit with one change, and with as many cases, '
+  'restarts and steps. The attacker knows of a defence. PSNR and SSIM are '
+  'medians over the images; recognisable means what it means above. The stages '
+  'are those of Guo et al. (TPAMI 2025). Another attack may do better against '
+  'any of the changes.'
+)
+_TEST = (
+  'An effect is named only if the mean PSNR of the updates differs by more '
+  f'than chance explains: p is at most {LEVEL:g} in a permutation test. '
+  'Updates of the same images are compared pairwise; a change that alters the '
+  'batches leads to other images. An effect of less than '
+  f'{success.PARTIAL_MARGIN_PSNR:g} dB counts as negligible.'
 )
 _COSTS = (
-  'The time is that of one client’s update, the size the number of parameters '
-  'that it trains, both against the audited system; kept is the cosine between '
-  'the update and the one without the defence, 1 where nothing is distorted.'
+  'Time is the median time that one client takes per image of its update, '
+  'compiled and warm, measured in turn with the audited client. Size is the '
+  'number of parameters that the client trains. Both are multiples of the '
+  'audited system’s. Kept is the cosine between the update and the one without '
+  'the defence, 1 where nothing is distorted.'
 )
+_HELPS, _LITTLE, _MORE = 'helps', 'helps a little', 'leaks more'
+_CLAIMS = (_HELPS, _LITTLE, _MORE)  # in this order on the page
 
 
-def section(told: _Facts) -> markup.Html:
-  """Returns a table a stage, the most effective change first.
+def section(record: _Facts) -> markup.Html:
+  """Returns a table per stage, the most effective change first.
 
   Args:
-    told: what `advice.json` holds.
+    record: what `advice.json` holds.
   """
-  audited, found = told['audited'], told['changes']
+  audited, changes = record['audited'], record['changes']
+  if any('reason' not in c and 'chance' not in c for c in changes):
+    return tag(
+      'p',
+      'The changes were measured by an earlier version, which did not tell '
+      'effects from chance. Run giajax advise again.',
+    )
   return markup.join(
-    tag('p', _summary(audited, found)),
-    tag('p', _NOTE, ' ', _COSTS, class_='note'),
+    tag('p', _summary(audited, changes)),
+    *(tag('p', text, class_='note') for text in (_NOTE, _TEST, _COSTS)),
     *(
-      _stage(title, audited, [c for c in found if c['stage'] == stage])
+      _stage(title, audited, [c for c in changes if c['stage'] == stage])
       for stage, title in STAGES.items()
     ),
-    _validation(told['validation']) if 'validation' in told else None,
-    tag('pre', told['command']) if told.get('command') else None,
+    _validation(record['validation']) if 'validation' in record else None,
+    tag('pre', record['command']) if record.get('command') else None,
   )
 
 
 def effect(audited: _Facts, change: _Facts) -> str:
-  """Returns in a word or two what a change did to the leakage."""
-  before, after = (
-    f['recognised'] / f['images'] if f['images'] else 0.0
-    for f in (audited, change)
-  )
-  gain = change['psnr'] - audited['psnr']
-  if gain <= -success.LEAK_MARGIN or after < before:
-    return 'helps'
-  if gain >= success.PARTIAL_MARGIN_PSNR or after > before:
-    return 'leaks more'
-  if gain <= -success.PARTIAL_MARGIN_PSNR:
-    return 'helps a little'
-  return 'no effect'
+  """Returns in a few words what a change did to what the attack recovers.
+
+  Args:
+    audited: the facts of the audited system, as `advice.json` has them.
+    change: the facts of a change that was tried.
+  """
+  word = _claim(audited, change)
+  if not audited['recovered'] and word != _MORE:
+    return 'nothing to take away'
+  return word
 
 
-def _summary(audited: _Facts, found: Sequence[_Facts]) -> str:
-  tried = [c for c in found if 'reason' not in c]
-  if not audited['recognised']:
-    return (
-      'The audited attack made no image recognisable, so that there is little '
-      'to take away; choose a change by an audit that leaks.'
+def _claim(audited: _Facts, change: _Facts) -> str:
+  if change['chance'] is None:
+    return 'too few updates to tell'
+  if change['chance'] > LEVEL:
+    return 'no more than chance'
+  gain = change['gain']
+  before, after = (f['recognised'] / f['images'] for f in (audited, change))
+  if gain <= -success.LEAK_MARGIN or (gain < 0 and after < before):
+    return _HELPS
+  if gain >= success.PARTIAL_MARGIN_PSNR or (gain > 0 and after > before):
+    return _MORE
+  return _LITTLE if gain <= -success.PARTIAL_MARGIN_PSNR else 'negligible'
+
+
+def _summary(audited: _Facts, changes: Sequence[_Facts]) -> str:
+  trials = [c for c in changes if 'reason' not in c]
+  words = [effect(audited, c) for c in trials]
+  if not audited['recovered']:
+    text = (
+      'The audited attack recovered nothing, so that a change has nothing to '
+      'take away, and none is ranked. Choose a change by an audit that leaks.'
     )
-  useful = [c for c in tried if effect(audited, c) == 'helps']
-  if not useful:
+    count = words.count(_MORE)
+    more = f' More came back after {wording.plural(count, "change")}.'
+    return text + (more if count else '')
+  useful = [c for c, word in zip(trials, words) if word == _HELPS]
+  if useful:
+    best = min(useful, key=lambda c: (c['recognised'] / c['images'], c['psnr']))
     return (
-      f'None of {prose.plural(len(tried), "change")} took the leakage down by '
-      f'{success.LEAK_MARGIN:g} dB, or any image out of recognition.'
+      f'{len(useful)} of {wording.plural(len(trials), "change")} helped. The '
+      f'most effective: {best["title"][0].lower()}{best["title"][1:]}, from '
+      f'{wording.figure(audited["psnr"], 1)} to '
+      f'{wording.figure(best["psnr"], 1)} dB.'
     )
-  best = min(useful, key=lambda c: (c['recognised'] / c['images'], c['psnr']))
+  if trials and all(c['chance'] is None for c in trials):
+    return (
+      f'{wording.plural(audited["updates"], "update")} cannot tell an effect '
+      f'from chance. Audit at least {LEAST_UPDATES}, by cases.count.'
+    )
   return (
-    f'{len(useful)} of {prose.plural(len(tried), "change")} helped. The most '
-    f'effective: {best["title"][0].lower()}{best["title"][1:]}, from '
-    f'{prose.figure(audited["psnr"], 1)} to {prose.figure(best["psnr"], 1)} dB.'
+    f'None of {wording.plural(len(trials), "change")} lowered the PSNR by '
+    f'{success.LEAK_MARGIN:g} dB, or made fewer images recognisable, by more '
+    'than chance explains.'
   )
 
 
 def _stage(
-  title: str, audited: _Facts, found: Sequence[_Facts]
+  title: str, audited: _Facts, changes: Sequence[_Facts]
 ) -> markup.Html | None:
-  if not found:
+  if not changes:
     return None
-  tried = [c for c in found if 'reason' not in c]
-  trained = any('accuracy' in c for c in (audited, *tried))
+  trials = [c for c in changes if 'reason' not in c]
+  trained = any('accuracy' in c for c in (audited, *trials))
   names = ['effect', 'PSNR (dB)', 'SSIM', 'recognisable', 'time', 'size']
   names += ['kept', *['accuracy'] * trained]
   head = tag('tr', *(tag('th', name) for name in ('', *names)))
-  lines = [_line('As audited', '', audited, audited, trained, 'chosen')]
-  for change in sorted(tried, key=lambda c: c['psnr']):
-    word = effect(audited, change)
-    lines.append(_line(change['title'], word, audited, change, trained))
+  lines = [_line('As audited', None, audited, audited, trained, 'chosen')]
+  for change in _ordered(audited, trials):
+    cell = _effect(audited, change)
+    lines.append(_line(change['title'], cell, audited, change, trained))
   table = tag('table', tag('thead', head), tag('tbody', *lines))
   idle = [
-    tag('li', f'{c["title"]}: {c["reason"]}') for c in found if 'reason' in c
+    tag('li', f'{c["title"]}: {c["reason"]}') for c in changes if 'reason' in c
   ]
   return markup.join(
     tag('h3', title),
-    tag('div', table, class_='scroll') if tried else None,
+    tag('div', table, class_='scroll') if trials else None,
     tag('details', tag('summary', f'Not tried ({len(idle)})'), tag('ul', *idle))
     if idle
     else None,
-    _repeat(tried),
+    _repeat(trials),
   )
+
+
+def _ordered(audited: _Facts, trials: Sequence[_Facts]) -> list[_Facts]:
+  """Returns changes with an effect by its size, all others as they were."""
+  words = [effect(audited, c) for c in trials]
+  claimed = [(c, w) for c, w in zip(trials, words) if w in _CLAIMS]
+  claimed.sort(key=lambda pair: (_CLAIMS.index(pair[1]), pair[0]['psnr']))
+  rest = [c for c, w in zip(trials, words) if w not in _CLAIMS]
+  return [c for c, _ in claimed] + rest
+
+
+def _effect(audited: _Facts, change: _Facts) -> markup.Html:
+  chance = change['chance']
+  value = None if chance is None else f'p = {chance:.2g}'
+  label = tag('span', value, class_='label') if value else None
+  return markup.join(effect(audited, change), label)
 
 
 def _validation(facts: _Facts) -> markup.Html:
   """Returns what a client that checks what it receives would have seen."""
-  models = prose.plural(facts['models'], 'model')
+  if 'reason' in facts:
+    text = f'Not tried: {facts["reason"]}'
+    return markup.join(tag('h3', _VALIDATION), tag('p', text))
+  models = wording.plural(facts['models'], 'model')
   text = (
     f'The {facts["checks"]} checks of giajax verify, on images of the client’s '
     f'own, object to {facts["refused"]} of {models} that this server sent, in '
-    f'{facts["seconds"]:.1f} s a model. A client that refuses a model sends '
-    'nothing.'
+    f'{wording.significant(facts["seconds"])} s per model. A client that '
+    'refuses a model sends nothing.'
   )
   if facts['honest']:
     text += (
@@ -136,50 +198,51 @@ def _validation(facts: _Facts) -> markup.Html:
   elif facts['agreed']:
     text += (
       ' The agreed weights are objected to as well, by '
-      f'{prose.listing(facts["agreed"])}: those checks say nothing here.'
+      f'{wording.listing(facts["agreed"])}: those checks say nothing here.'
     )
-  found = facts['evidence'].items()
-  items = (markup.join(tag('dt', k), tag('dd', v)) for k, v in found)
+  evidence = facts['evidence'].items()
+  items = (markup.join(tag('dt', k), tag('dd', v)) for k, v in evidence)
   return markup.join(
     tag('h3', _VALIDATION),
     tag('p', text),
-    tag('dl', *items, class_='saw prose') if found else None,
+    tag('dl', *items, class_='saw prose') if evidence else None,
   )
 
 
 def _line(
   title: str,
-  word: str,
+  word: str | None,
   audited: _Facts,
   facts: _Facts,
   trained: bool,
   kind: str | None = None,
 ) -> markup.Html:
+  own = wording.number(facts['seconds_per_image'])
+  usual = wording.number(facts['audited_seconds_per_image'])
   cells = [
     tag('div', title, class_='name'),
     word,
-    prose.score('psnr', facts['psnr']),
-    prose.score('ssim', facts['ssim']),
+    wording.score('psnr', facts['psnr']),
+    wording.score('ssim', facts['ssim']),
     f'{facts["recognised"]} of {facts["images"]}',
-    _times(facts, audited, 'client_seconds'),
-    _times(facts, audited, 'parameters'),
-    prose.figure(facts.get('fidelity')),
-    *[prose.share(facts.get('accuracy'))] * trained,
+    _times(1.0 if facts is audited else own / usual),
+    _times(facts['parameters'] / audited['parameters']),
+    wording.figure(facts.get('fidelity')),
+    *[wording.share(facts.get('accuracy'))] * trained,
   ]
   return tag('tr', *(tag('td', cell) for cell in cells), class_=kind)
 
 
-def _times(facts: _Facts, audited: _Facts, key: str) -> str:
-  ratio = collection.number(facts[key]) / audited[key]
+def _times(ratio: float) -> str:
   return f'×{ratio:,.0f}' if ratio >= 10 else f'×{ratio:.2g}'
 
 
-def _repeat(tried: Sequence[_Facts]) -> markup.Html | None:
-  if not tried:
+def _repeat(trials: Sequence[_Facts]) -> markup.Html | None:
+  if not trials:
     return None
   lines = (
     f'{c["title"]}: {json.dumps(c["overrides"], ensure_ascii=False)}'
-    for c in tried
+    for c in trials
   )
   return tag(
     'details',

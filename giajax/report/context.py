@@ -3,28 +3,30 @@
 from collections.abc import Mapping
 from typing import Any
 
+from giajax import threat as rules
 from giajax.report import markup
-from giajax.report import prose
 from giajax.results import collection
 
 tag = markup.tag
 _DEPLOYMENT = (
-  'Deployment-like: none of the rules that mark a result as an upper bound '
-  'applies here.'
+  'Deployment-like: nothing here makes the attack easier than a deployed '
+  'system would.'
 )
 
 
 def threat(run: collection.Run) -> markup.Html:
   """Returns the threat model in words."""
   known = run.meta.get('threat') or {}
-  everyone = 'The attacker always sees the model it sent and the update.'
+  everyone = 'The attacker always sees the model that was sent and the update.'
   return markup.join(
     tag('p', f'{_level(known.get("level"))} {everyone}'),
     tag(
       'div',
-      _knowledge('It also saw', known.get('grants'), 'Nothing else.'),
+      _knowledge('It was granted', known.get('grants'), 'Nothing else.'),
       _knowledge(
-        'It did not see', known.get('withheld'), 'Nothing was withheld.'
+        'It was not granted',
+        known.get('withheld'),
+        'Nothing was withheld.',
       ),
       class_='columns',
     ),
@@ -32,7 +34,7 @@ def threat(run: collection.Run) -> markup.Html:
 
 
 def setting(run: collection.Run) -> markup.Html:
-  """Returns whether the result is an upper bound, and why."""
+  """Returns whether the setting helps the attack, and how."""
   count = sum(row['setting'] == 'diagnostic' for row in run.rows)
   if count == 0:
     return tag('p', _DEPLOYMENT)
@@ -42,24 +44,27 @@ def setting(run: collection.Run) -> markup.Html:
     for reason in row.get('setting_reasons') or ()
   )
   items = [
-    markup.join(tag('dt', reason), tag('dd', prose.explain(reason)))
+    markup.join(tag('dt', reason), tag('dd', rules.REASONS.get(reason, '')))
     for reason in reasons
   ]
   part = '' if count == len(run.rows) else f' ({count} of {len(run.rows)} rows)'
   text = (
-    f'Diagnostic{part}: an upper bound on what such an update gives away, not '
-    f'what a deployed system would{", because:" if items else "."}'
+    f'Diagnostic{part}: the attack has an easier task here than in a deployed '
+    f'system{", because:" if items else "."}'
   )
   return markup.join(tag('p', text), tag('dl', *items, class_='saw prose'))
 
 
 def _level(level: str | None) -> str:
   if not level:
-    return 'No named level: the grants below are the whole of it.'
-  meaning = prose.LEVELS.get(level)
-  if not meaning:
+    return 'No named level: the attacker has the grants below and no more.'
+  if level not in rules.LEVELS:
     return f'Level {level}.'
-  return f'Level {level} of A to H (Carletti et al., 2025). {meaning}.'
+  name, meaning, _ = rules.LEVELS[level]
+  return (
+    f'Level {level} of A to H (Carletti et al., 2025), {name.lower()}: the '
+    f'attacker has {meaning}.'
+  )
 
 
 def _knowledge(

@@ -9,10 +9,12 @@ import matplotlib
 import matplotlib.figure
 import numpy as np
 
+from giajax.metrics import METRICS
 from giajax.report import markup
 from giajax.report import plots
 from giajax.report import prose
 from giajax.results import collection
+from giajax.results import wording
 
 _PANELS = 6  # curves of at most so many rows
 _COLUMNS = 8  # images in reconstructions.png
@@ -28,8 +30,8 @@ class Drawn(NamedTuple):
 class Figures(NamedTuple):
   """What the page shows besides the images."""
 
-  curves: Sequence[Drawn]  # one a row; empty for closed-form attacks
-  sweep: Sequence[Drawn]  # one a metric; empty with a single point
+  curves: Sequence[Drawn]  # one per row; empty for closed-form attacks
+  sweep: Sequence[Drawn]  # one per metric; empty with a single point
 
 
 def draw(
@@ -45,7 +47,7 @@ def draw(
     folder: where the files go; files of figures that no longer exist go.
 
   Returns:
-    The same curves and plots, a panel each, for the page.
+    The same curves and plots, one panel each, for the page.
   """
   folder.mkdir(parents=True, exist_ok=True)
   rows = {s.row['row']: s.row for s in samples}.values()
@@ -56,8 +58,8 @@ def draw(
   sweep = []
   if len(collection.points(run)) > 1:
     sweep = [
-      (plots.sweep, 'psnr', 'PSNR over the sweep, in dB'),
-      (plots.sweep, 'ssim', 'SSIM over the sweep'),
+      (plots.sweep, name, f'{METRICS[name].title} over the sweep')
+      for name in ('psnr', 'ssim')
     ]
   with matplotlib.rc_context(plots.RC):
     _write(reconstructions(run, samples), folder / 'reconstructions.png')
@@ -71,7 +73,7 @@ def draw(
 def reconstructions(
   run: collection.Run, samples: Sequence[collection.Sample]
 ) -> matplotlib.figure.Figure:
-  """Returns originals over reconstructions: one image a column.
+  """Returns originals over reconstructions: one image per column.
 
   A sweep shows one image at each of its points, a single point its sample.
   """
@@ -93,7 +95,7 @@ def reconstructions(
       axes.set(xticks=[], yticks=[])
       axes.spines[:].set_visible(False)
     column[0].set_title(prose.point_label(run, row), fontsize=7)
-    psnr = prose.figure(collection.array(run, row, 'psnr')[i], 1)
+    psnr = wording.figure(collection.array(run, row, 'psnr')[i], 1)
     column[1].set_xlabel(f'{psnr} dB', fontsize=7.5, labelpad=3)
   grid[0, 0].set_ylabel('original')
   grid[1, 0].set_ylabel('recovered')

@@ -7,6 +7,7 @@ import numpy as np
 from giajax.report import markup
 from giajax.report import prose
 from giajax.results import collection
+from giajax.results import wording
 
 tag = markup.tag
 _TRIO = {'x': 'original', 'x_hat': 'recovered', 'x_start': 'start'}
@@ -25,7 +26,7 @@ def gallery(
   if len(samples) == total:
     which = f'All {total} images of the run.' if total > 1 else 'The one image.'
   note = (
-    f'{which} The restart shown is the one the attacker would pick, by its '
+    f'{which} The restart shown is the one that the attacker would pick by its '
     'own objective. The small picture is where the attack started.'
   )
   groups: dict[str, list[collection.Sample]] = {}
@@ -69,7 +70,7 @@ def _card(run: collection.Run, item: collection.Sample) -> list[markup.Html]:
     collection.array(run, item.row, name)[item.index]
     for name in ('psnr', 'ssim')
   )
-  text = f'PSNR {prose.figure(psnr, 1)} dB · SSIM {prose.figure(ssim)}'
+  text = f'PSNR {wording.figure(psnr, 1)} dB · SSIM {wording.figure(ssim)}'
   caption = tag('figcaption', text, tag('br'), _labels(run, item))
   return [tag('div', *images, class_='trio'), caption]
 
@@ -83,5 +84,7 @@ def _labels(run: collection.Run, item: collection.Sample) -> markup.Html:
     str(names[i]) if 0 <= i < len(names) else f'class {i}'
     for i in (true, guess)
   ]
+  if guess < 0:
+    return tag('span', f'{words[0]}, no label claimed', class_='label')
   text = words[0] if true == guess else f'{words[0]}, taken for {words[1]}'
   return tag('span', text, class_='label')

@@ -7,6 +7,8 @@ import io
 import numpy as np
 from PIL import Image
 
+from giajax import images
+
 _VOID = ('br', 'img', 'meta')
 
 
@@ -51,8 +53,7 @@ def data_uri(content: bytes, kind: str) -> str:
 
 def pixels(image: np.ndarray) -> np.ndarray:
   """Returns [H, W, C] in [0, 1] as uint8 [H, W, 3]; what is NaN is black."""
-  finite = np.nan_to_num(np.asarray(image, np.float32), nan=0.0)
-  levels = np.rint(np.clip(finite, 0.0, 1.0) * 255).astype(np.uint8)
+  levels = images.to_uint8(image)
   return np.repeat(levels, 3, axis=-1) if image.shape[-1] == 1 else levels
 
 

@@ -4,16 +4,19 @@ from collections.abc import Mapping, Sequence
 import json
 from typing import Any
 
+from giajax.metrics import METRICS
 from giajax.report import advice
 from giajax.report import context
 from giajax.report import figures
 from giajax.report import gallery
 from giajax.report import markup
 from giajax.report import prose
-from giajax.report import study
+from giajax.report import study as study_section
 from giajax.report import stylesheet
 from giajax.report import tables
 from giajax.results import collection
+from giajax.results import study
+from giajax.results import wording
 
 tag = markup.tag
 _OPEN_CASES = 12  # a table of more cases than this starts collapsed
@@ -23,7 +26,7 @@ def render(
   run: collection.Run,
   samples: Sequence[collection.Sample],
   drawn: figures.Figures,
-  told: Mapping[str, Any] | None = None,
+  changes: Mapping[str, Any] | None = None,
 ) -> str:
   """Returns the page.
 
@@ -31,7 +34,7 @@ def render(
     run: the run.
     samples: the images of the gallery.
     drawn: the plots.
-    told: what `giajax advise` found, if it was run.
+    changes: what `giajax advise` found, if it was run.
   """
   title = f'{_values(run, "attack")} against {_values(run, "model")}'
   head = tag(
@@ -47,7 +50,7 @@ def render(
   )
   body = tag(
     'body',
-    tag('main', *_sections(run, samples, drawn, title, told)),
+    tag('main', *_sections(run, samples, drawn, title, changes)),
   )
   return f'<!doctype html>\n{tag("html", head, body, lang="en")}\n'
 
@@ -57,7 +60,7 @@ def _sections(
   samples: Sequence[collection.Sample],
   drawn: figures.Figures,
   title: str,
-  told: Mapping[str, Any] | None,
+  changes: Mapping[str, Any] | None,
 ) -> list[markup.Html | None]:
   return [
     _opening(run, title),
@@ -65,7 +68,9 @@ def _sections(
     _section('What the attacker knew', context.threat(run)),
     _section('How real the setting is', context.setting(run)),
     _numbers(run),
-    None if told is None else _section('What to change', advice.section(told)),
+    None
+    if changes is None
+    else _section('What to change', advice.section(changes)),
     _curves(run, drawn),
     _sweep(run, drawn),
     _study(run),
@@ -95,27 +100,19 @@ def _opening(run: collection.Run, title: str) -> markup.Html:
     'header',
     tag('h1', f'giajax report: {title}'),
     tag('p', prose.verdict(run), class_=f'verdict {prose.tone(run)}'),
-    tag('p', prose.rule(run), ' ', *_caveats(run), class_='note'),
+    tag('p', ' '.join([prose.rule(), *prose.caveats(run)]), class_='note'),
     tag('dl', *pairs, class_='facts'),
   )
 
 
-def _caveats(run: collection.Run) -> list[str]:
-  caveats = []
-  if any(row['setting'] == 'diagnostic' for row in run.rows):
-    caveats.append('The setting is diagnostic, so this is an upper bound. ')
-  if any(row['verdict'] == 'resists' for row in run.rows):
-    caveats.append('Resisting this attack is no proof against a stronger one.')
-  return caveats
-
-
 def _numbers(run: collection.Run) -> markup.Html:
   note = (
-    'An attack that scores near a baseline has learnt nothing about the '
-    'image. Medians over the images, and shares of them; small below, 95 % '
-    'bootstrap intervals, which take six images. The oracle, by case, is no '
-    'attack: it picks the restart by looking at the original, and only shows '
-    'what the attacker’s own choice cost.'
+    'An attack that scores near a baseline has learned nothing about the '
+    'image. The first table gives medians over all images, and shares of them; '
+    'the small figures are 95 % bootstrap intervals, which take at least six '
+    'images. The oracle is no attack: it picks the restart of each case by '
+    'looking at the original, and only shows what the attacker’s own choice '
+    'cost.'
   )
   if not any(row.get('baselines') for row in run.rows):
     note += ' No baseline was scored in this run.'
@@ -136,12 +133,13 @@ def _numbers(run: collection.Run) -> markup.Html:
 
 def _meanings(run: collection.Run) -> markup.Html:
   """Returns a sentence for every column of numbers that is shown."""
-  metrics = {name: prose.METRICS[name] for name in tables.shown(run)}
+  metrics = [METRICS[name] for name in tables.shown(run)]
   items = [
-    markup.join(tag('dt', m.label), tag('dd', f'{m.meaning}{extra}'))
-    for m, extra in (
-      (m, _chance(run) if name == 'iip' else '') for name, m in metrics.items()
+    markup.join(
+      tag('dt', metric.title),
+      tag('dd', metric.meaning, f' {metric.source}.' if metric.source else ''),
     )
+    for metric in metrics
   ]
   return tag(
     'details',
@@ -150,22 +148,17 @@ def _meanings(run: collection.Run) -> markup.Html:
   )
 
 
-def _chance(run: collection.Run) -> str:
-  """Returns what a random choice reaches in IIP."""
-  value = collection.median(row.get('iip_chance') for row in run.rows)
-  return f' Choosing at random gives {prose.share(value)}.'
-
-
 def _curves(run: collection.Run, drawn: figures.Figures) -> markup.Html:
   tried = sum(len(collection.array(run, row, 'finite')) for row in run.rows)
   lost = sum(int((~collection.array(run, r, 'finite')).sum()) for r in run.rows)
   text = (
-    f'{prose.plural(tried, "restart")} in all; '
+    f'{wording.plural(tried, "restart")} in all; '
     f'{lost or "none"} ended in a value that is not finite'
     f'{", counted as failed and drawn dotted" if lost else ""}. '
   )
   text += (
-    'One line a restart, the attacker’s choice in colour with its last value.'
+    'There is one line per restart; the attacker’s choice is in colour, with '
+    'its last value.'
     if drawn.curves
     else 'A closed-form attack takes no steps, so there is no curve.'
   )
@@ -179,10 +172,10 @@ def _curves(run: collection.Run, drawn: figures.Figures) -> markup.Html:
 def _sweep(run: collection.Run, drawn: figures.Figures) -> markup.Html | None:
   if not drawn.sweep:
     return None
-  names = prose.listing(map(prose.axis_label, collection.swept(run)))
+  names = wording.listing(map(wording.axis_label, collection.swept(run)))
   text = (
-    'Dots are cases, the line their median, the dashed line the best '
-    'baseline: where the two meet, this attack does no better than a guess.'
+    'Each dot is a case, the line is their median, and the dashed line is the '
+    'best baseline: where the two meet, the attack does no better than a guess.'
   )
   return _section(
     f'Over {names or "the points"}',
@@ -193,7 +186,7 @@ def _sweep(run: collection.Run, drawn: figures.Figures) -> markup.Html | None:
 
 def _study(run: collection.Run) -> markup.Html | None:
   return (
-    _section('Beside the paper', *study.section(run))
+    _section('Beside the paper', *study_section.section(run))
     if study.has(run)
     else None
   )
@@ -233,7 +226,7 @@ def _section(title: str, *children: markup.Html | None) -> markup.Html:
 
 
 def _values(run: collection.Run, key: str) -> str:
-  return prose.listing(row.get(key) for row in run.rows)
+  return wording.listing(row.get(key) for row in run.rows)
 
 
 def _belief(run: collection.Run) -> str:
@@ -246,6 +239,6 @@ def _named(run: collection.Run, key: str) -> str:
   """Returns the name of a part of the config, which may have arguments."""
   value = run.meta['config'].get(key)
   parts = value if isinstance(value, list) else [value]
-  return prose.listing(
+  return wording.listing(
     part.get('name') if isinstance(part, dict) else part for part in parts
   )

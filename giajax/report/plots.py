@@ -8,8 +8,10 @@ import matplotlib.axes
 import matplotlib.ticker
 import numpy as np
 
+from giajax.metrics import METRICS
 from giajax.report import prose
 from giajax.results import collection
+from giajax.results import wording
 
 # Ink of the figures, each with what it becomes on a dark page.
 INK, MUTED, LINE = '#22211d', '#77746a', '#c9c5b8'
@@ -58,7 +60,7 @@ def curve_name(run: collection.Run, row: Mapping[str, Any]) -> str:
 def curve(
   axes: matplotlib.axes.Axes, run: collection.Run, row: Mapping[str, Any]
 ) -> None:
-  """Paints the attacker's objective along the steps, a line a restart."""
+  """Paints the attacker's objective along the steps, one line per restart."""
   trace, steps, finite, chosen = (
     collection.array(run, row, name)
     for name in ('trace', 'trace_step', 'finite', 'chosen')
@@ -85,7 +87,7 @@ def _label_chosen(
   if known.size:
     last = trace[chosen][known[-1]]
     axes.annotate(
-      prose.significant(last),
+      wording.significant(last),
       (steps[known[-1]], last),
       xytext=(4, 0),
       textcoords='offset points',
@@ -113,7 +115,7 @@ class _Axis(NamedTuple):
   """Where the points of a sweep go."""
 
   name: str
-  at: Sequence[float]  # a place a point
+  at: Sequence[float]  # one place per point
   series: Sequence[str]  # which line each point is on, '' if there is one
   ticks: Mapping[float, str]
   scale: str  # of matplotlib
@@ -129,7 +131,7 @@ def sweep(axes: matplotlib.axes.Axes, run: collection.Run, metric: str) -> None:
     for rows in groups
   ]
   for x, rows in zip(axis.at, groups):
-    dots = [collection.number(row.get(metric)) for row in rows]
+    dots = [wording.number(row.get(metric)) for row in rows]
     axes.plot([x] * len(dots), dots, 'o', color=ACCENT, ms=3.5, alpha=0.4)
   ends = []
   for name in dict.fromkeys(axis.series):
@@ -141,7 +143,7 @@ def sweep(axes: matplotlib.axes.Axes, run: collection.Run, metric: str) -> None:
     ends.append((y[-1], name or 'recovered', ACCENT))
   ends.append((floor[-1], 'best baseline', COOL))
   _label_ends(axes, ends)
-  axes.set_title('PSNR (dB)' if metric == 'psnr' else 'SSIM')
+  axes.set_title(METRICS[metric].title)
   axes.set_xlabel(axis.name)
   axes.set_xscale(axis.scale)
   if axis.ticks:
@@ -183,10 +185,12 @@ def _axis(run: collection.Run, rows: Sequence[Mapping[str, Any]]) -> _Axis:
   values: list[Any] = [s.get(key) for s in sweeps]
   others = [k for k in keys if k != key] if counts[key] < len(rows) else []
   series = [
-    ', '.join(f'{prose.axis_label(k)} {prose.plain(s.get(k))}' for k in others)
+    ', '.join(
+      f'{wording.axis_label(k)} {wording.plain(s.get(k))}' for k in others
+    )
     for s in sweeps
   ]
-  name, scale = prose.axis_label(key), _scale(values)
+  name, scale = wording.axis_label(key), _scale(values)
   if scale == 'even':
     ordered = values if _text(values) else sorted(values)
     order = [v for i, v in enumerate(ordered) if v not in ordered[:i]]
@@ -194,16 +198,18 @@ def _axis(run: collection.Run, rows: Sequence[Mapping[str, Any]]) -> _Axis:
     at = [float(order.index(v)) for v in values]
     return _Axis(name, at, series, ticks, 'linear')
   at = [float(v) for v in values]
-  ticks = {float(v): prose.plain(v) for v in values} if counts[key] < 9 else {}
+  ticks = (
+    {float(v): wording.plain(v) for v in values} if counts[key] < 9 else {}
+  )
   return _Axis(name, at, series, ticks, scale)
 
 
 def _short(value: Any, among: Sequence[Any]) -> str:
   """Returns a part by its name, and its arguments where others share that."""
-  text = prose.plain(value)
+  text = wording.plain(value)
   if isinstance(value, dict) and 'name' in value:
     names = [v.get('name') for v in among if isinstance(v, dict)]
-    rest = [prose.plain(v) for k, v in value.items() if k != 'name']
+    rest = [wording.plain(v) for k, v in value.items() if k != 'name']
     shared = names.count(value['name']) > 1
     text = ' '.join([value['name'], *rest]) if shared else value['name']
   return text if len(text) <= _TICK else f'{text[: _TICK - 1]}…'

@@ -1,250 +1,110 @@
-"""The report's words: numbers as text, the verdict, what a setting means."""
+"""The report's sentences: the verdict, and what a setting means for it."""
 
 import collections
-from collections.abc import Iterable, Mapping
-import math
-import re
-from typing import Any, NamedTuple
-
-import numpy as np
+from collections.abc import Mapping
+from typing import Any
 
 from giajax.metrics import success
 from giajax.results import collection
-
-LEVELS = {
-  'A': 'Eavesdropper: what server and client exchange, no more',
-  'B': 'Informed: basic knowledge of the training as well',
-  'C': 'Parameter-aware: the details of the training as well',
-  'D': 'Data-enhanced: surrogate data as well',
-  'E': 'Statistical-informed: statistics of the client’s data as well',
-  'F': 'Active manipulator: may alter what is sent to the client',
-  'G': 'Active manipulator with surrogate data',
-  'H': 'Active manipulator that also selects the clients',
-}
-
-BASELINES = {
-  'mean_image': 'Mean image of the data set',
-  'other_image': 'Another image of the data set',
-  'grey_image': 'An image of even grey',
-  'start': 'Where the attack started',
-  'noise_gradient': 'The same attack on a noise gradient',
-}
-
-
-class Metric(NamedTuple):
-  """A column of numbers, in words."""
-
-  label: str
-  form: str  # a format specification
-  meaning: str  # one or two sentences
-
-
-METRICS = {
-  'psnr': Metric(
-    'PSNR (dB)',
-    '.2f',
-    'Squared error of the pixels on a logarithmic scale: higher is closer, '
-    'three decibels more are half the error.',
-  ),
-  'ssim': Metric(
-    'SSIM',
-    '.3f',
-    'Likeness of local brightness, contrast and structure, 1 for equal images '
-    '(Wang et al., 2004).',
-  ),
-  'cw_ssim': Metric(
-    'CW-SSIM',
-    '.3f',
-    'Likeness of complex wavelets, 1 for equal images, which small shifts '
-    'hardly change and even tones do not enter. Some studies report it as '
-    'SSIM: compare theirs with this column, on [0, 1].',
-  ),
-  'lpips': Metric(
-    'LPIPS',
-    '.3f',
-    'Distance of the features of a trained network, weighted by human '
-    'judgement: lower is closer (Zhang et al., 2018).',
-  ),
-  'mse': Metric('MSE', '.3g', 'Mean squared error of the pixels in [0, 1].'),
-  'fmse': Metric(
-    'FMSE',
-    '.2g',
-    'Mean squared error of what the classifier of the audited network reads: '
-    'lower is closer, among results of one network and its weights.',
-  ),
-  'iip': Metric(
-    'IIP',
-    '.0%',
-    'Share of reconstructions that the audited network finds closer to their '
-    'own image than to any of up to 15 others of its class (Yin et al., 2021).',
-  ),
-  'exact': Metric(
-    'exact',
-    '.1%',
-    'Share of the images that came back up to rounding: at '
-    f'{success.EXACT_PSNR:g} dB or more.',
-  ),
-  'rdlv': Metric(
-    'RDLV',
-    '.2f',
-    'What SSIM gains over the mean image of the data set, as a multiple of '
-    'that image’s own SSIM: 0 is no gain (Hatamizadeh et al., 2023).',
-  ),
-}
-
-# Why a reason makes the result an upper bound: by a pattern in the reason.
-REASONS = {
-  'inference': (
-    'Layers such as BatchNorm used stored statistics, which the attacker can '
-    'repeat. A client that trains normalises by its own batch, which couples '
-    'the images and makes the inversion much harder.'
-  ),
-  r'batch (of |size )?(1|one)\b|single image': (
-    'One image stood behind the update. Clients average the gradients of '
-    'many, and each further image makes the inversion harder.'
-  ),
-  'label': (
-    'The attacker was handed the labels. Outside, it has to infer them from '
-    'the update, and can be wrong.'
-  ),
-  'known images': (
-    'The attack started from the images themselves, in part. What it ends '
-    'with shows what a start tells, not what an update does.'
-  ),
-  'altered weights': (
-    'The server sent weights that it had made up, which a client that checks '
-    'what it receives may refuse.'
-  ),
-  'several rounds': (
-    'The client worked on the same batch in every round, which one that draws '
-    'its batches does not.'
-  ),
-  'architecture': (
-    'The network was changed in a way that helps the attack. Stock '
-    'architectures give away less.'
-  ),
-  'untrained|random weights': (
-    'The weights were random. A model that has been trained for a while '
-    'sends gradients that say less about single images.'
-  ),
-}
+from giajax.results import wording
 
 _VERDICTS = {
   'leaks': ('leaks', 'leak'),
   'partial': ('leaks in part', 'leak in part'),
   'resists': ('resisted this attack', 'resisted this attack'),
+  'untested': ('tested nothing', 'tested nothing'),
 }
-
-
-def figure(value: Any, digits: int = 2) -> str:
-  """Returns a number as text: '21.40', '−3.00', '∞', or '–' for NaN."""
-  value = collection.number(value)
-  if math.isnan(value):
-    return '–'
-  if math.isinf(value):
-    return '∞' if value > 0 else '−∞'
-  return f'{value:.{digits}f}'.replace('-', '−')
-
-
-def significant(value: Any) -> str:
-  """Returns a number of unknown size as text, to three digits."""
-  value = collection.number(value)
-  if not math.isfinite(value):
-    return figure(value)
-  return f'{value:.3g}'.replace('-', '−')
-
-
-def share(value: Any) -> str:
-  """Returns a fraction as text: '75%', or '–' for NaN."""
-  value = collection.number(value)
-  return f'{value:.0%}' if math.isfinite(value) else '–'
-
-
-def score(metric: str, value: Any) -> str:
-  """Returns a value of a metric of `METRICS` as text."""
-  value = collection.number(value)
-  if not math.isfinite(value):
-    return figure(value)
-  return f'{value:{METRICS[metric].form}}'.replace('-', '−')
-
-
-def plain(value: Any) -> str:
-  """Returns a value of a sweep as text: '0.001', 'resnet18', 'fedavg: ...'."""
-  if isinstance(value, float):
-    return f'{value:g}'
-  if isinstance(value, dict) and 'name' in value:
-    rest = [f'{k} {plain(v)}' for k, v in value.items() if k != 'name']
-    return f'{value["name"]}: {", ".join(rest)}' if rest else value['name']
-  text = str(value)
-  return text if len(text) <= 40 else f'{text[:39]}…'
-
-
-def plural(count: int, noun: str, nouns: str | None = None) -> str:
-  """Returns '1 image', '8 images'."""
-  return f'{count} {noun if count == 1 else nouns or noun + "s"}'
-
-
-def listing(values: Iterable[Any]) -> str:
-  """Returns the distinct values, in order: 'resnet18, vit_b'."""
-  return ', '.join(dict.fromkeys(str(v) for v in values if v is not None))
 
 
 def point_label(run: collection.Run, row: Mapping[str, Any]) -> str:
   """Returns what sets a row's point apart: 'noise = 0.01', '' if nothing."""
   sweep = row.get('sweep') or {}
   return ', '.join(
-    f'{axis_label(key)} = {plain(sweep.get(key))}'
+    f'{wording.axis_label(key)} = {wording.plain(sweep.get(key))}'
     for key in collection.swept(run)
   )
 
 
-def axis_label(key: str) -> str:
-  """Returns a sweep's key without its prefix."""
-  return key.removeprefix('config.')
-
-
-def recognised(run: collection.Run, row: Mapping[str, Any]) -> np.ndarray:
-  """Returns [B] bool: the images of a row that came back recognisably."""
-  if collection.has(run, row, 'recognised'):
-    return collection.array(run, row, 'recognised').astype(bool)
-  floor = collection.best_baseline(row, 'psnr')
-  psnr, ssim = (collection.array(run, row, name) for name in ('psnr', 'ssim'))
-  close = (psnr >= success.LEAK_PSNR) & (ssim >= success.LEAK_SSIM)
-  return (
-    close
-    if math.isnan(floor)
-    else close & (psnr >= floor + success.LEAK_MARGIN)
-  )
-
-
-def rule(run: collection.Run) -> str:
+def rule() -> str:
   """Returns when an image counts as recognised."""
-  if all(collection.has(run, row, 'recognised') for row in run.rows):
-    return 'Recognisably: by the success rule of the run.'
   return (
     f'Recognisably: a PSNR of at least {success.LEAK_PSNR:g} dB, '
     f'{success.LEAK_MARGIN:g} dB over every baseline of its case, and an SSIM '
-    f'of at least {success.LEAK_SSIM:g}.'
+    f'of at least {success.LEAK_SSIM:g}. Near this threshold: within '
+    f'{success.NEAR_PSNR:g} dB of these values and {success.NEAR_SSIM:g} of '
+    'the SSIM.'
   )
 
 
 def verdict(run: collection.Run) -> str:
-  """Returns the report in one sentence."""
-  counts = [recognised(run, row) for row in run.rows]
-  hits, total = sum(int(c.sum()) for c in counts), sum(len(c) for c in counts)
-  if hits == 0:
-    images = 'The image did not come back' if total == 1 else 'No image of '
-    first = images if total == 1 else f'{images}{total} came back'
+  """Returns the report in a sentence or two."""
+  hits, close, total = _counts(run)
+  if total == 1:
+    came = 'came back' if hits else 'did not come back'
+    first = f'The image {came} recognisably'
   elif hits == total:
-    first = 'The image' if total == 1 else f'All {total} images'
-    first += ' came back'
+    first = f'All {total} images came back recognisably'
   else:
-    first = f'{hits} of {total} images came back'
+    first = f'{hits or "None"} of {total} images came back recognisably'
+  if close and total == 1:
+    first += ' by the threshold, but came near it'
+  elif close:
+    first += f', and {close} came near the threshold'
   agree = tone(run) not in ('leaks', 'resists') or (
     (hits > 0) == (tone(run) == 'leaks')
   )
-  joint = ':' if agree else ', yet by the run’s own rule'
-  return f'{first} recognisably{joint} {_updates(run)}.'
+  joint = ':' if agree else ', yet by the medians'
+  return ' '.join(
+    filter(None, [f'{first}{joint} {_updates(run)}.', labels(run)])
+  )
+
+
+def labels(run: collection.Run) -> str:
+  """Returns what the run learned about labels, '' if nothing sure."""
+  rows = [row for row in run.rows if not row.get('labels_granted')]
+  every = [r for r in rows if wording.number(r.get('labels_recovered')) == 1]
+  if not every:
+    return ''
+  if len(every) < len(run.rows):
+    return (
+      f'Every label was recovered from {len(every)} of '
+      f'{wording.plural(len(run.rows), "update")}.'
+    )
+  if all(row['batch_size'] == 1 for row in every):
+    return (
+      'The label was recovered.'
+      if len(every) == 1
+      else 'Every label was recovered.'
+    )
+  batches = 'the batch' if len(every) == 1 else 'all batches'
+  return f'Every label of {batches} was recovered.'
+
+
+def caveats(run: collection.Run) -> list[str]:
+  """Returns what the headline does not say, in sentences."""
+  hits, close, _ = _counts(run)
+  verdicts = {str(row['verdict']) for row in run.rows}
+  caveats = []
+  if any(row['setting'] == 'diagnostic' for row in run.rows):
+    something = hits or close or verdicts & {'leaks', 'partial'}
+    caveats.append(
+      'The setting is diagnostic, so what came back is an upper bound on what '
+      'this attack finds in a deployed system.'
+      if something
+      else 'The setting is diagnostic: it makes the attack easier than a '
+      'deployed system does.'
+    )
+  if 'resists' in verdicts:
+    caveats.append('Resisting this attack is no proof against a stronger one.')
+  causes = dict.fromkeys(
+    row['degenerate'] for row in run.rows if row['verdict'] == 'untested'
+  )
+  if causes:
+    caveats.append(
+      f'Nothing was tested where {"; or ".join(causes)}: such an update says '
+      'nothing about the system that usually sends others.'
+    )
+  return caveats
 
 
 def tone(run: collection.Run) -> str:
@@ -253,14 +113,15 @@ def tone(run: collection.Run) -> str:
   return next((v for v in _VERDICTS if v in verdicts), 'unknown')
 
 
-def explain(reason: str) -> str:
-  """Returns why a reason makes a result an upper bound, '' if unknown."""
-  matches = (
-    text
-    for pattern, text in REASONS.items()
-    if re.search(pattern, reason, re.IGNORECASE)
+def _counts(run: collection.Run) -> tuple[int, int, int]:
+  """Returns how many images were recognised, how many nearly, and all."""
+  hits = [collection.recognised(run, row) for row in run.rows]
+  close = [collection.near(run, row) for row in run.rows]
+  return (
+    sum(int(h.sum()) for h in hits),
+    sum(int(c.sum()) for c in close),
+    sum(len(h) for h in hits),
   )
-  return next(matches, '')
 
 
 def _updates(run: collection.Run) -> str:

@@ -11,8 +11,8 @@ import pathlib
 
 from giajax.report import figures
 from giajax.report import page
-from giajax.report import study
 from giajax.results import collection
+from giajax.results import study
 
 
 def write(workdir: str | os.PathLike[str]) -> pathlib.Path:
@@ -22,15 +22,25 @@ def write(workdir: str | os.PathLike[str]) -> pathlib.Path:
     workdir: the folder of a run.
 
   Raises:
-    ValueError: a file of the run is missing, torn, or of another format.
+    ValueError: a file of the run is missing, torn, or of another format, or
+      the workdir cannot be written.
   """
-  root = pathlib.Path(workdir)
+  try:
+    return _write(pathlib.Path(workdir))
+  except OSError as error:
+    raise ValueError(
+      f'Expected a workdir that can be written; got {workdir}: '
+      f'{error.strerror or error}; free some space or copy it'
+    ) from error
+
+
+def _write(root: pathlib.Path) -> pathlib.Path:
   run = collection.read(root)
   with run.arrays:
     samples = collection.sample(run)
     drawn = figures.draw(run, samples, root / 'figures')
-    told = collection.advice(root)
-    pages = {'report.html': page.render(run, samples, drawn, told)}
+    changes = collection.advice(root)
+    pages = {'report.html': page.render(run, samples, drawn, changes)}
     if study.has(run):
       pages['study.md'] = study.markdown(run)
   for name, text in pages.items():

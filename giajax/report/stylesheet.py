@@ -36,6 +36,7 @@ h3 { font-size: 1rem; font-weight: 600; margin: 1.4rem 0 .4rem; }
 }
 .leaks { color: var(--leaks); } .partial { color: var(--partial); }
 .resists { color: var(--resists); } .unknown { color: var(--unknown); }
+.untested { color: var(--unknown); }
 .note, figcaption, .facts, table, summary, pre, .label {
   font-family: 'Helvetica Neue', Helvetica, Arial, 'DejaVu Sans', sans-serif;
 }

@@ -1,21 +1,23 @@
 """The report's numbers: the attack beside every baseline, then every case."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import math
 from typing import Any, NamedTuple
 
+from giajax.metrics import baselines
 from giajax.metrics import confidence
+from giajax.metrics import METRICS
 from giajax.metrics import success
 from giajax.report import markup
 from giajax.report import prose
 from giajax.results import collection
+from giajax.results import columns
+from giajax.results import wording
 
 _STRIP = 130  # width of a strip of dots, in pixels
 _BADGE = markup.tag('span', 'oracle', class_='badge')
 _ORACLE = markup.join('PSNR of the best restart', _BADGE)
-_SUMMARY = ('psnr', 'ssim', 'cw_ssim', 'fmse', 'iip', 'rdlv')
-_CASES = ('psnr', 'ssim', 'cw_ssim', 'lpips', 'mse', 'fmse', 'iip', 'rdlv')
-_UNDEFINED = ('iip', 'rdlv')  # of some images, which are left out
+_LABELS = ('labels_recovered', 'labels_matched')
 
 
 class Method(NamedTuple):
@@ -31,16 +33,16 @@ def methods(
 ) -> list[Method]:
   """Returns the attack, the run's baselines and the oracle, in that order."""
   names = dict.fromkeys(n for r in rows for n in r.get('baselines') or {})
-  ordered = [n for n in prose.BASELINES if n in names]
-  ordered += [n for n in names if n not in prose.BASELINES]
-  oracle = [collection.number(row.get('psnr_oracle')) for row in rows]
+  ordered = [n for n in baselines.BASELINES if n in names]
+  ordered += [n for n in names if n not in baselines.BASELINES]
+  oracle = [wording.number(row.get('psnr_oracle')) for row in rows]
   return [
     Method(
       markup.join('Recovered by the attack'), 'chosen', _scores(run, rows, None)
     ),
     *(
       Method(
-        markup.join(prose.BASELINES.get(name, name)),
+        markup.join(baselines.BASELINES.get(name, name)),
         None,
         _scores(run, rows, name),
       )
@@ -58,11 +60,8 @@ def shown(run: collection.Run) -> list[str]:
   """Returns the metrics that the tables show: those with a value somewhere."""
   return [
     metric
-    for metric in _CASES
-    if metric in ('psnr', 'ssim')
-    or any(
-      math.isfinite(collection.number(row.get(metric))) for row in run.rows
-    )
+    for metric in METRICS
+    if any(math.isfinite(wording.number(row.get(metric))) for row in run.rows)
   ]
 
 
@@ -78,22 +77,24 @@ def cases(run: collection.Run) -> markup.Html:
   """Returns a table of every row, one line each."""
   keys, metrics = collection.swept(run), shown(run)
   head = [
-    *('case', *map(prose.axis_label, keys), 'verdict'),
-    *(prose.METRICS[metric].label for metric in metrics),
-    *('labels right', 'attacker’s score', 'finite restarts', 'seconds'),
+    *('case', *map(wording.axis_label, keys), 'verdict'),
+    *(METRICS[metric].title for metric in metrics),
+    *(columns.COLUMNS[name].label for name in _LABELS),
+    *('attacker’s score', 'finite restarts'),
+    columns.COLUMNS['seconds_per_update'].label,
     _ORACLE,
   ]
   body = []
   for row in run.rows:
     cells = [
       f'{row["case"]}',
-      *(prose.plain((row.get('sweep') or {}).get(k)) for k in keys),
+      *(wording.plain((row.get('sweep') or {}).get(k)) for k in keys),
       f'{row["verdict"]}',
-      *(prose.score(metric, row.get(metric)) for metric in metrics),
-      prose.share(row.get('label_accuracy')),
-      *(prose.significant(row.get('score')), _finite(row)),
-      prose.significant(row.get('seconds')),
-      prose.figure(row.get('psnr_oracle'), 1),
+      *(wording.score(metric, row.get(metric)) for metric in metrics),
+      *_labels(row),
+      *(wording.significant(row.get('score')), _finite(row)),
+      wording.score('seconds_per_update', row.get('seconds_per_update')),
+      wording.figure(row.get('psnr_oracle'), 1),
     ]
     body.append(_line('td', cells))
   return _table(_line('th', head), body)
@@ -106,7 +107,7 @@ def _scores(run, rows, baseline) -> dict[str, list[float]]:
       for row in rows
       for value in collection.scores(run, row, metric, baseline)
     ]
-    for metric in _SUMMARY
+    for metric in _of_guesses(METRICS)
   }
 
 
@@ -117,9 +118,9 @@ def _comparison(run: collection.Run, entries: Sequence[Method]) -> markup.Html:
     math.ceil(max(known, default=1)),
   )
   high = max(high, low + 1)
-  metrics = [metric for metric in shown(run) if metric in _SUMMARY]
+  metrics = _of_guesses(shown(run))
   head = [
-    *('', *(prose.METRICS[metric].label for metric in metrics)),
+    *('', *(METRICS[metric].title for metric in metrics)),
     f'≥ {success.LEAK_PSNR:g} dB',
     f'PSNR, {low} to {high} dB',
   ]
@@ -129,7 +130,7 @@ def _comparison(run: collection.Run, entries: Sequence[Method]) -> markup.Html:
     cells = [_cell(metric, entry.scores.get(metric, ())) for metric in metrics]
     rate = success.success_rate(psnr, success.LEAK_PSNR)
     cells += [
-      prose.share(None if entry.kind == 'oracle' else rate),
+      wording.share(None if entry.kind == 'oracle' else rate),
       _strip(psnr, low, high),
     ]
     name = markup.tag('div', entry.name, class_='name')
@@ -139,25 +140,24 @@ def _comparison(run: collection.Run, entries: Sequence[Method]) -> markup.Html:
 
 def _cell(metric: str, scores: Sequence[float]) -> markup.Html:
   """Returns a metric's median, or a share, over its interval."""
-  if metric in _UNDEFINED:
+  if METRICS[metric].partial:
     scores = [score for score in scores if not math.isnan(score)]
   known = [score for score in scores if math.isfinite(score)]
-  if metric == 'iip':
+  if METRICS[metric].summary == 'mean':
     middle = sum(known) / len(known) if known else math.nan
   else:
     middle = collection.median(known)
-  return markup.join(prose.score(metric, middle), _below(metric, scores))
+  return markup.join(wording.score(metric, middle), _below(metric, scores))
 
 
 def _below(metric: str, scores: Sequence[float]) -> markup.Html | None:
   """Returns what stands under a number: its interval, or what is missing."""
-  statistic = 'mean' if metric == 'iip' else 'median'
-  ends = confidence.interval(scores, statistic=statistic)
+  ends = confidence.interval(scores, statistic=METRICS[metric].summary)
   lost = sum(not math.isfinite(score) for score in scores)
   if 0 < lost < len(scores):
     text = f'{lost} of {len(scores)} not finite'
   elif math.isfinite(ends.low):
-    text = ' to '.join(prose.score(metric, end) for end in ends)
+    text = ' to '.join(wording.score(metric, end) for end in ends)
   else:
     return None
   return markup.tag('span', text, class_='label')
@@ -166,11 +166,11 @@ def _below(metric: str, scores: Sequence[float]) -> markup.Html | None:
 def _by_point(
   run: collection.Run, groups: Sequence[Sequence[Mapping[str, Any]]]
 ) -> markup.Html:
-  found = [methods(run, rows) for rows in groups]
-  columns = {e.name: e.kind for entries in found for e in entries}
+  compared = [methods(run, rows) for rows in groups]
+  columns = {e.name: e.kind for entries in compared for e in entries}
   ordered = sorted(columns, key=lambda name: columns[name] == 'oracle')
   body = []
-  for i, (rows, entries) in enumerate(zip(groups, found)):
+  for i, (rows, entries) in enumerate(zip(groups, compared)):
     label = prose.point_label(run, rows[0]) or f'point {i}'
     named = {e.name: e for e in entries}
     pairs = [_pair(named.get(name)) for name in ordered]
@@ -181,10 +181,10 @@ def _by_point(
 def _pair(entry: Method | None) -> markup.Html:
   """Returns two medians, and for the attack the interval of the first."""
   scores = entry.scores if entry else {}
-  psnr = prose.figure(collection.median(scores.get('psnr', ())))
+  psnr = wording.figure(collection.median(scores.get('psnr', ())))
   if not entry or 'ssim' not in scores:
     return markup.join(psnr)
-  text = f'{psnr} / {prose.figure(collection.median(scores["ssim"]))}'
+  text = f'{psnr} / {wording.figure(collection.median(scores["ssim"]))}'
   below = _below('psnr', scores['psnr']) if entry.kind == 'chosen' else None
   return markup.join(markup.tag('span', text, class_=entry.kind), below)
 
@@ -202,6 +202,16 @@ def _strip(values: Sequence[float], low: float, high: float) -> markup.Html:
   return markup.tag(
     'svg', axis, *dots, width=_STRIP, height=14, aria_hidden='true'
   )
+
+
+def _of_guesses(metrics: Iterable[str]) -> list[str]:
+  return [name for name in metrics if METRICS[name].about == 'guess']
+
+
+def _labels(row: Mapping[str, Any]) -> list[str]:
+  """Returns the cells of the labels; what was granted was not recovered."""
+  recovered, matched = (wording.score(n, row.get(n)) for n in _LABELS)
+  return ['granted' if row.get('labels_granted') else recovered, matched]
 
 
 def _finite(row: Mapping[str, Any]) -> str:

@@ -10,12 +10,14 @@ import zlib
 
 import numpy as np
 
+from giajax.metrics import METRICS
+from giajax.metrics import success
+from giajax.results import columns
+from giajax.results import rows as row_format
+from giajax.results import wording
+
 SAMPLE_LIMIT = 16
 SAMPLE_SEED = 0
-_ROW_KEYS = ('row', 'point', 'case', 'psnr', 'ssim', 'verdict', 'setting')
-_ARRAYS = ('x', 'y', 'x_hat', 'y_hat', 'x_start', 'psnr', 'ssim')
-_RESTARTS = ('scores', 'finite', 'chosen', 'trace', 'trace_step')
-_NUMBERS = (int, float, np.number, np.ndarray)
 _TORN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError)
 
 
@@ -50,7 +52,7 @@ def read(workdir: pathlib.Path) -> Run:
   missing = [
     _key(row, name)
     for row in rows
-    for name in (*_ARRAYS, *_RESTARTS)
+    for name in columns.ARRAYS
     if _key(row, name) not in arrays.files
   ]
   if missing:
@@ -97,20 +99,17 @@ def has(run: Run, row: Mapping[str, Any], name: str) -> bool:
   return _key(row, name) in run.arrays.files
 
 
-def number(value: Any) -> float:
-  """Returns a float; NaN stands for null and for anything not a number."""
-  return float(value) if isinstance(value, _NUMBERS) else math.nan
-
-
 def median(values: Iterable[Any]) -> float:
   """Returns the median of the numbers among `values`, NaN where none is."""
-  known = [v for v in map(number, values) if not math.isnan(v)]
+  known = [v for v in map(wording.number, values) if not math.isnan(v)]
   return float(np.median(known)) if known else math.nan
 
 
 def baseline(row: Mapping[str, Any], name: str, metric: str) -> float:
   """Returns one baseline's metric, NaN where it was not scored."""
-  return number(((row.get('baselines') or {}).get(name) or {}).get(metric))
+  return wording.number(
+    ((row.get('baselines') or {}).get(name) or {}).get(metric)
+  )
 
 
 def scores(
@@ -129,10 +128,10 @@ def scores(
   if baseline is None:
     if has(run, row, metric):
       return array(run, row, metric).astype(float).tolist()
-    return [number(row.get(metric))]
+    return [wording.number(row.get(metric))]
   means = (row.get('baselines') or {}).get(baseline) or {}
   if not has(run, row, 'baselines') or metric not in means:
-    return [number(means.get(metric))]
+    return [wording.number(means.get(metric))]
   kept = array(run, row, 'baselines')  # [baselines, metrics, B]
   at = [*row['baselines']].index(baseline), [*means].index(metric)
   return kept[at].astype(float).tolist()
@@ -142,7 +141,22 @@ def best_baseline(row: Mapping[str, Any], metric: str) -> float:
   """Returns the best of a row's baselines, NaN where there is none."""
   names = row.get('baselines') or {}
   known = [baseline(row, name, metric) for name in names]
-  return max((v for v in known if not math.isnan(v)), default=math.nan)
+  best = max if METRICS[metric].higher_is_better else min
+  return best((v for v in known if not math.isnan(v)), default=math.nan)
+
+
+def recognised(run: Run, row: Mapping[str, Any]) -> np.ndarray:
+  """Returns [B] bool: the images of a row that came back recognisably."""
+  floor = best_baseline(row, 'psnr')
+  psnr, ssim = (array(run, row, name) for name in ('psnr', 'ssim'))
+  return success.recognised(psnr, ssim, floor)
+
+
+def near(run: Run, row: Mapping[str, Any]) -> np.ndarray:
+  """Returns [B] bool: the images that missed this by little."""
+  floor = best_baseline(row, 'psnr')
+  psnr, ssim = (array(run, row, name) for name in ('psnr', 'ssim'))
+  return success.near(psnr, ssim, floor)
 
 
 def points(run: Run) -> dict[int, list[Mapping[str, Any]]]:
@@ -159,7 +173,7 @@ def swept(run: Run) -> list[str]:
   for row in run.rows:
     for key, value in (row.get('sweep') or {}).items():
       values.setdefault(key, set()).add(repr(value))
-  return [key for key, seen in values.items() if len(seen) > 1]
+  return [key for key, taken in values.items() if len(taken) > 1]
 
 
 def sample(
@@ -186,12 +200,12 @@ def sample(
     {(row['case'], i) for row in run.rows for i in range(sizes[row['row']])}
   )
   order = [slots[i] for i in rng.permutation(len(slots))]
-  drawn = []
+  samples = []
   for rows in groups.values():
     cases = {row['case']: row for row in rows}
     exist = [s for s in order if s[0] in cases and s[1] < sizes[_id(cases, s)]]
-    drawn += [Sample(cases[c], i) for c, i in sorted(exist[:each])]
-  return drawn
+    samples += [Sample(cases[c], i) for c, i in sorted(exist[:each])]
+  return samples
 
 
 def _id(cases: Mapping[int, Mapping[str, Any]], slot: tuple[int, int]) -> int:
@@ -199,7 +213,7 @@ def _id(cases: Mapping[int, Mapping[str, Any]], slot: tuple[int, int]) -> int:
 
 
 def _key(row: Mapping[str, Any], name: str) -> str:
-  return f'{row["row"]:04d}/{name}'
+  return row_format.key(row['row'], name)
 
 
 def _existing(path: pathlib.Path) -> pathlib.Path:
@@ -240,7 +254,7 @@ def _rows(path: pathlib.Path) -> list[dict[str, Any]]:
   if len(set(numbers)) < len(numbers):
     twice = next(n for n in numbers if numbers.count(n) > 1)
     raise ValueError(
-      f'Expected one line a row in {path}; got row={twice} twice; remove the '
+      f'Expected one line per row in {path}; got row={twice} twice; remove the '
       'older line'
     )
   return sorted(rows, key=lambda row: row['row'])
@@ -256,13 +270,7 @@ def _row(path: pathlib.Path, index: int, lines: list[str]) -> dict[str, Any]:
       f'Expected {where} to be JSON; got {what} ({lines[index][:40]!r}); '
       'remove that line, or resume the run'
     ) from error
-  missing = [k for k in _ROW_KEYS if not isinstance(row, dict) or k not in row]
-  if missing:
-    raise ValueError(
-      f'Expected {where} to have {", ".join(_ROW_KEYS)}; got none of '
-      f'{", ".join(missing)}; run the experiment again with this version'
-    )
-  return row
+  return columns.check(row, where)
 
 
 def _torn_archive(where: Any) -> ValueError:

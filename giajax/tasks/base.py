@@ -1,22 +1,41 @@
-"""Task: a loss an example, and targets that an attack can optimise."""
+"""Task: a loss per image, and targets that an attack can optimise."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from giajax import types
+
+
+class CheckFn(Protocol):
+  """Refuses targets that a loss would read as something else."""
+
+  def __call__(self, y: Any, count: int) -> None:
+    """Checks the targets of `count` images.
+
+    Shapes and types are always checked, values where they are concrete: not
+    while a program is traced.
+
+    Args:
+      y: the targets.
+      count: B, the number of images.
+
+    Raises:
+      ValueError: the targets are not those of so many images.
+    """
+    ...
 
 
 class Task(NamedTuple):
   """What a network is trained to do.
 
   Attributes:
-    loss: `(out [B, ...], y) -> [B]`, in nats; y hard or soft.
-    random_target: `(key, b) -> y`; the key is consumed.
+    loss: `(out [B, ...], y) -> [B]`, in nats; y hard or soft. It checks `y`.
+    check: `(y, count)`, see `CheckFn`.
     relax: free parameters [B, K] -> soft targets that `loss` accepts.
     harden: soft targets -> the form in which data sets give them.
   """
 
   loss: Callable[[types.Array, Any], types.Array]
-  random_target: Callable[[types.Array, int], Any]
+  check: CheckFn
   relax: Callable[[types.Array], types.Array]
   harden: Callable[[types.Array], types.Array]

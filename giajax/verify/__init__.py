@@ -1,10 +1,11 @@
 """What a client can check of a model before it trains it.
 
-A row is a factory `foo(view, *, threshold=...) -> Verifier`, see `base`.
+Each row is a factory `foo(view, *, threshold=...) -> Verifier`, see `base`.
 """
 
 from giajax.verify import activation_overlap
 from giajax.verify import architecture
+from giajax.verify import base
 from giajax.verify import class_bias
 from giajax.verify import class_scale
 from giajax.verify import dominance
@@ -21,7 +22,7 @@ from giajax.verify import sign_split
 from giajax.verify import update_distance
 from giajax.verify import update_rank
 
-VERIFIERS = {
+VERIFIERS: dict[str, base.Factory] = {
   'activation_overlap': activation_overlap.activation_overlap,
   'architecture': architecture.architecture,
   'class_bias': class_bias.class_bias,

@@ -2,21 +2,24 @@
 
 Behind the imprint layer of Robbing the Fed (Fowl et al., ICLR 2022, arXiv
 2110.13057) the set of images that reach bin i contains that of bin i + 1: all
-units are shifts of one functional. The score is the share s of the first
-principal component in the variance of the outputs of the network's first linear
-layer, over the probe, units scaled to variance 1, as -log10(1 - s). It looks at
-what the units do with images, not at their weights: a map in front that mixes
-pixels changes nothing.
+units are shifts of one functional. With s the share of the first principal
+component in the variance of what the first linear layer puts out over the
+probe, units scaled to variance 1, the score is -log10(1 - s), in decades. It
+looks at what the units do with images, not at their weights: a map in front
+that mixes pixels changes nothing.
 
-It sees nothing in networks whose only linear layer is the classifier, and not
-bins of many functionals.
+It does not see bins of many functionals, and nothing at all in networks whose
+only linear layer is the classifier.
 """
 
 import numpy as np
 
 from giajax.verify import base
+from giajax.verify.parts import passes
+from giajax.verify.parts import trial
 
 _ROUNDING = 1e-7
+_TINY = 1e-30
 
 
 def activation_overlap(
@@ -29,20 +32,20 @@ def activation_overlap(
     threshold: decades, see above.
   """
 
-  def judge(path: str, found: base.Examples) -> base.Verdict:
-    outputs = np.asarray(found.outputs, float)
+  def judge(path: str, examples: passes.Examples) -> base.Verdict:
+    outputs = np.asarray(examples.outputs, float)
     centred = outputs - outputs.mean(0)
     size = centred.std(0)
-    live = size > 1e-9 * max(size.max(), 1e-30)
+    live = size > 1e-9 * max(size.max(), _TINY)
     spectrum = np.linalg.svd(centred[:, live] / size[live], compute_uv=False)
     energy = spectrum**2
     share = energy[0] / energy.sum() if energy.size else 0.0
     return base.verdict(
       -np.log10(max(1 - share, _ROUNDING)),
       threshold,
-      'One number a picture explains all but 10^-{score} of what the units of '
+      'One number per image explains all but 10^-{score} of what the units of '
       '{name} compute (limit 10^-{limit}).',
       name=path,
     )
 
-  return base.of_reader(view, judge)
+  return trial.of_reader(view, judge)

@@ -1,10 +1,14 @@
 """Layers, shapes and counts against the agreed ones.
 
-What Robbing the Fed and LOKI do shows here at once, whatever their weights: a
-layer more than was agreed. A linear layer that reads all pixels and another
-that writes as many, in front of a convolution, is named even where it was
-agreed on: no image classifier needs one (Fowl et al., Robbing the Fed, ICLR
-2022, arXiv 2110.13057, section 4, put theirs there).
+Robbing the Fed (Fowl et al., ICLR 2022, arXiv 2110.13057) and LOKI (Zhao et
+al., IEEE S&P 2024, arXiv 2303.12233) add layers to the network that was agreed
+on, which shows here whatever their weights are. A linear layer that reads all
+pixels and another that writes as many, in front of a convolution, are named
+even where they were agreed on: no image classifier needs them, and Robbing the
+Fed puts its imprint there (section 4). The score is the number of such
+findings: surplus, missing and misshapen parameters, and linear bottlenecks.
+
+It does not see what a server does with layers that were agreed on.
 """
 
 import math
@@ -17,6 +21,7 @@ from giajax import types
 from giajax.models import base as models
 from giajax.models import inspect
 from giajax.verify import base
+from giajax.verify.parts import weights
 
 
 def architecture(view: base.View, *, threshold: float = 0.0) -> base.Verifier:
@@ -24,41 +29,39 @@ def architecture(view: base.View, *, threshold: float = 0.0) -> base.Verifier:
 
   Args:
     view: what the client knows.
-    threshold: number of findings that is still accepted.
+    threshold: number of findings that are still accepted.
   """
-  agreed = inspect.abstract_variables(view.net)
-  wanted = _shapes(agreed)
+  wanted = _shapes(inspect.abstract_variables(view.net))
   pixels = math.prod(view.net.spec.image_shape)
 
   def verify(
     key: types.Array, message: types.ServerMessage, probe: types.Batch
   ) -> base.Verdict:
     del key, probe
-    found = _shapes(message.variables)
-    common = wanted.keys() & found.keys()
-    wrong = sorted(n for n in common if wanted[n] != found[n])
-    troubles = {
-      'surplus': sorted(found.keys() - wanted.keys()),
-      'missing': sorted(wanted.keys() - found.keys()),
-      'misshapen': [f'{n} {found[n]} for {wanted[n]}' for n in wrong],
+    shapes = _shapes(message.variables)
+    common = wanted.keys() & shapes.keys()
+    wrong = sorted(n for n in common if wanted[n] != shapes[n])
+    findings = {
+      'surplus': sorted(shapes.keys() - wanted.keys()),
+      'missing': sorted(wanted.keys() - shapes.keys()),
+      'misshapen': [f'{n} {shapes[n]} for {wanted[n]}' for n in wrong],
       'linear bottleneck in front of a convolution': bottleneck(
         message, pixels
       ),
     }
-    counts, agreed_count = map(_total, (found, wanted))
-    listed = '; '.join(
+    text = '; '.join(
       f'{kind}: {archives.listed(names)}'
-      for kind, names in troubles.items()
+      for kind, names in findings.items()
       if names
     )
     return base.verdict(
-      sum(map(len, troubles.values())),
+      sum(map(len, findings.values())),
       threshold,
       '{count:,} parameters and buffers where {agreed:,} were agreed on'
-      + (': {listed}.' if listed else ', all of the agreed shapes.'),
-      count=counts,
-      agreed=agreed_count,
-      listed=listed,
+      + (': {findings}.' if text else ', all of the agreed shapes.'),
+      count=_total(shapes),
+      agreed=_total(wanted),
+      findings=text,
     )
 
   return verify
@@ -71,7 +74,7 @@ def bottleneck(message: types.ServerMessage, pixels: int) -> list[str]:
     message: what was received.
     pixels: numbers of an image.
   """
-  kernels = list(base.kernels(message))
+  kernels = list(weights.kernels(message))
   linear = [k for k in kernels if k.weight.ndim == 2]
   reads = [k for k in linear if k.weight.shape[0] == pixels]
   writes = [k for k in linear if k.weight.shape[1] == pixels]

@@ -1,4 +1,4 @@
-"""A checkup: what all checks of a client say of the weights that came."""
+"""A check-up: what all checks of a client say of the weights that arrived."""
 
 from collections.abc import Sequence
 import json
@@ -8,13 +8,23 @@ from typing import NamedTuple
 import jax
 
 from giajax import keys
+from giajax import registry
+from giajax import trees
 from giajax import types
+from giajax.data import base as data
+from giajax.data import cases
+from giajax.models import base as models
 from giajax.verify import base
 from giajax.verify import VERIFIERS
 
 
 class Checkup(NamedTuple):
-  """The verdict of each check, by name, and the seed of their draws."""
+  """What several checks say of one model.
+
+  Attributes:
+    verdicts: by the name of the check.
+    seed: of the checks' draws; the same seed repeats the check-up.
+  """
 
   verdicts: dict[str, base.Verdict]
   seed: int
@@ -43,55 +53,92 @@ def check(
   Args:
     view: what the client knows of the network.
     message: what it received.
-    probe: labelled images of its own.
+    probe: labelled images of its own, see `base.check_probe`.
     only: names in `VERIFIERS`.
     seed: of the checks' draws.
+
+  Raises:
+    ValueError: an unknown check.
   """
   root = jax.random.key(seed)
   verdicts = {}
   for name in only:
-    judge = VERIFIERS[name](view)
-    verdicts[name] = judge(keys.named(root, name), message, probe)
+    verify = registry.lookup(VERIFIERS, name, 'check')(view)
+    verdicts[name] = verify(keys.named(root, name), message, probe)
   return Checkup(verdicts, seed)
 
 
-def words(found: Checkup, path: str) -> str:
-  width = max(map(len, found.verdicts))
+def draw_probe(
+  dataset: data.Dataset, net: models.Net, *, size: int, case: int, seed: int
+) -> types.Batch:
+  """Returns images of the client's own to try a model on, drawn at random.
+
+  Args:
+    dataset: of the client's images.
+    net: the network that was agreed on.
+    size: number of images.
+    case: which draw of them, at least 0.
+    seed: of all draws.
+
+  Raises:
+    ValueError: a data set of fewer images, or images or labels that do not fit
+      the network, see `base.check_probe`.
+  """
+  indices = cases.indices(dataset.labels, seed=seed, case=case, batch_size=size)
+  probe = trees.widened(dataset.take(indices))
+  base.check_probe(probe, net)
+  return probe
+
+
+def words(checkup: Checkup, name: str) -> str:
+  """Returns a line per check, the seed, and the result in one line.
+
+  Args:
+    checkup: the result.
+    name: of the received weights, such as their path.
+  """
+  width = max(map(len, checkup.verdicts))
   lines = [
-    f'{_state(v):7}  {name:{width}}  {v.evidence}'
-    for name, v in found.verdicts.items()
+    f'{_state(v):7}  {check:{width}}  {v.evidence}'
+    for check, v in checkup.verdicts.items()
   ]
-  flagged, count = found.flagged, len(found.ran)
+  flagged, count = checkup.flagged, len(checkup.ran)
   last = (
-    f'{path}: flagged by {len(flagged)} of the {count} checks that ran '
+    f'{name}: flagged by {len(flagged)} of the {count} checks that ran '
     f'({", ".join(flagged)}); do not train it'
     if flagged
-    else f'{path}: none of the {count} checks that ran objects'
+    else f'{name}: none of the {count} checks that ran objects'
   )
-  return '\n'.join([*lines, f'seed {found.seed}', last])
+  return '\n'.join([*lines, f'seed {checkup.seed}', last])
+
+
+def to_json(checkup: Checkup, name: str) -> str:
+  """Returns a check-up as JSON; a score that is not finite is null.
+
+  Args:
+    checkup: the result.
+    name: of the received weights, such as their path.
+  """
+  return json.dumps(
+    {
+      'received': name,
+      'verdict': 'flagged' if checkup.flagged else 'clean',
+      'flagged': checkup.flagged,
+      'seed': checkup.seed,
+      'checks': {
+        check: {**v._asdict(), 'score': _finite(v.score)}
+        for check, v in checkup.verdicts.items()
+      },
+    },
+    indent=2,
+    allow_nan=False,
+  )
 
 
 def _state(verdict: base.Verdict) -> str:
   if not verdict.ran:
     return 'not run'
   return 'FLAGGED' if verdict.flagged else 'ok'
-
-
-def to_json(found: Checkup, path: str) -> str:
-  return json.dumps(
-    {
-      'received': path,
-      'verdict': 'flagged' if found.flagged else 'clean',
-      'flagged': found.flagged,
-      'seed': found.seed,
-      'checks': {
-        name: {**v._asdict(), 'score': _finite(v.score)}
-        for name, v in found.verdicts.items()
-      },
-    },
-    indent=2,
-    allow_nan=False,
-  )
 
 
 def _finite(score: float) -> float | None:

@@ -4,15 +4,16 @@ Fishing (Wen et al., Fishing for User Data in Large-Batch Federated Learning,
 ICML 2022, arXiv 2202.00580) sets the biases of all classes but the target's to
 a large value, which leaves the gradient to the target's images. The score is
 the range of the classifier's biases in nats: a factor of e^score between the
-odds of two classes, whatever the image.
+odds of two classes, whatever the image shows.
 
-It does not see the same effect made by features that are constant.
+It does not see the same effect where features that are constant cause it, nor a
+classifier without biases.
 """
 
 import numpy as np
 
-from giajax import types
 from giajax.verify import base
+from giajax.verify.parts import weights
 
 
 def class_bias(view: base.View, *, threshold: float = 2.7) -> base.Verifier:
@@ -23,13 +24,9 @@ def class_bias(view: base.View, *, threshold: float = 2.7) -> base.Verifier:
     threshold: nats.
   """
 
-  def verify(
-    key: types.Array, message: types.ServerMessage, probe: types.Batch
-  ) -> base.Verdict:
-    del key, probe
-    head = base.head(view, message)
-    if head is None or head.bias is None:
-      return base.not_run('No classifier with biases.')
+  def judge(head: weights.Kernel) -> base.Verdict:
+    if head.bias is None:
+      return base.not_run('The classifier has no biases.')
     middle = np.median(head.bias)
     return base.verdict(
       np.ptp(head.bias),
@@ -40,4 +37,4 @@ def class_bias(view: base.View, *, threshold: float = 2.7) -> base.Verifier:
       worst=int(np.abs(head.bias - middle).argmax()),
     )
 
-  return verify
+  return weights.of_classifier(view, judge)

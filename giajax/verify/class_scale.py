@@ -1,16 +1,17 @@
 """Classes whose weights are much larger or smaller than those of the others.
 
-Fishing multiplies the target's row, or those of the others (Wen et al., ICML
-2022, arXiv 2202.00580). The score is the largest |log| of the norm of a class's
-row over the median norm, in nats: 0.7 for a factor of 2.
+Fishing multiplies the target's row, or the rows of the others (Wen et al.,
+Fishing for User Data in Large-Batch Federated Learning, ICML 2022, arXiv
+2202.00580). The score is the largest |log| of the norm of a class's row over
+the median norm, in nats: 0.7 for a factor of 2.
 
-It does not see a change of all rows alike, which `scale` does if it is large.
+It does not see a change that all rows share, which `scale` sees if it is large.
 """
 
 import numpy as np
 
-from giajax import types
 from giajax.verify import base
+from giajax.verify.parts import weights
 
 _TINY = 1e-30
 
@@ -23,13 +24,7 @@ def class_scale(view: base.View, *, threshold: float = 0.4) -> base.Verifier:
     threshold: nats.
   """
 
-  def verify(
-    key: types.Array, message: types.ServerMessage, probe: types.Batch
-  ) -> base.Verdict:
-    del key, probe
-    head = base.head(view, message)
-    if head is None:
-      return base.not_run('No classifier.')
+  def judge(head: weights.Kernel) -> base.Verdict:
     norms = np.maximum(np.linalg.norm(head.rows, axis=1), _TINY)
     distance = np.abs(np.log(norms / np.median(norms)))
     return base.verdict(
@@ -42,4 +37,4 @@ def class_scale(view: base.View, *, threshold: float = 0.4) -> base.Verifier:
       times=norms[distance.argmax()] / np.median(norms),
     )
 
-  return verify
+  return weights.of_classifier(view, judge)

@@ -1,16 +1,22 @@
 """A classifier that looks at one feature.
 
-Feature fishing (Wen et al., ICML 2022, arXiv 2202.00580) makes the loss depend
-on one feature, times 300, and moves the bias until one image of the class is
-left. The score is the share of the largest column in the classifier's squared
-norm times the number of features, as a natural logarithm: 0 where all features
-count the same, log(features) where one alone does.
+Feature fishing (Wen et al., Fishing for User Data in Large-Batch Federated
+Learning, ICML 2022, arXiv 2202.00580) makes the loss depend on one feature,
+times 300, and moves the bias until one image of the class is left. The score is
+the share of the largest column in the classifier's squared norm times the
+number of features, as a natural logarithm, in nats: 0 where all features count
+the same, log(features) where one alone does.
+
+It does not see a classifier that reads a tenth of its features alike, nor what
+makes a feature large before the classifier.
 """
 
 import numpy as np
 
-from giajax import types
 from giajax.verify import base
+from giajax.verify.parts import weights
+
+_TINY = 1e-30
 
 
 def feature_concentration(
@@ -23,17 +29,11 @@ def feature_concentration(
     threshold: nats.
   """
 
-  def verify(
-    key: types.Array, message: types.ServerMessage, probe: types.Batch
-  ) -> base.Verdict:
-    del key, probe
-    head = base.head(view, message)
-    if head is None:
-      return base.not_run('No classifier.')
+  def judge(head: weights.Kernel) -> base.Verdict:
     energy = np.square(head.rows, dtype=float).sum(0)
-    share = energy / max(energy.sum(), 1e-30)
+    share = energy / max(energy.sum(), _TINY)
     return base.verdict(
-      max(0.0, np.log(max(share.max() * len(share), 1e-30))),
+      max(0.0, np.log(max(share.max() * len(share), _TINY))),
       threshold,
       'Feature {worst} of {count} holds {share:.3g} of the squared norm of '
       '{name}: {score} nats above an equal share (limit {limit}).',
@@ -43,4 +43,4 @@ def feature_concentration(
       share=share.max(),
     )
 
-  return verify
+  return weights.of_classifier(view, judge)

@@ -1,22 +1,29 @@
 """Units that a single image reaches: their gradient row is that image.
 
-What trap weights (Boenisch et al., EuroS&P 2023, arXiv 2112.02918) make likely:
-a unit of the first linear layer that is active for one image of the batch has a
-gradient which is a multiple of that image. With c_ij the derivative of image
-i's loss to unit j, the score is the share of units, among those that any image
-reaches, where one image holds more than 0.99 of sum_i |c_ij|.
+Trap weights (Boenisch et al., EuroS&P 2023, arXiv 2112.02918) make it likely
+that a unit of the first linear layer is active for one image of the batch
+alone. The gradient of that unit's row is then a multiple of the image. With
+c_ij the derivative of image i's loss with respect to unit j, the score is a
+share of units, between 0 and 1: among those that any image reaches, the units
+where one image holds more than 0.99 of sum_i |c_ij|.
 
 Sparse units of trained ReLU networks look the same, and each of them does leak
-the image: a flagged honest model is not a mistake here, only no malice. Honest
-models have up to 0.2 on 16 images; 32 fresh MLPs, with up to 0.26 on the 8 of
-the smallest probe, set the threshold.
+its image: the check then objects to an honest model, and is right about the
+leak. Honest models have up to 0.2 on 16 images; 32 fresh MLPs, with up to 0.26
+on the 8 of the smallest probe, set the threshold.
+
+It does not see few isolating units among many others, nor anything in networks
+whose only linear layer is the classifier.
 """
 
 import numpy as np
 
 from giajax.verify import base
+from giajax.verify.parts import passes
+from giajax.verify.parts import trial
 
 _ALONE = 0.99
+_TINY = 1e-30
 
 
 def isolation(view: base.View, *, threshold: float = 0.3) -> base.Verifier:
@@ -27,10 +34,10 @@ def isolation(view: base.View, *, threshold: float = 0.3) -> base.Verifier:
     threshold: share of the units that images reach.
   """
 
-  def judge(path: str, found: base.Examples) -> base.Verdict:
-    size = np.abs(np.asarray(found.cotangents, float))
+  def judge(path: str, examples: passes.Examples) -> base.Verdict:
+    size = np.abs(np.asarray(examples.cotangents, float))
     total = size.sum(0)
-    reached = total > 1e-9 * max(total.max(), 1e-30)
+    reached = total > 1e-9 * max(total.max(), _TINY)
     alone = size.max(0)[reached] > _ALONE * total[reached]
     return base.verdict(
       alone.mean() if alone.size else 0.0,
@@ -41,4 +48,4 @@ def isolation(view: base.View, *, threshold: float = 0.3) -> base.Verifier:
       count=alone.size,
     )
 
-  return base.of_reader(view, judge)
+  return trial.of_reader(view, judge)

@@ -9,20 +9,21 @@ for that. With r_i the weights of unit i, and d_i = 1 - max_{j != i}
   log10 mean_i 1 / d_i,
 
 in decades: the harmonic mean of the differences, 1 for |cosine|s of 0.9, about
-7 for equal rows. A share p of equal rows costs log10(1 / p) of these, so that a
+7 for equal rows. A share p of equal rows costs log10(1 / p) decades, so that a
 server cannot hide them among others that it leaves as they were: one pair in a
-layer of 4,096 has 3.7. Layers with fewer than `base.LEAST_WEIGHTS` weights a
+layer of 4,096 has 3.7. Layers with fewer than `base.LEAST_WEIGHTS` weights per
 unit are passed over.
 
-It does not see rows that share a part of their direction only: |cosine|s below
-0.92 or so in all of a layer, or below 0.99 in a tenth of it. Published
-MobileNetV2 of ImageNet has units like that.
+It does not see rows that share only a part of their direction: |cosine|s below
+0.92 or so in all of a layer, or below 0.99 in a tenth of it. Published weights
+of MobileNetV2 for ImageNet have units like that.
 """
 
 import numpy as np
 
 from giajax import types
 from giajax.verify import base
+from giajax.verify.parts import weights
 
 _ROUNDING = 1e-7  # of a cosine in float32
 
@@ -37,24 +38,19 @@ def proportional_rows(
     threshold: decades, see above.
   """
   del view
+  return weights.of_layers(
+    _score,
+    threshold,
+    'In {name} units differ from their nearest by 10^-{score} in cosine, in '
+    'harmonic mean (limit 10^-{limit}).',
+    'No layer has units of enough weights to compare.',
+  )
 
-  def verify(
-    key: types.Array, message: types.ServerMessage, probe: types.Batch
-  ) -> base.Verdict:
-    del key, probe
-    scores = {}
-    for kernel in base.kernels(message):
-      rows = kernel.rows
-      if rows.shape[1] >= base.LEAST_WEIGHTS:
-        near = base.nearest(rows)
-        apart = np.maximum(1 - near.astype(float), _ROUNDING)
-        scores[kernel.name] = np.log10(np.mean(1 / apart)) if near.size else 0.0
-    return base.largest(
-      {name: max(0.0, float(score)) for name, score in scores.items()},
-      threshold,
-      'In {name} units differ from their nearest by 10^-{score} in cosine, in '
-      'harmonic mean (limit 10^-{limit}).',
-      'No layer has units of enough weights to compare.',
-    )
 
-  return verify
+def _score(key: types.Array, kernel: weights.Kernel) -> float | None:
+  del key
+  if kernel.rows.shape[1] < base.LEAST_WEIGHTS:
+    return None
+  near = weights.nearest(kernel.rows)
+  apart = np.maximum(1 - near.astype(float), _ROUNDING)
+  return float(np.log10(np.mean(1 / apart))) if near.size else 0.0

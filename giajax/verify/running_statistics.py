@@ -4,25 +4,26 @@ In training mode BatchNorm (Ioffe and Szegedy, ICML 2015, arXiv 1502.03167)
 normalises by the batch and leaves the received mean m and variance v unused; in
 inference mode it normalises by these. A server that sends huge ones makes every
 image look alike to the checks that try the model, and harms no client that
-trains. With m_B and v_B those of what the layer reads of the probe, in training
-mode, where those of a layer that trains change nothing further up, a channel is
+trains. With m_B and v_B the mean and variance of what the layer reads of the
+probe in training mode, where received statistics do not reach later layers, a
+channel is
 
   max(log10 sqrt((v + (m - m_B)^2 + e) / (v_B + e)),   images look too alike
       log10 sqrt((v_B + e) / (v + e)))                 or too different
 
-decades off, e = 1e-5, torch's: by how much inference mode normalises otherwise
-than training mode. A layer is off by as much as its worst channel.
+decades off, with torch's e = 1e-5: by how much inference mode normalises
+otherwise than training mode. A layer is off by as much as its worst channel.
 
 Trained models are 0.1 to 0.3 decades off. Fresh ones, whose statistics are 0
 and 1 whatever comes in, are 0.3 to 1.5, GoogLeNet 2, by their initialisation.
-The score is therefore by how much a layer is further off than the same one of
-weights that the client draws itself: 0 for trained models, and up to 0.6 for
-fresh ones, by chance.
+The score, in decades, is therefore by how much a layer is further off than the
+same layer of weights that the client draws itself: 0 for trained models, and up
+to 0.6 for fresh ones, by chance.
 
 It does not see statistics that are off by up to the threshold in every layer,
 which in a deep network multiply, nor those that a fresh network would excuse.
-A channel that no image of the probe reaches has v_B = 0, and objects to an
-honest v far above e: a larger probe tells.
+A channel that no image of the probe reaches has v_B = 0, so that the check
+objects to an honest v far above e; a larger probe tells the two apart.
 """
 
 import math
@@ -33,6 +34,7 @@ from giajax import trees
 from giajax import types
 from giajax.models import inspect
 from giajax.verify import base
+from giajax.verify.parts import weights
 
 _EPSILON = 1e-5
 
@@ -53,13 +55,13 @@ def running_statistics(
   ) -> base.Verdict:
     if not keeps:
       return base.not_run('No layer keeps running statistics.')
-    variables = base.runnable(view, message)
+    variables = weights.agreed_variables(view, message)
     if variables is None:
-      return base.NOT_RUN
-    fresh = view.net.init(key)
-    found, usual = (_off(view, v, probe) for v in (variables, fresh))
-    scores = {path: max(0.0, found[path] - usual[path]) for path in found}
-    return base.largest(
+      return base.OTHER_WEIGHTS
+    fresh = trees.widened(view.net.init(key))
+    decades, usual = (_off(view, v, probe) for v in (variables, fresh))
+    scores = {p: max(0.0, d - usual[p]) for p, d in decades.items()}
+    return base.worst_layer(
       scores,
       threshold,
       'In {name} inference mode normalises 10^{score} times further off than '

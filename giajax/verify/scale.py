@@ -2,13 +2,14 @@
 
 A kernel's gain is the root mean square of its weights times the square root of
 the weights of one unit: sqrt(2) for He's initialisation, about what a layer
-multiplies signals with. The score is the decimal logarithm of the largest gain,
-|bias|, scale or mean of a normalisation, 0 below 1. Fishing's biases
-of 1,000 and its features times 300 (Wen et al., ICML 2022, arXiv 2202.00580)
-show here, as do imprint rows that are made steep.
+multiplies signals with. The score is the decimal logarithm, in decades, of the
+largest gain, |bias|, or |scale| or |mean| of a normalisation; 0 for sizes below
+1. Fishing's biases of 1,000 and its features times 300 (Wen et al., ICML 2022,
+arXiv 2202.00580) show here, as do imprint rows that are made steep.
 
-Sizes too small say nothing: weight decay makes them, and with them running
-variances of 1e-5.
+It does not see sizes that are too small, which weight decay makes as well, and
+with them running variances of 1e-5; of variances it sees nothing at all, which
+`running_statistics` compares with the client's images.
 """
 
 import numpy as np
@@ -17,6 +18,8 @@ from giajax import trees
 from giajax import types
 from giajax.models import base as models
 from giajax.verify import base
+
+_TINY = 1e-30
 
 
 def scale(view: base.View, *, threshold: float = 1.2) -> base.Verifier:
@@ -39,10 +42,10 @@ def scale(view: base.View, *, threshold: float = 1.2) -> base.Verifier:
       for name, leaf in trees.named_leaves(part).items()
     }
     sizes = {name: _size(name, leaf) for name, leaf in leaves.items()}
-    return base.largest(
-      {name: max(0.0, np.log10(max(s, 1e-30))) for name, s in sizes.items()},
+    return base.worst_layer(
+      {name: max(0.0, np.log10(max(s, _TINY))) for name, s in sizes.items()},
       threshold,
-      '{name} has a gain of 10^{score} (limit 10^{limit}).',
+      'The gain or size of {name} is 10^{score} (limit 10^{limit}).',
       'No parameters.',
     )
 
@@ -50,6 +53,7 @@ def scale(view: base.View, *, threshold: float = 1.2) -> base.Verifier:
 
 
 def _size(name: str, leaf: np.ndarray) -> float:
+  """Returns the gain of a kernel, the largest size of anything else."""
   last = name.rpartition('.')[2]
   if not leaf.size:
     return 0.0

@@ -9,19 +9,21 @@ that fits best, the score of a layer is
 
   -log10 median_rows( |p - s n| / |p| * sqrt(number) ),
 
-0 if negative: in decades, how much better the halves fit than those of random
-rows, whose residual is about 1; 5 or 6 for exact mirrors. Rows of fewer than
-`base.LEAST_WEIGHTS` weights are passed over.
+0 if negative. It says in decades how much better the halves fit than those of
+random rows, whose residual is about 1; exact mirrors have 5 or 6. Layers with
+fewer than `base.LEAST_WEIGHTS` weights per unit are passed over.
 
-It does not see halves that were drawn apart from each other, nor noise of 10 %.
+It does not see halves that were drawn independently, nor mirrors with noise of
+10 %.
 """
 
 import numpy as np
 
 from giajax import types
 from giajax.verify import base
+from giajax.verify.parts import weights
 
-_ROWS = 256  # looked at in a layer, drawn
+_ROWS = 256  # of a layer, drawn
 _ROUNDING = 1e-7
 
 
@@ -33,27 +35,21 @@ def sign_split(view: base.View, *, threshold: float = 0.4) -> base.Verifier:
     threshold: decades, see above.
   """
   del view
+  return weights.of_layers(
+    _score,
+    threshold,
+    'In {name} the positive weights of a unit mirror its negative ones, '
+    '10^{score} times better than by chance (limit 10^{limit}).',
+    'No layer has units of enough weights.',
+  )
 
-  def verify(
-    key: types.Array, message: types.ServerMessage, probe: types.Batch
-  ) -> base.Verdict:
-    del probe
-    scores = {}
-    for kernel in base.kernels(message):
-      rows = kernel.rows[base.drawn(key, len(kernel.rows), _ROWS)]
-      found = [r for row in rows if (r := _residual(row)) is not None]
-      if rows.shape[1] >= base.LEAST_WEIGHTS and found:
-        score = -np.log10(max(np.median(found), _ROUNDING))
-        scores[kernel.name] = max(0.0, float(score))
-    return base.largest(
-      scores,
-      threshold,
-      'In {name} the positive weights of a unit mirror its negative ones, '
-      '10^{score} times better than by chance (limit 10^{limit}).',
-      'No layer has units of enough weights.',
-    )
 
-  return verify
+def _score(key: types.Array, kernel: weights.Kernel) -> float | None:
+  rows = kernel.rows[weights.sample(key, len(kernel.rows), _ROWS)]
+  residuals = [r for row in rows if (r := _residual(row)) is not None]
+  if rows.shape[1] < base.LEAST_WEIGHTS or not residuals:
+    return None
+  return float(-np.log10(max(np.median(residuals), _ROUNDING)))
 
 
 def _residual(row: np.ndarray) -> float | None:

@@ -1,34 +1,37 @@
 """A change since the last accepted model that no training would make.
 
-One round of honest training moves every layer by a rate times gradients of some
-data. Those of the client's own probe say how far: with D_l the change of layer
-l's kernel and g_l the larger of the mean norm of the probe's images' gradients
-and, with BatchNorm, the norm of the probe's gradient in training mode, at the
-accepted or the received weights, whichever gives more,
+One round of honest training moves every layer by a learning rate times
+gradients of some data. The gradients of the client's own probe say how far.
+With D_l the change of layer l's kernel and |g_l| the mean norm of the gradients
+of the probe's images or, with BatchNorm, the norm of the probe's gradient in
+training mode if that is larger,
 
   r_l = |D_l| / |g_l|
 
-is about rate times steps, in each layer; a tenth of the layers' median stands
-in for smaller gradients. The score is the decimal logarithm of the largest r_l
-over the median of the others: by how much one layer's change stands out. No
-rate need be known. Where the client knows rate times steps, it is
-log10(max_l r_l / that), which also sees a model that is replaced as a whole.
-Where most layers with a gradient did not move at all, the median is 0, and the
-score is large.
+is about learning rate times steps, in each layer. |g_l| is that of the accepted
+or of the received weights, whichever is larger, and at least a tenth of the
+layers' median. The score, in decades, is the decimal logarithm of the largest
+r_l over the median of the others: by how much one layer's change stands out.
+This takes no knowledge of the learning rate. Where the client knows learning
+rate times steps, that product stands in for the median, and the check also sees
+a model that is replaced as a whole. Where most layers with a gradient did not
+move at all, the median is 0, and the score is large.
 
 Fresh ConvNeXts reach 1.5 and set the threshold; all other honest models are
 below 0.8. With a known rate none of 252 honest check-ups exceeds 0.7 (`python
 -m giajax.verify.calibration.thresholds --only=update_distance --known_rate`).
 
 Frozen parameters, which no honest server changes, are compared exactly: any
-difference is flagged. Of the others only kernels are looked at.
+difference is flagged. Of the other parameters only kernels are looked at.
 
-It needs the last accepted weights, and does not run without them. It does not
-see changes spread over many rounds, nor most of those that hide behind an
-honest round's own: of trap weights at half their strength it sees all, at a
-tenth few (`configs/studies/results/detection.md`).
+The bound by gradients of own images is a rule of this package, without a paper
+behind it. The check does not run without the weights that were accepted last.
+It does not see changes that are spread over many rounds, nor most of those that
+hide behind an honest round's own: it sees all trap weights at half their
+strength, and few at a tenth (`configs/studies/results/detection.md`).
 """
 
+from collections.abc import Mapping
 import math
 
 import numpy as np
@@ -37,6 +40,8 @@ from giajax import archives
 from giajax import trees
 from giajax import types
 from giajax.verify import base
+from giajax.verify.parts import trial
+from giajax.verify.parts import weights
 
 _TINY = 1e-12
 _FLOOR = 0.1
@@ -57,42 +62,21 @@ def update_distance(
     key: types.Array, message: types.ServerMessage, probe: types.Batch
   ) -> base.Verdict:
     del key
-    pair = base.change(view, message)
+    pair = weights.change(view, message)
     if isinstance(pair, base.Verdict):
       return pair
-    old, new = pair
-    fixed = _changed(old.frozen, new.frozen)
-    if fixed:
-      text = f'{archives.listed(fixed)} changed, though frozen.'
+    before, after = pair
+    changed = _different(before.frozen, after.frozen)
+    if changed:
+      text = f'{archives.listed(changed)} changed, though frozen.'
       return base.Verdict(math.inf, True, text)
     # Behind a classifier of zeros, layers have a gradient only once it moved.
-    gradients = []
-    for variables in (old, new):
-      found = base.tried(view, variables, probe)
-      if isinstance(found, base.Verdict):
-        return found
-      sizes = {n: float(np.mean(g)) for n, g in found.norms.items()}
-      if view.training is not None:
-        trained = view.training(variables, probe)
-        sizes = {n: float(np.maximum(g, trained[n])) for n, g in sizes.items()}
-      if not np.isfinite([*sizes.values()]).all():
-        text = 'On the probe, gradients in training mode are not finite.'
-        return base.Verdict(math.inf, True, text)
-      gradients.append(sizes)
-    first, last = gradients
-    before, after = map(trees.named_leaves, (old.params, new.params))
-    moved = {
-      name: float(np.linalg.norm(np.asarray(after[name] - before[name])))
-      for name in first
-      if name.endswith('kernel')
-    }
-    sizes = {name: max(first[name], last[name]) for name in moved}
-    floor = max(_FLOOR * float(np.median([*sizes.values()] or [0.0])), _TINY)
-    rates = {
-      name: distance / max(sizes[name], floor)
-      for name, distance in moved.items()
-      if distance or first[name] > _TINY
-    }
+    first, last = (_gradients(view, variables, probe) for variables in pair)
+    if isinstance(first, base.Verdict):
+      return first
+    if isinstance(last, base.Verdict):
+      return last
+    rates = _rates(_distances(before.params, after.params), first, last)
     if not rates:
       return base.not_run('No layer has a gradient.')
     name = max(rates, key=lambda n: rates[n])
@@ -111,7 +95,49 @@ def update_distance(
   return verify
 
 
-def _changed(old: types.Tree, new: types.Tree) -> list[str]:
+def _gradients(
+  view: base.View, variables: types.Variables, probe: types.Batch
+) -> dict[str, float] | base.Verdict:
+  """Returns |g_l| by parameter, or why it is unknown."""
+  examples = trial.examples(view, variables, probe)
+  if isinstance(examples, base.Verdict):
+    return examples
+  sizes = {n: float(np.mean(g)) for n, g in examples.norms.items()}
+  if view.training is not None:
+    trained = view.training(variables, probe)
+    sizes = {n: float(np.maximum(g, trained[n])) for n, g in sizes.items()}
+  if not np.isfinite([*sizes.values()]).all():
+    text = 'On the probe, gradients in training mode are not finite.'
+    return base.Verdict(math.inf, True, text)
+  return sizes
+
+
+def _distances(before: types.Tree, after: types.Tree) -> dict[str, float]:
+  """Returns |D_l| of every kernel."""
+  old, new = map(trees.named_leaves, (before, after))
+  return {
+    name: float(np.linalg.norm(np.asarray(new[name] - leaf)))
+    for name, leaf in old.items()
+    if name.endswith('kernel')
+  }
+
+
+def _rates(
+  distances: Mapping[str, float],
+  first: Mapping[str, float],
+  last: Mapping[str, float],
+) -> dict[str, float]:
+  """Returns r_l of the kernels that moved, or that have a gradient."""
+  sizes = {name: max(first[name], last[name]) for name in distances}
+  floor = max(_FLOOR * float(np.median([*sizes.values()] or [0.0])), _TINY)
+  return {
+    name: distance / max(sizes[name], floor)
+    for name, distance in distances.items()
+    if distance or first[name] > _TINY
+  }
+
+
+def _different(old: types.Tree, new: types.Tree) -> list[str]:
   """Returns the names of leaves that are not the same."""
   before = trees.named_leaves(old)
   return [

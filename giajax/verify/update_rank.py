@@ -1,29 +1,30 @@
 """A change since the last accepted model that lies along all directions.
 
-A gradient of a linear layer is a sum of outer products, one an image, and
-images have much in common: what honest training adds to the first linear layer
-lies along few directions, also after hundreds of steps. Weights that a server
-draws lie along all of them, however little of them is mixed with the agreed
-ones. With E [inputs, units] the change of that layer's kernel, less its
+A gradient of a linear layer is a sum of outer products, one per image, and
+images have much in common. What honest training adds to the first linear layer
+therefore lies along few directions, also after hundreds of steps. Weights that
+a server draws lie along all of them, however little of them is mixed with the
+agreed ones. With E [inputs, units] the change of that layer's kernel, less its
 projection on the kernel itself, which weight decay would change, and s_1 >= s_2
 >= ... >= s_n its singular values, the score is
 
   sum_{i > n / 4} s_i^2 / sum_i s_i^2,
 
-the share of the change that the best quarter of the directions leaves: 0 where
-a few images made it, towards 3/4 for random numbers.
+the share of the change that the best quarter of the directions leaves, between
+0 and 1: 0 where a few images made the change, towards 3/4 for random numbers.
 
 Honest rounds of 1 to 20 steps have up to 0.02 (`python -m
-giajax.verify.calibration.thresholds`).
-The threshold is above what was found by hand between checkpoints of MLPs two
-epochs apart, up to 0.08, as a client may have missed rounds; two hundred steps
-of Adam had up to 0.04.
+giajax.verify.calibration.thresholds`). A client may have missed rounds: between
+checkpoints of MLPs that are two epochs apart the score was up to 0.08, and
+after two hundred steps of Adam up to 0.04. The threshold, set by hand, is above
+both.
 
-It needs the last accepted weights. Changes below a millionth of the weights are
-rounding, and are passed over. It does not see changes of low rank, such as rows
-of bins, of biases alone, or spread over so many rounds that each is small
-beside an honest one; and it objects to weights that went through half precision
-on the way.
+The rank of the change is a rule of this package, without a paper behind it. The
+check does not run without the weights that were accepted last. Changes below a
+millionth of the weights are rounding, and are passed over. It does not see
+changes of low rank, such as rows of bins, changes of biases alone, or changes
+spread over so many rounds that each is small beside an honest one; and it
+objects to weights that went through half precision on the way.
 """
 
 import numpy as np
@@ -32,8 +33,10 @@ from giajax import trees
 from giajax import types
 from giajax.models import base as models
 from giajax.verify import base
+from giajax.verify.parts import passes
+from giajax.verify.parts import weights
 
-_UNITS = 256  # looked at, drawn
+_UNITS = 256  # of the layer, drawn
 _ROUNDING = 1e-6
 _TINY = 1e-30
 
@@ -45,7 +48,7 @@ def update_rank(view: base.View, *, threshold: float = 0.1) -> base.Verifier:
     view: what the client knows.
     threshold: share of the change, see above.
   """
-  path = base.reader(view.net)
+  path = passes.reader(view.net)
 
   def verify(
     key: types.Array, message: types.ServerMessage, probe: types.Batch
@@ -53,11 +56,11 @@ def update_rank(view: base.View, *, threshold: float = 0.1) -> base.Verifier:
     del probe
     if path is None:
       return base.NO_READER
-    pair = base.change(view, message)
+    pair = weights.change(view, message)
     if isinstance(pair, base.Verdict):
       return pair
     before, after = (_kernel(v, path) for v in pair)
-    units = base.drawn(key, before.shape[1], _UNITS)
+    units = weights.sample(key, before.shape[1], _UNITS)
     before = before[:, units]
     change = after[:, units] - before
     size = np.sum(np.square(before))
@@ -65,12 +68,8 @@ def update_rank(view: base.View, *, threshold: float = 0.1) -> base.Verifier:
     moved = np.sum(np.square(change))
     if moved <= _ROUNDING**2 * size:
       return base.not_run(f'{path} did not change.')
-    # Of the smaller side, the squares of the singular values, from the least.
-    rows = change if change.shape[0] < change.shape[1] else change.T
-    squares = np.linalg.eigvalsh(rows @ rows.T)
-    count = len(squares) - max(1, len(squares) // 4)
     return base.verdict(
-      np.maximum(squares[:count].sum() / squares.sum(), 0.0),
+      _share_left(change),
       threshold,
       '{name} changed along all directions: {score} of the change is outside '
       'the quarter of them that holds most (limit {limit}).',
@@ -78,6 +77,14 @@ def update_rank(view: base.View, *, threshold: float = 0.1) -> base.Verifier:
     )
 
   return verify
+
+
+def _share_left(change: np.ndarray) -> float:
+  """Returns what the best quarter of the directions of a matrix leaves."""
+  rows = change if change.shape[0] < change.shape[1] else change.T
+  squares = np.linalg.eigvalsh(rows @ rows.T)  # of singular values, ascending
+  count = len(squares) - max(1, len(squares) // 4)
+  return max(0.0, float(squares[:count].sum() / squares.sum()))
 
 
 def _kernel(variables: types.Variables, path: str) -> np.ndarray:

@@ -58,14 +58,14 @@ def test_a_defence_is_told_to_the_attacker():
   [
     ('activation', dict(model=dict(name='convnet')), 'can be chosen'),
     ('activation', dict(weights__path='w.npz'), 'fresh weights'),
-    ('deeper', {}, 'a larger one of its family'),
+    ('deeper', {}, 'a larger one in its family'),
     ('batch', dict(cases__given=(1, 2)), 'images that a rule draws'),
     (
       'train_mode',
       dict(client=dict(name='fedsgd', train_mode=True)),
       'inference mode',
     ),
-    ('train_mode', {}, 'trains otherwise than it infers'),
+    ('train_mode', {}, 'differs in training mode'),
     ('noise', dict(defense=dict(name='soteria')), 'without a defence'),
   ],
 )

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import tiny
 
 from giajax import main
 from giajax.advice import trials
@@ -18,6 +19,7 @@ def workdir(tmp_path_factory):
   config.dataset = dict(name='photographs', size=12)
   config.model = dict(name='mlp', widths=(8,))
   config.attack = dict(name='linear_layer')
+  config.cases.count = 8
   config.noise_control = False
   config.sweep = {'model.widths': ((8,), (16,))}
   engine.audit(config, folder)
@@ -31,24 +33,45 @@ def test_changes_are_measured_and_reported(workdir):
   lines = dict(line.split(': ', 1) for line in text.splitlines())
   assert lines['batch'].startswith('not tried (Expected batch_size 1')
   assert lines['deeper'].startswith('not tried (Expected a network')
-  told = json.loads((workdir / 'advice.json').read_text())
-  audited, found = told['audited'], {c['name']: c for c in told['changes']}
-  assert audited['psnr'] > 40 and audited['recognised'] == 1
+  record = json.loads((workdir / 'advice.json').read_text())
+  audited, changes = (
+    record['audited'],
+    {c['name']: c for c in record['changes']},
+  )
+  assert audited['psnr'] > 40 and audited['recognised'] == 8
+  assert audited['recovered'] and audited['updates'] == 8
   assert audited['fidelity'] == pytest.approx(1)
   # The closed form does not mind the activation, and does mind the noise.
-  assert found['activation']['psnr'] > 40
-  assert found['activation']['parameters'] == audited['parameters']
-  assert found['noise']['psnr'] < 20 and found['noise']['fidelity'] < 0.9
-  checked = told['validation']
-  assert checked['honest'] and checked['models'] == 1
+  same, noise = changes['activation'], changes['noise']
+  assert same['psnr'] > 40 and same['chance'] == 1 and same['gain'] == 0
+  assert same['parameters'] == audited['parameters']
+  assert noise['psnr'] < 20 and noise['fidelity'] < 0.9 and noise['paired']
+  assert noise['chance'] == pytest.approx(2 / 2**8) and noise['gain'] < -20
+  assert noise['seconds_per_image'] > 0 < noise['audited_seconds_per_image']
+  assert lines['noise'].startswith('helps; median PSNR')
+  assert lines['activation'].startswith('no more than chance; median PSNR')
+  checked = record['validation']
+  assert checked['honest'] and checked['models'] == 8
   assert checked['refused'] == 0 and checked['agreed'] == {}
   # A second call adds to what the first one tried.
   trials.advise(workdir, only=['pruning'], point=1)
-  told = json.loads((workdir / 'advice.json').read_text())
-  names = [change['name'] for change in told['changes']]
+  record = json.loads((workdir / 'advice.json').read_text())
+  names = [change['name'] for change in record['changes']]
   assert names == ['activation', 'deeper', 'batch', 'noise', 'pruning']
   page = (workdir / 'report.html').read_text()
   assert 'What to change' in page and 'Clipping and noise' in page
+
+
+def test_an_audit_without_a_leak_ranks_nothing(tmp_path, caplog):
+  caplog.set_level('INFO', 'giajax')
+  config = tiny.config(noise_control=False, attack__num_steps=1)
+  engine.audit(config, tmp_path)
+  line = trials.advise(tmp_path, only=['batch'])
+  assert line.startswith('batch: nothing to take away; median PSNR')
+  assert 'recovered nothing: no change can be ranked' in caplog.text
+  page = (tmp_path / 'report.html').read_text()
+  assert 'The audited attack recovered nothing' in page
+  assert 'helps' not in page.partition('What to change')[2]
 
 
 def test_mistakes(workdir, capsys, tmp_path):
@@ -61,4 +84,4 @@ def test_mistakes(workdir, capsys, tmp_path):
   assert main.main(['giajax', 'advise']) == 2
   assert 'Expected giajax advise WORKDIR' in capsys.readouterr().err
   assert main.main(['giajax', 'advise', '--epoch=1']) == 2
-  assert 'Expected known flags' in capsys.readouterr().err
+  assert 'did you mean --epochs?' in capsys.readouterr().err

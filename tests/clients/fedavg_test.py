@@ -176,5 +176,5 @@ def test_bad_arguments(kwargs, words):
 
 def test_another_number_of_images_is_refused():
   message, batch = sample()
-  with pytest.raises(ValueError, match='num_images=3'):
+  with pytest.raises(ValueError, match=r'Expected 4 images.*got 3'):
     make().update(KEY, message, jax.tree.map(lambda v: v[:3], batch))

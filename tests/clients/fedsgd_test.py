@@ -8,6 +8,7 @@ from giajax import trees
 from giajax import types
 from giajax.clients import fedsgd
 from giajax.models import base as models
+from giajax.models import from_callable
 from giajax.models.classification import mlp
 from giajax.tasks import classification
 
@@ -80,7 +81,7 @@ def test_the_key_does_not_matter():
 
 def test_a_net_that_cannot_tell_its_layers_has_no_moments():
   spec = models.make_spec('plain', (2, 2, 1), K, 'none')
-  net = models.from_callable(
+  net = from_callable.from_callable(
     lambda key: jnp.ones((4, K)), lambda w, x: x.reshape(-1, 4) @ w, spec
   )
   client = fedsgd.fedsgd(net, TASK)

@@ -63,7 +63,7 @@ def sent(tmp_path, config, capsys):
   assert code == 0
   assert out == (
     f'{path}: what dlg sends to client 0 of case 0 in round 0: 4 tensors as '
-    'agreed, 0 others, 0 more\n'
+    'agreed, 0 changed, 0 added\n'
   )
   return path, dict(np.load(path))
 
@@ -294,7 +294,7 @@ def test_what_a_malicious_server_sends(tmp_path, config, capsys, monkeypatch):
   for turn, top in ((0, 1.0), (1, 2.0)):
     path = tmp_path / f'{turn}.npz'
     code, out, _ = run(capsys, *craft, f'--out={path}', f'--round={turn}')
-    assert code == 0 and '4 tensors as agreed, 0 others, 4 more' in out
+    assert code == 0 and '4 tensors as agreed, 0 changed, 4 added' in out
     assert np.load(path)['front.first.bias'][-1] == top
   code, out, _ = run(
     capsys, 'verify', f'--config={config}', f'--received={path}', '--json'

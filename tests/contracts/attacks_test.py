@@ -358,7 +358,7 @@ def test_vmap_of_a_scan_equals_a_loop_of_hoisted_ones(case):
     end, infos = start, ()
     if case.attack.num_steps:
       body = case.body(key, obs, hp)
-      body = loop_invariants.hoist(body, start, jnp.int32(0))
+      body = loop_invariants.precompute(body, start, jnp.int32(0))
       end, infos = jax.lax.scan(body, start, jnp.arange(STEPS))
     return infos, case.attack.read(end, obs, hp)
 

@@ -18,8 +18,10 @@ from giajax.clients import fedsgd
 from giajax.defenses import base as defenses
 from giajax.defenses import DEFENSES
 from giajax.models import base as models
+from giajax.models import from_nnx
 from giajax.models import layers
 from giajax.models.classification import mlp
+from giajax.models.parts import norms
 from giajax.priors import PRIORS
 from giajax.tasks import classification
 from giajax.tasks import TASKS
@@ -50,7 +52,7 @@ class Normed(nnx.Module):
 
   def __init__(self, rngs):
     self.conv = layers.Conv(3, 2, 3, 1, 1, rngs=rngs)
-    self.bn = layers.BatchNorm(2, rngs=rngs)
+    self.bn = norms.BatchNorm(2, rngs=rngs)
     self.fc = layers.Linear(50, K, rngs=rngs)
 
   def __call__(self, x):
@@ -59,7 +61,7 @@ class Normed(nnx.Module):
 
 NETS = {
   'mlp': functools.partial(mlp.mlp, (4, 4, 1), K, widths=(6,)),
-  'normed': lambda: models.from_nnx(
+  'normed': lambda: from_nnx.from_nnx(
     Normed, models.make_spec('normed', (5, 5, 3), K, 'half')
   ),
 }
@@ -158,7 +160,8 @@ def task(request):
 
 
 def test_task_targets_fit_its_loss(task):
-  y = task.random_target(jax.random.key(0), 64)
+  y = jnp.arange(64, dtype=jnp.int32) % K
+  task.check(y, 64)
   out = jax.random.normal(jax.random.key(1), (64, K))
   loss = task.loss(out, y)
   assert loss.shape == (64,) and loss.dtype == jnp.float32
@@ -170,9 +173,16 @@ def test_task_relaxed_targets_fit_its_loss_and_harden(task):
   soft = task.relax(free)
   loss = task.loss(jax.random.normal(jax.random.key(1), (7, K)), soft)
   assert loss.shape == (7,) and np.isfinite(loss).all()
-  hard, drawn = task.harden(soft), task.random_target(jax.random.key(0), 7)
-  assert hard.shape == drawn.shape and hard.dtype == drawn.dtype
-  np.testing.assert_array_equal(task.harden(drawn), drawn)
+  hard = task.harden(soft)
+  task.check(hard, 7)
+  assert hard.dtype == jnp.int32
+  np.testing.assert_array_equal(task.harden(hard), hard)
+
+
+def test_task_refuses_targets_of_another_number_of_images(task):
+  y = jnp.zeros(3, jnp.int32)
+  with pytest.raises(ValueError, match=r'^Expected labels of 4 images'):
+    task.check(y, 4)
 
 
 # Clients.

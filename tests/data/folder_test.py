@@ -1,5 +1,7 @@
 """Tests of giajax.data.folder and of the decoder behind it."""
 
+import functools
+import os
 import pickle
 
 import numpy as np
@@ -59,6 +61,96 @@ def test_crop_is_centred_and_resize_antialiased(tmp_path):
   np.testing.assert_allclose(half, 0.5, atol=0.1)  # subsampling gives 0 or 1
 
 
+@pytest.mark.parametrize(
+  ('name', 'kind'),
+  [
+    ('x.jfif', 'JPEG'),
+    ('x.JPE', 'JPEG'),
+    ('x.apng', 'PNG'),
+    ('x', 'PNG'),
+    ('x.image', 'WEBP'),
+    ('x.dat', 'TIFF'),
+    ('x.jpg', 'MPO'),
+  ],
+)
+def test_every_format_is_taken_whatever_its_name(tmp_path, name, kind):
+  save(tmp_path / 'a.png', (0, 0, 0))
+  save(tmp_path / name, (255, 255, 255), format=kind)
+  (tmp_path / 'notes.txt').write_text('not an image')
+  (tmp_path / 'table.csv').write_text('a,b')
+  dataset = folder.load(path=tmp_path, size=4)
+  assert dataset.size == 2
+  np.testing.assert_allclose(dataset.take([1]).x, 1, atol=0.02)
+  assert dataset.note.endswith('; skipped files: notes.txt, table.csv')
+
+
+def test_what_is_left_out_of_classes_is_named_too(tmp_path):
+  save(tmp_path / 'cat' / 'a.png', (0, 0, 0))
+  assert 'skipped' not in folder.load(path=tmp_path, size=4).note
+  (tmp_path / 'cat' / 'a.xml').write_text('<cat/>')
+  (tmp_path / 'cat' / '.hidden').write_text('')
+  (tmp_path / 'README').write_text('cats')
+  dataset = folder.load(path=tmp_path, size=4)
+  assert dataset.note.endswith('; skipped files: README, cat/a.xml')
+
+
+def gradient(path, height=8, width=16):
+  """Saves an image whose red rises with x and whose green with y."""
+  y, x = np.mgrid[:height, :width]
+  red, green = 255 * x // max(width - 1, 1), 255 * y // (height - 1)
+  pixels = np.stack([red, green, 0 * x], -1).astype(np.uint8)
+  Image.fromarray(pixels).save(path)
+  return pixels / np.float32(255)
+
+
+def test_an_image_can_be_padded(tmp_path):
+  pixels = gradient(tmp_path / 'wide.png')
+  x = folder.load(path=tmp_path, size=16, fit='pad').take([0]).x[0]
+  np.testing.assert_array_equal(x[4:12], pixels)
+  assert not x[:4].any() and not x[12:].any()
+  half = folder.load(path=tmp_path, size=8, fit='pad').take([0]).x[0]
+  assert (
+    not half[:2].any() and not half[6:].any() and half[2:6, -1].all(0).any()
+  )
+  gradient(tmp_path / 'wide.png', 400, 1)
+  thin = folder.load(path=tmp_path, size=4, fit='pad').take([0]).x[0]
+  assert not thin[:, [0, 2, 3]].any() and thin[:, 1].any()
+
+
+def test_an_image_can_be_stretched(tmp_path):
+  pixels = gradient(tmp_path / 'wide.png')
+  x = folder.load(path=tmp_path, size=8, fit='stretch').take([0]).x[0]
+  assert x.shape == (8, 8, 3)
+  np.testing.assert_allclose(x[..., 1], pixels[:, ::2, 1], atol=0.02)
+  pairs = pixels[..., 0].reshape(8, 8, 2).mean(-1)
+  np.testing.assert_allclose(x[:, 1:-1, 0], pairs[:, 1:-1], atol=0.02)
+
+
+def test_images_can_be_kept_as_they_are(tmp_path):
+  pixels = gradient(tmp_path / 'a.png')
+  turned = tmp_path / 'b.png'
+  exif = Image.Exif()
+  exif[0x0112] = 6  # turned by a quarter
+  with Image.open(tmp_path / 'a.png') as image:
+    image.transpose(Image.Transpose.ROTATE_90).save(turned, exif=exif)
+  dataset = folder.load(path=tmp_path, fit='keep')
+  assert dataset.image_shape == (8, 16, 3)
+  np.testing.assert_array_equal(dataset.take([0, 1]).x, [pixels, pixels])
+  grey = folder.load(path=tmp_path, fit='keep', channels=1)
+  assert grey.image_shape == (8, 16, 1)
+  save(tmp_path / 'c.png', (0, 0, 0), (8, 15))
+  message = error_of(folder.load, path=tmp_path, fit='keep')
+  assert '8x16 in a.png and 8x15 in c.png' in message
+
+
+def test_fit_and_size_belong_together(tmp_path):
+  save(tmp_path / 'x.png', (0, 0, 0))
+  load = functools.partial(folder.load, path=tmp_path)
+  assert "size=None, fit='crop'" in error_of(load)
+  assert "size=4, fit='keep'" in error_of(load, size=4, fit='keep')
+  assert 'crop, keep, pad, stretch' in error_of(load, size=4, fit='squash')
+
+
 def test_exif_orientation_is_applied(tmp_path):
   pixels = np.zeros((4, 4, 3), np.uint8)
   pixels[0] = 255
@@ -69,7 +161,9 @@ def test_exif_orientation_is_applied(tmp_path):
   np.testing.assert_array_equal(x, pixels[::-1] / 255)
 
 
-@pytest.mark.parametrize('suffix', ['png', 'jpg', 'gif', 'webp', 'tif', 'bmp'])
+@pytest.mark.parametrize(
+  'suffix', ['png', 'jpg', 'jfif', 'gif', 'webp', 'tif', 'bmp']
+)
 def test_truncated_images_give_one_line(tmp_path, suffix):
   whole = save(tmp_path / f'x.{suffix}', (200, 30, 60), (64, 64))
   raw = whole.read_bytes()
@@ -104,3 +198,12 @@ def test_real_photographs(shared_data):
   batch = dataset.take([0, 99])
   assert batch.x.shape == (2, 64, 64, 3)
   assert dataset.class_names[0] == 'n01440764_tench'
+
+
+def test_names_that_are_no_utf8_can_be_written(tmp_path):
+  for name in (b'caf\xe9', b'tea'):
+    save(tmp_path / os.fsdecode(name) / 'a.png', 'red')
+  images = folder.load(path=tmp_path, size=4)
+  assert images.class_names == ('caf\\udce9', 'tea')
+  assert ''.join(images.class_names).encode('utf-8')
+  assert [path.name for path in images.files] == ['a.png', 'a.png']

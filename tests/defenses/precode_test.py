@@ -11,7 +11,7 @@ from giajax import types
 from giajax.clients import fedavg
 from giajax.clients import fedsgd
 from giajax.defenses import precode
-from giajax.models import base as models
+from giajax.models import from_callable
 from giajax.models import inspect
 from giajax.models.classification import mlp
 from giajax.ops import moments
@@ -156,7 +156,9 @@ def test_belief_leaves_out_what_the_noise_moves():
 
 
 def test_networks_without_a_linear_classifier_are_refused():
-  foreign = models.from_callable(lambda key: {}, lambda p, x: x, PLAIN.spec)
+  foreign = from_callable.from_callable(
+    lambda key: {}, lambda p, x: x, PLAIN.spec
+  )
   with pytest.raises(ValueError, match='made of giajax layers'):
     DEFENSE.on_net(foreign)
 

@@ -7,6 +7,7 @@ import tiny
 
 from giajax import trees
 from giajax.engine import build
+from giajax.engine import setting
 from giajax.models import convert
 
 
@@ -40,7 +41,7 @@ def _setup(**changes):
     ),
     (
       {'model': {'name': 'mlp', 'width': 3}},
-      r"key of model \(mlp\) .*'widths'",
+      r"key of model \(mlp\): .*'widths'",
     ),
     ({'attack': {'name': 'dlg', 'world': 3}}, r'a key of attack \(dlg\)'),
     ({'attack__num_steps': 0}, 'num_steps=0'),
@@ -70,12 +71,11 @@ def _saved(path, arrays):
 
 def test_weights_are_read(tmp_path, weights):
   setup = _setup(**_saved(tmp_path / 'w.npz', weights))
-  fresh = _setup(seed=1)
   jax.tree.map(
     np.testing.assert_array_equal, setup.variables, _setup().variables
   )
-  assert 'untrained weights' not in setup.setting[1]
-  assert 'untrained weights' in fresh.setting[1]
+  # Random weights stay untrained in a file.
+  assert 'untrained weights' in setting.describe(setup, 0)['setting_reasons']
 
 
 def test_weights_of_another_network(tmp_path, weights):
@@ -138,17 +138,16 @@ def test_no_level_is_single_grants():
 
 def test_a_start_from_the_truth_is_diagnostic():
   setup = _setup(attack__start='target', threat__grants=('labels', 'target'))
-  assert 'known images' in setup.setting[1]
+  assert 'known images' in setting.describe(setup, 0)['setting_reasons']
   assert setup.attack.hparams['noised_fraction'] == 0.5
   # What is granted and not used does not count.
-  assert (
-    'known images' not in _setup(threat__grants=('labels', 'target')).setting[1]
-  )
+  unused = setting.describe(_setup(threat__grants=('labels', 'target')), 0)
+  assert 'known images' not in unused['setting_reasons']
 
 
-def test_hparams_are_float32_and_default():
-  resolved = build.resolve(tiny.config(hparams={'learning_rate': 1}))
-  hp = build.hparams(resolved, build.setup(resolved).attack)
+def test_knobs_are_float32_and_default():
+  resolved = build.resolve(tiny.config(attack__learning_rate=1))
+  hp = build.hparams(resolved['attack'], build.setup(resolved).attack)
   assert hp['learning_rate'] == 1
   assert {value.dtype for value in hp.values()} == {np.dtype(np.float32)}
 
@@ -172,3 +171,36 @@ def test_cifar_and_trained_weights(shared_data):
   assert setup.dataset.image_shape == (32, 32, 3)
   with pytest.raises(ValueError, match=r'^Expected the .* missing'):
     build.setup({**resolved, 'model': {'name': 'resnet32'}})
+
+
+def test_traced_knobs_alone_share_a_cohort():
+  config = tiny.config(
+    attack__start='target', threat__grants=('labels', 'target')
+  )
+  config.sweep = {
+    'attack.learning_rate': (0.1, 0.2, 0.3),
+    'attack.noised_fraction': (0.0, 0.5),  # of the start, not of the factory
+    'attack.num_steps': (2, 3),
+  }
+  cohorts = build.experiment(config).cohorts
+  assert [[p.index for p in cohort.points] for cohort in cohorts] == [
+    [0, 2, 4, 6, 8, 10],
+    [1, 3, 5, 7, 9, 11],
+  ]
+  assert cohorts[1].points[-1].hp == pytest.approx(
+    {'learning_rate': 0.3, 'total_variation': 0, 'noised_fraction': 0.5}
+  )
+
+
+def test_a_learning_rate_is_checked_at_every_point():
+  config = tiny.config(sweep={'attack.learning_rate': (0.1, -0.1)})
+  with pytest.raises(ValueError, match=r'learning_rate > 0; got .*-0.1'):
+    build.experiment(config)
+
+
+def test_defences_are_chained():
+  chain = [{'name': 'pruning', 'keep': 0.5}, {'name': 'none'}]
+  setup = _setup(defense=chain)
+  assert setup.defense.on_client is not None
+  with pytest.raises(ValueError, match='known defense'):
+    _setup(defense=[{'name': 'pruning', 'keep': 0.5}, {'name': 'prunning'}])

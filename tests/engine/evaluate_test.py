@@ -1,13 +1,16 @@
 """Tests of scoring: what is chosen, what it is compared with."""
 
+import jax
 import numpy as np
 import pytest
 import tiny
 
 from giajax import types
+from giajax.attacks.parts import labels
 from giajax.engine import build
 from giajax.engine import evaluate
-from giajax.engine import exchange as rounds
+from giajax.engine import exchange
+from giajax.engine.sources import simulated
 
 
 @pytest.mark.parametrize(
@@ -30,7 +33,7 @@ def case():
   """Returns a setup with two images a batch, and an item."""
   resolved = build.resolve(tiny.config(cases__batch_size=2))
   setup = build.setup(resolved)
-  return setup, rounds.item(setup, resolved, 0, False)
+  return setup, simulated.item(setup, 0)
 
 
 def _found(*images, scores=None):
@@ -59,8 +62,8 @@ def test_order_is_repaired_and_the_oracle_stands_apart(case):
   assert row['finite_restarts'] == 1
   row, further = evaluate.conclude(row, arrays, grey)
   kept = dict(zip(row['baselines'], further['baselines']))
-  assert kept['start'].shape == (7, 2)  # scores of two images
   for name, scores in row['baselines'].items():
+    assert kept[name].shape == (len(scores), 2)  # of two images
     means = np.array([*scores.values()], float)
     np.testing.assert_allclose(kept[name].mean(1), means, 1e-5)
   assert row['verdict'] == 'leaks'
@@ -72,8 +75,8 @@ def test_order_is_repaired_and_the_oracle_stands_apart(case):
     assert noise[metric] == pytest.approx(start[metric])
   assert start['fmse'] > 0 == row['fmse']
   # The control has no network scores; every photograph is alone in its class.
-  assert noise['fmse'] is noise['iip'] is None
-  assert row['iip'] is row['iip_chance'] is None
+  assert np.isnan([noise['fmse'], noise['iip']]).all()
+  assert np.isnan([row['iip'], row['iip_chance']]).all()
 
 
 def test_claimed_images_are_averaged_apart(case):
@@ -87,7 +90,8 @@ def test_claimed_images_are_averaged_apart(case):
   one, none = row(False, True), row(False, False)
   assert one['claimed'] == 1 and one['psnr_claimed'] > 60 > one['psnr']
   assert one['ssim_claimed'] == pytest.approx(1)
-  assert none['claimed'] == 0 and none['psnr_claimed'] is None
+  assert none['claimed'] == 0 and np.isnan(none['psnr_claimed'])
+  assert one['labels_recovered'] <= 0.5 and np.isnan(none['labels_recovered'])
 
 
 def test_failed_restarts_are_scored_as_failures(case):
@@ -105,7 +109,106 @@ def test_failed_restarts_are_scored_as_failures(case):
 def test_whole_data_set_as_a_batch_has_no_images_left():
   resolved = build.resolve(tiny.config(cases__batch_size=16))
   setup = build.setup(resolved)
-  item = rounds.item(setup, resolved, 0, False)
+  item = simulated.item(setup, 0)
   found = _found(item.batch.x)
   row, _ = evaluate.evaluate(setup, item, found, found, np.ones(1, bool), 0)
   assert [*row['baselines']] == ['start']
+
+
+def _scored(setup, item, y, x=None, valid=True):
+  x = np.full_like(item.batch.x, 0.5) if x is None else x
+  claims = types.Reconstruction(
+    types.Batch(x[None], np.asarray(y, np.int32)[None]),
+    np.full((1, len(y)), valid),
+    np.zeros(1, np.float32),
+  )
+  return evaluate.evaluate(setup, item, claims, claims, np.ones(1, bool), 0)[0]
+
+
+def test_labels_are_learned_whichever_image_they_stand_at():
+  """The true multiset at the wrong images is 100 % of what was to learn."""
+  changes = dict(labels='bias_corrected', cases__batch_size=16)
+  resolved = build.resolve(tiny.config(**changes))
+  setup = build.setup(resolved)
+  item = simulated.item(setup, 0)
+  y = item.batch.y
+  row = _scored(setup, item, np.roll(y, 1), item.batch.x)
+  assert row['labels_recovered'] == 1
+  assert row['labels_matched'] == 0
+  assert not row['labels_granted']  # though the level gives them
+  assert 'labels' in setup.granted
+  half = np.where(np.arange(16) < 8, y, (y[0] + 1) % 16)
+  assert _scored(setup, item, half)['labels_recovered'] <= 9 / 16
+  none = _scored(setup, item, np.full(16, -1))
+  assert np.isnan([none['labels_recovered'], none['labels_matched']]).all()
+
+
+def test_bias_corrected_labels_of_a_batch_are_all_recovered():
+  changes = dict(labels='bias_corrected', cases__batch_size=16)
+  resolved = build.resolve(tiny.config(**changes))
+  setup = build.setup(resolved)
+  item = simulated.item(setup, 0)
+  (obs,) = exchange.player(setup)(item)
+  rule = labels.RULES['bias_corrected'](setup.world)
+  row = _scored(setup, item, rule.infer(jax.random.key(0), obs))
+  assert row['labels_recovered'] == 1
+
+
+@pytest.mark.parametrize('grant', ['labels', 'label_counts'])
+def test_granted_labels_are_called_so(case, grant):
+  setup, item = case
+  attack = setup.attack._replace(needs=frozenset({grant}))
+  given = setup._replace(attack=attack, granted=frozenset({grant}))
+  assert _scored(given, item, item.batch.y)['labels_granted']
+  withheld = given._replace(granted=frozenset())
+  assert not _scored(withheld, item, item.batch.y)['labels_granted']
+
+
+def test_an_update_of_zeros_is_no_resistance(case):
+  setup, item = case
+  grey = np.full_like(item.batch.x, 0.5)
+  row, arrays = evaluate.evaluate(
+    setup, item, _found(grey), _found(grey), np.ones(1, bool), 0
+  )
+  words = {
+    reason: evaluate.conclude({**row, 'degenerate': reason}, arrays, grey)[0]
+    for reason in ('', 'the update is zero')
+  }
+  assert words['']['verdict'] == 'resists'
+  assert words['the update is zero']['verdict'] == 'untested'
+  assert 'the update is zero' in words['the update is zero']['reason']
+
+
+def test_the_sample_of_a_data_set_is_read_once():
+  resolved = build.resolve(tiny.config())
+  setup = build.setup(resolved)
+  read = []
+  take = setup.dataset.take
+
+  def counting(indices):
+    read.append(len(np.asarray(indices)))
+    return take(indices)
+
+  setup = setup._replace(dataset=setup.dataset._replace(take=counting))
+  items = [simulated.item(setup, case) for case in range(6)]
+  del read[:]
+  for item in items:
+    evaluate.prepare(setup, item, 0)
+  # 16 for the mean image, 16 to see what the network knows, and one more image
+  # for each item.
+  assert sorted(read) == [1] * 6 + [16] * 2
+  for item in items:
+    guesses = evaluate._guesses(setup, item, 0)
+    x = np.delete(np.asarray(take(np.arange(16)).x), item.indices, axis=0)
+    np.testing.assert_allclose(guesses['mean_image'][0], x.mean(0), atol=1e-6)
+
+
+def test_a_bad_file_outside_the_batch_shows_before_the_attack(case):
+  setup, item = case
+
+  def torn(indices):
+    raise ValueError('Expected an image; got a torn file; remove it')
+
+  broken = setup._replace(dataset=setup.dataset._replace(take=torn))
+  with pytest.raises(ValueError, match='torn file'):
+    evaluate.prepare(broken, item, 0)

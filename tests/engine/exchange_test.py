@@ -7,19 +7,19 @@ import tiny
 
 from giajax import types
 from giajax.engine import build
-from giajax.engine import exchange as rounds
+from giajax.engine import exchange
+from giajax.engine.sources import simulated
 
 
 def _seen(controls=(False,), **changes):
-  resolved = build.resolve(tiny.config(**changes))
-  setup = build.setup(resolved)
-  items = [rounds.item(setup, resolved, 0, control) for control in controls]
-  return setup, items, observe(setup, resolved, items)
+  setup = build.setup(build.resolve(tiny.config(**changes)))
+  items = [simulated.item(setup, 0, control) for control in controls]
+  return setup, items, observe(setup, items)
 
 
-def observe(setup, resolved, items):
-  play = rounds.player(setup, resolved)
-  return rounds.observer(setup, play)(items)
+def observe(setup, items):
+  play = exchange.player(setup)
+  return exchange.observer(setup, play)(items)
 
 
 @pytest.fixture(scope='module')
@@ -45,7 +45,6 @@ def test_side_is_what_was_granted(seen):
 
 def test_buffers_are_shown_only_if_granted(seen):
   setup, items, _ = seen
-  resolved = build.resolve(tiny.config())
   stats = {'bn': {'mean': np.full(2, 3.0), 'var': np.full(2, 4.0)}}
 
   def update(key, message, batch, taps=()):
@@ -56,12 +55,12 @@ def test_buffers_are_shown_only_if_granted(seen):
     client=setup.client._replace(update=update),
     message=types.ServerMessage(setup.variables._replace(stats=stats)),
   )
-  obs = observe(setup, resolved, items)
+  obs = observe(setup, items)
   np.testing.assert_array_equal(obs.message.variables.stats['bn']['mean'], 3)
   np.testing.assert_array_equal(obs.update.stats['bn']['var'], 4)
   buffers = {'bn_buffers_before', 'bn_buffers_after', 'labels'}
   setup = setup._replace(granted=setup.granted - buffers)
-  obs = observe(setup, resolved, items)
+  obs = observe(setup, items)
   np.testing.assert_array_equal(obs.message.variables.stats['bn']['mean'], 0)
   assert obs.update.stats == {}
   assert obs.side == {}
@@ -79,11 +78,10 @@ def test_rounds_follow_each_other_and_are_merged(seen):
     assert len(history) == 3
     return history[0]
 
-  resolved = build.resolve(tiny.config())
   own = jax.tree.leaves(setup.variables.params)
   several = setup.attack._replace(craft=craft, num_rounds=3)
   for attack, moved in ((several, 2), (several._replace(merge=first), 0)):
-    obs = observe(setup._replace(attack=attack), resolved, items[:1])
+    obs = observe(setup._replace(attack=attack), items[:1])
     sent = jax.tree.leaves(obs.message.variables.params)
     for a, b in zip(sent, own):
       np.testing.assert_allclose(a[0], b + moved, rtol=1e-6)
@@ -91,7 +89,6 @@ def test_rounds_follow_each_other_and_are_merged(seen):
 
 def test_update_that_is_not_finite_is_named(seen):
   setup, items, _ = seen
-  resolved = build.resolve(tiny.config())
   broken = jax.tree.map(
     lambda leaf: np.full_like(leaf, np.nan), setup.variables
   )
@@ -99,7 +96,7 @@ def test_update_that_is_not_finite_is_named(seen):
   with pytest.raises(
     ValueError, match=r'^Expected a finite update of case 0; got NaN or inf in'
   ):
-    observe(sent, resolved, items[:1])
+    observe(sent, items[:1])
 
 
 @pytest.mark.parametrize(
@@ -121,7 +118,7 @@ def test_foreign_images_and_labels(seen, change, words):
 
   setup = setup._replace(dataset=setup.dataset._replace(take=take))
   with pytest.raises(ValueError, match=f'^Expected .*{words}'):
-    rounds.item(setup, build.resolve(tiny.config()), 0, False)
+    simulated.item(setup, 0)
 
 
 def test_defended_updates_differ_by_case_and_repeat():

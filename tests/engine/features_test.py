@@ -1,13 +1,16 @@
-"""Tests of what the audited network says of guesses."""
+"""Tests of what the agreed network says of images."""
 
+import jax
 import numpy as np
 import pytest
 import tiny
 
 from giajax.data import base as data
 from giajax.engine import build
-from giajax.engine import exchange as rounds
 from giajax.engine import features
+from giajax.engine.sources import simulated
+from giajax.metrics import fmse
+from giajax.metrics import scoring
 
 
 @pytest.fixture(scope='module')
@@ -31,7 +34,7 @@ def setup():
 def _item(setup, *indices):
   batch = setup.dataset.take(indices)
   batch = batch._replace(x=np.asarray(batch.x), y=np.asarray(batch.y))
-  return rounds.Item(0, False, np.array(indices), batch)
+  return simulated.Item(0, False, np.array(indices), batch)
 
 
 def test_guesses_are_told_apart(setup):
@@ -42,7 +45,11 @@ def test_guesses_are_told_apart(setup):
     'wrong': np.asarray(setup.dataset.take([2, 3]).x),
     'lost': np.full_like(x, np.nan),
   }
-  scores, chance = features.compare(setup, item, guesses, 0)
+  shared, own = features.facts(setup, item, guesses, 0)
+  scores = {
+    name: scoring.scores(setup.scorers, {**shared, **facts}, 'guess', 2)
+    for name, facts in own.items()
+  }
   nan = np.nan  # the second image is alone in its class
   np.testing.assert_array_equal(scores['exact']['iip'], [1, nan])
   np.testing.assert_array_equal(scores['wrong']['iip'], [0, nan])
@@ -50,13 +57,15 @@ def test_guesses_are_told_apart(setup):
   np.testing.assert_array_equal(scores['exact']['fmse'], [0, 0])
   assert np.all(scores['wrong']['fmse'] > 0)
   assert np.isnan(scores['lost']['fmse']).all()
-  assert chance == pytest.approx(1 / 3)
+  chance = scoring.scores(setup.scorers, shared, 'batch', 2)['iip_chance']
+  np.testing.assert_allclose(chance, [1 / 3, nan])
 
 
-def test_fmse_is_of_what_the_classifier_reads(setup):
+def test_features_are_what_the_classifier_reads(setup):
   item = _item(setup, 0, 5)
   x = 0.5 * item.batch.x
-  found = features.compare(setup, item, {'dark': x}, 0).scores['dark']['fmse']
+  shared, own = features.facts(setup, item, {'dark': x}, 0)
+  found = fmse.fmse(shared['features'], own['dark']['features_hat'])
   taps = ('layers.1.input',)
   f, g = (
     setup.net.apply(setup.variables, v, taps=taps).taps[taps[0]]
@@ -67,16 +76,38 @@ def test_fmse_is_of_what_the_classifier_reads(setup):
 
 
 def test_any_number_of_images_is_one_compilation(setup):
-  see = features._extractor(setup.viewer)
+  look = features._looker(setup.viewer)
   for indices in ((0, 1), (12, 11), tuple(range(13))):
     item = _item(setup, *indices)
-    features.compare(setup, item, {'a': item.batch.x}, 0)
-  assert see._cache_size() == 1
+    features.facts(setup, item, {'a': item.batch.x}, 0)
+  assert look._cache_size() == 1
+
+
+def test_rivals_are_read_once(setup):
+  read = []
+  take = setup.dataset.take
+
+  def counting(indices):
+    read.extend(np.asarray(indices).tolist())
+    return take(indices)
+
+  counted = setup._replace(dataset=setup.dataset._replace(take=counting))
+  first = features.rivals(counted, _item(setup, 0, 4), 0)
+  assert sorted(read) == [1, 2, 3, 5]
+  again = features.rivals(counted, _item(setup, 4, 0), 0)
+  assert sorted(read) == [1, 2, 3, 5]
+  for a, b in zip(first, reversed(again)):
+    np.testing.assert_array_equal(np.sort(a, axis=0), np.sort(b, axis=0))
+  # Other weights see other things.
+  other = setup.net.init(jax.random.key(7))
+  features.rivals(counted._replace(variables=other), _item(setup, 0), 0)
+  assert sorted(read) == [1, 1, 2, 2, 3, 5]
 
 
 def test_network_without_layers_says_nothing(setup):
   blind = setup._replace(viewer=lambda: setup.net._replace(probe=None))
   item = _item(setup, 0)
-  scores, chance = features.compare(blind, item, {'a': item.batch.x}, 0)
-  assert np.isnan([*scores['a'].values()]).all()
-  assert chance is None
+  assert features.facts(blind, item, {'a': item.batch.x}, 0) == ({}, {'a': {}})
+  logits = features.view(blind, item.batch.x).logits
+  expected = setup.net.apply(setup.variables, item.batch.x).out
+  np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-6)

@@ -2,10 +2,6 @@
 
 import io
 
-import numpy as np
-from PIL import Image
-import pytest
-
 from giajax.engine import hooks
 
 
@@ -59,35 +55,3 @@ def test_bar_on_a_terminal_and_again_for_a_second_run():
   assert ' 50/100, 3/4 alive, best 0.5, 40 restart-steps/s, 00:05 left' in text
   assert '100/100' in text
   assert max(map(len, text.replace('\r', '\n').splitlines())) <= 100
-
-
-@pytest.mark.parametrize('b', [1, 8, 11])
-@pytest.mark.parametrize('c', [1, 3])
-def test_preview_is_a_grid(tmp_path, b, c):
-  path = tmp_path / 'figures' / 'preview.png'
-  images = np.linspace(0, 1, b * 32 * 32 * c).reshape(b, 32, 32, c)
-  hooks.previews(path)(_status(1, 1.0, images=lambda: images))
-  with Image.open(path) as picture:
-    assert picture.mode == 'RGB'
-    assert picture.size == (min(b, 8) * 66, -(-b // 8) * 66)
-  assert [p.name for p in path.parent.iterdir()] == ['preview.png']
-
-
-def test_preview_fetches_no_more_often_than_asked(tmp_path):
-  fetched = []
-
-  def images():
-    fetched.append(1)
-    return np.zeros((1, 8, 8, 3))
-
-  hook = hooks.previews(tmp_path / 'preview.png', every=60.0)
-  for seconds in (0.0, 30.0, 59.0, 61.0, 100.0):
-    hook(_status(1, seconds, images=images))
-  hook(_status(1, 200.0))
-  assert len(fetched) == 2
-
-
-def test_preview_survives_values_that_are_not_finite(tmp_path):
-  images = np.full((2, 8, 8, 3), np.nan)
-  hooks.previews(tmp_path / 'p.png')(_status(1, 1.0, images=lambda: images))
-  assert (tmp_path / 'p.png').exists()

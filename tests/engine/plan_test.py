@@ -5,8 +5,8 @@ import itertools
 import pytest
 import tiny
 
+from giajax.engine import build
 from giajax.engine import plan
-from giajax.engine import sweep
 
 
 def _covered(parts):
@@ -22,8 +22,7 @@ def cohorts():
   """Returns two cohorts of seven and three items."""
   config = tiny.config(run__cases_per_batch=3)
   config.sweep = {'cases.batch_size': (1, 2), 'cases.count': (2, 3)}
-  points = sweep.expand(config)
-  return plan.cohorts(points)
+  return plan.cohorts(build.experiment(config))
 
 
 @pytest.mark.parametrize(
@@ -89,15 +88,19 @@ def test_finished_reads_names_and_refuses_torn_parts(tmp_path):
     plan.finished(tmp_path)
 
 
+def _programs(config):
+  return {c.setup.program for c in build.experiment(config).cohorts}
+
+
 def test_signature_ignores_what_is_not_compiled():
   config = tiny.config()
   config.sweep = {'seed': (0, 1), 'cases.rule': ('random', 'same_label')}
-  assert len({c.signature for c in plan.cohorts(sweep.expand(config))}) == 1
+  assert len(_programs(config)) == 1
   # What is granted is an argument of the program, if only in its shape.
   config.sweep = {'threat.level': ('C', 'D')}
-  assert len({c.signature for c in plan.cohorts(sweep.expand(config))}) == 2
+  assert len(_programs(config)) == 2
   config.sweep = {'attack.num_steps': (3, 4)}
-  assert len({c.signature for c in plan.cohorts(sweep.expand(config))}) == 2
+  assert len(_programs(config)) == 2
 
 
 @pytest.mark.parametrize(
@@ -105,27 +108,27 @@ def test_signature_ignores_what_is_not_compiled():
   [
     ({'cases__batch_size': 17}, 'a batch_size of 1 to 16'),
     ({'cases__rule': 'given'}, "indices in given exactly when rule='given'"),
-    ({'hparams': {'tv': 1.0}}, "a key of hparams .* got 'tv'"),
-    ({'hparams': {'learning_rate': 1e39}}, 'to fit float32'),
-    ({'hparams': {'learning_rate': 'x'}}, 'a finite number for hparams.lear'),
+    ({'attack__tv': 1.0}, r"a key of attack \(inv.*total_variation.* got 'tv'"),
+    ({'attack__learning_rate': 1e39}, 'to fit float32'),
+    ({'attack__learning_rate': 'x'}, 'a finite number for attack.lear'),
   ],
 )
 def test_mistakes_are_found_before_a_run(changes, words):
   with pytest.raises(ValueError, match=f'^Expected .*{words}'):
-    plan.cohorts(sweep.expand(tiny.config(**changes)))
+    plan.cohorts(build.experiment(tiny.config(**changes)))
 
 
 def test_what_the_server_believes_is_compiled():
   beliefs = ({'name': 'same'}, {'name': 'one_gradient'})
   config = tiny.config(client__name='fedavg', sweep={'belief': beliefs})
-  same, other = plan.cohorts(sweep.expand(config))
-  assert same.signature != other.signature
+  same, other = plan.cohorts(build.experiment(config))
+  assert same.setup.program != other.setup.program
   # A defence is, where the server knows of it.
   defenses = ({'name': 'none'}, {'name': 'pruning', 'keep': 0.5})
   for grants, programs in ((('labels',), 1), (('labels', 'defense'), 2)):
     config = tiny.config(threat__grants=grants, sweep={'defense': defenses})
-    found = plan.cohorts(sweep.expand(config))
-    assert len({c.signature for c in found}) == programs
+    found = plan.cohorts(build.experiment(config))
+    assert len({c.setup.program for c in found}) == programs
 
 
 def test_a_defence_in_the_network_is_attacked_by_who_knows_it_or_not():
@@ -133,5 +136,5 @@ def test_a_defence_in_the_network_is_attacked_by_who_knows_it_or_not():
   config = tiny.config(
     defense=dict(name='precode', size=3), sweep={'threat.grants': grants}
   )
-  naive, knowing = plan.cohorts(sweep.expand(config))
-  assert naive.signature != knowing.signature
+  naive, knowing = plan.cohorts(build.experiment(config))
+  assert naive.setup.program != knowing.setup.program

@@ -151,7 +151,7 @@ from giajax.attacks import ATTACKS
 from giajax.attacks.parts import match, optimizers, variables
 from giajax.engine import program, run
 from giajax.priors import group_consistency
-from giajax.models import MODELS, base, layers
+from giajax.models import MODELS, base, from_nnx, layers
 class Net(nnx.Module):
   def __init__(self, rngs):
     self.conv = layers.Conv(3, 4, 3, 1, 1, rngs=rngs)
@@ -160,7 +160,7 @@ class Net(nnx.Module):
     return self.fc(layers.flatten(nnx.sigmoid(self.conv(x))))
 def small(image_shape, num_classes, *, lowering):
   spec = base.make_spec('small', image_shape, num_classes, 'none')
-  return base.from_nnx(lambda rngs: Net(rngs), spec, lowering)
+  return from_nnx.from_nnx(lambda rngs: Net(rngs), spec, lowering)
 MODELS['small'] = small
 def grouped(world):
   return match.match(
@@ -235,7 +235,7 @@ def test_compiled_chunk_has_no_collectives(by_devices, devices, run):
 
 
 def test_restarts_fit_the_memory(monkeypatch):
-  world = build.setup(tiny.config()).world
+  world = build.setup(build.resolve(tiny.config())).world
   plenty = programs.restarts_per_batch(world)
   assert plenty > 1
   monkeypatch.setattr(programs, '_cpu_bytes', lambda: 1.0)

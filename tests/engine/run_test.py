@@ -14,17 +14,26 @@ import tiny
 from giajax import models
 from giajax import trees
 from giajax.engine import build
-from giajax.engine import exchange as rounds
 from giajax.engine import loop
 from giajax.engine import program as programs
 from giajax.engine import run
+from giajax.engine.sources import simulated
 from giajax.models import base
+from giajax.models import from_nnx
 from giajax.models import layers
+from giajax.models.parts import norms
+from giajax.report import report
 
 _COLUMNS = (
   *('attack', 'model', 'dataset', 'batch_size', 'restarts', 'steps', 'grants'),
-  *('setting', 'score', 'psnr', 'ssim', 'label_accuracy', 'psnr_oracle'),
-  *('baselines', 'finite_restarts', 'seconds', 'config_hash', 'versions'),
+  *('setting', 'score', 'psnr', 'ssim', 'labels_matched', 'psnr_oracle'),
+  *(
+    'baselines',
+    'finite_restarts',
+    'seconds_per_update',
+    'config_hash',
+    'versions',
+  ),
 )
 
 
@@ -57,7 +66,13 @@ def compilations(monkeypatch):
 def whole(tmp_path_factory):
   """Returns the workdir of a whole audit and its rows."""
   workdir = tmp_path_factory.mktemp('whole') / 'run'
-  rows = run.audit(tiny.config(), workdir, card='A card.', command='giajax x')
+  rows = run.audit(
+    tiny.config(),
+    workdir,
+    card='A card.',
+    command='giajax x',
+    finish=report.write,
+  )
   return workdir, rows
 
 
@@ -116,7 +131,7 @@ def test_run_flags_change_no_result(whole, tmp_path, flags):
 def test_one_compilation_a_cohort(tmp_path, compilations):
   config = tiny.config(run__cases_per_batch=2, cases__count=1)
   config.sweep = {
-    'hparams.total_variation': (0.0, 1e-3, 1e-2),
+    'attack.total_variation': (0.0, 1e-3, 1e-2),
     'cases.batch_size': (1, 2),
   }
   rows = run.audit(config, tmp_path)
@@ -124,13 +139,13 @@ def test_one_compilation_a_cohort(tmp_path, compilations):
   assert len(compilations) == 2
   assert len(list((tmp_path / 'parts').iterdir())) == 6
   assert [row['row'] for row in rows] == [*range(6)]
-  assert [row['cohort'] for row in rows] == [0, 0, 0, 1, 1, 1]
+  assert [row['cohort'] for row in rows] == [0, 1, 0, 1, 0, 1]
   assert len({row['score'] for row in rows}) == 6
   assert len({row['config_hash'] for row in rows}) == 6
-  one = tiny.config(cases__count=1, hparams={'total_variation': 1e-2})
+  one = tiny.config(cases__count=1, attack__total_variation=1e-2)
   (alone,) = run.audit(one, tmp_path / 'alone')
-  assert alone['config_hash'] == rows[2]['config_hash']
-  assert alone['score'] == pytest.approx(rows[2]['score'], rel=1e-3)
+  assert alone['config_hash'] == rows[4]['config_hash']
+  assert alone['score'] == pytest.approx(rows[4]['score'], rel=1e-3)
 
 
 def test_what_only_changes_the_truth_shares_a_program(tmp_path, compilations):
@@ -184,7 +199,7 @@ def test_signal_at_any_piece_saves_and_continues(whole, tmp_path):
 
 class _Normed(nnx.Module):
   def __init__(self, rngs):
-    self.norm = layers.BatchNorm(3, rngs=rngs)
+    self.norm = norms.BatchNorm(3, rngs=rngs)
     self.fc = layers.Linear(12 * 12 * 3, 16, rngs=rngs)
 
   def __call__(self, x):
@@ -193,7 +208,7 @@ class _Normed(nnx.Module):
 
 def _normed(image_shape, num_classes, *, lowering):
   spec = base.make_spec('normed', image_shape, num_classes, 'none')
-  return base.from_nnx(_Normed, spec, lowering)
+  return from_nnx.from_nnx(_Normed, spec, lowering)
 
 
 def test_restarts_that_work_together_continue_to_the_same_bits(
@@ -261,7 +276,7 @@ def test_gradient_share_is_that_of_the_clients_batch(tmp_path):
   (row,) = run.audit(config, tmp_path)
   resolved = build.resolve(config)
   setup = build.setup(resolved)
-  batch = rounds.item(setup, resolved, 0, False).batch
+  batch = simulated.item(setup, 0).batch
 
   def norm(x, y):
     def loss(hidden):
@@ -318,7 +333,7 @@ def test_seconds_of_a_closed_form_are_those_of_reading_it(
     tiny.config(attack={'name': 'linear_layer'}, noise_control=False), tmp_path
   )
   assert len(calls) == 1  # the two updates are one part
-  assert 0.5 <= sum(row['seconds'] for row in rows) < 100
+  assert 0.5 <= sum(row['seconds_per_update'] for row in rows) < 100
   assert {row['compile_seconds'] for row in rows} == {1e3}
 
 
@@ -327,7 +342,7 @@ def test_restarts_that_leave_the_numbers_are_counted(tmp_path):
     attack={'name': 'inverting_gradients', 'num_steps': 3, 'distance': 'l2'},
     defense={'name': 'gaussian_noise', 'scale': 1e30},
   )
-  rows = run.audit(config, tmp_path)
+  rows = run.audit(config, tmp_path, finish=report.write)
   assert [row['finite_restarts'] for row in rows] == [0, 0]
   for name, value in _arrays(tmp_path).items():
     if name.endswith('x_hat'):
@@ -342,7 +357,8 @@ def test_inferred_labels(tmp_path):
     ),
     tmp_path,
   )
-  assert [row['label_accuracy'] for row in rows] == [1, 1]
+  assert [row['labels_recovered'] for row in rows] == [1, 1]
+  assert not any(row['labels_granted'] for row in rows)
   assert 'labels' not in rows[0]['grants']
 
 
@@ -355,7 +371,7 @@ def test_given_images(tmp_path):
 def test_mistakes_leave_no_workdir(tmp_path):
   for changes in (
     {'attack': {'name': 'dgl'}},
-    {'hparams': {'tv': 1.0}},
+    {'attack__tv': 1.0},
     {'cases__batch_size': 99},
     {'threat__level': 'A'},
     {'defense': {'name': 'gaussian_noise', 'scale': 1e39}},
@@ -381,3 +397,13 @@ def test_marks_are_within_the_steps():
   assert loop.marks(10, 4).tolist() == [2, 5, 8, 10]
   assert loop.marks(3, 50).tolist() == [1, 2, 3]
   assert loop.marks(0, 50).tolist() == []
+
+
+def test_float64_is_a_reference_from_end_to_end(tmp_path):
+  config = tiny.config(cases__count=1, restarts=1, noise_control=False)
+  with jax.enable_x64(True):
+    (row,) = run.audit(config, tmp_path)
+  assert row['finite_restarts'] == 1
+  arrays = _arrays(tmp_path)
+  assert arrays['0000/x'].dtype == arrays['0000/x_hat'].dtype == np.float64
+  assert arrays['0000/scores'].dtype == np.float64

@@ -14,7 +14,7 @@ def _defaults(**changes):
   'config, words',
   [
     ({'atack': {}}, "'atack'; did you mean 'attack'"),
-    ({'cases': {'cuont': 1}}, "a key of cases .* did you mean 'count'"),
+    ({'cases': {'cuont': 1}}, "a key of cases: .* did you mean 'count'"),
     ({'run': {'mesh': 1}}, 'a key of run'),
     ({'cases': 3}, 'a dict for cases; got cases=3'),
     ({'attack': 'dlg'}, "a dict for attack; got attack='dlg'"),
@@ -31,7 +31,7 @@ def _defaults(**changes):
     ({'run': {'save_seconds': -1}}, 'run.save_seconds of at least 0'),
     ({'run': {'restarts_per_batch': -2}}, 'run.restarts_per_batch of at lea'),
     ({'lpips': None}, 'a string for lpips'),
-    ({'hparams': {'a': np.ones(2)}}, 'dicts, lists, numbers'),
+    ({'study': {'a': np.ones(2)}}, 'dicts, lists, numbers'),
   ],
 )
 def test_mistakes_are_named(config, words):

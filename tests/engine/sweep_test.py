@@ -16,27 +16,14 @@ def test_no_sweep_is_one_point():
 
 def test_product_with_the_last_key_fastest():
   config = build.resolve(tiny.config())
-  config['sweep'] = {'seed': [0, 1], 'hparams.total_variation': [0.0, 0.1]}
+  config['sweep'] = {'seed': [0, 1], 'attack.total_variation': [0.0, 0.1]}
   points = sweep.expand(config)
   assert [tuple(p.overrides.values()) for p in points] == [
     *((0, 0.0), (0, 0.1), (1, 0.0), (1, 0.1)),
   ]
   assert points[3].config['seed'] == 1
-  assert points[3].config['hparams'] == {'total_variation': 0.1}
+  assert points[3].config['attack']['total_variation'] == 0.1
   assert points[0].config['seed'] == 0
-
-
-def test_hparams_alone_share_a_cohort():
-  config = build.resolve(tiny.config())
-  config['sweep'] = {
-    'hparams.learning_rate': [0.1, 0.2, 0.3],
-    'cases.batch_size': [1, 2],
-  }
-  groups = sweep.cohorts(sweep.expand(config))
-  assert [[p.index for p in group] for group in groups] == [
-    [0, 2, 4],
-    [1, 3, 5],
-  ]
 
 
 @pytest.mark.parametrize(
@@ -57,3 +44,10 @@ def test_mistakes_are_named(swept, words):
   config = {**build.resolve(tiny.config()), 'sweep': swept}
   with pytest.raises(ValueError, match=f'^Expected .*{words}'):
     sweep.expand(config)
+
+
+def test_keys_of_a_config_file_keep_their_order():
+  config = tiny.config()
+  config.sweep = {'seed': (0, 1), 'cases.batch_size': (1, 2)}
+  overrides = [tuple(s.overrides.values()) for s in sweep.expand(config)]
+  assert overrides == [(0, 1), (0, 2), (1, 1), (1, 2)]

@@ -12,6 +12,7 @@ import tiny
 from giajax import main
 from giajax.data import base as data
 from giajax.engine import build
+from giajax.engine import setting
 from giajax.engine import train
 from giajax.models.classification import mlp
 
@@ -127,7 +128,8 @@ def test_weights_are_an_artefact_with_a_hash(tmp_path, capsys):
   setup = build.setup(build.resolve(tiny.config(weights__path=str(out))))
   made = train.accuracy(setup.net, setup.variables, setup.dataset)
   assert made == facts['accuracy']
-  assert setup.setting[1] == ['batch of one image', 'known labels']
+  found = setting.describe(setup, 0)
+  assert found['accuracy'] == made
 
 
 def test_a_point_of_a_sweep_is_trained(tmp_path):

@@ -215,7 +215,7 @@ CASES = {
     (17, 16, 3),
     7,
     {'width': 0.2, 'depth': 3, 'dropout': 0.0, 'stochastic_depth': 0.0},
-    MODES,
+    ('train',),
   ),
   'efficientnet_v2_s': Case(
     'efficientnet_v2_s',
@@ -291,7 +291,7 @@ CASES = {
       'partition': 2,
       'stochastic_depth': 0.0,
     },
-    MODES,
+    ('train',),
   ),
   'maxvit_stages': Case(
     'maxvit_tiny',

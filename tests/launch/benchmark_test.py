@@ -5,6 +5,11 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
+from launch import benchmark
+from launch import workload
+
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -23,8 +28,8 @@ def test_one_object_a_workload_and_a_failed_one_is_named():
   done = _run('--only=nosuch:1,lenet:1', *flags)
   assert done.returncode == 1
   first, last = done.stderr.strip().splitlines()
-  assert first.startswith('nosuch:1: exit code 1: ')
-  assert '1 failed: nosuch:1' in last
+  assert first.startswith('nosuch:1: exit code 2: ')
+  assert last == 'launch: 1 of 2 workloads failed: nosuch:1'
   (line,) = done.stdout.splitlines()
   found = json.loads(line)
   assert found['network'] == 'lenet'
@@ -50,23 +55,47 @@ def test_out_is_gone_on_with(tmp_path):
   assert second.stdout == first.stdout, 'measured again'
   assert (tmp_path / 'rows').read_text().count('\n') == 1
   other = _run('--only=nosuch:1', *flags, '--steps=2')
-  assert 'nosuch:1: exit code 1' in other.stderr
+  assert 'nosuch:1: exit code 2' in other.stderr
 
 
-def test_an_out_of_another_kind_is_refused(tmp_path):
+def _complaint(capsys, *flags):
+  assert benchmark.main(['', *flags]) == 2
+  out, err = capsys.readouterr()
+  assert out == ''
+  (line,) = err.splitlines()
+  return line
+
+
+def test_an_out_of_another_kind_is_refused(capsys, tmp_path):
   path = tmp_path / 'rows'
   for text in ('{}\n', 'nonsense\n', '1\n'):
     path.write_text(text)
-    done = _run('--only=mlp:1', f'--out={path}')
-    assert done.returncode != 0
-    assert 'Expected results of this command' in done.stdout + done.stderr
+    assert _complaint(capsys, '--only=mlp:1', f'--out={path}').startswith(
+      f'launch: Expected results of this command in --out={path}; got '
+    )
     assert path.read_text() == text
 
 
-def test_a_workload_without_batch_is_refused():
-  done = _run('--only=lenet')
-  assert done.returncode != 0
-  assert 'Expected network:batch' in done.stdout + done.stderr
+@pytest.mark.parametrize(
+  'flags, words',
+  [
+    (['--only=lenet'], "network:batch:size; got 'lenet'"),
+    (['--suite=zo'], "did you mean 'zoo'?"),
+    (['--rounds=0'], 'rounds=0'),
+    (['--local_steps=2', '--peer=python'], 'no --peer with --local_steps'),
+    (['lenet:1'], "remove 'lenet:1'"),
+    (['--onyl=lenet:1'], 'did you mean --only?'),
+  ],
+)
+def test_mistakes_are_one_line(capsys, flags, words):
+  assert words in _complaint(capsys, *flags)
+
+
+def test_help_of_both_commands(capsys):
+  for module in (benchmark, workload):
+    assert module.main(['', '--help']) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(module.__doc__.strip()) and '--lowering=auto' in out
 
 
 def test_a_peer_with_another_network_is_refused(tmp_path):

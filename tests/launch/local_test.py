@@ -63,13 +63,26 @@ def test_dry_run_touches_nothing(capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-  'arguments',
-  [(), ('--config=smoke',), ('--config=a', '--workdir=b', '--processes=0')],
+  'arguments, words',
+  [
+    ((), 'got nothing; add --config'),
+    (('--config=smoke',), 'add --workdir'),
+    (('--config=a', '--workdir=b', '--processes=0'), 'processes=0'),
+    (('--config=a', '--workdir=b', '--proceses=2'), 'did you mean --processes'),
+    (('--config=a', '--workdir=b', 'more'), "remove 'more'"),
+  ],
 )
-def test_mistakes_are_one_line(capsys, arguments):
+def test_mistakes_are_one_line(capsys, arguments, words):
   assert local.main(['local', *arguments]) == 2
   (line,) = capsys.readouterr().err.splitlines()
   assert line.startswith('launch: Expected')
+  assert words in line
+
+
+def test_help(capsys):
+  assert local.main(['local', '--help']) == 0
+  out = capsys.readouterr().out
+  assert out.startswith(local.__doc__.strip()) and '--processes=2' in out
 
 
 def test_two_shards_and_a_join(config, tmp_path):
@@ -79,6 +92,8 @@ def test_two_shards_and_a_join(config, tmp_path):
   for prefix in ('[0/2] ', '[1/2] '):
     assert prefix + 'giajax: 2 updates to attack in 1 cohorts; 1 left' in out
   assert f'report: {tmp_path}/run/report.html' in out
+  meta = json.loads((tmp_path / 'run' / 'config.json').read_text())
+  assert meta['command'] == f'giajax --config={config} --workdir={tmp_path}/run'
   lines = (tmp_path / 'run' / 'results.jsonl').read_text().splitlines()
   assert [json.loads(line)['case'] for line in lines] == [0, 1]
 
@@ -105,7 +120,7 @@ def test_failed_shard_is_reported_and_the_others_end(capfd, tmp_path):
 def test_killed_shard_counts_as_the_shell_counts(capfd):
   killed = 'import os; os.kill(os.getpid(), 9)'
   assert local._launch(_plan(killed, 'pass')) == 137
-  assert 'ended with exit code -9' in capfd.readouterr().out
+  assert 'shard 0/1 was killed by SIGKILL' in capfd.readouterr().out
 
 
 def test_sigterm_goes_to_all_shards():

@@ -6,7 +6,6 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from giajax import metrics
 from giajax.metrics import lpips
 
 
@@ -59,7 +58,7 @@ def test_grey_equals_repeated_channels(distance, golden):
 def test_smallest_side():
   weights = random_weights()
   x = np.random.default_rng(1).random((2, lpips.MIN_SIDE, 40, 3), np.float32)
-  row = metrics.METRICS['lpips']
+  row = lpips.distance
   assert np.all(np.isfinite(row(x, x[::-1], weights=weights)))
   with pytest.raises(ValueError, match=r'at least 31x31.*shape'):
     row(x[:, 1:], x[:, 1:], weights=weights)

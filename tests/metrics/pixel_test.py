@@ -84,3 +84,18 @@ def test_nan_is_not_hidden(metric):
   np.testing.assert_array_equal(
     np.isnan(metric(a, b)), [False, True, False, False]
   )
+
+
+@pytest.mark.parametrize('name', ['mse', 'psnr', 'ssim'])
+def test_bytes_are_refused(name):
+  """Their range is not [0, 1]: PSNR would be -19.9 dB for 28.2."""
+  x = np.zeros((2, 12, 12, 1), np.uint8)
+  with pytest.raises(ValueError, match='as floats; got dtype=uint8; divide'):
+    jax.jit(getattr(pixel, name))(x, x)
+  with pytest.raises(ValueError, match='as floats'):
+    getattr(pixel, name)(x / np.float32(255), x)
+
+
+def test_shapes_that_do_not_fit():
+  with pytest.raises(ValueError, match='Expected images of one shape'):
+    pixel.psnr(np.zeros((2, 4, 4, 3)), np.zeros((3, 4, 4, 3)))

@@ -13,20 +13,25 @@ from giajax.metrics import success
     ([1, 1, 2, 2], [1, 2, 2, 2], 0.75),
     ([1, 1, 1, 1], [1], 0.25),
     ([1, 2], [1, 1, 2, 2], 1),
-    ([1, 2], [], 0),
+    ([1, 2], [2, -1], 0.5),
+    ([1, 2], [3], 0),
+    ([1, 2], [], np.nan),
+    ([1, 2], [-1, -1], np.nan),
   ],
 )
-def test_label_accuracy_is_the_overlap_of_multisets(true, found, expected):
-  assert success.label_accuracy(true, np.array(found, int)) == expected
+def test_recovered_labels_are_the_overlap_of_multisets(true, found, expected):
+  share = success.labels_recovered(true, np.array(found, int))
+  np.testing.assert_equal(share, expected)
 
 
-def test_matched_label_accuracy_follows_the_slots():
+def test_matched_labels_follow_the_slots():
   true, found = [5, 6, 7, 8], [6, 5, 7, 8]
-  accuracy = success.matched_label_accuracy
+  accuracy = success.labels_matched
   assert accuracy(true, found, [1, 0, 2, 3]) == 1
   assert accuracy(true, found, [0, 1, 2, 3]) == 0.5
   # Unmatched is wrong, even where the last slot's label would fit.
   assert accuracy(true, found, [1, 0, 2, -1]) == 0.75
+  assert np.isnan(accuracy(true, [-1] * 4, [0, 1, 2, 3]))
 
 
 def test_success_rate_counts_failures():
@@ -70,6 +75,37 @@ def test_verdict_takes_medians_and_counts_failures():
   assert success.verdict(psnr=bad, ssim=0.1, **kwargs).word == 'resists'
   with pytest.raises(ValueError, match='at least one score'):
     success.verdict(psnr=[], ssim=0.1, **kwargs)
+
+
+def test_images_near_the_threshold():
+  """A face of 17.5 dB and SSIM .74 is near it, and the verdict says so."""
+  psnr, ssim = [18.0, 17.5, 17.5, 15.9, 30.0], [0.5, 0.74, 0.39, 0.9, 0.9]
+  np.testing.assert_array_equal(
+    success.recognised(psnr, ssim, 12.0), [1, 0, 0, 0, 1]
+  )
+  np.testing.assert_array_equal(success.near(psnr, ssim, 12.0), [0, 1, 0, 0, 0])
+  np.testing.assert_array_equal(success.near(psnr, ssim, 27.5), [0, 0, 0, 0, 1])
+  assert success.recognised(18.0, 0.5, np.nan)  # nothing to compare with
+  found = success.verdict(
+    psnr=17.5, ssim=0.74, baseline_psnr=12, baseline_ssim=0.1
+  )
+  assert found.word == 'partial' and 'near the threshold' in found.reason
+
+
+@pytest.mark.parametrize(
+  ('psnr', 'word'), [(30.0, 'leaks'), (14.0, 'partial'), (12.0, 'untested')]
+)
+def test_only_what_finds_nothing_is_untested(psnr, word):
+  found = success.verdict(
+    psnr=psnr,
+    ssim=0.6 if psnr > 20 else 0.1,
+    baseline_psnr=12.0,
+    baseline_ssim=0.1,
+    degenerate='the update is zero',
+  )
+  assert found.word == word
+  assert ('the update is zero' in found.reason) == (word == 'untested')
+  assert word in success.WORDS
 
 
 def test_verdict_grows_with_the_psnr():

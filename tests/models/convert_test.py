@@ -11,6 +11,7 @@ from safetensors import numpy as safetensors
 
 from giajax.models import base
 from giajax.models import convert
+from giajax.models import from_callable
 from giajax.models import MODELS
 from giajax.models.classification import mlp
 from giajax.models.classification import mobilenet_v2
@@ -165,17 +166,16 @@ def test_prefix_and_rename(net, state, tmp_path):
     convert.from_state_dict(state, net, rename={'layers.1': 'layers.0'})
 
 
-def test_an_update_has_no_buffers():
+def test_buffers_belong_to_the_state():
   net = resnet.resnet((8, 8, 3), depth=20)
   abstract = jax.eval_shape(net.init, jax.random.key(0))
   full = convert.to_state_dict(
     jax.tree.map(lambda s: np.ones(s.shape), abstract)
   )
-  update = {k: v for k, v in full.items() if 'running' not in k}
-  tree = convert.params_from_state_dict(update, net)
-  assert jax.tree.structure(tree) == jax.tree.structure(abstract.params)
-  with pytest.raises(ValueError, match=r'surplus: bn1\.running_mean'):
-    convert.params_from_state_dict(full, net)
+  assert convert.from_state_dict(full, net).stats['bn1']['mean'].shape == (16,)
+  bare = {k: v for k, v in full.items() if 'running' not in k}
+  with pytest.raises(ValueError, match=r'missing: bn1\.running_mean'):
+    convert.from_state_dict(bare, net)
 
 
 def test_files_that_are_no_weights(net, state, tmp_path):
@@ -203,7 +203,7 @@ def test_files_that_are_no_weights(net, state, tmp_path):
 
 
 def test_networks_beyond_the_rules_are_refused():
-  net = base.from_callable(
+  net = from_callable.from_callable(
     lambda key: {'table': jnp.zeros((3, 3, 3))},
     lambda params, x: x.mean((1, 2)) @ params['table'][0],
     base.make_spec('brought', (4, 4, 3), 3, 'none'),

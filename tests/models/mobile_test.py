@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from giajax import models
-from giajax.models import base
+from giajax.models import dimensions
 from giajax.models import layers
 from giajax.models.classification import efficientnet
 from giajax.models.parts import blocks
@@ -49,7 +49,7 @@ def test_a_rate_that_no_block_has_is_refused_too():
 
 def test_stem_by_image_size():
   for side, stem in ((64, 'cifar'), (65, 'imagenet')):
-    assert base.image_form((side, 99, 3), None) == stem
+    assert dimensions.image_form((side, 99, 3), None) == stem
 
 
 def test_widths_are_multiples_of_eight():

@@ -1,5 +1,6 @@
 """What every row of MODELS promises."""
 
+import functools
 import os
 
 from golden import draws
@@ -12,6 +13,7 @@ from giajax import models
 from giajax import registry
 from giajax import trees
 from giajax.models import base
+from giajax.models import gradient_moments
 from giajax.models import inspect
 from giajax.models import layers
 
@@ -101,14 +103,18 @@ IMAGENET_PARAMETERS = {
 ONE_MODE = ('lenet', 'mlp')
 # Made of the kinds of layers of others, and slow to compile.
 COVERED = (
+  'alexnet_imagenet',
   'convnext_shrunk',
   'densenet_shrunk',
   'efficientnet_b0_tiny',
   'efficientnet_v2_s_tiny',
   'googlenet_shrunk',
   'maxvit_shrunk',
+  'mobilenet_v2_tiny',
   'mobilenet_v3_tiny',
   'resnet20',
+  'resnet_before',
+  'resnet_no_skip',
   'swin_shrunk',
   'vgg_shrunk',
   'vit_shrunk',
@@ -135,17 +141,25 @@ MOMENTS = [
 SMALL = ['convnet', 'lenet', 'mlp']
 
 
+@functools.lru_cache(maxsize=8)  # the tests of a network run in a row
+def _net(name):
+  case = draws.CASES[name]
+  return models.MODELS[case.row](
+    case.image_shape, case.num_classes, **case.options
+  )
+
+
 @pytest.mark.parametrize('name', models.MODELS)
 def test_number_of_parameters(name):
   net = models.MODELS[name]((32, 32, 3), 10)
-  abstract = jax.eval_shape(net.init, jax.random.key(0))
+  abstract = inspect.abstract_variables(net)
   assert base.count(abstract) == PARAMETERS[name]
 
 
 @pytest.mark.parametrize('name', IMAGENET_PARAMETERS)
 def test_number_of_parameters_on_imagenet(name):
   net = models.MODELS[name]((224, 224, 3), 1000)
-  abstract = jax.eval_shape(net.init, jax.random.key(0))
+  abstract = inspect.abstract_variables(net)
   assert base.count(abstract) == IMAGENET_PARAMETERS[name]
 
 
@@ -172,14 +186,11 @@ def test_options_are_validated(name):
 
 @pytest.mark.parametrize('name', draws.CASES)
 def test_forward_shapes_without_computing(name, precision):
-  case = draws.CASES[name]
-  net = models.MODELS[case.row](
-    case.image_shape, case.num_classes, **case.options
-  )
+  case, net = draws.CASES[name], _net(name)
   dtype = np.dtype('float64' if case.double else 'float32')
   variables = jax.tree.map(
     lambda s: jax.ShapeDtypeStruct(s.shape, dtype),
-    jax.eval_shape(net.init, jax.random.key(0)),
+    inspect.abstract_variables(net),
   )
   x = jax.ShapeDtypeStruct((draws.BATCH_SIZE, *case.image_shape), dtype)
   for train in (False, True) if case.quick else (True,):
@@ -197,11 +208,8 @@ def test_forward_shapes_without_computing(name, precision):
 
 @pytest.mark.parametrize('name', [n for n, c in draws.CASES.items() if c.quick])
 def test_inputs_of_norms_can_be_tapped(name):
-  case = draws.CASES[name]
-  net = models.MODELS[case.row](
-    case.image_shape, case.num_classes, **case.options
-  )
-  variables = jax.eval_shape(net.init, jax.random.key(0))
+  case, net = draws.CASES[name], _net(name)
+  variables = inspect.abstract_variables(net)
   x = jax.ShapeDtypeStruct((draws.BATCH_SIZE, *case.image_shape), np.float32)
   leaves = trees.named_leaves(variables.params)
   norms = {
@@ -218,10 +226,7 @@ def test_inputs_of_norms_can_be_tapped(name):
 @pytest.mark.parametrize('name', [n for n, c in draws.CASES.items() if c.quick])
 def test_every_parameter_is_a_layers(name):
   """Moments are sums over layers, so that none may be left out."""
-  case = draws.CASES[name]
-  net = models.MODELS[case.row](
-    case.image_shape, case.num_classes, **case.options
-  )
+  net = _net(name)
   paths = inspect.sites(net)
   leaves = inspect.leaf_names(net)
   assert {leaf.rpartition('.')[0] for leaf in leaves} == paths.keys()
@@ -229,10 +234,7 @@ def test_every_parameter_is_a_layers(name):
 
 @pytest.mark.parametrize('name', [n for n, c in draws.CASES.items() if c.quick])
 def test_a_server_can_put_a_layer_in_front(name):
-  case = draws.CASES[name]
-  net = models.MODELS[case.row](
-    case.image_shape, case.num_classes, **case.options
-  )
+  case, net = draws.CASES[name], _net(name)
   channels = case.image_shape[-1]
   altered = net.edit(
     lambda module, rngs: setattr(
@@ -251,11 +253,8 @@ def test_a_server_can_put_a_layer_in_front(name):
 
 @pytest.mark.parametrize('name', [*SMALL, 'resnet20'])
 def test_abstract_init_equals_concrete_init(name):
-  case = draws.CASES[name]
-  net = models.MODELS[case.row](
-    case.image_shape, case.num_classes, **case.options
-  )
-  abstract = jax.eval_shape(net.init, jax.random.key(0))
+  net = _net(name)
+  abstract = inspect.abstract_variables(net)
   init = jax.jit(net.init)
   a, b, c = (init(jax.random.key(seed)) for seed in (0, 0, 1))
   assert jax.tree.map(lambda s: (s.shape, s.dtype), abstract) == (
@@ -307,7 +306,7 @@ def test_moments_equal_those_of_the_gradient(
 
   @jax.jit
   def moments(x, observed):
-    return base.gradient_moments(
+    return gradient_moments.gradient_moments(
       s.net, s.loss_fn, s.variables, x, observed, train=train
     )
 

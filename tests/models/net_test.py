@@ -11,6 +11,8 @@ import pytest
 
 from giajax import trees
 from giajax.models import base
+from giajax.models import from_callable
+from giajax.models import from_linen
 from giajax.models import inspect
 from giajax.models import layers
 from giajax.models import subset
@@ -20,17 +22,6 @@ from giajax.models.classification import resnet
 RESNET = resnet.resnet((8, 8, 3), 4, depth=20)
 SPEC = base.make_spec('brought', (6, 5, 3), 4, 'half')
 X = np.random.default_rng(0).random((3, 6, 5, 3), np.float32)
-
-
-class Linen(linen.Module):
-  """A convolution, a BatchNorm and a linear layer."""
-
-  @linen.compact
-  def __call__(self, x, train=False):
-    """Maps [B, H, W, C] to [B, 4]."""
-    x = linen.Conv(2, (3, 3))(x)
-    x = linen.BatchNorm(use_running_average=not train, momentum=0.9)(x)
-    return linen.Dense(4)(x.reshape(x.shape[0], -1))
 
 
 class Plain(linen.Module):
@@ -128,42 +119,6 @@ def test_mlp_without_hidden_layers_is_softmax_regression():
     mlp.mlp(widths=(3, 0))
 
 
-def test_from_linen_switches_batch_norm():
-  module = Linen()
-  net = base.from_linen(module, SPEC, train=False)
-  variables = net.init(jax.random.key(0))
-  raw = {'params': variables.params, 'batch_stats': variables.stats}
-  inference = net.apply(variables, X)
-  np.testing.assert_allclose(
-    inference.out, module.apply(raw, (X - 0.5) / 0.5), rtol=1e-5, atol=1e-6
-  )
-  jax.tree.map(np.testing.assert_array_equal, inference.stats, variables.stats)
-  trained = net.apply(variables, X, train=True)
-  assert jax.tree.structure(trained.stats) == (
-    jax.tree.structure(variables.stats)
-  )
-  moved = jax.tree.map(
-    lambda a, b: np.any(a != b), trained.stats, variables.stats
-  )
-  assert all(jax.tree.leaves(moved))
-
-
-def test_from_linen_refuses_batch_norm_that_cannot_be_switched():
-  with pytest.raises(ValueError, match=r'keyword train.*batch_stats'):
-    base.from_linen(Linen(), SPEC)
-
-
-def test_from_linen_without_statistics():
-  net = base.from_linen(Plain(), SPEC)
-  variables = net.init(jax.random.key(0))
-  assert variables.stats == {}
-  output = jax.jit(net.apply)(variables, X)
-  assert output.stats == {}
-  assert output.out.shape == (3, 4)
-  with pytest.raises(ValueError, match=r'brought with taps='):
-    net.apply(variables, X, taps=('Dense_0',))
-
-
 def test_from_callable_takes_an_equinox_model():
   def make(key: Any) -> Any:
     return equinox.nn.Linear(90, 4, key=key)
@@ -171,7 +126,7 @@ def test_from_callable_takes_an_equinox_model():
   def apply(model, x):
     return jax.vmap(model)(x.reshape(x.shape[0], -1))
 
-  net = base.from_callable(make, apply, SPEC)
+  net = from_callable.from_callable(make, apply, SPEC)
   variables = net.init(jax.random.key(0))
   flat = ((X - 0.5) / 0.5).reshape(3, -1)
   np.testing.assert_allclose(
@@ -183,6 +138,38 @@ def test_from_callable_takes_an_equinox_model():
   gradient = jax.grad(lambda v: jnp.sum(net.apply(v, X).out))(variables)
   assert set(trees.named_leaves(gradient.params)) == {'weight', 'bias'}
   assert net.probe is None
+
+
+def brought():
+  """Returns a network by each of the ways to make one."""
+  return {
+    'nnx': mlp.mlp((6, 5, 3), 4, widths=()),
+    'linen': from_linen.from_linen(Plain(), SPEC),
+    'callable': from_callable.from_callable(
+      lambda key: jnp.zeros((90, 4)),
+      lambda params, x: x.reshape(x.shape[0], -1) @ params,
+      SPEC,
+    ),
+  }
+
+
+@pytest.mark.parametrize('way', ['nnx', 'linen', 'callable'])
+@pytest.mark.parametrize(
+  ('x', 'message'),
+  [
+    (X[..., :1], r'of shape \(6, 5, 3\).*got shape=\(3, 6, 5, 1\)'),
+    (X[0, :5], r'got shape=\(5, 5, 3\)'),
+    (X.swapaxes(1, 2), r'got shape=\(3, 5, 6, 3\)'),
+    ((X * 255).astype(np.uint8), 'dtype=uint8; divide bytes by 255'),
+  ],
+  ids=['grey', 'no batch', 'turned', 'bytes'],
+)
+def test_images_of_another_form_are_refused(way, x, message):
+  net = brought()[way]
+  variables = net.init(jax.random.key(0))
+  for apply in (net.apply, jax.jit(net.apply)):
+    with pytest.raises(ValueError, match=f'^Expected images.*{message}'):
+      apply(variables, x)
 
 
 def test_normalisation_of_other_channels_is_the_average():

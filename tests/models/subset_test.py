@@ -12,9 +12,12 @@ from giajax import trees
 from giajax import types
 from giajax.models import base
 from giajax.models import convert
+from giajax.models import from_callable
+from giajax.models import from_nnx
 from giajax.models import inspect
 from giajax.models import layers
 from giajax.models import subset
+from giajax.models.parts import norms
 
 TASK = tasks.TASKS['classification'](num_classes=3)
 
@@ -24,7 +27,7 @@ class Tiny(nnx.Module):
 
   def __init__(self, rank, rngs):
     self.conv = layers.Conv(1, 2, 3, 1, 1, rngs=rngs)
-    self.bn = layers.BatchNorm(2, rngs=rngs)
+    self.bn = norms.BatchNorm(2, rngs=rngs)
     self.fc = layers.Linear(32, 3, rank=rank, rngs=rngs)
 
   def __call__(self, x):
@@ -34,7 +37,7 @@ class Tiny(nnx.Module):
 
 def tiny(rank=2):
   spec = base.make_spec('tiny', (4, 4, 1), 3, 'none')
-  return base.from_nnx(lambda rngs: Tiny(rank, rngs), spec)
+  return from_nnx.from_nnx(lambda rngs: Tiny(rank, rngs), spec)
 
 
 @pytest.fixture(scope='module')
@@ -116,7 +119,7 @@ def test_weights_are_read_whole_and_adapters_stay_fresh(batch, tmp_path):
 
 def test_networks_that_users_bring():
   spec = base.make_spec('brought', (2, 2, 1), 3, 'none')
-  net = base.from_callable(
+  net = from_callable.from_callable(
     lambda key: {'a': {'w': jnp.ones((4, 3))}, 'b': jnp.ones(3)},
     lambda p, x: x.reshape(-1, 4) @ p['a']['w'] + p['b'],
     spec,

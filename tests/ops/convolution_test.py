@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from giajax.ops import convolution
-from giajax.ops import geometry as geometries
+from giajax.ops import geometries
 
 SAME = ((1, 1), (1, 1))
 # name: x shape, kernel shape, geometry, the lowerings that do it

@@ -1,4 +1,4 @@
-"""Hoisting changes where work is done and never its result."""
+"""Tests of giajax.ops.loop_invariants: work moves, and results do not."""
 
 import jax
 import jax.numpy as jnp
@@ -7,14 +7,14 @@ import numpy as np
 from giajax.ops import loop_invariants
 
 
-def _scan(weights, x, hoist, steps=3):
+def _scan(weights, x, once, steps=3):
   def body(x, t):
     inverse = jnp.linalg.inv(weights @ weights.T + jnp.eye(3))
     y = jnp.tanh(inverse @ x) + t
     return y, {'norm': jnp.sum(y**2), 'constant': jnp.sum(weights)}
 
-  if hoist:
-    body = loop_invariants.hoist(body, x, jnp.float32(0))
+  if once:
+    body = loop_invariants.precompute(body, x, jnp.float32(0))
   return jax.lax.scan(body, x, jnp.arange(float(steps)))
 
 
@@ -39,8 +39,8 @@ def test_equal_under_jit_and_vmap():
   weights, x = _inputs()
   xs = jnp.stack([x, 2 * x])
   got, want = (
-    jax.jit(jax.vmap(lambda x, hoist=hoist: _scan(weights, x, hoist)))(xs)
-    for hoist in (True, False)
+    jax.jit(jax.vmap(lambda x, once=once: _scan(weights, x, once)))(xs)
+    for once in (True, False)
   )
   _assert_equal(got, want)
 
@@ -49,9 +49,9 @@ def test_equal_gradients_to_carry_and_closure():
   weights, x = _inputs()
   got, want = (
     jax.grad(
-      lambda w, x, hoist=hoist: _scan(w, x, hoist)[1]['norm'].sum(), (0, 1)
+      lambda w, x, once=once: _scan(w, x, once)[1]['norm'].sum(), (0, 1)
     )(weights, x)
-    for hoist in (True, False)
+    for once in (True, False)
   )
   _assert_equal(got, want)
 
@@ -59,23 +59,23 @@ def test_equal_gradients_to_carry_and_closure():
 def test_gradient_inside_the_body():
   weights, x = _inputs()
 
-  def scan(hoist):
+  def scan(once):
     def body(x, _):
       value, grad = jax.value_and_grad(
         lambda x: jnp.sum(jnp.sin(weights @ weights.T @ x) ** 2)
       )(x)
       return x - 0.1 * grad, value
 
-    if hoist:
-      body = loop_invariants.hoist(body, x, None)
+    if once:
+      body = loop_invariants.precompute(body, x, None)
     return jax.lax.scan(body, x, None, length=3)
 
   _assert_equal(scan(True), scan(False))
 
 
-def _loop_primitives(hoist):
+def _loop_primitives(once):
   weights, x = _inputs()
-  jaxpr = jax.make_jaxpr(lambda x: _scan(weights, x, hoist))(x).jaxpr
+  jaxpr = jax.make_jaxpr(lambda x: _scan(weights, x, once))(x).jaxpr
   (loop,) = [e for e in jaxpr.eqns if e.primitive.name == 'scan']
   return str(loop.params['jaxpr'])
 
@@ -83,7 +83,7 @@ def _loop_primitives(hoist):
 def test_invariant_work_is_outside_the_loop():
   inside = _loop_primitives(False)
   assert 'triangular_solve' in inside or 'lu' in inside
-  hoisted = _loop_primitives(True)
-  assert 'triangular_solve' not in hoisted and 'lu' not in hoisted
-  assert hoisted.count('dot_general') == 1  # inverse @ x
-  assert 'tanh' in hoisted
+  shortened = _loop_primitives(True)
+  assert 'triangular_solve' not in shortened and 'lu' not in shortened
+  assert shortened.count('dot_general') == 1  # inverse @ x
+  assert 'tanh' in shortened

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 from giajax.models import base
+from giajax.models import from_nnx
+from giajax.models import gradient_moments
 from giajax.models import layers
+from giajax.models.parts import norms
 from giajax.models.parts import pools
 from giajax.ops import convolution
-from giajax.ops import geometry as geometries
+from giajax.ops import geometries
 from giajax.ops import moments
 
 
@@ -19,13 +22,13 @@ class _Tiny(nnx.Module):
 
   def __init__(self, *, rngs):
     self.wide = layers.Conv(2, 3, 3, 1, 1, rngs=rngs)
-    self.norm = layers.BatchNorm(3, rngs=rngs)
+    self.norm = norms.BatchNorm(3, rngs=rngs)
     self.down = layers.Conv(3, 12, 5, 2, 2, bias=False, rngs=rngs)
     self.deep = layers.Conv(12, 12, 3, 2, 0, rngs=rngs)
     self.depthwise = layers.Conv(12, 12, 3, 1, 1, groups=12, rngs=rngs)
     self.grouped = layers.Conv(12, 8, 1, groups=4, rngs=rngs)
-    self.group_norm = layers.GroupNorm(8, groups=2, rngs=rngs)
-    self.layer_norm = layers.LayerNorm(8, rngs=rngs)
+    self.group_norm = norms.GroupNorm(8, groups=2, rngs=rngs)
+    self.layer_norm = norms.LayerNorm(8, rngs=rngs)
     self.table = layers.Parameter(jnp.linspace(0.5, 1.5, 8))
     self.fc = layers.Linear(8, 5, rank=2, rngs=rngs)
 
@@ -41,7 +44,7 @@ class _Tiny(nnx.Module):
 
 def _case(batch):
   spec = base.Spec('tiny', (8, 8, 2), 5, (0.5, 0.5), (0.5, 0.5))
-  net = base.from_nnx(lambda rngs: _Tiny(rngs=rngs), spec)
+  net = from_nnx.from_nnx(lambda rngs: _Tiny(rngs=rngs), spec)
   keys = jax.random.split(jax.random.key(0), 3)
   variables = net.init(keys[0])
   x, other = (jax.random.uniform(k, (batch, 8, 8, 2)) for k in keys[1:])
@@ -69,7 +72,7 @@ def test_ghost_equals_explicit_and_so_do_gradients(batch, train):
     return moments.of_gradients(gradient(x), target)
 
   def ghost(x, target):
-    return base.gradient_moments(
+    return gradient_moments.gradient_moments(
       net, loss_fn, variables, x, target, train=train
     )[0]
 

@@ -8,13 +8,14 @@ import pytest
 from giajax import types
 from giajax import world as worlds
 from giajax.models import base as models
+from giajax.models import from_callable
 from giajax.priors import l2
 from giajax.priors import total_variation
 
 
 def world(channels=1, normalisation='none'):
   spec = models.make_spec('spec', (4, 4, channels), 10, normalisation)
-  net = models.from_callable(lambda key: (), lambda params, x: x, spec)
+  net = from_callable.from_callable(lambda key: (), lambda params, x: x, spec)
   return worlds.World(net, None, None, 1)
 
 

@@ -10,10 +10,13 @@ import sys
 import numpy as np
 import pytest
 
+from giajax.metrics import success
 from giajax.report import markup
 from giajax.report import prose
 from giajax.report import report
 from giajax.results import collection
+from giajax.results import columns
+from giajax.results import wording
 
 
 def _arrays(rng, b, c, r, length, size):
@@ -35,7 +38,9 @@ def _arrays(rng, b, c, r, length, size):
 
 
 def _row(number, point, case, **changes):
-  row = {
+  empty = {int: 0, float: None, str: '', bool: False, list: [], dict: {}}
+  row = {name: empty[column.kind] for name, column in columns.COLUMNS.items()}
+  row |= {
     'row': number,
     'point': point,
     'case': case,
@@ -53,11 +58,12 @@ def _row(number, point, case, **changes):
     'psnr': 25.0,
     'ssim': 0.9,
     'lpips': 0.125,
-    'label_accuracy': 0.5,
+    'labels_recovered': 0.5,
+    'labels_matched': 0.25,
     'psnr_oracle': 26.5,
     'baselines': {'mean_image': {'psnr': 11.0, 'ssim': 0.1}},
     'finite_restarts': 3,
-    'seconds': 1.5,
+    'seconds_per_update': 1.5,
     'verdict': 'leaks',
   }
   return row | changes
@@ -114,11 +120,13 @@ def test_page_says_all_there_is_to_say(tmp_path):
   html = _html(_workdir(tmp_path))
   for text in (
     'All 2 images came back recognisably: this update leaks.',
-    'Informed',
+    'Level B of A to H (Carletti et al., 2025), informed: the attacker has',
     'the labels of the batch',
     'the running statistics',
     'Layers such as BatchNorm used stored statistics',
     'a &lt;new&gt; reason',
+    'an upper bound on what this attack finds',
+    '<td>50%</td><td>25%</td>',  # labels
     'Mean image of the data set',
     'class="badge">oracle',
     '3 restarts in all; none ended',
@@ -161,9 +169,10 @@ def test_scores_of_the_images_and_their_intervals(tmp_path):
   assert '1 of 8 not finite' in found
   mean = _cells(html, 'Mean image')
   assert re.search(r'13\.50.*1[0-3]\.\d\d to 1[4-7]\.\d\d', mean)
-  assert 'Choosing at random gives 6%.' in html
+  assert '<dt>IIP by chance</dt>' in html and '<td>6%</td>' in html
   assert '<dt>FMSE</dt>' in html
   assert 'RDLV' not in html  # a column without a value
+  assert 'arXiv:2104.07586' in html  # the source of IIP
 
 
 def _cells(html, name):
@@ -190,7 +199,7 @@ def test_page_needs_no_other_file(tmp_path):
     {'points': 3, 'cases': 2},
     {'points': 20, 'b': 1, 'length': 1},
     {'baselines': {}},
-    {'baselines': None, 'lpips': None, 'psnr_oracle': None, 'score': None},
+    {'lpips': None, 'psnr_oracle': None, 'score': None},
     {'psnr': math.nan, 'ssim': None, 'mse': math.inf, 'verdict': 'odd'},
     {'meta': {'threat': {'level': None, 'grants': {}, 'withheld': {}}}},
     {'meta': {'threat': None, 'card': None, 'versions': None}},
@@ -264,9 +273,10 @@ def test_no_restart_left(tmp_path):
     ssim=np.full(2, np.nan),
   )
   html = _html(path)
-  assert 'No image of 2 came back recognisably' in html
+  assert 'None of 2 images came back recognisably' in html
   assert 'recovered (not finite)' in html
   assert 'no proof against a stronger one' in html
+  assert 'upper bound' not in html  # of what, as nothing came back
 
 
 def test_sweep_has_a_plot_and_its_end_removes_it(tmp_path):
@@ -336,16 +346,56 @@ def test_verdict_of_mixed_updates_and_of_a_contradiction(tmp_path):
   (path / 'results.jsonl').write_text(text.replace('leaks', 'resists', 1))
   assert 'of 2 updates, 1 leaks, 1 resisted this attack.' in _html(path)
   path = _workdir(tmp_path, verdict='resists')
-  assert 'yet by the run’s own rule this update resisted' in _html(path)
+  assert 'yet by the medians this update resisted' in _html(path)
 
 
 def test_recognised_by_the_thresholds_of_the_verdict(tmp_path):
-  path = _workdir(tmp_path, baselines={'start': {'psnr': 24.0}})
-  assert 'No image of 2' in _html(path)
-  _change(path, recognised=np.array([True, False]))
+  path = _workdir(tmp_path, baselines={'start': {'psnr': 24.5}})
+  assert 'None of 2 images' in _html(path)
+  _change(path, psnr=np.array([30.0, 25.0]))
+  assert '1 of 2 images' in _html(path)
+
+
+def test_near_the_threshold_is_said(tmp_path):
+  path = _workdir(tmp_path, b=1, verdict='partial')
+  _change(path, psnr=np.array([17.5]), ssim=np.array([0.74]))
+  assert (
+    'The image did not come back recognisably by the threshold, but came near '
+    'it: this update leaks in part.'
+  ) in _html(path)
+  path = _workdir(tmp_path, b=4, verdict='partial')
+  _change(path, psnr=np.array([17.5, 30, 17, 3]))
+  text = '1 of 4 images came back recognisably, and 2 came near the threshold:'
+  assert text in _html(path)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'words'),
+  [
+    (dict(labels_recovered=1.0), 'Every label of the batch was recovered.'),
+    (
+      dict(labels_recovered=1.0, cases=2),
+      'Every label of all batches was recovered.',
+    ),
+    (dict(labels_recovered=1.0, batch_size=1), 'The label was recovered.'),
+    (dict(labels_recovered=0.9), None),
+    (dict(labels_recovered=None), None),
+    (dict(labels_recovered=1.0, labels_granted=True), None),
+  ],
+)
+def test_labels_make_a_headline_of_their_own(tmp_path, changes, words):
+  html = _html(_workdir(tmp_path, **changes))
+  assert words in html if words else 'was recovered' not in html
+  assert ('>granted<' in html) == bool(changes.get('labels_granted'))
+
+
+def test_an_update_that_tests_nothing_is_no_resistance(tmp_path):
+  path = _workdir(tmp_path, verdict='untested', degenerate='the update is zero')
+  _change(path, psnr=np.full(2, 11.0), ssim=np.full(2, 0.1))
   html = _html(path)
-  assert '1 of 2 images' in html
-  assert 'success rule of the run' in html
+  assert 'this update tested nothing.' in html
+  assert 'Nothing was tested where the update is zero' in html
+  assert 'resist' not in html.split('</style>')[1]
 
 
 @pytest.mark.parametrize('name', ['config.json', 'results.jsonl', 'recon.npz'])
@@ -386,7 +436,7 @@ def test_torn_last_line(tmp_path):
   ('lines', 'message'),
   [
     ('', 'Expected at least one result'),
-    ('{"row": 0}', 'got none of point, case, psnr'),
+    ('{"row": 0}', 'got none of point, case, sweep'),
     ('[]', 'got none of row, point'),
     ('{"row"\n{}', 'line 1 .* got a broken line'),
   ],
@@ -415,8 +465,14 @@ def test_markup_escapes_all_but_html():
 
 def test_numbers_as_text():
   numbers = (-3, math.nan, None, math.inf, np.float32(0.5))
-  assert [prose.figure(v, 1) for v in numbers] == ['−3.0', '–', '–', '∞', '0.5']
-  assert prose.significant(0.000123) == '0.000123'
+  assert [wording.figure(v, 1) for v in numbers] == [
+    '−3.0',
+    '–',
+    '–',
+    '∞',
+    '0.5',
+  ]
+  assert wording.significant(0.000123) == '0.000123'
 
 
 def test_a_report_needs_no_device(tmp_path):
@@ -428,3 +484,14 @@ def test_a_report_needs_no_device(tmp_path):
     check=True,
   )
   assert (tmp_path / 'report.html').exists()
+
+
+def test_an_image_without_a_label_is_called_so(tmp_path):
+  path = _workdir(tmp_path)
+  _change(path, y_hat=np.array([-1, 1]))
+  html = _html(path)
+  assert 'class 0, no label claimed' in html and 'class -1' not in html
+
+
+def test_every_judgement_has_words():
+  assert [*prose._VERDICTS] == [*success.WORDS]

@@ -33,11 +33,43 @@ def test_large_logits_stay_finite():
   np.testing.assert_allclose(slope, [[1, -1, 0]], atol=1e-6)
 
 
-def test_random_targets_cover_all_classes():
-  y = TASK.random_target(jax.random.key(0), 3000)
-  share = np.bincount(y, minlength=3) / 3000
-  assert len(share) == 3
-  np.testing.assert_allclose(share, 1 / 3, atol=0.05)
+# Each of these once broadcast, wrapped around or was dropped.
+WRONG = {
+  'below': (np.array([0, -1, 2, 1]), r'labels in \[0, 3\); got y=-1'),
+  'above': (np.array([0, 3, 2, 3]), r'got y=3 \(2 of 4'),
+  'column': (np.zeros((4, 1), np.int32), r'4 images.*shape=\(4, 1\)'),
+  'one': (np.zeros(1, np.int32), r'shape=\(1,\)'),
+  'scalar': (np.int32(1), r'shape=\(\)'),
+  'floats': (np.zeros(4, np.float32), 'dtype=float32'),
+  'bools': (np.zeros(4, bool), 'dtype=bool'),
+  'classes': (np.full((4, 2), 0.5, np.float32), r'shape=\(4, 2\)'),
+  'total': (
+    np.full((4, 3), 0.5, np.float32),
+    r'sum per image is 1; got y\[0\]',
+  ),
+  'negative': (
+    np.array([[0, 0, 1]] * 3 + [[2, 0, -1]], np.float32),
+    r'at least 0.*got y\[3\]=\[2.0, 0.0, -1.0\]',
+  ),
+  'nan': (np.full((4, 3), np.nan, np.float32), 'nan'),
+}
+VALUES = {'below', 'above', 'total', 'negative', 'nan'}
+
+
+@pytest.mark.parametrize('case', sorted(WRONG))
+def test_wrong_labels_are_refused(case):
+  y, message = WRONG[case]
+  with pytest.raises(ValueError, match=message):
+    TASK.check(y, 4)
+  with pytest.raises(ValueError, match=message):
+    TASK.loss(jnp.zeros((4, 3)), jnp.asarray(y))
+
+
+@pytest.mark.parametrize('case', sorted(set(WRONG) - VALUES))
+def test_wrong_shapes_are_refused_while_tracing(case):
+  y, message = WRONG[case]
+  with pytest.raises(ValueError, match=message):
+    jax.jit(TASK.loss)(jnp.zeros((4, 3)), y)
 
 
 def test_harden_takes_the_likeliest():

@@ -54,7 +54,7 @@ from giajax.attacks.parts import least_squares
 from giajax.models import base as models
 from giajax.models import inspect
 from giajax.ops import convolution
-from giajax.ops import geometry as geometries
+from giajax.ops import geometries
 
 _TINY = 1e-30
 _ZERO = 1e-5  # in units of a layer's root mean square

@@ -47,6 +47,7 @@ from giajax import trees
 from giajax import types
 from giajax import world as worlds
 from giajax.attacks import base
+from giajax.attacks.parts import backdrop
 from giajax.attacks.parts import candidates
 from giajax.attacks.parts import image_vectors
 from giajax.attacks.parts import imprint
@@ -186,7 +187,7 @@ def _craft(plan, key, message, side, history):
     f'{_FIRST}.kernel': jnp.broadcast_to(slopes, (clients * size, plan.bins)),
     f'{_FIRST}.bias': -cuts[:-1] / widths,
     f'{_SECOND}.kernel': jnp.full((plan.bins, size), plan.gain),
-    f'{_SECOND}.bias': jnp.full(size, plan.shift),
+    f'{_SECOND}.bias': plan.shift + backdrop.backdrop(plan.world.net),
   }
   kernels, offsets = _identities(spec, clients, plan.scaling)
   each = {f'{_CONV}.kernel': kernels, f'{_CONV}.bias': offsets}

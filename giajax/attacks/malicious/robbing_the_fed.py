@@ -71,6 +71,7 @@ from giajax import trees
 from giajax import types
 from giajax import world as worlds
 from giajax.attacks import base
+from giajax.attacks.parts import backdrop
 from giajax.attacks.parts import candidates
 from giajax.attacks.parts import image_vectors
 from giajax.attacks.parts import imprint
@@ -269,7 +270,7 @@ def _craft(plan, key, message, side, history):
     # A unit of another scale counts as much as the others.
     f'{_SECOND}.kernel': jnp.full((plan.units, len(w)), plan.gain)
     / ratio[:, None],
-    f'{_SECOND}.bias': jnp.full(len(w), plan.shift),
+    f'{_SECOND}.bias': plan.shift + backdrop.backdrop(plan.world.net),
   }
   return base.put(message, leaves)
 

@@ -32,8 +32,8 @@ def keep_best(attack: base.Attack) -> base.Attack:
 
   def init(key, obs, hp):
     state = attack.init(key, obs, hp)
-    # The widest of the floats that the objective may have.
-    return Best(state, state.variable, jnp.asarray(jnp.inf, float))
+    infinite = jnp.asarray(jnp.inf, jnp.result_type(float))
+    return Best(state, state.variable, infinite)
 
   def step(key, state, obs, hp):
     inner, info = attack.step(key, state.inner, obs, hp)

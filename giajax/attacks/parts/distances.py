@@ -146,7 +146,7 @@ def _similarity(dot, squared, target):
 
 def _sum(parts: dict[str, types.Array]) -> types.Array:
   # Else XLA would add the leaves up again for every pixel that needs the sum.
-  return fusion_barrier.materialize(sum(parts.values(), jnp.zeros(())))
+  return fusion_barrier.fusion_barrier(sum(parts.values(), jnp.zeros(())))
 
 
 def _of_moments(

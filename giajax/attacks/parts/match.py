@@ -103,7 +103,7 @@ def match(
       state.variable, key, obs, hp
     )
     # The optimiser, the iterate and the check of it each read the gradient.
-    gradient = jax.tree.map(fusion_barrier.materialize, gradient)
+    gradient = jax.tree.map(fusion_barrier.fusion_barrier, gradient)
     updates, memory = optimizer.update(
       gradient,
       state.optimizer,

@@ -1,1 +1,1 @@
-"""Image classifiers, one architecture a file."""
+"""Image classifiers, one architecture per file."""

@@ -19,6 +19,8 @@ from flax import nnx
 from giajax import registry
 from giajax import types
 from giajax.models import base
+from giajax.models import dimensions
+from giajax.models import from_nnx
 from giajax.models import layers
 from giajax.models.parts import pools
 
@@ -43,7 +45,7 @@ class AlexNet(nnx.Module):
     pool = functools.partial(pools.max_pool, size=size, stride=2)
     features: list[nnx.Module | Callable] = []
     for i, (published, size, pooled) in enumerate(_CONVOLUTIONS):
-      outputs = base.scaled(published, width)
+      outputs = dimensions.scaled(published, width)
       padding = size // 2 if i or self.small else 2
       stride = 1 if i else 4
       conv = layers.Conv(channels, outputs, size, stride, padding, rngs=rngs)
@@ -55,7 +57,7 @@ class AlexNet(nnx.Module):
       self.dropout = layers.Dropout(rate)
       self.classifier = linear(channels, classes)
       return
-    hidden = base.scaled(_HIDDEN, width)
+    hidden = dimensions.scaled(_HIDDEN, width)
     self.classifier = layers.Sequential(
       [
         layers.Dropout(rate),
@@ -108,13 +110,13 @@ def alexnet(
     ValueError: an image that is too small, or an unknown or impossible value of
       an option.
   """
-  form = base.image_form(image_shape, form, 'form')
+  form = dimensions.image_form(image_shape, form, 'form')
   if dropout is None:
     dropout = 0.0 if form == 'cifar' else 0.5
   act = registry.lookup(layers.ACTIVATIONS, activation, 'activation')
   spec = base.make_spec('alexnet', image_shape, num_classes, normalisation)
-  base.require_size(image_shape, 29 if form == 'cifar' else 63)
+  dimensions.require_size(image_shape, 29 if form == 'cifar' else 63)
   make = functools.partial(
     AlexNet, image_shape[2], num_classes, act, width, dropout, form
   )
-  return base.from_nnx(lambda rngs: make(rngs=rngs), spec, lowering)
+  return from_nnx.from_nnx(lambda rngs: make(rngs=rngs), spec, lowering)

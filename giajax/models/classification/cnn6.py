@@ -4,8 +4,8 @@ Zhu and Blaschko, R-GAP: Recursive Gradient Attack on Privacy, ICLR 2021, arXiv
 2010.07733, figure 3. No layer has a bias, strides take the place of pools, and
 the activations can be inverted. Attribute names are those of the authors' code
 (`body.0.layer`, ...), whose last layer has one output, for two classes under a
-logistic loss; here it has one a class. Their CNN6-d, of a second layer too
-narrow to be solved for, has `widths=(12, 20, 36, 36, 64, 128)`.
+logistic loss; here it has one per class. Their CNN6-d, whose second layer is
+too narrow to be solved for, has `widths=(12, 20, 36, 36, 64, 128)`.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,9 @@ import jax
 
 from giajax import types
 from giajax.models import base
+from giajax.models import from_nnx
 from giajax.models import layers
-from giajax.ops import geometry as geometries
+from giajax.ops import geometries
 
 # (size, stride, padding) of each convolution.
 _CONVOLUTIONS = (
@@ -99,7 +100,7 @@ def cnn6(
       'does'
     )
   spec = base.make_spec('cnn6', image_shape, num_classes, normalisation)
-  return base.from_nnx(
+  return from_nnx.from_nnx(
     lambda rngs: CNN6(image_shape, num_classes, widths, slope, rngs=rngs),
     spec,
     lowering,

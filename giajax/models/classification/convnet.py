@@ -10,7 +10,9 @@ import jax
 
 from giajax import types
 from giajax.models import base
+from giajax.models import from_nnx
 from giajax.models import layers
+from giajax.models.parts import norms
 from giajax.models.parts import pools
 
 # Width factor of each convolution; the pools follow the sixth and the eighth.
@@ -30,7 +32,7 @@ class Body(nnx.Module):
         f'conv{i}',
         layers.Conv(channels, outputs, 3, 1, 1, rngs=rngs),
       )
-      setattr(self, f'bn{i}', layers.BatchNorm(outputs, rngs=rngs))
+      setattr(self, f'bn{i}', norms.BatchNorm(outputs, rngs=rngs))
       channels = outputs
       if i in _POOL_AFTER:
         h, w = h // 3, w // 3
@@ -90,7 +92,7 @@ def convnet(
   spec = base.make_spec(
     f'convnet{width}', image_shape, num_classes, normalisation
   )
-  return base.from_nnx(
+  return from_nnx.from_nnx(
     lambda rngs: ConvNet(image_shape, num_classes, width, rngs=rngs),
     spec,
     lowering,

@@ -9,8 +9,8 @@ convolution of stride 1, in place of patches of 4 pixels.
 The ablations of the feasibility study (Valadi et al., arXiv 2508.19819) are
 options: the norm behind the pointwise layers, as in a ResNet, instead of in
 front of them; another kind of norm; the small stem; no skip. Behind the pool
-the norm is LayerNorm whatever the kind, as there BatchNorm would have one value
-an image.
+the norm is always LayerNorm, because BatchNorm would have one value per image
+there.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,8 +23,11 @@ import jax.numpy as jnp
 from giajax import registry
 from giajax import types
 from giajax.models import base
+from giajax.models import dimensions
+from giajax.models import from_nnx
 from giajax.models import layers
 from giajax.models.parts import initializers
+from giajax.models.parts import norms
 
 # Size, stride and padding of the first convolution.
 _STEMS = {'cifar': (3, 1, 1), 'patch': (4, 4, 0)}
@@ -102,7 +105,7 @@ class ConvNeXt(nnx.Module):
     self.features = layers.Sequential(features)
     self.classifier = layers.Sequential(
       [
-        layers.LayerNorm(width, epsilon=1e-6, rngs=rngs),
+        norms.LayerNorm(width, epsilon=1e-6, rngs=rngs),
         layers.flatten,
         _linear(width, classes, rngs=rngs),
       ]
@@ -139,7 +142,7 @@ def convnext(
     depths: blocks of each stage.
     stem: 'cifar' (3x3, stride 1) or 'patch' (4x4, stride 4); by image size if
       None.
-    norm: a name in `layers.NORMS`, of all norms but the classifier's.
+    norm: a name in `norms.NORMS`, of all norms but the classifier's.
     placement: of a block's norm, 'before' the pointwise layers or 'after'.
     skip: whether blocks have a skip connection.
     activation: a name in `layers.ACTIVATIONS`.
@@ -154,7 +157,7 @@ def convnext(
       reduction, a rate outside [0, 1), or an unknown name.
   """
   if stem is None:
-    stem = 'cifar' if base.is_small(image_shape) else 'patch'
+    stem = 'cifar' if dimensions.is_small(image_shape) else 'patch'
   spec = base.make_spec('convnext', image_shape, num_classes, normalisation)
   _, stride, _ = registry.lookup(_STEMS, stem, 'stem')
   if not depths or min(width, *depths) < 1:
@@ -168,7 +171,7 @@ def convnext(
       f'Expected images of at least {least}x{least} pixels; got '
       f"image_shape={image_shape}; use larger ones or stem='cifar'"
     )
-  kind = registry.lookup(layers.NORMS, norm, 'norm')
+  kind = registry.lookup(norms.NORMS, norm, 'norm')
   if norm == 'layer':
     kind = functools.partial(kind, epsilon=1e-6)
   style = Style(
@@ -178,7 +181,7 @@ def convnext(
     layer_scale,
     skip,
   )
-  return base.from_nnx(
+  return from_nnx.from_nnx(
     lambda rngs: ConvNeXt(
       image_shape[2],
       num_classes,

@@ -15,8 +15,11 @@ import jax.numpy as jnp
 from giajax import registry
 from giajax import types
 from giajax.models import base
+from giajax.models import dimensions
+from giajax.models import from_nnx
 from giajax.models import layers
 from giajax.models.parts import initializers
+from giajax.models.parts import norms
 from giajax.models.parts import pools
 from giajax.ops import fusion_barrier
 
@@ -59,7 +62,7 @@ class DenseBlock(nnx.Module):
     """Maps [B, H, W, inputs] to [B, H, W, inputs + count * growth]."""
     for name in self.names:
       grown = jnp.concatenate([x, getattr(self, name)(x)], axis=-1)
-      x = fusion_barrier.materialize(grown)
+      x = fusion_barrier.fusion_barrier(grown)
     return x
 
 
@@ -147,7 +150,7 @@ def densenet(
     num_classes: size of the last layer.
     blocks: layers in each dense block.
     growth: channels that a layer adds; the stem has twice as many.
-    norm: a name in `layers.NORMS`.
+    norm: a name in `norms.NORMS`.
     activation: a name in `layers.ACTIVATIONS`.
     dropout: rate in [0, 1) behind each layer.
     stem: 'cifar' or 'imagenet' (7x7, stride 2, max-pool), by image size if
@@ -159,14 +162,14 @@ def densenet(
     ValueError: an image that is too small, or an unknown or impossible value of
       an option.
   """
-  blocks, stem = tuple(blocks), base.image_form(image_shape, stem)
+  blocks, stem = tuple(blocks), dimensions.image_form(image_shape, stem)
   if not blocks or min(*blocks, growth) < 1:
     raise ValueError(
       'Expected blocks of at least one layer and a growth of at least 1; got '
       f'blocks={blocks}, growth={growth}; use (6, 12, 24, 16) and 32'
     )
   options = (
-    registry.lookup(layers.NORMS, norm, 'norm'),
+    registry.lookup(norms.NORMS, norm, 'norm'),
     registry.lookup(layers.ACTIVATIONS, activation, 'activation'),
     dropout,
     stem,
@@ -176,8 +179,8 @@ def densenet(
     f'densenet{depth}', image_shape, num_classes, normalisation
   )
   reduction = 2 ** (len(blocks) - 1) * (4 if stem == 'imagenet' else 1)
-  base.require_size(image_shape, reduction)
+  dimensions.require_size(image_shape, reduction)
   make = functools.partial(
     DenseNet, image_shape[2], num_classes, blocks, growth, *options
   )
-  return base.from_nnx(lambda rngs: make(rngs=rngs), spec, lowering)
+  return from_nnx.from_nnx(lambda rngs: make(rngs=rngs), spec, lowering)

@@ -22,9 +22,12 @@ import numpy as np
 from giajax import registry
 from giajax import types
 from giajax.models import base
+from giajax.models import dimensions
+from giajax.models import from_nnx
 from giajax.models import layers
 from giajax.models.parts import blocks
 from giajax.models.parts import initializers
+from giajax.models.parts import norms
 from giajax.models.parts import pools
 
 
@@ -171,7 +174,7 @@ def efficientnet(
     depth: how many of the 16 or 40 blocks are kept, from the first; all if
       None.
     stem: 'cifar' (stride 1) or 'imagenet' (stride 2); by image size if None.
-    norm: a name in `layers.NORMS`; convolutions have no bias with any.
+    norm: a name in `norms.NORMS`; convolutions have no bias with any.
     activation: a name in `layers.ACTIVATIONS`; the gates remain sigmoid.
     dropout: rate in front of the classifier.
     stochastic_depth: rate at which a training pass would leave out a block
@@ -184,29 +187,29 @@ def efficientnet(
       factor that is not above 0, a depth that the variant does not have, a rate
       outside [0, 1); or an image side below 16 (CIFAR form) or 32.
   """
-  chosen = registry.lookup(_VARIANTS, variant, 'variant')
+  published = registry.lookup(_VARIANTS, variant, 'variant')
   spec = base.make_spec(
     f'efficientnet_{variant}', image_shape, num_classes, normalisation
   )
   blocks.require_factor(width=width)
-  stem = base.image_form(image_shape, stem)
-  base.require_size(image_shape, _REDUCTIONS[stem])
+  stem = dimensions.image_form(image_shape, stem)
+  dimensions.require_size(image_shape, _REDUCTIONS[stem])
   small = stem == 'cifar'
   layers.Dropout(stochastic_depth)  # checks a rate that no block has in full
-  stages = _stages(chosen.stages, width, depth)
-  last = chosen.last or 4 * stages[-1][-1].outputs
+  stages = _stages(published.stages, width, depth)
+  last = published.last or 4 * stages[-1][-1].outputs
   make = functools.partial(
     EfficientNet,
     image_shape[2],
     num_classes,
     stages,
-    (blocks.divisible(chosen.stem * width), last),
+    (blocks.divisible(published.stem * width), last),
     1 if small else 2,
     (dropout, stochastic_depth),
-    norm=blocks.norms(norm, epsilon=chosen.epsilon),
+    norm=norms.factory(norm, epsilon=published.epsilon),
     activation=blocks.activation(activation),
   )
-  return base.from_nnx(lambda rngs: make(rngs=rngs), spec, lowering)
+  return from_nnx.from_nnx(lambda rngs: make(rngs=rngs), spec, lowering)
 
 
 def _gated(inputs, hidden, outputs, size, stride, **kinds):

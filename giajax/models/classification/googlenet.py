@@ -20,8 +20,11 @@ import jax.numpy as jnp
 from giajax import registry
 from giajax import types
 from giajax.models import base
+from giajax.models import dimensions
+from giajax.models import from_nnx
 from giajax.models import layers
 from giajax.models.parts import initializers
+from giajax.models.parts import norms
 from giajax.models.parts import pools
 
 # By stage, channels of the inception modules a, b, ...: branch 1; reduction and
@@ -38,8 +41,8 @@ _INCEPTIONS = {
   5: ((256, 160, 320, 32, 128, 128), (384, 192, 384, 48, 128, 128)),
 }
 _NORMS = {
-  **layers.NORMS,
-  'batch': functools.partial(layers.BatchNorm, epsilon=1e-3),
+  **norms.NORMS,
+  'batch': functools.partial(norms.BatchNorm, epsilon=1e-3),
 }
 
 _max_pool = functools.partial(pools.max_pool, ceil=True)
@@ -99,7 +102,7 @@ class GoogLeNet(nnx.Module):
     self, channels, classes, blocks, width, unit, rate, stem, *, rngs
   ):
     self.small = stem == 'cifar'
-    first, inputs = base.scaled(64, width), base.scaled(192, width)
+    first, inputs = dimensions.scaled(64, width), dimensions.scaled(192, width)
     kernel = (3, 1) if self.small else (7, 2)
     self.conv1 = unit(channels, first, *kernel, rngs=rngs)
     self.conv2 = unit(first, first, rngs=rngs)
@@ -110,7 +113,7 @@ class GoogLeNet(nnx.Module):
         tuple(f'inception{stage}{"abcde"[i]}' for i in range(count))
       )
       for name, row in zip(stages[-1], published):
-        sizes = [base.scaled(size, width) for size in row]
+        sizes = [dimensions.scaled(size, width) for size in row]
         setattr(self, name, Inception(inputs, sizes, unit, rngs=rngs))
         inputs = getattr(self, name).outputs
     self.stages = tuple(stages)
@@ -155,7 +158,7 @@ def googlenet(
     blocks: how many inception modules of the stages 3, 4 and 5 there are, the
       first of each; at most (2, 5, 2).
     width: factor of all channels.
-    norm: a name in `layers.NORMS`.
+    norm: a name in `norms.NORMS`.
     activation: a name in `layers.ACTIVATIONS`.
     dropout: rate in [0, 1) in front of the linear layer.
     stem: 'cifar' or 'imagenet' (7x7, stride 2, max-pool), by image size if
@@ -167,7 +170,7 @@ def googlenet(
     ValueError: an image that is too small, or an unknown or impossible value of
       an option.
   """
-  stem = base.image_form(image_shape, stem)
+  stem = dimensions.image_form(image_shape, stem)
   most = [len(rows) for rows in _INCEPTIONS.values()]
   blocks = tuple(blocks)
   if len(blocks) != 3 or not all(1 <= n <= m for n, m in zip(blocks, most)):
@@ -181,7 +184,7 @@ def googlenet(
     activation=registry.lookup(layers.ACTIVATIONS, activation, 'activation'),
   )
   spec = base.make_spec('googlenet', image_shape, num_classes, normalisation)
-  base.require_size(image_shape, 8 if stem == 'cifar' else 32)
+  dimensions.require_size(image_shape, 8 if stem == 'cifar' else 32)
   sizes = image_shape[2], num_classes, blocks, width
   make = functools.partial(GoogLeNet, *sizes, unit, dropout, stem)
-  return base.from_nnx(lambda rngs: make(rngs=rngs), spec, lowering)
+  return from_nnx.from_nnx(lambda rngs: make(rngs=rngs), spec, lowering)

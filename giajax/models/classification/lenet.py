@@ -1,8 +1,8 @@
 """LeNet: the 5x5 convolutions that Deep Leakage from Gradients attacks.
 
 Zhu, Liu and Han, Deep Leakage from Gradients, NeurIPS 2019, arXiv 1906.08935.
-Four convolutions are what the paper's experiments are usually repeated with;
-the authors' repository has since dropped the last. As theirs, the network sees
+The paper's experiments are usually repeated with four convolutions; the
+authors' repository has since dropped the last. Like theirs, the network sees
 pixels in [0, 1] and, with `init='dlg'`, draws all weights and biases from
 U(-0.5, 0.5). Attribute names are theirs but for `fc.0`, here `fc`:
 `convert.load(path, net, rename={'fc.0': 'fc'})`.
@@ -15,6 +15,7 @@ from flax import nnx
 from giajax import registry
 from giajax import types
 from giajax.models import base
+from giajax.models import from_nnx
 from giajax.models import layers
 from giajax.models.parts import initializers
 
@@ -82,7 +83,7 @@ def lenet(
   name = 'lenet' if activation == 'sigmoid' else f'lenet_{activation}'
   spec = base.make_spec(name, image_shape, num_classes, normalisation)
   strides = _STRIDES[:convolutions]
-  return base.from_nnx(
+  return from_nnx.from_nnx(
     lambda rngs: LeNet(
       image_shape, num_classes, strides, act, bound, rngs=rngs
     ),

@@ -6,7 +6,7 @@ conv_a.0`); so are the definition and the initial weights. Images need not be
 square, but partitions must tile the map of every stage. The CIFAR form, for
 images of up to 64 pixels, takes the first two of the five halvings out, those
 of the stem and of the first block, and has partitions of 4 instead of 7 tokens
-a side: at 32x32, stages of 32, 16, 8 and 4.
+per side: at 32x32, stages of 32, 16, 8 and 4.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,10 +20,13 @@ import jax.numpy as jnp
 from giajax import registry
 from giajax import types
 from giajax.models import base
+from giajax.models import dimensions
+from giajax.models import from_nnx
 from giajax.models import layers
 from giajax.models.parts import attention
 from giajax.models.parts import blocks
 from giajax.models.parts import initializers
+from giajax.models.parts import norms
 from giajax.models.parts import pools
 from giajax.models.parts import window_attention
 
@@ -91,7 +94,7 @@ class PartitionAttention(nnx.Module):
   """Attention and two linear layers, both behind a norm and beside a skip."""
 
   def __init__(self, dim, rate, style, *, rngs):
-    norm = functools.partial(layers.LayerNorm, dim, rngs=rngs)
+    norm = functools.partial(norms.LayerNorm, dim, rngs=rngs)
     self.attn_layer = layers.Sequential(
       [
         norm(),
@@ -187,7 +190,7 @@ class MaxViT(nnx.Module):
       [
         pools.global_average_pool,
         layers.identity,
-        layers.LayerNorm(inputs, rngs=rngs),
+        norms.LayerNorm(inputs, rngs=rngs),
         _linear(inputs, inputs, rngs=rngs),
         jnp.tanh,
         _linear(inputs, classes, bias=False, rngs=rngs),
@@ -228,7 +231,7 @@ def maxvit(
     stem: 'imagenet', or 'cifar' without the first two halvings; by image size
       if None.
     partition: side of a window and of a grid, in tokens; by `stem` if None.
-    norm: a name in `layers.NORMS`, of the convolutions.
+    norm: a name in `norms.NORMS`, of the convolutions.
     activation: a name in `layers.ACTIVATIONS`, of all but the gates.
     dropout: rate behind the linear layers of each attention.
     attention_dropout: rate behind each attention.
@@ -243,7 +246,7 @@ def maxvit(
       unknown name.
   """
   spec = base.make_spec('maxvit', image_shape, num_classes, normalisation)
-  stride, usual = _STEMS[base.image_form(image_shape, stem)]
+  stride, usual = _STEMS[dimensions.image_form(image_shape, stem)]
   partition = usual if partition is None else partition
   sizes = (head_dim, partition, *depths)
   if not depths or min(sizes) < 1 or width < 4 or width % head_dim:
@@ -253,7 +256,7 @@ def maxvit(
       f'partition={partition}, head_dim={head_dim}, width={width}; correct them'
     )
   _require_tiles(image_shape, stride, len(depths), partition)
-  kind = registry.lookup(layers.NORMS, norm, 'norm')
+  kind = registry.lookup(norms.NORMS, norm, 'norm')
   if norm == 'batch':
     kind = functools.partial(kind, momentum=0.01, epsilon=1e-3)
   act = registry.lookup(layers.ACTIVATIONS, activation, 'activation')
@@ -268,7 +271,7 @@ def maxvit(
     stochastic_depth,
     style,
   )
-  return base.from_nnx(lambda rngs: make(rngs=rngs), spec, lowering)
+  return from_nnx.from_nnx(lambda rngs: make(rngs=rngs), spec, lowering)
 
 
 def _require_tiles(image_shape, stride, stages, partition):

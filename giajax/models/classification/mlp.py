@@ -14,6 +14,7 @@ from flax import nnx
 from giajax import registry
 from giajax import types
 from giajax.models import base
+from giajax.models import from_nnx
 from giajax.models import layers
 
 
@@ -66,7 +67,7 @@ def mlp(
   act = registry.lookup(layers.ACTIVATIONS, activation, 'activation')
   h, w, channels = image_shape
   spec = base.make_spec('mlp', image_shape, num_classes, normalisation)
-  return base.from_nnx(
+  return from_nnx.from_nnx(
     lambda rngs: MLP(h * w * channels, widths, num_classes, act, rngs=rngs),
     spec,
     lowering,

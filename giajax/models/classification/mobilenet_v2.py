@@ -16,9 +16,12 @@ from flax import nnx
 
 from giajax import types
 from giajax.models import base
+from giajax.models import dimensions
+from giajax.models import from_nnx
 from giajax.models import layers
 from giajax.models.parts import blocks
 from giajax.models.parts import initializers
+from giajax.models.parts import norms
 from giajax.models.parts import pools
 
 # Of each stage: expansion, channels out, blocks, and stride of the first.
@@ -123,7 +126,7 @@ def mobilenet_v2(
     depth: how many of the 17 blocks are kept, from the first; all if None.
     stem: 'cifar' (strides 1 in the stem and the 24-channel stage) or
       'imagenet'; by image size if None.
-    norm: a name in `layers.NORMS`; convolutions have no bias with any.
+    norm: a name in `norms.NORMS`; convolutions have no bias with any.
     activation: a name in `layers.ACTIVATIONS`.
     dropout: rate in front of the classifier.
     normalisation: a name in `base.NORMALISATIONS`.
@@ -136,8 +139,8 @@ def mobilenet_v2(
   """
   spec = base.make_spec('mobilenet_v2', image_shape, num_classes, normalisation)
   blocks.require_factor(width=width)
-  stem = base.image_form(image_shape, stem)
-  base.require_size(image_shape, _REDUCTIONS[stem])
+  stem = dimensions.image_form(image_shape, stem)
+  dimensions.require_size(image_shape, _REDUCTIONS[stem])
   small = stem == 'cifar'
   rows = blocks.leading(_rows(width, small), depth)
   sizes = blocks.divisible(32 * width), blocks.divisible(1280 * max(1, width))
@@ -149,10 +152,10 @@ def mobilenet_v2(
     sizes,
     1 if small else 2,
     dropout,
-    norm=blocks.norms(norm),
+    norm=norms.factory(norm),
     activation=blocks.activation(activation),
   )
-  return base.from_nnx(lambda rngs: make(rngs=rngs), spec, lowering)
+  return from_nnx.from_nnx(lambda rngs: make(rngs=rngs), spec, lowering)
 
 
 def _rows(width: float, small: bool) -> list[tuple[int, int, int]]:

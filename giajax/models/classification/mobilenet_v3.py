@@ -19,9 +19,12 @@ import jax
 from giajax import registry
 from giajax import types
 from giajax.models import base
+from giajax.models import dimensions
+from giajax.models import from_nnx
 from giajax.models import layers
 from giajax.models.parts import blocks
 from giajax.models.parts import initializers
+from giajax.models.parts import norms
 from giajax.models.parts import pools
 
 
@@ -174,7 +177,7 @@ def mobilenet_v3(
     depth: how many of the 11 or 15 blocks are kept, from the first; all if
       None.
     stem: 'cifar' (stride 1) or 'imagenet' (stride 2); by image size if None.
-    norm: a name in `layers.NORMS`; convolutions have no bias with any.
+    norm: a name in `norms.NORMS`; convolutions have no bias with any.
     activation: a name in `layers.ACTIVATIONS` in place of both ReLU and
       hardswish; the gates remain hardsigmoid.
     dropout: rate in front of the last layer.
@@ -191,8 +194,8 @@ def mobilenet_v3(
     f'mobilenet_v3_{size}', image_shape, num_classes, normalisation
   )
   blocks.require_factor(width=width)
-  stem = base.image_form(image_shape, stem)
-  base.require_size(image_shape, _REDUCTIONS[stem])
+  stem = dimensions.image_form(image_shape, stem)
+  dimensions.require_size(image_shape, _REDUCTIONS[stem])
   small = stem == 'cifar'
   make = functools.partial(
     MobileNetV3,
@@ -203,9 +206,9 @@ def mobilenet_v3(
     1 if small else 2,
     dropout,
     _activations(activation),
-    norm=blocks.norms(norm, momentum=0.01, epsilon=1e-3),
+    norm=norms.factory(norm, momentum=0.01, epsilon=1e-3),
   )
-  return base.from_nnx(lambda rngs: make(rngs=rngs), spec, lowering)
+  return from_nnx.from_nnx(lambda rngs: make(rngs=rngs), spec, lowering)
 
 
 def _scaled(row: Row, width: float) -> Row:

@@ -32,8 +32,11 @@ import jax.numpy as jnp
 from giajax import registry
 from giajax import types
 from giajax.models import base
+from giajax.models import dimensions
+from giajax.models import from_nnx
 from giajax.models import layers
 from giajax.models.parts import initializers
+from giajax.models.parts import norms
 from giajax.models.parts import pools
 from giajax.ops import fusion_barrier
 
@@ -62,14 +65,14 @@ _conv = functools.partial(
 class Style(NamedTuple):
   """What all blocks of a network have in common."""
 
-  norm: Callable[..., layers.Layer]  # a value of layers.NORMS
+  norm: Callable[..., layers.Layer]  # a value of norms.NORMS
   activation: Callable[[types.Array], types.Array]
   before: bool  # norm and activation stand in front of the convolutions
   skip: bool  # whether there are shortcuts
   option_a: bool  # those that change the shape have no parameters
   bottleneck: bool
   groups: int  # of a bottleneck's 3x3 convolution
-  group_width: int  # channels a group, for 64 channels of the block
+  group_width: int  # channels per group, for 64 channels of the block
 
   def outputs(self, width: int) -> int:
     """Returns the channels that leave a block of a stage's `width`."""
@@ -196,7 +199,7 @@ class ResNet(nnx.Module):
       x = pools.max_pool(x, 3, 2, 1)
     for i in range(self.stages):
       for block in getattr(self, f'layer{i + 1}'):
-        x = fusion_barrier.materialize(block(x))
+        x = fusion_barrier.fusion_barrier(block(x))
     if self.style.before:
       x = self.style.activation(self.bn(x))
     return getattr(self, self.head)(pools.global_average_pool(x))
@@ -236,7 +239,7 @@ def resnet(
     skip: whether blocks have shortcuts at all.
     shortcut: where the shape changes, 'A' subsamples and pads with zeros, 'B'
       projects. The CIFAR nets have either ('A' if None), the others 'B'.
-    norm: a name in `layers.NORMS`.
+    norm: a name in `norms.NORMS`.
     placement: of norm and activation, 'after' or 'before' the convolutions.
     activation: a name in `layers.ACTIVATIONS`.
     normalisation: a name in `base.NORMALISATIONS`.
@@ -246,12 +249,12 @@ def resnet(
     ValueError: an unknown or impossible value of an option, or a combination
       that does not exist.
   """
-  stem = base.image_form(image_shape, stem)
+  stem = dimensions.image_form(image_shape, stem)
   _check(depth, stem, skip, shortcut, (groups, group_width))
   cifar = len(_BLOCKS[depth]) == 3
   before = registry.lookup(_PLACEMENTS, placement, 'placement')
   style = Style(
-    registry.lookup(layers.NORMS, norm, 'norm'),
+    registry.lookup(norms.NORMS, norm, 'norm'),
     registry.lookup(layers.ACTIVATIONS, activation, 'activation'),
     before=before,
     skip=skip,
@@ -267,14 +270,14 @@ def resnet(
       f'blocks={blocks}; use None for those of the depth'
     )
   reduction = 2 ** (len(stages) - 1) * (4 if stem == 'imagenet' else 1)
-  base.require_size(image_shape, reduction)
+  dimensions.require_size(image_shape, reduction)
   name = f'{"preact_" * before}{"wide_" * (group_width > 64)}resnet{depth}'
   name = name.replace('resnet', 'resnext') if groups > 1 else name
   spec = base.make_spec(name, image_shape, num_classes, normalisation)
   first, head = (16, 'linear') if cifar else (64, 'fc')
-  sizes = image_shape[2], num_classes, stages, base.scaled(first, width)
+  sizes = image_shape[2], num_classes, stages, dimensions.scaled(first, width)
   make = functools.partial(ResNet, *sizes, style, stem, head)
-  return base.from_nnx(lambda rngs: make(rngs=rngs), spec, lowering)
+  return from_nnx.from_nnx(lambda rngs: make(rngs=rngs), spec, lowering)
 
 
 def _check(depth, stem, skip, shortcut, grouping):

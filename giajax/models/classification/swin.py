@@ -10,9 +10,9 @@ Attribute names are torchvision's (`features.1.0.attn.qkv`); so are the
 definition and the initial weights. As there, a map that windows do not tile is
 padded with zeros, which take part in the attention, and an axis of one window
 is not shifted. The CIFAR form, for images of up to 64 pixels, has windows of 4
-tokens a side instead of 7 (8 in version 2), and patches of 4 pixels as ever: at
-32x32, stages of 8, 4, 2 and 1 tokens a side, of which the last two are padded.
-`patch=2` doubles them.
+tokens per side instead of 7 (8 in version 2), and the same patches of 4 pixels:
+at 32x32, stages of 8, 4, 2 and 1 tokens per side, of which the last two are
+padded. `patch=2` doubles them.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,9 +25,12 @@ import jax.numpy as jnp
 from giajax import registry
 from giajax import types
 from giajax.models import base
+from giajax.models import dimensions
+from giajax.models import from_nnx
 from giajax.models import layers
 from giajax.models.parts import attention
 from giajax.models.parts import initializers
+from giajax.models.parts import norms
 from giajax.models.parts import pools
 from giajax.models.parts import window_attention
 
@@ -54,10 +57,10 @@ class Block(nnx.Module):
   """Attention and two linear layers, each with a norm and beside a skip."""
 
   def __init__(self, dim, shift, rate, style, *, rngs):
-    self.norm1 = layers.LayerNorm(dim, rngs=rngs)
+    self.norm1 = norms.LayerNorm(dim, rngs=rngs)
     heads = dim // style.head_dim
     self.attn = style.attend(dim, heads, shift=shift, rngs=rngs)
-    self.norm2 = layers.LayerNorm(dim, rngs=rngs)
+    self.norm2 = norms.LayerNorm(dim, rngs=rngs)
     self.mlp = attention.perceptron(
       dim,
       4 * dim,
@@ -85,7 +88,7 @@ class Merging(nnx.Module):
     self.reduction = _linear(4 * dim, 2 * dim, bias=False, rngs=rngs)
     self.norm_last = version == 2
     width = 2 * dim if self.norm_last else 4 * dim
-    self.norm = layers.LayerNorm(width, rngs=rngs)
+    self.norm = norms.LayerNorm(width, rngs=rngs)
 
   def __call__(self, x):
     """Maps [B, H, W, C] to [B, ceil(H / 2), ceil(W / 2), 2 C]."""
@@ -106,7 +109,7 @@ class Swin(nnx.Module):
     self, channels, classes, patch, width, depths, shift, rate, style, *, rngs
   ):
     embed = layers.Conv(channels, width, patch, patch, rngs=rngs)
-    norm = layers.LayerNorm(width, rngs=rngs)
+    norm = norms.LayerNorm(width, rngs=rngs)
     features: list[nnx.Module] = [
       layers.Sequential([embed, layers.identity, norm])
     ]
@@ -122,7 +125,7 @@ class Swin(nnx.Module):
         )
       )
     self.features = layers.Sequential(features)
-    self.norm = layers.LayerNorm(width, rngs=rngs)
+    self.norm = norms.LayerNorm(width, rngs=rngs)
     self.head = _linear(width, classes, rngs=rngs)
 
   def __call__(self, x):
@@ -180,7 +183,7 @@ def swin(
       f'Expected version 1 or 2; got version={version}; use one of them'
     )
   if window is None:
-    window = 4 if base.is_small(image_shape) else _WINDOWS[version]
+    window = 4 if dimensions.is_small(image_shape) else _WINDOWS[version]
   sizes = (width, head_dim, patch, *depths)
   if not depths or min(sizes) < 1 or width % head_dim or window < 2:
     raise ValueError(
@@ -214,4 +217,4 @@ def swin(
     stochastic_depth,
     style,
   )
-  return base.from_nnx(lambda rngs: make(rngs=rngs), spec, lowering)
+  return from_nnx.from_nnx(lambda rngs: make(rngs=rngs), spec, lowering)

@@ -18,8 +18,11 @@ from flax import nnx
 from giajax import registry
 from giajax import types
 from giajax.models import base
+from giajax.models import dimensions
+from giajax.models import from_nnx
 from giajax.models import layers
 from giajax.models.parts import initializers
+from giajax.models.parts import norms
 from giajax.models.parts import pools
 
 # Convolutions in front of each pool.
@@ -49,7 +52,7 @@ class VGG(nnx.Module):
   ):
     features: list[nnx.Module | Callable] = []
     for count, published in zip(_STAGES[depth], _CHANNELS):
-      outputs = base.scaled(published, width)
+      outputs = dimensions.scaled(published, width)
       for _ in range(count):
         features.append(_conv(channels, outputs, 3, 1, 1, rngs=rngs))
         if norm is not None:
@@ -63,7 +66,7 @@ class VGG(nnx.Module):
       self.dropout = layers.Dropout(rate)
       self.classifier = linear(channels, classes)
       return
-    hidden = base.scaled(_HIDDEN, width)
+    hidden = dimensions.scaled(_HIDDEN, width)
     self.classifier = layers.Sequential(
       [
         linear(channels * _POOLED**2, hidden),
@@ -105,7 +108,7 @@ def vgg(
     image_shape: (H, W, C), at least 32x32.
     num_classes: size of the last layer.
     depth: counted layers.
-    norm: a name in `layers.NORMS`, behind each convolution.
+    norm: a name in `norms.NORMS`, behind each convolution.
     activation: a name in `layers.ACTIVATIONS`.
     width: factor of all channels and of the hidden layers.
     dropout: rate in [0, 1); 0.5 in the ImageNet form and 0 in the CIFAR form if
@@ -123,16 +126,16 @@ def vgg(
     raise ValueError(
       f'Expected depth 11, 13, 16 or 19; got depth={depth}; use one of them'
     )
-  form = base.image_form(image_shape, form, 'form')
+  form = dimensions.image_form(image_shape, form, 'form')
   if dropout is None:
     dropout = 0.0 if form == 'cifar' else 0.5
-  kind = registry.lookup(layers.NORMS, norm, 'norm')
+  kind = registry.lookup(norms.NORMS, norm, 'norm')
   act = registry.lookup(layers.ACTIVATIONS, activation, 'activation')
   suffix = {'none': '', 'batch': '_bn'}.get(norm, f'_{norm}')
   spec = base.make_spec(
     f'vgg{depth}{suffix}', image_shape, num_classes, normalisation
   )
-  base.require_size(image_shape, 32)
+  dimensions.require_size(image_shape, 32)
   make = functools.partial(
     VGG,
     image_shape[2],
@@ -144,4 +147,4 @@ def vgg(
     dropout,
     form,
   )
-  return base.from_nnx(lambda rngs: make(rngs=rngs), spec, lowering)
+  return from_nnx.from_nnx(lambda rngs: make(rngs=rngs), spec, lowering)

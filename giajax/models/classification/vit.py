@@ -21,9 +21,12 @@ import jax.numpy as jnp
 from giajax import registry
 from giajax import types
 from giajax.models import base
+from giajax.models import dimensions
+from giajax.models import from_nnx
 from giajax.models import layers
 from giajax.models.parts import attention
 from giajax.models.parts import initializers
+from giajax.models.parts import norms
 
 # Initialisers of linear layers, by option.
 _INITS = {'timm': initializers.truncated_normal(0.02), 'torchvision': None}
@@ -47,7 +50,7 @@ class EncoderBlock(nnx.Module):
 
   def __init__(self, shape: Shape, *, rngs: nnx.Rngs):
     dim = shape.dim
-    self.ln_1 = layers.LayerNorm(dim, epsilon=1e-6, rngs=rngs)
+    self.ln_1 = norms.LayerNorm(dim, epsilon=1e-6, rngs=rngs)
     self.self_attention = attention.SelfAttention(
       dim,
       shape.heads,
@@ -57,7 +60,7 @@ class EncoderBlock(nnx.Module):
       rngs=rngs,
     )
     self.dropout = layers.Dropout(shape.dropout)
-    self.ln_2 = layers.LayerNorm(dim, epsilon=1e-6, rngs=rngs)
+    self.ln_2 = norms.LayerNorm(dim, epsilon=1e-6, rngs=rngs)
     self.mlp = attention.perceptron(
       dim,
       shape.hidden,
@@ -88,7 +91,7 @@ class Encoder(nnx.Module):
         for i in range(depth)
       }
     )
-    self.ln = layers.LayerNorm(shape.dim, epsilon=1e-6, rngs=rngs)
+    self.ln = norms.LayerNorm(shape.dim, epsilon=1e-6, rngs=rngs)
 
   def __call__(self, x):
     """Maps tokens [B, T, D] to the same shape."""
@@ -176,7 +179,7 @@ def vit(
       not divide the width, a rate outside [0, 1), or an unknown name.
   """
   if patch is None:
-    patch = 4 if base.is_small(image_shape) else 16
+    patch = 4 if dimensions.is_small(image_shape) else 16
   spec = base.make_spec('vit', image_shape, num_classes, normalisation)
   size = int(hidden * width)
   if min(width, depth, heads, size, patch) < 1 or lora_rank < 0:
@@ -206,7 +209,7 @@ def vit(
     lora_rank,
     registry.lookup(_INITS, init, 'init'),
   )
-  return base.from_nnx(
+  return from_nnx.from_nnx(
     lambda rngs: ViT(image_shape, num_classes, patch, depth, shape, rngs=rngs),
     spec,
     lowering,

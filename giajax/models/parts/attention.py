@@ -1,6 +1,6 @@
-"""Attention and what else the vision transformers share.
+"""Attention, and other parts that the vision transformers share.
 
-With queries, keys and values of T tokens a head,
+With queries, keys and values of T tokens per head,
 
   attend(Q, K, V) = softmax(Q K' + B) V,
 

@@ -24,7 +24,7 @@ def _pointwise(inputs, outputs, *, rngs):
 
 
 class SqueezeExcitation(nnx.Module):
-  """A gate in [0, 1] a channel, computed from the channels' means.
+  """A gate in [0, 1] per channel, computed from the channels' means.
 
   Hu, Shen and Sun, Squeeze-and-Excitation Networks, CVPR 2018,
   arXiv 1709.01507.
@@ -126,25 +126,6 @@ def divisible(width: float) -> int:
   """Returns the multiple of 8 next to a width, not below 90 % of it."""
   near = max(8, int(width + 4) // 8 * 8)
   return near + 8 if near < 0.9 * width else near
-
-
-def norms(
-  kind: str, *, momentum: float = 0.1, epsilon: float = 1e-5
-) -> Callable[..., nnx.Module]:
-  """Returns the `(features, *, rngs) -> module` of a normalisation.
-
-  Args:
-    kind: a name in `layers.NORMS`.
-    momentum: of 'batch'.
-    epsilon: of 'batch'; the other kinds have their own.
-
-  Raises:
-    ValueError: an unknown kind.
-  """
-  norm = registry.lookup(layers.NORMS, kind, 'norm')
-  if kind == 'batch':
-    return functools.partial(norm, momentum=momentum, epsilon=epsilon)
-  return norm
 
 
 def activation(name: str) -> Callable[..., types.Array]:

@@ -1,23 +1,19 @@
-"""Honest models, fresh and trained, and what a client's checks say of them.
-
-Used by the commands `thresholds` and `detection`, with the flags that both
-take; nothing to run by itself.
-"""
+"""Honest models, fresh and trained, and what a client's checks say of them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import csv
+import functools
 import json
 import pathlib
 from typing import Any, NamedTuple
 
-from absl import flags
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from giajax import keys
-from giajax import registry
 from giajax import types
-from giajax.clients import fedsgd
+from giajax.clients import fedavg
 from giajax.data import base as data
 from giajax.data import DATASETS
 from giajax.engine import build
@@ -28,7 +24,7 @@ from giajax.tasks import classification
 from giajax.verify import base
 from giajax.verify import VERIFIERS
 
-# Shrunk where that leaves the kind of network.
+# Rows of the zoo, shrunk where that leaves the kind of network.
 FRESH: dict[str, dict[str, Any]] = {
   'mlp': dict(name='mlp'),
   'mlp_small': dict(name='mlp', widths=(64,)),
@@ -50,74 +46,38 @@ FRESH: dict[str, dict[str, Any]] = {
   'vit': dict(name='vit_tiny', depth=2),
   'convnext': dict(name='convnext_tiny', width=24, depths=(1, 1, 1, 1)),
 }
-# Checks of what changed since the weights that were accepted last, and the
-# rounds between: of a client that takes so many steps.
+# Checks of what changed since the weights that were accepted last.
 _OF_CHANGE = frozenset(('update_distance', 'update_rank'))
+# The honest rounds between: steps by turns, learning rate, images per step.
 _STEPS, _RATE, _LOCAL = (1, 5, 20), 0.01, 16
 
 
 class Honest(NamedTuple):
-  """A network, weights of it, and the data that it is for."""
+  """A network with honest weights, and the data that it is for.
+
+  Attributes:
+    name: of the network, or of the file.
+    kind: 'fresh' or 'trained'.
+    entry: the model's entry in a config.
+    net: the network.
+    dataset: its images.
+    paths: of the weights, one per model; '' for fresh ones of seeds 0, 1, ...
+  """
 
   name: str
-  kind: str  # 'fresh' or 'trained'
-  entry: Mapping[str, Any]  # of a config's model
+  kind: str
+  entry: Mapping[str, Any]
   net: models.Net
   dataset: data.Dataset
-  paths: tuple[str, ...]  # of weights; '' for fresh ones, of seeds in order
-
-
-def options(*, seeds: int) -> flags.FlagValues:
-  """Returns the flags that both commands take, for each to add its own.
-
-  Args:
-    seeds: the default of --seeds.
-  """
-  own = flags.FlagValues()  # modules of `launch` do not share flags
-  for name, words in {
-    'data_dir': 'Of tfds, with CIFAR-10.',
-    'trained': 'Folder of `giajax train`.',
-  }.items():
-    flags.DEFINE_string(name, '', words, flag_values=own)
-  flags.DEFINE_integer('seeds', seeds, 'Of each.', 1, flag_values=own)
-  flags.DEFINE_integer(
-    'probe', 16, 'Images of a client.', base.LEAST_PROBE, flag_values=own
-  )
-  flags.DEFINE_list(
-    'networks', None, 'Fresh ones; all if not given.', flag_values=own
-  )
-  return own
-
-
-def parse(
-  values: flags.FlagValues,
-  argv: Sequence[str],
-  lists: Mapping[str, tuple[str, Mapping[str, Any]]],
-) -> str:
-  """Parses a command line; returns what is wrong with it, '' if nothing.
-
-  Args:
-    values: see `options`.
-    argv: of the program.
-    lists: by a flag that lists names, what they are of, and the table.
-  """
-  try:
-    rest = values(argv)[1:]
-    if rest:
-      return f'Expected known flags; got {" ".join(rest)}'
-    known = {'networks': ('network', FRESH), **lists}
-    for flag, (kind, table) in known.items():
-      for name in values[flag].value or ():
-        registry.lookup(table, name, kind)
-  except flags.Error as error:
-    return f'Expected known flags; got {error}'
-  except ValueError as error:
-    return str(error)
-  return ''
+  paths: tuple[str, ...]
 
 
 def entry(data_dir: str) -> dict[str, Any]:
-  """Returns a config's entry: CIFAR-10's test images, or photographs."""
+  """Returns a config's dataset entry: CIFAR-10's test images, or photographs.
+
+  Args:
+    data_dir: of tfds, with CIFAR-10; '' for photographs of 32 x 32 pixels.
+  """
   if not data_dir:
     return dict(name='photographs', size=32)
   return dict(name='tfds', dataset='cifar10', split='test', data_dir=data_dir)
@@ -134,7 +94,7 @@ def fresh(
 def trained(folder: str, images: data.Dataset) -> Iterator[Honest]:
   """Yields what `giajax train` left in a folder: FILE.npz and FILE.json.
 
-  Files of one model and one run, FILE and FILE-epochE, are one Honest.
+  FILE and FILE-epochE, of one run, are weights of one Honest.
   """
   groups: dict[str, list[pathlib.Path]] = {}
   for path in sorted(pathlib.Path(folder).glob('*.npz')):
@@ -145,7 +105,13 @@ def trained(folder: str, images: data.Dataset) -> Iterator[Honest]:
 
 
 def published(folder: str, images: data.Dataset) -> Iterator[Honest]:
-  """Yields the weights of other authors under shared/data/weights."""
+  """Yields published weights, as far as a folder has them.
+
+  Args:
+    folder: with cifar10_resnet/resnetN.npz and imagenet/mobilenet_v2.npz, and
+      beside it a folder `imagenet` of photographs.
+    images: CIFAR-10, for the former.
+  """
   root = pathlib.Path(folder)
   for depth in (20, 32, 44, 56):
     path = root / 'cifar10_resnet' / f'resnet{depth}.npz'
@@ -160,8 +126,8 @@ def published(folder: str, images: data.Dataset) -> Iterator[Honest]:
 
 
 def imagenet(folder: pathlib.Path) -> data.Dataset:
-  """Returns photographs of 224 pixels with ImageNet's labels of a csv file."""
-  found = DATASETS['folder'](path=folder, size=224)
+  """Returns photographs of 224 x 224 pixels with the classes of labels.csv."""
+  photographs = DATASETS['folder'](path=folder, size=224)
   with open(folder / 'labels.csv', newline='') as file:
     classes = {
       pathlib.Path(row['file']).stem: int(row['class_idx'])
@@ -169,11 +135,11 @@ def imagenet(folder: pathlib.Path) -> data.Dataset:
     }
   return data.dataset(
     name='imagenet',
-    image_shape=found.image_shape,
+    image_shape=photographs.image_shape,
     class_names=tuple(map(str, range(1000))),
-    labels=[classes[name] for name in found.class_names],
-    note=found.note,
-    read=lambda i: np.asarray(found.take([i]).x[0]),
+    labels=[classes[name] for name in photographs.class_names],
+    note=photographs.note,
+    read=lambda i: np.asarray(photographs.take([i]).x[0]),
   )
 
 
@@ -203,52 +169,53 @@ def scores(
   names: Sequence[str],
   known_rate: bool = False,
 ) -> Iterator[dict[str, Any]]:
-  """Yields a row a check-up: scores, what is flagged, evidence, which model.
+  """Yields a row per check-up of the weights of an honest model.
 
-  Each is of one of the model's weights on one draw of images: the received ones
-  as they are, and for checks of the change after an honest round from them.
+  The received weights are the model's own; for checks of the change, they are
+  those after an honest round from the model's own. A row holds the name and
+  kind of the model, the numbers of weights and of the draw, the scores of the
+  checks that ran, the names of those that object, and the evidence.
 
   Args:
     honest: the model.
-    probe: images.
-    probes: draws of images for each of the weights.
+    probe: number of images.
+    probes: number of draws of images for each of the weights.
     names: of checks.
     known_rate: whether the client knows rate times steps of the round.
   """
   task = classification.classification(honest.dataset.num_classes)
   view = base.view(honest.net, task)
-  played = one_round(honest)
-  for i in range(len(honest.paths)):
-    before = variables(honest, i)
+  after_round = one_round(honest)
+  for model in range(len(honest.paths)):
+    before = variables(honest, model)
     for draw in range(probes):
-      rng = np.random.default_rng((i, draw))
+      rng = np.random.default_rng((model, draw))
       order = rng.permutation(honest.dataset.size)
-      batch = honest.dataset.take(order[:probe])
+      images = honest.dataset.take(order[:probe])
       message = types.ServerMessage(before)
-      after = types.ServerMessage(played(before, rng, i + draw))
-      rate = _RATE * steps(i + draw) if known_rate else None
+      later = types.ServerMessage(after_round(before, rng, model + draw))
+      rate = _RATE * steps(model + draw) if known_rate else None
       known = view._replace(accepted=before, learning_rate=rate)
-      found = {}
+      verdicts = {}
       for name in names:
-        sent = after if name in _OF_CHANGE else message
-        check = VERIFIERS[name](known)
+        sent = later if name in _OF_CHANGE else message
         # As `giajax verify` draws: not the key that a fresh model is of.
-        key = keys.named(keys.at(jax.random.key(i), draw), name)
-        found[name] = check(key, sent, batch)
+        key = keys.named(keys.at(jax.random.key(model), draw), name)
+        verdicts[name] = VERIFIERS[name](known)(key, sent, images)
       yield {
         'name': honest.name,
         'kind': honest.kind,
-        'model': i,
+        'model': model,
         'draw': draw,
         # A network without the layer that a check is about says nothing.
-        'scores': {n: v.score for n, v in found.items() if v.ran},
-        'flagged': [n for n, v in found.items() if v.flagged],
-        'evidence': {n: v.evidence for n, v in found.items()},
+        'scores': {n: v.score for n, v in verdicts.items() if v.ran},
+        'flagged': [n for n, v in verdicts.items() if v.flagged],
+        'evidence': {n: v.evidence for n, v in verdicts.items()},
       }
 
 
 def steps(turn: int) -> int:
-  """Returns the steps of an honest round."""
+  """Returns the number of steps of an honest round."""
   return _STEPS[turn % len(_STEPS)]
 
 
@@ -257,27 +224,34 @@ def one_round(
 ) -> Callable[[types.Variables, np.random.Generator, int], types.Variables]:
   """Returns `(variables, rng, turn) -> variables` after an honest round.
 
-  It takes 1, 5 or 20 steps by turns, on random images of the model's data. One
-  function compiles once.
+  A client of FedAvg takes 1, 5 or 20 steps by turns, each on random images of
+  the model's data, in training mode where there is BatchNorm.
   """
-  net, images = honest.net, honest.dataset
-  task = classification.classification(images.num_classes)
-  client = fedsgd.fedsgd(net, task, train_mode=inspect.has_batch_norm(net))
+  images = honest.dataset
+  size = min(_LOCAL, images.size)
 
-  @jax.jit
-  def step(variables, batch, key):
-    sent, _ = client.update(key, types.ServerMessage(variables), batch)
-    params = jax.tree.map(
-      lambda p, g: p - _RATE * g, variables.params, sent.delta
+  @functools.cache
+  def update(count: int):
+    client = fedavg.fedavg(
+      honest.net,
+      classification.classification(images.num_classes),
+      num_images=count * size,
+      batch_size=size,
+      learning_rate=_RATE,
+      shuffle=False,
+      train_mode=inspect.has_batch_norm(honest.net),
     )
+    return jax.jit(client.update)
+
+  def after_round(variables, rng, turn):
+    count = steps(turn)
+    indices = [
+      rng.choice(images.size, size, replace=False) for _ in range(count)
+    ]
+    batch = images.take(np.concatenate(indices))
+    message, key = types.ServerMessage(variables), jax.random.key(turn)
+    sent, _ = update(count)(key, message, batch)
+    params = jax.tree.map(jnp.add, variables.params, sent.delta)
     return variables._replace(params=params, stats=sent.stats)
 
-  def played(variables, rng, turn):
-    for s in range(steps(turn)):
-      count = min(_LOCAL, images.size)
-      taken = rng.choice(images.size, count, replace=False)
-      key = keys.at(jax.random.key(turn), s)
-      variables = step(variables, images.take(taken), key)
-    return variables
-
-  return played
+  return after_round

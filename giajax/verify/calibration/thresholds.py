@@ -1,22 +1,26 @@
 """How high the checks of `giajax verify` score honest models.
 
-  python -m giajax.verify.calibration.thresholds --data_dir=DIR --trained=DIR \
-    --weights=../shared/data/weights [--seeds=8] [--probe=16] [--out=FILE.jsonl]
+  python -m giajax.verify.calibration.thresholds [--data_dir=DIR]
+    [--trained=DIR] [--weights=DIR] [--seeds=8] [--probe=16] [--probes=4]
+    [--networks=NAME,NAME] [--only=CHECK,CHECK] [--known_rate]
+    [--out=FILE.jsonl] [--rows=FILE,FILE] [--quick]
 
-runs every check on fresh rows of the zoo (--seeds each), on what `giajax train`
-left in --trained and on the published weights under --weights, each on --probes
-draws of images, and prints the distribution of each score. The threshold to
-commit is the larger of the 99 % quantiles over fresh and over trained
-check-ups, the next higher score where there is none at 99 %, rounded up; no
-attack has a say in it. The last columns are the committed threshold and its
-false alarms here; the last line says how often any check objects.
+runs every check on fresh rows of the zoo (--seeds models of each), on what
+`giajax train` left in --trained and on the published weights under --weights,
+each of the latter two on --probes draws of images, and prints the distribution
+of each score. The threshold to commit is the larger of the 99 % quantiles over
+fresh and over trained check-ups (the next higher score where there is none at
+99 %), rounded up; no attack has a say in it. The last columns of the table are
+the committed threshold and its false alarms here; the last line says how often
+any check objects.
 
 Without --data_dir, which holds CIFAR-10 as tfds prepares it, photographs are
-the probes, and trained models are left out. --only and --networks take some of
-all. --rows=FILE,FILE prints the table of what --out wrote before.
+the probes, and trained models are left out. --rows prints the table of what
+--out wrote before and runs nothing. --quick takes two fresh networks and two
+models of each.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import inspect
 import json
 import pathlib
@@ -31,59 +35,46 @@ import numpy as np
 from giajax.engine import build
 from giajax.verify import VERIFIERS
 from giajax.verify.calibration import honest_models
+from giajax.verify.calibration import options
 
-_FLAGS = honest_models.options(seeds=8)
-flags.DEFINE_string(
-  'out', '', 'Rows of scores are added to it, as JSON.', flag_values=_FLAGS
-)
-flags.DEFINE_string(
-  'weights', '', 'Folder of published weights.', flag_values=_FLAGS
-)
-flags.DEFINE_integer(
-  'probes', 4, 'Draws of images, of trained.', 1, flag_values=_FLAGS
-)
-flags.DEFINE_bool(
-  'known_rate',
-  False,
-  'The client knows rate times steps, as by `giajax verify --learning_rate`.',
-  flag_values=_FLAGS,
-)
-flags.DEFINE_list('only', list(VERIFIERS), 'Checks.', flag_values=_FLAGS)
-flags.DEFINE_list(
-  'rows', [], 'Files of --out, in place of a run.', flag_values=_FLAGS
-)
-_WHERE = (50, 90, 99, 100)
+_PERCENTILES = (50, 90, 99, 100)
+_QUICK = ('mlp', 'lenet')
 
 
 def main(argv: Sequence[str]) -> int:
-  """Scores the models and prints the table."""
-  wrong = honest_models.parse(_FLAGS, argv, {'only': ('check', VERIFIERS)})
-  if wrong:
-    print(wrong, file=sys.stderr)
+  """Scores the models and prints the table; returns the exit code."""
+  values = _flags()
+  try:
+    options.parse(values, argv, {'only': ('check', VERIFIERS)})
+  except ValueError as error:
+    print(error, file=sys.stderr)
     return 2
-  if _FLAGS.rows:
-    texts = [pathlib.Path(path).read_text() for path in _FLAGS.rows]
+  if values.help:
+    print(options.usage(__doc__, values))
+    return 0
+  if values.rows:
+    texts = [pathlib.Path(path).read_text() for path in values.rows]
     print(table([json.loads(x) for text in texts for x in text.splitlines()]))
     return 0
-  images, rows = build.dataset(honest_models.entry(_FLAGS.data_dir)), []
-  for model in _models(images):
+  rows = []
+  for model in _models(values):
     began = time.perf_counter()
-    draws = _FLAGS.probes if model.kind == 'trained' else 1
-    found = honest_models.scores(
-      model,
-      probe=_FLAGS.probe,
-      probes=draws,
-      names=_FLAGS.only,
-      known_rate=_FLAGS.known_rate,
+    own = list(
+      honest_models.scores(
+        model,
+        probe=values.probe,
+        probes=values.probes if model.kind == 'trained' else 1,
+        names=values.only or list(VERIFIERS),
+        known_rate=values.known_rate,
+      )
     )
-    taken = list(found)
-    rows += taken
-    if _FLAGS.out:  # as it goes: the whole takes an hour
-      with open(_FLAGS.out, 'a') as file:
-        file.writelines(json.dumps(row) + '\n' for row in taken)
+    rows += own
+    if values.out:  # after each model: the whole takes an hour
+      with open(values.out, 'a') as file:
+        file.writelines(json.dumps(row) + '\n' for row in own)
     jax.clear_caches()
-    took = time.perf_counter() - began
-    print(f'# {model.kind} {model.name}: {took:.0f} s', flush=True)
+    seconds = time.perf_counter() - began
+    print(f'# {model.kind} {model.name}: {seconds:.0f} s', flush=True)
   print(table(rows))
   return 0
 
@@ -101,11 +92,11 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
   """
   names = [n for n in VERIFIERS if any(n in row['scores'] for row in rows)]
   kinds = sorted({row['kind'] for row in rows})
-  head = ['check', *(f'{k} {q} %' for k in kinds for q in _WHERE)]
+  head = ['check', *(f'{k} {q} %' for k in kinds for q in _PERCENTILES)]
   lines = [head + ['suggested', 'threshold', *(f'{k} alarms' for k in kinds)]]
   for name in names:
     values = {k: _scores(rows, k, name) for k in kinds}
-    cells = [_at(values[k], q) for k in kinds for q in _WHERE]
+    cells = [_quantile(values[k], q) for k in kinds for q in _PERCENTILES]
     limit = threshold(name)
     best = max(
       np.percentile(v, 99, method='higher') for v in values.values() if len(v)
@@ -120,7 +111,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
   return f'{text}\n\n{_any(rows, kinds)}'
 
 
-def _at(values: np.ndarray, percent: int) -> str:
+def _quantile(values: np.ndarray, percent: int) -> str:
   return f'{np.percentile(values, percent):.3g}' if len(values) else '–'
 
 
@@ -149,14 +140,57 @@ def _scores(rows, kind, name) -> np.ndarray:
   )
 
 
-def _models(images):
-  names = _FLAGS.networks
-  names = list(honest_models.FRESH) if names is None else names
-  yield from honest_models.fresh(images, names, _FLAGS.seeds)
-  if _FLAGS.data_dir and _FLAGS.trained:
-    yield from honest_models.trained(_FLAGS.trained, images)
-  if _FLAGS.data_dir and _FLAGS.weights:
-    yield from honest_models.published(_FLAGS.weights, images)
+def _models(values: flags.FlagValues) -> Iterator[honest_models.Honest]:
+  """Yields what the flags name, fresh models first."""
+  images = build.dataset(honest_models.entry(values.data_dir))
+  default, seeds = honest_models.FRESH, values.seeds
+  if values.quick:
+    default, seeds = _QUICK, min(2, seeds)
+  names = list(default) if values.networks is None else values.networks
+  yield from honest_models.fresh(images, names, seeds)
+  if values.data_dir and not values.quick:
+    if values.trained:
+      yield from honest_models.trained(values.trained, images)
+    if values.weights:
+      yield from honest_models.published(values.weights, images)
+
+
+def _flags() -> flags.FlagValues:
+  values = options.common(seeds=8)
+  flags.DEFINE_string(
+    'out', '', 'File that the rows are added to, as JSON.', flag_values=values
+  )
+  flags.DEFINE_string(
+    'weights', '', 'Folder of published weights.', flag_values=values
+  )
+  flags.DEFINE_integer(
+    'probes', 4, 'Draws of images per trained model.', 1, flag_values=values
+  )
+  flags.DEFINE_bool(
+    'known_rate',
+    False,
+    'The client knows rate times steps, as by `giajax verify --learning_rate`.',
+    flag_values=values,
+  )
+  flags.DEFINE_bool(
+    'quick',
+    False,
+    'Take two fresh networks and two models of each.',
+    flag_values=values,
+  )
+  flags.DEFINE_list(
+    'only',
+    None,
+    'Names of checks; all of them by default.',
+    flag_values=values,
+  )
+  flags.DEFINE_list(
+    'rows',
+    [],
+    'Files that --out wrote, to print instead of a run.',
+    flag_values=values,
+  )
+  return values
 
 
 if __name__ == '__main__':

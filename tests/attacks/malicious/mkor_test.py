@@ -15,6 +15,7 @@ from giajax.clients import fedavg
 from giajax.clients import fedsgd
 from giajax.metrics import pixel
 from giajax.models import base as models
+from giajax.models import from_nnx
 from giajax.models import layers
 from giajax.models import subset
 from giajax.models.classification import mlp
@@ -93,7 +94,7 @@ def test_refusals():
     make(vgg.vgg((32, 32, 3), K, depth=11, width=0.02))
   with pytest.raises(ValueError, match='local_steps=2'):
     make(network(), fedavg.fedavg, num_images=4, epochs=2, batch_size=4)
-  dropping = models.from_nnx(
+  dropping = from_nnx.from_nnx(
     _Dropping, models.make_spec('dropping', SHAPE, K, 'none')
   )
   with pytest.raises(ValueError, match='no random layers for mkor'):

@@ -12,12 +12,14 @@ from giajax import types
 from giajax import world as worlds
 from giajax.attacks import base
 from giajax.attacks.malicious import robbing_the_fed
+from giajax.attacks.parts import backdrop
 from giajax.clients import aggregate
 from giajax.clients import fedavg
 from giajax.clients import fedsgd
 from giajax.metrics import assignment
 from giajax.metrics import pixel
 from giajax.models import base as models
+from giajax.models import from_callable
 from giajax.models import subset
 from giajax.models.classification import convnet
 from giajax.models.classification import convnext
@@ -176,6 +178,36 @@ def test_works_in_front_of_other_networks(make, train_mode):
   assert exact(x[None], found)[0] >= B - 2
 
 
+def test_a_network_that_normalises_each_image_sees_the_level():
+  make = functools.partial(convnext.convnext, width=8, depths=(1, 1))
+  net = make((12, 12, 3), K)
+  x = jax.image.resize(images(jax.random.key(2), B), (B, 12, 12, 3), 'nearest')
+  y = jnp.zeros(B, jnp.int32)
+  options = dict(location=0.5, scale=0.08)
+  key = jax.random.key(0)
+  crafting = attack(net, **options)
+  altered = crafting.on_net(net)
+  sent = types.ServerMessage(altered.init(key))
+  message = crafting.craft(key, sent, {}, ())
+  delta = SGD(altered).update(key, message, types.Batch(x, y))[0].delta
+  # Without the stripes this is 1e-8, float32's rounding of zero.
+  front = delta['front']
+  assert np.linalg.norm(front['first']['bias']) > 1e-4 * np.linalg.norm(
+    front['second']['bias']
+  )
+  found = rounds(net=net, **options)(key[None], x[None], y[None])
+  assert exact(x[None], found)[0] == B
+
+
+def test_stripes_stand_before_per_image_normalisation_only():
+  striped = convnext.convnext((12, 12, 3), K, width=8, depths=(1,))
+  grouped = resnet.resnet((12, 12, 3), K, depth=20, norm='group')
+  for net in (striped, grouped):
+    np.testing.assert_array_equal(np.abs(backdrop.backdrop(net)), 1)
+  for net in (NET, resnet.resnet((12, 12, 3), K, depth=20)):
+    assert not backdrop.backdrop(net).any()
+
+
 def test_an_empty_update_claims_nothing():
   made = attack()
   given = made.on_net(NET)
@@ -273,7 +305,7 @@ def test_refusals(kwargs, message):
 
 def test_refuses_a_network_without_a_front():
   spec = models.make_spec('plain', SHAPE, K, 'none')
-  net = models.from_callable(lambda key: {}, lambda params, x: x, spec)
+  net = from_callable.from_callable(lambda key: {}, lambda params, x: x, spec)
   with pytest.raises(ValueError, match=r'got plain.*it by from_nnx'):
     attack(net=net)
   with pytest.raises(ValueError, match=r'trained as a whole.*trainable'):

@@ -18,6 +18,7 @@ from giajax.clients import fedsgd
 from giajax.metrics import assignment
 from giajax.metrics import pixel
 from giajax.models import base as models
+from giajax.models import from_nnx
 from giajax.models import layers
 from giajax.models.classification import lenet
 from giajax.models.classification import mlp
@@ -179,7 +180,7 @@ class Dropping(nnx.Module):
   'rates, fits', [((0.5, 0.0), False), ((0.0, 0.5), True)]
 )
 def test_dropout_is_refused_in_front_of_the_layer(rates, fits):
-  net = models.from_nnx(
+  net = from_nnx.from_nnx(
     lambda rngs: Dropping(*rates, rngs=rngs),
     models.make_spec('dropping', SHAPE, K, 'cifar10'),
   )

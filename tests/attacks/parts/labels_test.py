@@ -14,6 +14,7 @@ from giajax.attacks.parts import compose
 from giajax.attacks.parts import labels
 from giajax.clients import fedsgd
 from giajax.models import base as models
+from giajax.models import from_nnx
 from giajax.models import layers
 from giajax.models import subset
 from giajax.models.classification import convnet
@@ -36,7 +37,7 @@ class Bare(nnx.Module):
 
 
 def bare():
-  return models.from_nnx(Bare, models.make_spec('bare', (3, 3, 3), K, 'none'))
+  return from_nnx.from_nnx(Bare, models.make_spec('bare', (3, 3, 3), K, 'none'))
 
 
 def world(net, batch_size):

@@ -9,6 +9,7 @@ import pytest
 from giajax import trees
 from giajax.attacks.parts import pixel_relay
 from giajax.models import base
+from giajax.models import from_nnx
 from giajax.models import layers
 from giajax.models import subset
 from giajax.models.classification import convnet
@@ -42,7 +43,7 @@ class Chain(nnx.Module):
 
 def chain(strides, widths, pooled=None, shape=(8, 4, 3)):
   pooled = pooled or (False,) * len(strides)
-  return base.from_nnx(
+  return from_nnx.from_nnx(
     lambda rngs: Chain(shape, strides, widths, pooled, rngs=rngs),
     base.make_spec('chain', shape, 5, 'cifar10'),
   )

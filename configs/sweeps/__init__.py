@@ -1,0 +1,1 @@
+"""Sweeps: one experiment per file, each over one key of its config."""

@@ -1,0 +1,130 @@
+"""What a setting costs a client: time, size, distortion, and accuracy."""
+
+from collections.abc import Callable, Mapping
+import functools
+import json
+import pathlib
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from giajax import keys
+from giajax import trees
+from giajax import types
+from giajax.clients import base as clients
+from giajax.defenses import base as defenses
+from giajax.engine import build
+from giajax.engine import train
+from giajax.engine.sources import simulated
+from giajax.models import base as models
+
+_ROUNDS = (5, 100)  # of timing, at least and at most
+_SECONDS = 2.0  # after which it stops
+
+
+class Client(NamedTuple):
+  """One client of a setting, ready to compute its update.
+
+  Attributes:
+    update: computes it; the program is compiled.
+    images: number of images behind it.
+    parameters: number of parameters that the client trains.
+    fidelity: the cosine between the update and the one without a defence.
+  """
+
+  update: Callable[[], types.Update]
+  images: int
+  parameters: int
+  fidelity: float
+
+
+def client(config: Mapping[str, Any]) -> Client:
+  """Returns the first client of a resolved config without a sweep."""
+  share = config['cases']['batch_size'] // config['cases']['clients']
+  # Other lowerings are for second derivatives.
+  run = {**config['run'], 'lowering': 'lax'}
+  plain: dict[str, Any] = {**config, 'run': run}
+  system, setup = build.system(plain, share), build.setup(plain)
+  batch = simulated.item(setup, 0).batch
+  batch = jax.tree.map(lambda leaf: leaf[:share], batch)
+  key = jax.random.key(setup.seed)
+  message = types.ServerMessage(setup.variables)
+  protected = defenses.protect(system.client, system.defense)
+  update = _compiled(protected, key, message, batch)
+  own = keys.named(key, 'client')  # as the protected client draws
+  bare = _compiled(system.client, own, message, batch)
+  return Client(
+    update=update,
+    images=share,
+    parameters=models.count(setup.variables),
+    fidelity=float(_cosine(update().delta, bare().delta)),
+  )
+
+
+def facts(own: Client, audited: Client) -> dict[str, Any]:
+  """Returns what a client costs beside the audited one, for advice.json.
+
+  Both are timed in turn, so that what else the machine does slows both.
+  """
+  seconds, usual = time_in_turn(own.update, audited.update)
+  return {
+    'seconds_per_image': seconds / own.images,
+    'audited_seconds_per_image': usual / audited.images,
+    'parameters': own.parameters,
+    'fidelity': own.fidelity,
+  }
+
+
+def time_in_turn(*calls: Callable[[], Any]) -> list[float]:
+  """Returns the median seconds of each call over warm rounds of all of them."""
+  for call in calls:
+    jax.block_until_ready(call())
+  rounds, began = [], time.perf_counter()
+  least, most = _ROUNDS
+  while len(rounds) < least or (
+    len(rounds) < most and time.perf_counter() - began < _SECONDS
+  ):
+    rounds.append([_seconds(call) for call in calls])
+  return np.median(rounds, axis=0).tolist()
+
+
+def accuracy(
+  config: Mapping[str, Any], epochs: int, folder: pathlib.Path
+) -> float:
+  """Returns the accuracy of a network trained under a config, in [0, 1].
+
+  Args:
+    config: resolved, without a sweep.
+    epochs: of training.
+    folder: beside which weights and facts are kept; what is there counts.
+  """
+  path = folder.with_name(f'{folder.name}-{epochs}-epochs.npz')
+  record = path.with_suffix('.json')
+  if not record.is_file():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    size = build.dataset(config['dataset']).size
+    batch_size = min(train.Plan().batch_size, size)
+    plan = train.Plan(epochs=epochs, batch_size=batch_size)
+    train.train_config(config, str(path), plan)
+  return json.loads(record.read_text(encoding='utf-8'))['accuracy']
+
+
+def _compiled(
+  client: clients.Client, *arguments: Any
+) -> Callable[[], types.Update]:
+  # What a program closes over, XLA would compute while it compiles.
+  update = jax.jit(lambda *a: client.update(*a)[0])
+  return functools.partial(update, *arguments)
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+  began = time.perf_counter()
+  jax.block_until_ready(call())
+  return time.perf_counter() - began
+
+
+def _cosine(a: types.Tree, b: types.Tree) -> types.Array:
+  norms = trees.squared_norm(a) * trees.squared_norm(b)
+  return trees.dot(a, b) / trees.safe_sqrt(norms, 1e-38)

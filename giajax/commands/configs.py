@@ -1,0 +1,200 @@
+"""The config that `--config=NAME` and `--config.KEY=VALUE` describe."""
+
+import ast
+from collections.abc import Mapping, Sequence
+import inspect
+import logging
+import pathlib
+import re
+import sys
+import traceback
+import types
+from typing import Any
+
+import ml_collections
+
+from giajax import registry
+from giajax import tables
+from giajax.commands import flags
+from giajax.commands import literals
+from giajax.engine import schema
+
+_PACKAGE = pathlib.Path(__file__).resolve().parents[1]
+# An installed package has them inside, a checkout beside.
+_FOLDERS = (_PACKAGE / 'configs', _PACKAGE.parent / 'configs')
+_COMMAND = re.compile(r'^[ \t]+(?:giajax|python -m) (?:.*\\\n)*.*\n?', re.M)
+_log = logging.getLogger('giajax')
+
+
+def load(arguments: flags.Arguments) -> dict[str, Any]:
+  """Returns the config of a command line, with every override applied.
+
+  Raises:
+    ValueError: no such file, a file that fails, or an override that cannot be
+      applied. Whether the keys exist and the values fit is checked by `build`.
+  """
+  name, colon, argument = arguments.values.config.partition(':')
+  config = _run(_locate(name), [argument] if colon else [])
+  return override(config, arguments.overrides)
+
+
+def card(arguments: flags.Arguments) -> str:
+  """Returns the docstring of the config file, '' if there is none.
+
+  The commands in it are left out: a report shows the one that was really run.
+  """
+  path = _locate(arguments.values.config.partition(':')[0])
+  doc = ast.get_docstring(ast.parse(path.read_bytes())) or ''
+  return re.sub(r'\n{3,}', '\n\n', _COMMAND.sub('', f'{doc}\n')).strip()
+
+
+def override(
+  config: Mapping[str, Any], overrides: Mapping[str, str]
+) -> dict[str, Any]:
+  """Returns a config as plain dicts, with other values at some keys.
+
+  A new name of a family's entry selects another row, and the arguments that the
+  config file gives to the old row are dropped. A key that the config sweeps is
+  taken out of the sweep. Both are logged.
+
+  Args:
+    config: as a config file returns it.
+    overrides: from a dotted key, such as 'attack.num_steps', to a text.
+
+  Raises:
+    ValueError: a key below something that is no dict, or below a key that is
+      swept as a whole.
+  """
+  result = schema.plain(config)
+  # Whole entries first, then names, and their arguments last.
+  order = sorted(overrides, key=lambda k: (k.count('.'), k[-5:] != '.name'))
+  for key in order:
+    section, _, rest = key.partition('.')
+    # Swept keys have dots of their own.
+    path = [section, rest] if section == 'sweep' and rest else key.split('.')
+    value = literals.value(overrides[key], _annotation(path, result))
+    _leave_sweep(result, key)
+    if section in tables.FAMILIES and rest == 'name':
+      _leave_row(result, section, value)
+    _set(result, path, value)
+  return result
+
+
+def _locate(name: str) -> pathlib.Path:
+  path = pathlib.Path(name)
+  folder = next(filter(pathlib.Path.is_dir, _FOLDERS))
+  if path.suffix != '.py':
+    path = folder / f'{name}.py'
+  if not path.is_file():
+    known = sorted(
+      str(file.relative_to(folder).with_suffix(''))
+      for file in folder.rglob('*.py')
+      if file.name != '__init__.py'
+    )
+    near = registry.closest(name, known)
+    advice = f'did you mean {near!r}?' if near else 'correct the name'
+    raise ValueError(
+      f'Expected a config file, or one of {", ".join(known)}; got '
+      f'--config={name}; {advice}'
+    )
+  return path
+
+
+def _run(path: pathlib.Path, arguments: Sequence[str]) -> Any:
+  """Returns what `get_config` of a file returns."""
+  module = types.ModuleType('giajax_config')
+  module.__file__ = str(path)
+  sys.modules[module.__name__] = module  # classes of the file look it up
+  try:
+    exec(compile(path.read_bytes(), str(path), 'exec'), vars(module))
+    config = module.get_config(*arguments)
+  except (Exception, SystemExit) as error:  # the file may raise anything
+    if isinstance(error, ValueError) and str(error).startswith('Expected'):
+      raise
+    text = error.msg if isinstance(error, SyntaxError) else error
+    raise ValueError(
+      f'Expected a config file that runs; got {type(error).__name__} at '
+      f'{_where(error, path)}: {" ".join(str(text).split())}; correct the file'
+    ) from error
+  if not isinstance(config, Mapping | ml_collections.ConfigDict):
+    raise ValueError(
+      f'Expected a config from get_config of {path}; got {config!r}; return '
+      'one that build.default_config() makes'
+    )
+  return config
+
+
+def _where(error: BaseException, path: pathlib.Path) -> str:
+  """Returns the file and the line of the user's that an error comes from."""
+  if isinstance(error, SyntaxError) and (error.filename or '<')[0] != '<':
+    return f'{error.filename}:{error.lineno}'
+  frames = traceback.extract_tb(error.__traceback__)
+  lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+  return f'{path}:{lines[-1]}' if lines else str(path)
+
+
+def _annotation(path: Sequence[str], config: Mapping[str, Any]) -> Any:
+  """Returns the type of a key's value, Any if only `build` can know it."""
+  section, *rest = path
+  if section in tables.FAMILIES and len(rest) == 1:
+    if rest == ['name']:
+      return str
+    entry = config.get(section, schema.DEFAULTS[section])
+    name = entry.get('name') if isinstance(entry, Mapping) else None
+    factory = tables.FAMILIES[section].get(str(name))
+    parameters = inspect.signature(factory).parameters if factory else {}
+    parameter = parameters.get(rest[0])
+    known = parameter and parameter.annotation is not parameter.empty
+    return parameter.annotation if parameter and known else Any
+  if section == 'sweep' and rest:
+    return tuple
+  node: Any = schema.DEFAULTS
+  for part in path:
+    if not isinstance(node, Mapping) or part not in node:
+      return Any
+    node = node[part]
+  return tuple | None if node is None else type(node) | None
+
+
+def _leave_sweep(config: dict[str, Any], key: str) -> None:
+  """Takes an overridden key out of the sweep."""
+  sweep = config.get('sweep')
+  if not isinstance(sweep, dict):
+    return
+  for swept in list(sweep):
+    if key == swept:
+      del sweep[swept]
+      _log.info('--config.%s replaces the sweep over %s', key, swept)
+    elif key.startswith(f'{swept}.'):
+      raise ValueError(
+        f'Expected a key that the sweep leaves alone; got --config.{key} and a '
+        f'sweep over {swept}; set --config.{swept} or --config.sweep'
+      )
+
+
+def _leave_row(config: dict[str, Any], section: str, name: Any) -> None:
+  """Drops the entry of a family if it is one of another row."""
+  entry = config.get(section)
+  if isinstance(entry, dict) and entry.get('name') == name:
+    return
+  config[section] = {}
+  if isinstance(entry, list) or set(entry or ()) - {'name'}:
+    _log.info(
+      "--config.%s.name=%s replaces the config file's %s, %s",
+      *(section, name, section, entry),
+    )
+
+
+def _set(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
+  *parents, last = path
+  node, default = tree, schema.DEFAULTS
+  for part in parents:
+    default = default.get(part, {}) if isinstance(default, Mapping) else {}
+    fresh = dict(default) if isinstance(default, Mapping) else {}
+    node = node.setdefault(part, fresh)
+    if not isinstance(node, dict):
+      raise ValueError(
+        f'Expected a key of the config; got --config.{".".join(path)}, but '
+        f'{part} is {node!r} and has no keys; correct it'
+      )
+  node[last] = value

@@ -1,0 +1,108 @@
+"""Values as they are written on a command line."""
+
+import ast
+from collections.abc import Mapping, Sequence
+import types
+import typing
+from typing import Any
+
+_SEQUENCES = {tuple, list, Sequence}
+# Kinds that are written as Python writes them; a string is not.
+_LITERALS = {bool, int, float, dict, Mapping, Any, *_SEQUENCES}
+
+
+def value(text: str, annotation: Any) -> Any:
+  """Returns the value that a text stands for.
+
+  Where only a string fits, the text is that string. Everywhere else it is
+  read as Python reads it, and what Python cannot read remains a string: whoever
+  uses the value refuses it by name.
+
+  Args:
+    text: such as '0.1', 'True', 'None', 'cifar', '64,32' or '(64, 32)'.
+    annotation: the type that is wanted: bool, int, float, str, None, a tuple or
+      dict, a union of them, or Any.
+  """
+  kinds = _kinds(annotation)
+  if text == 'None' and type(None) in kinds:
+    return None
+  if not kinds & _LITERALS:
+    return text
+  if bool in kinds and text.lower() in ('true', 'false'):
+    return text.lower() == 'true'
+  literal = _literal(text)
+  if float in kinds and int not in kinds and type(literal) is int:
+    return float(literal)
+  if kinds & _SEQUENCES and not isinstance(literal, tuple | list):
+    parts = text.split(',') if isinstance(literal, str) else [text]
+    return tuple(_literal(part.strip()) for part in parts if part.strip())
+  return literal
+
+
+def keyword_arguments(text: str, flag: str) -> dict[str, Any]:
+  """Returns the keyword arguments in a text; bare words are strings.
+
+  Args:
+    text: such as 'num_classes=10, stem=cifar'.
+    flag: where it comes from, for the message.
+
+  Raises:
+    ValueError: the text holds something else.
+  """
+  try:
+    call = ast.parse(f'f({text})', mode='eval').body
+    if (
+      not isinstance(call, ast.Call)
+      or not isinstance(call.func, ast.Name)
+      or call.args
+    ):
+      raise ValueError('no keyword arguments')
+    arguments = {str(k.arg): _node(k.value) for k in call.keywords}
+    if len(arguments) < len(call.keywords) or arguments.keys() & {
+      'None',
+      'name',
+    }:
+      raise ValueError('a keyword twice, or none')
+  except (SyntaxError, ValueError) as error:
+    raise ValueError(
+      f'Expected key=value, key=value; got --{flag}={text}; correct it'
+    ) from error
+  return arguments
+
+
+def pairs(text: str, flag: str) -> dict[str, str]:
+  """Returns what a text such as 'old=new,other=' maps to what.
+
+  Args:
+    text: pairs, separated by commas.
+    flag: where it comes from, for the message.
+
+  Raises:
+    ValueError: a part is not a pair.
+  """
+  result = {}
+  for pair in filter(None, text.split(',')):
+    old, equals, new = pair.partition('=')
+    if not old or not equals:
+      raise ValueError(
+        f'Expected pairs old=new; got --{flag}={text} with {pair!r}; correct it'
+      )
+    result[old.strip()] = new.strip()
+  return result
+
+
+def _kinds(annotation: Any) -> set[Any]:
+  union = typing.get_origin(annotation) in (types.UnionType, typing.Union)
+  members = typing.get_args(annotation) if union else (annotation,)
+  return {typing.get_origin(member) or member for member in members}
+
+
+def _literal(text: str) -> Any:
+  try:
+    return ast.literal_eval(text)
+  except (SyntaxError, ValueError):
+    return text
+
+
+def _node(node: ast.expr) -> Any:
+  return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)

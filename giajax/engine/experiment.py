@@ -1,0 +1,188 @@
+"""The records that `build` makes of a config; nothing below it reads one.
+
+An experiment is a list of cohorts. A cohort is one static setting and the
+points of the sweep that share it: they differ in traced knobs alone.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from giajax import types
+from giajax import world as worlds
+from giajax.attacks import base as attacks
+from giajax.clients import base as clients
+from giajax.data import base as data
+from giajax.data import cases as case_rules
+from giajax.defenses import base as defenses
+from giajax.metrics import base as metrics
+from giajax.models import base as models
+from giajax.tasks import base as tasks
+
+
+class Cases(NamedTuple):
+  """Which images the clients hold; see `data.cases.indices`.
+
+  Attributes:
+    count: number of cases per point, at least 1.
+    batch_size: B, images behind one update, of all clients together.
+    clients: whose updates are aggregated.
+    rule: a name in `data.cases.RULES`.
+    repeats: of the rule 'repeated_label'.
+    alpha: of the rule 'dirichlet'.
+    given: [B] indices of the rule 'given', or None.
+    seed: of the draws.
+  """
+
+  count: int
+  batch_size: int
+  clients: int
+  rule: str
+  repeats: int
+  alpha: float
+  given: npt.ArrayLike | None
+  seed: int
+
+  def indices(self, dataset: data.Dataset, case: int) -> np.ndarray:
+    """Returns which images form the batch of a case, [B] int32.
+
+    Raises:
+      ValueError: the data set cannot fill the batch.
+    """
+    rules = {k: v for k, v in self._asdict().items() if k != 'count'}
+    return case_rules.indices(dataset.labels, case=case, **rules)
+
+
+class RunFlags(NamedTuple):
+  """What may change the speed of a run, and its results by rounding only.
+
+  Attributes:
+    lowering: a name in `ops.convolution.LOWERINGS`, or 'auto'.
+    restarts_per_batch: restarts that are vmapped together; 0 for automatic.
+    cases_per_batch: updates that are attacked together; 0 for automatic.
+    save_seconds: between two checkpoints.
+  """
+
+  lowering: str
+  restarts_per_batch: int
+  cases_per_batch: int
+  save_seconds: float
+
+
+class System(NamedTuple):
+  """A federated system, before anybody looks at it.
+
+  Attributes:
+    dataset: where the clients' images come from.
+    task: what the network learns.
+    net: the network that the clients train.
+    viewer: makes the same network for looking at images once, when scoring:
+      with convolutions that compile fast.
+    client: what one of them computes, without the defence.
+    defense: what protects it.
+    altered: `(alter) -> Client`, the client of the network `alter(net)`.
+  """
+
+  dataset: data.Dataset
+  task: tasks.Task
+  net: models.Net
+  viewer: Callable[[], models.Net]
+  client: clients.Client
+  defense: defenses.Defense
+  altered: Callable[[Callable[[models.Net], models.Net]], clients.Client]
+
+
+class Setup(NamedTuple):
+  """One static setting, ready to run.
+
+  Attributes:
+    dataset: where the client's images come from.
+    net: the network that the clients agreed to train.
+    viewer: makes the same network for looking at images once, when scoring.
+    client: what the clients really compute, defence included, on the network
+      that they receive.
+    defense: what protects them.
+    attack: what the server runs.
+    world: the attacker's picture of a system that it has not altered.
+    variables: the weights of the agreed network.
+    message: what the server sends before its attack has a say.
+    granted: what the attacker is given.
+    scorers: the metrics, of `metrics.scoring.scorers`.
+    attack_name: the row of `ATTACKS`.
+    program: names the compiled program; settings that share it have one.
+    cases: which images the clients hold.
+    proxy_images: P, images of the 'proxy_data' grant.
+    seed: of everything that is drawn.
+    restarts: R.
+    records: how often the objective is recorded over the steps.
+    noise_control: whether the attack also runs on an update of noise.
+    run: what changes the speed.
+  """
+
+  dataset: data.Dataset
+  net: models.Net
+  viewer: Callable[[], models.Net]
+  client: clients.Client
+  defense: defenses.Defense
+  attack: attacks.Attack
+  world: worlds.World
+  variables: types.Variables
+  message: types.ServerMessage
+  granted: frozenset[str]
+  scorers: Mapping[str, metrics.Score]
+  attack_name: str
+  program: str
+  cases: Cases
+  proxy_images: int
+  seed: int
+  restarts: int
+  records: int
+  noise_control: bool
+  run: RunFlags
+
+
+class Point(NamedTuple):
+  """One point of the sweep.
+
+  Attributes:
+    index: among all points, the last swept key fastest.
+    sweep: the values that it sets, by dotted key.
+    hp: the attack's traced knobs, float32.
+    config_hash: names everything that decides its results.
+  """
+
+  index: int
+  sweep: Mapping[str, Any]
+  hp: Mapping[str, np.float32]
+  config_hash: str
+
+
+class Cohort(NamedTuple):
+  """Points that share one static setting."""
+
+  setup: Setup
+  points: Sequence[Point]
+
+
+class Experiment(NamedTuple):
+  """Everything that a run needs.
+
+  Attributes:
+    cohorts: in the order of their first points.
+    config: the resolved config, to be kept beside the results.
+    config_hash: names it, without what changes speed only.
+    inputs: the sha256 of every file that decides the results, by its path.
+  """
+
+  cohorts: Sequence[Cohort]
+  config: Mapping[str, Any]
+  config_hash: str
+  inputs: Mapping[str, str]
+
+  @property
+  def points(self) -> list[Point]:
+    """All points, by index."""
+    every = (point for cohort in self.cohorts for point in cohort.points)
+    return sorted(every, key=lambda point: point.index)

@@ -1,0 +1,61 @@
+"""Where results come from: config, inputs, versions and device."""
+
+from collections.abc import Mapping
+import platform
+from typing import Any
+
+import jax
+import numpy as np
+
+import giajax
+from giajax import threat
+from giajax.engine import experiment
+from giajax.engine import schema
+
+
+def named(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a resolved config and the hash that names it."""
+  resolved = schema.resolve(config)
+  return {'config': resolved, 'hash': schema.config_hash(resolved)}
+
+
+def meta(
+  whole: experiment.Experiment, card: str, command: str
+) -> dict[str, Any]:
+  """Returns what `config.json` says.
+
+  Args:
+    whole: the experiment.
+    card: the experiment in words.
+    command: how to run it again.
+  """
+  config, dataset = whole.config, whole.cohorts[0].setup.dataset
+  level = config['threat']['level']
+  granted = threat.grants(level, config['threat']['grants'])
+  return {
+    'config': config,
+    'hash': whole.config_hash,
+    'inputs': dict(whole.inputs),
+    'card': card,
+    'command': command,
+    'versions': versions(),
+    'device': device(),
+    'threat': {'level': level, **threat.describe(granted)},
+    'class_names': list(dataset.class_names),
+    'data_note': dataset.note,
+  }
+
+
+def device() -> str:
+  """Returns the kind of the devices and their number."""
+  return f'{jax.devices()[0].device_kind} x{jax.device_count()}'
+
+
+def versions() -> dict[str, str]:
+  """Returns the versions that a result depends on."""
+  return {
+    'giajax': giajax.__version__,
+    'jax': jax.__version__,
+    'numpy': np.__version__,
+    'python': platform.python_version(),
+  }

@@ -1,0 +1,62 @@
+"""How much a setting helps the attack: the rules of `threat`, and measurement.
+
+Whether weights are trained is not concluded from where they come from, but
+measured on a sample of the data set.
+"""
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from giajax import threat
+from giajax.data import cases
+from giajax.engine import experiment
+from giajax.engine import features
+from giajax.models import inspect
+
+_CLASSIFIED = 64  # images of the sample, at most
+
+
+def describe(setup: experiment.Setup, seed: int) -> dict[str, Any]:
+  """Returns the columns 'setting', 'setting_reasons' and 'accuracy'.
+
+  Args:
+    setup: of the point.
+    seed: of the sample.
+
+  Raises:
+    ValueError: an image of the sample that cannot be read.
+  """
+  return dict(_describe(features.Same(setup), seed))
+
+
+@functools.lru_cache(maxsize=4)
+def _describe(same: features.Same, seed: int) -> dict[str, Any]:
+  setup = same.value
+  right, total = _classified(setup, seed)
+  shares = np.bincount(setup.dataset.labels) / setup.dataset.size
+  chance = max(float(shares.max()), 1 / setup.dataset.num_classes)
+  word, reasons = threat.setting(
+    train_mode=setup.client.train_mode,
+    batch_size=setup.world.batch_size,
+    granted=setup.granted & setup.attack.needs,
+    trained=threat.is_trained(right, total, chance),
+    has_batch_norm=inspect.has_batch_norm(setup.world.net),
+    num_rounds=setup.attack.num_rounds,
+  )
+  return {
+    'setting': word,
+    'setting_reasons': reasons,
+    'accuracy': right / total,
+  }
+
+
+def _classified(setup: experiment.Setup, seed: int) -> tuple[int, int]:
+  """Returns how many images of a sample the agreed network gets right."""
+  indices = cases.held_out(
+    setup.dataset.size, (), seed=seed, case=0, count=_CLASSIFIED
+  )
+  batch = setup.dataset.take(indices)
+  guesses = features.view(setup, batch.x).logits.argmax(axis=1)
+  return int(np.sum(guesses == np.asarray(batch.y))), len(indices)

@@ -1,0 +1,1 @@
+"""Where the updates that are attacked come from."""

@@ -1,0 +1,88 @@
+"""Simulated clients: their batches are drawn here, and the truth is known."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from giajax import images
+from giajax import threat
+from giajax import trees
+from giajax import types
+from giajax.data import base as data
+from giajax.data import cases as case_rules
+from giajax.engine import experiment
+from giajax.models import base as models
+
+
+class Item(NamedTuple):
+  """One update to be attacked: a case of a point, or its noise control."""
+
+  case: int
+  control: bool  # the update is replaced by noise of the same norms
+  indices: np.ndarray  # [B] which images of the data set
+  batch: types.Batch  # host arrays
+
+
+def item(setup: experiment.Setup, case: int, control: bool = False) -> Item:
+  """Returns one update to be attacked.
+
+  Args:
+    setup: the experiment.
+    case: the number of the case.
+    control: whether the update is to be replaced by noise.
+
+  Raises:
+    ValueError: see `draw`.
+  """
+  indices, batch = draw(setup.dataset, setup.net.spec, setup.cases, case)
+  return Item(case, control, indices, batch)
+
+
+def draw(
+  dataset: data.Dataset,
+  spec: models.Spec,
+  cases: experiment.Cases,
+  case: int,
+) -> tuple[np.ndarray, types.Batch]:
+  """Returns which images form the batch of a case, [B] int32, and the batch.
+
+  Args:
+    dataset: where its images come from.
+    spec: of the network that reads them.
+    cases: how they are drawn.
+    case: the number of the case.
+
+  Raises:
+    ValueError: images of another shape or outside [0, 1], labels that are no
+      classes, or a batch that the data set cannot fill.
+  """
+  indices = cases.indices(dataset, case)
+  batch = jax.tree.map(np.asarray, trees.widened(dataset.take(indices)))
+  shape = (len(indices), *spec.image_shape)
+  if batch.x.shape != shape:
+    raise ValueError(
+      f'Expected images of shape {shape} for {spec.name}; got '
+      f'{batch.x.shape} from {dataset.name}; resize them'
+    )
+  images.check_range(batch.x, f'the images of case {case}')
+  data.check_labels(batch.y, spec.num_classes)
+  return indices, batch
+
+
+def side(setup: experiment.Setup, one: Item) -> Mapping[str, types.Array]:
+  """Returns what the server is granted to know about a case's data."""
+
+  def proxy():
+    others = case_rules.held_out(
+      setup.dataset.size,
+      one.indices,
+      seed=setup.seed,
+      case=one.case,
+      count=setup.proxy_images,
+    )
+    return setup.dataset.take(others).x
+
+  classes = setup.net.spec.num_classes
+  return threat.side(setup.granted, one.batch, classes, proxy)

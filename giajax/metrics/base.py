@@ -1,0 +1,137 @@
+"""Metric: one number per image, and everything that is said about it.
+
+A metric's file holds its mathematics and its record; `METRICS` lists the
+records, and scoring, tables, sentences and studies iterate that table.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from giajax import types
+from giajax.models import base as models
+from giajax.tasks import base as tasks
+
+Score = Callable[..., Any]
+History = tuple[types.Observation, ...]
+
+# What a metric may need. A metric may also need another one by its name: that
+# of the same guess, [B].
+FACTS: dict[str, str] = {
+  'x': 'the true images, [B, H, W, C] in [0, 1]',
+  'x_hat': 'a guess at each of them, as `x`; grey where there is none',
+  'features': 'what the classifier of the agreed network reads of x, [B, F]',
+  'features_hat': 'the same of x_hat',
+  'rivals': 'the same of other images of each class: B arrays [n, F]',
+  'ssim_mean_image': 'the SSIM of the mean image of the data set, [B]',
+  'batch': 'the true images with their labels, a Batch',
+  'variables': 'the weights of the agreed network',
+  'received_stats': 'the BatchNorm buffers that the client received',
+  'history': 'what the attacker saw in every round, a tuple of Observations',
+}
+IMAGES = ('x', 'x_hat')
+
+
+class Audited(NamedTuple):
+  """What a metric may look at before the attack runs.
+
+  Attributes:
+    image_shape: (H, W, C) of every image.
+    net: the network that the clients train.
+    viewer: makes the agreed network, compiled for looking at images once.
+    task: what the network learns.
+    merge: the attack's, from several rounds to one observation.
+    clients: how many share an update.
+  """
+
+  image_shape: tuple[int, int, int]
+  net: models.Net
+  viewer: Callable[[], models.Net]
+  task: tasks.Task
+  merge: Callable[[History], types.Observation]
+  clients: int = 1
+
+
+class Metric(NamedTuple):
+  """One number per image.
+
+  Attributes:
+    name: of its column and of its array.
+    label: what readers call it.
+    unit: such as 'dB'; '' for none.
+    form: a format specification of its values.
+    meaning: one or two sentences for a reader of the report.
+    source: authors, venue, year and identifier.
+    needs: names in `FACTS`, or of other metrics: the arguments of `score`.
+    score: `(*needs) -> [B]`; None for a metric that `prepare` makes.
+    prepare: `(audited, option) -> score` for a metric that the config asks for
+      by the key of the metric's name. It raises ValueError, before the attack
+      runs, where the metric cannot be computed.
+    about: 'guess' for a score of images that were guessed, which baselines
+      have too; 'batch' for a property of the true batch.
+    reduce: from the values of a batch to the one of its row.
+    summary: how a table sums up many images: 'median', or 'mean' for shares.
+    partial: NaN says that an image has no such value, and the image is left
+      out; elsewhere NaN is a failure, and counts.
+    higher_is_better: False for errors and distances.
+  """
+
+  name: str
+  label: str
+  unit: str
+  form: str
+  meaning: str
+  source: str
+  needs: tuple[str, ...]
+  score: Score | None = None
+  prepare: Callable[[Audited, Any], Score] | None = None
+  about: str = 'guess'
+  reduce: Callable[[np.ndarray], Any] = np.mean
+  summary: str = 'median'
+  partial: bool = False
+  higher_is_better: bool = True
+
+  @property
+  def title(self) -> str:
+    """The label with its unit: 'PSNR (dB)'."""
+    return f'{self.label} ({self.unit})' if self.unit else self.label
+
+  @property
+  def of_images(self) -> bool:
+    """Whether it looks at true and guessed images alone."""
+    return self.needs == IMAGES
+
+  def of_row(self, values: np.ndarray) -> float:
+    """Returns what a row says of the values [B] of its images."""
+    if self.partial:
+      values = values[~np.isnan(values)]
+    return float(self.reduce(values)) if values.size else float('nan')
+
+
+def pair(
+  a: jax.typing.ArrayLike, b: jax.typing.ArrayLike
+) -> tuple[types.Array, types.Array]:
+  """Returns two stacks of images [..., H, W, C] as float32 of one shape.
+
+  Raises:
+    ValueError: images of integers, whose range is not [0, 1], or shapes that
+      cannot be broadcast. Raised while tracing.
+  """
+  a, b = jnp.asarray(a), jnp.asarray(b)
+  for image in (a, b):
+    if not jnp.issubdtype(image.dtype, jnp.floating):
+      raise ValueError(
+        f'Expected images in [0, 1] as floats; got dtype={image.dtype}; '
+        'divide bytes by 255'
+      )
+  try:
+    a, b = jnp.broadcast_arrays(a, b)
+  except ValueError as error:
+    raise ValueError(
+      f'Expected images of one shape; got {a.shape} and {b.shape}; resize one '
+      'of them'
+    ) from error
+  return a.astype(jnp.float32), b.astype(jnp.float32)

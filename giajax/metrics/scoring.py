@@ -1,0 +1,88 @@
+"""From the table of metrics to the scores of one batch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from giajax.metrics import base
+from giajax.metrics import METRICS
+
+# One program for all metrics of images alone: most of their cost is the call.
+_IMAGES = {
+  name: metric.score
+  for name, metric in METRICS.items()
+  if metric.of_images and metric.score
+}
+_of_images = jax.jit(
+  lambda x, x_hat: {name: score(x, x_hat) for name, score in _IMAGES.items()}
+)
+# Metrics that a config asks for, by their names.
+OPTIONS = tuple(name for name, m in METRICS.items() if m.prepare)
+# All others, without those that are made of one of them.
+ALWAYS = tuple(
+  name
+  for name, m in METRICS.items()
+  if name not in OPTIONS and not {*OPTIONS} & {*m.needs}
+)
+
+
+def scorers(
+  options: Mapping[str, Any], audited: base.Audited
+) -> dict[str, base.Score]:
+  """Returns the score functions of an experiment, by metric.
+
+  Args:
+    options: what the config says of the metrics in `OPTIONS`; one that is
+      absent or false is not computed.
+    audited: the experiment.
+
+  Raises:
+    ValueError: a metric that was asked for cannot be computed here.
+  """
+  functions: dict[str, base.Score] = {}
+  for name, metric in METRICS.items():
+    if metric.prepare and options.get(name):
+      functions[name] = metric.prepare(audited, options[name])
+    elif metric.score and {*metric.needs} <= {*base.FACTS, *functions}:
+      functions[name] = metric.score
+  return functions
+
+
+def of_images(x: np.ndarray, x_hat: np.ndarray) -> dict[str, np.ndarray]:
+  """Returns the metrics that look at images alone, and need no preparation.
+
+  Args:
+    x: [B, H, W, C] true images.
+    x_hat: [B, H, W, C] guesses.
+  """
+  return {k: np.asarray(v) for k, v in _of_images(x, x_hat).items()}
+
+
+def scores(
+  functions: Mapping[str, base.Score | None],
+  facts: Mapping[str, Any],
+  about: str,
+  size: int,
+) -> dict[str, np.ndarray]:
+  """Returns the values [B] of every metric, in the order of the table.
+
+  Args:
+    functions: of `scorers`; a metric whose function is None is NaN.
+    facts: what is known, by its name in `base.FACTS`; a metric that needs
+      more is NaN. Scores that are known already are not computed again.
+    about: 'guess' or 'batch', which metrics to compute.
+    size: B.
+  """
+  known, values = dict(facts), {}
+  for name, score in functions.items():
+    metric = METRICS[name]
+    if metric.about != about:
+      continue
+    computable = score and all(need in known for need in metric.needs)
+    if name not in known and computable:
+      known[name] = score(*(known[need] for need in metric.needs))
+    value = known.setdefault(name, np.full(size, np.nan))
+    values[name] = np.asarray(value, np.float32)
+  return values

@@ -1,0 +1,146 @@
+"""A Net of a flax.linen module that a user brings.
+
+A training pass differs from an inference pass where BatchNorm uses the batch's
+statistics and dropout drops. Linen leaves it to each module how to say which
+one is meant; the customary keywords are set here, and a module that listens to
+none of them but needs one is refused.
+"""
+
+from collections.abc import Mapping
+import inspect
+from typing import Any
+
+from flax import errors
+import jax
+import jax.numpy as jnp
+
+from giajax import keys
+from giajax import types
+from giajax.models import base
+
+# The keywords of a module's `__call__`, and what each says in a training pass.
+_TRAINING = {
+  'train': True,
+  'training': True,
+  'is_training': True,
+  'deterministic': False,
+  'use_running_average': False,
+}
+
+
+def from_linen(module: Any, spec: base.Spec, **init_kwargs: Any) -> base.Net:
+  """Returns the Net of a flax.linen module.
+
+  Args:
+    module: maps normalised images [B, H, W, C] to logits [B, K]. The pass is
+      announced to it by those keywords of its `__call__` that are among
+      `train`, `training`, `is_training`, `deterministic` and
+      `use_running_average`.
+    spec: static facts.
+    **init_kwargs: passed to `module.init` and `module.apply`. One of the
+      keywords above, for a module that takes it without naming it, as
+      `linen.Sequential` does, is overridden by the pass.
+
+  Raises:
+    ValueError: the module keeps collections other than 'params' and
+      'batch_stats', draws random numbers in an inference pass, or keeps
+      'batch_stats' that a training pass does not move or an inference pass
+      does: the two passes could not be told apart. `apply` raises it for a
+      training pass that draws random numbers and was given no key.
+  """
+  named = set(_TRAINING) & {
+    *inspect.signature(module.__call__).parameters,
+    *init_kwargs,
+  }
+
+  def passed(train: bool) -> dict[str, Any]:
+    """Returns the keywords of a pass."""
+    return init_kwargs | {name: _TRAINING[name] == train for name in named}
+
+  def collections(key):
+    x = jnp.zeros((1, *spec.image_shape))
+    return module.init(key, x, **(passed(False) | init_kwargs))
+
+  def init(key):
+    raw = collections(key)
+    return types.Variables(raw['params'], raw.get('batch_stats', {}))
+
+  def run(variables, x, train, key=None):
+    raw = {'params': base.whole(variables)}
+    if variables.stats:
+      raw['batch_stats'] = variables.stats
+    rngs = None
+    if key is not None:
+      # Linen draws from 'params' for what is not called 'dropout'.
+      rngs = {'dropout': key, 'params': keys.named(key, 'params')}
+    out, state = module.apply(
+      raw,
+      base.normalise(x, spec),
+      mutable=['batch_stats'],
+      rngs=rngs,
+      **passed(train),
+    )
+    return types.Output(out, state.get('batch_stats', variables.stats), {})
+
+  def apply(variables, x, *, train=False, taps=(), key=None):
+    base.no_taps(taps, spec)
+    if train and draws and key is None:
+      raise ValueError(
+        f'Expected a key for a training pass through {spec.name}, which draws '
+        'random numbers; got key=None; pass one to apply'
+      )
+    return run(variables, x, train, key if train else None)
+
+  _check_collections(jax.eval_shape(collections, jax.random.key(0)), spec)
+  variables = jax.eval_shape(init, jax.random.key(0))
+  # Two images: BatchNorm may see a single pixel of each.
+  x = jax.ShapeDtypeStruct((2, *spec.image_shape), jnp.float32)
+  if _draws(run, variables, x, train=False):
+    raise _one_mode(spec, named, 'draws random numbers in an inference pass')
+  draws = _draws(run, variables, x, train=True)
+  if variables.stats:
+    if _moves(run, variables, x, train=False):
+      raise _one_mode(spec, named, 'moves batch_stats in an inference pass')
+    if not _moves(run, variables, x, train=True):
+      raise _one_mode(spec, named, 'leaves batch_stats in a training pass')
+  return base.Net(init, apply, None, spec)
+
+
+def _check_collections(collections: Mapping[str, Any], spec: base.Spec) -> None:
+  if not set(collections) <= {'params', 'batch_stats'}:
+    raise ValueError(
+      'Expected a module with params and batch_stats; got '
+      f'{sorted(collections)} in {spec.name}; bring it by from_callable'
+    )
+
+
+def _draws(run, variables, x, *, train: bool) -> bool:
+  """Says whether a pass asks for random numbers, without computing it."""
+  try:
+    jax.eval_shape(lambda v, x: run(v, x, train), variables, x)
+  except errors.InvalidRngError:
+    return True
+  return False
+
+
+def _moves(run, variables, x, *, train: bool) -> bool:
+  """Says whether a pass computes statistics, without computing them."""
+
+  def stats(variables, x, key):
+    return run(variables, x, train, key if train else None).stats
+
+  traced = jax.make_jaxpr(stats)(variables, x, jax.random.key(0)).jaxpr
+  return not set(traced.outvars) <= set(traced.invars)
+
+
+def _one_mode(spec: base.Spec, named: set[str], why: str) -> ValueError:
+  switches = (
+    f'listens to {", ".join(sorted(named))} only'
+    if named
+    else ('takes none of them')
+  )
+  return ValueError(
+    f'Expected a module whose passes are switched by {", ".join(_TRAINING)}; '
+    f'got {spec.name}, which {switches} and {why}; give its __call__ one of '
+    'these keywords and hand it to BatchNorm and Dropout'
+  )

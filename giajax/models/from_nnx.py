@@ -1,0 +1,106 @@
+"""A Net of a flax.nnx module made of `layers`."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flax import nnx
+import jax
+
+from giajax import trees
+from giajax import types
+from giajax.models import base
+from giajax.models import layers
+from giajax.models.parts import norms
+
+
+def from_nnx(
+  make: Callable[[nnx.Rngs], nnx.Module],
+  spec: base.Spec,
+  lowering: str = 'auto',
+) -> base.Net:
+  """Returns the Net of a flax.nnx module made of `layers`.
+
+  Args:
+    make: `(rngs) -> module` that maps normalised images to logits.
+    spec: static facts; `mean` and `std` normalise the images.
+    lowering: name of the convolution lowering.
+  """
+  abstract = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
+  graphdef, params, stats = nnx.split(abstract, nnx.Param, nnx.BatchStat)
+  pack_params, unpack_params = _packing(params)
+  pack_stats, unpack_stats = _packing(stats)
+
+  # Not compiled as a whole: XLA takes seconds for one draw per parameter.
+  def init(key: types.Array) -> types.Variables:
+    _, params, stats = nnx.split(
+      make(nnx.Rngs(params=key)), nnx.Param, nnx.BatchStat
+    )
+    return types.Variables(pack_params(params), pack_stats(stats))
+
+  def run(variables, x, context):
+    model = nnx.merge(
+      graphdef,
+      unpack_params(base.whole(variables)),
+      unpack_stats(variables.stats),
+      copy=True,
+    )
+    layers.bind(model, context)
+    context.frozen = base.frozen_layers(variables)
+    x = base.normalise(x, spec)
+    front = getattr(model, base.FRONT, None)
+    logits = model(x if front is None else front(x))
+    missing = set(context.taps) - set(context.tapped)
+    if missing:
+      raise ValueError(
+        f'Expected taps that name a layer of {spec.name}; got '
+        f'taps={sorted(missing)}; use a layer path or path.input'
+      )
+    flat = trees.named_leaves(variables.stats)
+    fresh = {
+      f'{path}.{name}': value
+      for path, values in context.stats.items()
+      for name, value in values.items()
+    }
+    stats = trees.nested({**flat, **fresh})
+    return types.Output(logits, stats, context.tapped, context.penalty)
+
+  def apply(variables, x, *, train=False, taps=(), key=None):
+    context = layers.Context(train, lowering, tuple(taps), key=key)
+    return run(variables, x, context)
+
+  def probe(variables, x, offsets, *, train=False, taps=(), key=None):
+    context = layers.Context(train, lowering, tuple(taps), offsets, key)
+    output = run(variables, x, context)
+    return output, context.sites, context.outputs
+
+  def edit(change):
+    def edited(rngs):
+      module = make(rngs)
+      change(module, rngs)
+      return module
+
+    return from_nnx(edited, spec, lowering)
+
+  momenta = {
+    '.'.join(map(str, path)): layer.momentum
+    for path, layer in nnx.iter_modules(abstract)
+    if isinstance(layer, norms.BatchNorm)
+  }
+  return base.Net(init, apply, probe, spec, edit, momenta)
+
+
+def _packing(state: Any) -> tuple[Callable, Callable]:
+  """Returns functions from an nnx state to a nested dict, and back."""
+  paths = [path for path, _ in nnx.to_flat_state(state)]
+  names = ['.'.join(map(str, path)) for path in paths]
+
+  def pack(state):
+    flat = dict(nnx.to_flat_state(state))
+    return trees.nested({n: flat[p][...] for n, p in zip(names, paths)})
+
+  def unpack(tree: Mapping[str, Any]):
+    flat = trees.named_leaves(tree)
+    _, treedef = jax.tree.flatten(state)
+    return jax.tree.unflatten(treedef, [flat[name] for name in names])
+
+  return pack, unpack

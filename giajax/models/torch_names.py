@@ -1,0 +1,152 @@
+"""Where the tensors of a torch state dict go, by name and number of dimensions.
+
+  torch                        giajax
+  x.weight [P, C, kh, kw]      params x.kernel [kh, kw, C, P]
+  x.weight [P, C]              params x.kernel [C, P]
+  x.weight [C]                 params x.scale
+  x.bias                       params x.bias
+  x.running_mean               stats x.mean
+  x.running_var                stats x.var
+  x        (any shape)         params x.value
+  x.in_proj_weight, _bias      those of a linear layer x.in_proj
+  x.num_batches_tracked        none, nor have tables that depend on shapes only
+
+A linear layer behind a flattened image needs no permutation, because
+`layers.flatten` keeps torch's order, channels first.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from giajax import archives
+from giajax import trees
+from giajax import types
+from giajax.models import base
+
+# (section, leaf, dimensions) -> torch's leaf, and the axes of ours that make
+# torch's layout.
+_RULES = {
+  ('params', 'kernel', 4): ('weight', (3, 2, 0, 1)),
+  ('params', 'kernel', 2): ('weight', (1, 0)),
+  ('params', 'scale', 1): ('weight', (0,)),
+  ('params', 'bias', 1): ('bias', (0,)),
+  ('stats', 'mean', 1): ('running_mean', (0,)),
+  ('stats', 'var', 1): ('running_var', (0,)),
+}
+# Buffers that are constants of the architecture, or count.
+_CONSTANTS = frozenset(
+  ('num_batches_tracked', 'relative_coords_table', 'relative_position_index')
+)
+# Layers whose leaves torch keeps in the module above, joined by '_'.
+_FUSED = 'in_proj'
+
+
+class Entry(NamedTuple):
+  """Where a tensor of a state dict goes."""
+
+  section: str  # a field of Variables
+  name: str  # dotted, within the section
+  axes: tuple[int, ...]  # of ours, in torch's order
+  shape: tuple[int, ...]  # torch's
+
+
+def of_net(net: base.Net) -> dict[str, Entry]:
+  """Returns the entries of a network's variables, by torch's name."""
+  return of_variables(jax.eval_shape(net.init, jax.random.key(0)))
+
+
+def of_variables(variables: types.Variables) -> dict[str, Entry]:
+  """Returns the entries of all leaves, by torch's name.
+
+  Args:
+    variables: of a network made of `layers`; shapes suffice.
+
+  Raises:
+    ValueError: a leaf whose name or number of dimensions no rule covers.
+  """
+  entries = {}
+  for section in types.Variables._fields:
+    kind = 'stats' if section == 'stats' else 'params'
+    for name, leaf in trees.named_leaves(getattr(variables, section)).items():
+      path, _, last = name.rpartition('.')
+      if last == 'value':
+        axes = tuple(range(len(leaf.shape)))
+        entries[path] = Entry(section, name, axes, tuple(leaf.shape))
+        continue
+      rule = _RULES.get((kind, last, len(leaf.shape)))
+      if rule is None:
+        known = sorted({f'{s} {n}' for s, n, _ in _RULES})
+        raise ValueError(
+          f'Expected leaves called {", ".join(known)}; got {section} {name} '
+          f'of shape {tuple(leaf.shape)}; convert this network by hand'
+        )
+      torch_last, axes = rule
+      shape = tuple(leaf.shape[a] for a in axes)
+      dot = '_' if path.rpartition('.')[2] == _FUSED else '.'
+      torch_name = f'{path}{dot}{torch_last}' if path else torch_last
+      entries[torch_name] = Entry(section, name, axes, shape)
+  return entries
+
+
+def guess(name: str, shape: tuple[int, ...]) -> Entry:
+  """Returns where a tensor of an unknown layer goes, by torch's conventions.
+
+  Args:
+    name: torch's.
+    shape: torch's.
+  """
+  path, _, last = name.rpartition('.')
+  for (kind, ours, dimensions), (torch_last, axes) in _RULES.items():
+    if torch_last == last and dimensions == len(shape):
+      return Entry(kind, f'{path}.{ours}' if path else ours, axes, shape)
+  return Entry('params', f'{name}.value', tuple(range(len(shape))), shape)
+
+
+def is_constant(name: str, layers: Collection[str] | None = None) -> bool:
+  """Says whether a tensor follows from the architecture, or counts.
+
+  Args:
+    name: torch's.
+    layers: those that may keep such tensors; any layer if None.
+  """
+  layer, _, last = name.rpartition('.')
+  return last in _CONSTANTS and (layers is None or layer in layers)
+
+
+def renamed(
+  mapping: Mapping[str, Any], rename: Mapping[str, str]
+) -> dict[str, Any]:
+  """Returns the mapping with the longest matching prefixes replaced.
+
+  Args:
+    mapping: by dotted name.
+    rename: leading parts of names, and what stands in their place; '' drops a
+      part.
+
+  Raises:
+    ValueError: two names become one, or a prefix begins no name.
+  """
+  out, used = {}, set()
+  for name, value in mapping.items():
+    prefixes = [p for p in rename if name == p or name.startswith(f'{p}.')]
+    new = name
+    if prefixes:
+      prefix = max(prefixes, key=len)
+      used.add(prefix)
+      new = (rename[prefix] + name[len(prefix) :]).removeprefix('.')
+    if new in out:
+      raise ValueError(
+        f'Expected names that stay distinct; got rename={dict(rename)}, which '
+        f'makes {new!r} twice; correct it'
+      )
+    out[new] = value
+  idle = sorted(set(rename) - used)
+  if idle:
+    raise ValueError(
+      'Expected every renamed prefix to begin a name; got rename of '
+      f'{archives.listed(idle)} for {archives.listed(sorted(mapping))}; '
+      'correct it'
+    )
+  return out

@@ -1,0 +1,72 @@
+"""Rows of `results.jsonl`: written as lines, and said in a line."""
+
+from collections.abc import Mapping, Sequence
+import json
+import math
+from typing import Any
+
+from giajax.results import columns
+from giajax.results import wording
+
+Row = Mapping[str, Any]
+
+
+def checked(row: Row) -> dict[str, Any]:
+  """Returns a row as it is written: null for NaN and infinities.
+
+  Raises:
+    ValueError: it does not fit `columns.COLUMNS`.
+  """
+  return columns.check(_jsonable(row), f'row {row.get("row")}')
+
+
+def lines(rows: Sequence[Row]) -> str:
+  """Returns rows as JSON, one per line."""
+  return ''.join(json.dumps(row, allow_nan=False) + '\n' for row in rows)
+
+
+def key(row: int, name: str) -> str:
+  """Returns the name of an array of a row in `recon.npz`: '0007/x_hat'."""
+  return f'{row:04d}/{name}'
+
+
+def summary_line(row: Row) -> str:
+  """Returns what became of an update, in a line for the terminal."""
+  sweep = ', '.join(f'{k}={wording.plain(v)}' for k, v in row['sweep'].items())
+  case = f'case {row["case"]}'
+  return (
+    f'{f"{sweep}, {case}" if sweep else case}: {row["verdict"]}, PSNR '
+    f'{wording.score("psnr", row.get("psnr"))} dB, SSIM '
+    f'{wording.score("ssim", row.get("ssim"))}, {labels(row)}, '
+    f'{row["finite_restarts"]} of {row["restarts"]} restarts finite '
+    f'({row["setting"]})' + _why(row)
+  )
+
+
+def labels(row: Row) -> str:
+  """Returns what became of the labels of an update, in words."""
+  recovered = wording.number(row.get('labels_recovered'))
+  if row.get('labels_granted'):
+    said = 'labels granted'
+  elif math.isnan(recovered):
+    return 'no labels claimed'
+  else:
+    said = f'labels recovered {wording.share(recovered)}'
+  if row['batch_size'] == 1:
+    return said
+  matched = wording.score('labels_matched', row.get('labels_matched'))
+  return f'{said} ({matched} of the images have their own)'
+
+
+def _why(row: Row) -> str:
+  untested = row['verdict'] == 'untested' and row.get('degenerate')
+  return f'; {untested}' if untested else ''
+
+
+def _jsonable(value: Any) -> Any:
+  """NaN and infinities as None, which JSON has."""
+  if isinstance(value, Mapping):
+    return {k: _jsonable(v) for k, v in value.items()}
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value

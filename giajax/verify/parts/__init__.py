@@ -1,0 +1,1 @@
+"""What several checks share: looking at weights, and trying the probe."""

@@ -1,0 +1,84 @@
+"""Tests of giajax.main: what every command has in common."""
+
+import ast
+import importlib
+import pathlib
+
+import pytest
+
+import giajax
+from giajax import main
+from giajax.commands import audit
+from giajax.engine import signals
+
+_COMMANDS = pathlib.Path(main.__file__).parent / 'commands'
+
+
+def _out(capsys, *arguments):
+  assert main.main(['giajax', *arguments]) == 0
+  out, err = capsys.readouterr()
+  assert err == ''
+  return out
+
+
+def test_version(capsys):
+  assert _out(capsys, '--version') == f'giajax {giajax.__version__}\n'
+
+
+def test_list(capsys):
+  out = _out(capsys, '--list')
+  for name in ('inverting_gradients', 'photographs', 'total_variation', 'mlp'):
+    assert f'\n  {name} ' in out
+
+
+def test_help(capsys):
+  out = _out(capsys, '--help')
+  assert out.startswith(main.__doc__.strip())
+  assert '  --shard=0/1\n' in out
+  for name in main.COMMANDS:
+    assert name == 'audit' or f'giajax {name} ' in out
+
+
+@pytest.mark.parametrize('name', main.COMMANDS)
+def test_every_command_has_help(capsys, name):
+  command = importlib.import_module(f'giajax.commands.{name}')
+  out = _out(capsys, name, '--help')
+  assert out.startswith(command.__doc__.strip())
+  for flag in command.FLAGS:
+    assert f'\n  --{flag.name}' in out
+    assert flag.help[0].isupper() and flag.help.endswith('.')
+  assert command.USAGE in ' '.join(command.__doc__.split())
+
+
+@pytest.mark.parametrize('name', main.COMMANDS)
+def test_commands_are_short_and_apart(name):
+  text = (_COMMANDS / f'{name}.py').read_text(encoding='utf-8')
+  imported = {
+    alias.name
+    for node in ast.walk(ast.parse(text))
+    if isinstance(node, ast.ImportFrom) and node.module == 'giajax.commands'
+    for alias in node.names
+  }
+  assert 'flags' in imported
+  assert not imported & set(main.COMMANDS)
+  assert len(text.splitlines()) < 70
+
+
+def test_bugs_keep_their_trace(monkeypatch):
+  def broken(arguments):
+    raise ValueError('no user did this')
+
+  monkeypatch.setattr(audit, 'run', broken)
+  with pytest.raises(ValueError, match=r'no user'):
+    main.main(['giajax', '--config=smoke', '--workdir=x'])
+
+
+def test_a_stopped_run_has_its_own_code(monkeypatch, capsys):
+  def stopped(arguments):
+    raise signals.Interrupted('saved at step 3')
+
+  monkeypatch.setattr(audit, 'run', stopped)
+  assert main.main(['giajax', '--config=smoke', '--workdir=x']) == 85
+  assert capsys.readouterr().err == (
+    'giajax: saved at step 3; the same command continues\n'
+  )

@@ -1,0 +1,75 @@
+"""Tests of what all checks say together."""
+
+import json
+
+import handmade
+import numpy as np
+import pytest
+
+from giajax import types
+from giajax.data import base as data
+from giajax.verify import base
+from giajax.verify import checkup
+from giajax.verify import VERIFIERS
+
+
+def dataset(size):
+  rng = np.random.default_rng(0)
+  images = rng.random((size, *handmade.SHAPE)).astype(np.float32)
+  return data.dataset(
+    name='noise',
+    image_shape=handmade.SHAPE,
+    class_names=tuple('abcd'),
+    labels=np.arange(size) % 4,
+    note='',
+    read=lambda i: images[i],
+  )
+
+
+def test_a_probe_is_drawn_by_seed_and_case():
+  net, images = handmade.view().net, dataset(20)
+
+  def labels(seed, case):
+    return checkup.draw_probe(images, net, size=8, case=case, seed=seed).x
+
+  assert labels(0, 0).shape == (8, *handmade.SHAPE)
+  assert np.array_equal(labels(0, 0), labels(0, 0))
+  assert not np.array_equal(labels(0, 0), labels(1, 0))
+  assert not np.array_equal(labels(0, 0), labels(0, 1))
+  with pytest.raises(ValueError, match='at least 8 images'):
+    checkup.draw_probe(images, net, size=4, case=0, seed=0)
+
+
+def test_chosen_checks_run_in_order():
+  names = ['scale', 'class_bias', 'update_rank']
+  result = checkup.check(
+    handmade.view(), handmade.received(), handmade.probe(), only=names, seed=3
+  )
+  assert [*result.verdicts] == names and result.seed == 3
+  assert result.ran == names[:2] and result.flagged == []
+  words = checkup.words(result, 'w.npz').splitlines()
+  assert words[2].startswith('not run  update_rank')
+  assert words[3:] == ['seed 3', 'w.npz: none of the 2 checks that ran objects']
+
+
+def test_objections_in_words_and_in_json():
+  verdicts = {
+    'scale': base.Verdict(np.inf, True, 'Too large.'),
+    'dsnr': base.Verdict(0.5, False, 'Fine.'),
+  }
+  result = checkup.Checkup(verdicts, 0)
+  last = checkup.words(result, 'w.npz').splitlines()[-1]
+  assert last == (
+    'w.npz: flagged by 1 of the 2 checks that ran (scale); do not train it'
+  )
+  record = json.loads(checkup.to_json(result, 'w.npz'))
+  assert record['verdict'] == 'flagged' and record['flagged'] == ['scale']
+  assert record['checks']['scale']['score'] is None
+  assert record['checks']['dsnr']['score'] == 0.5
+
+
+def test_all_checks_are_run_by_default():
+  message = types.ServerMessage(types.Variables({}, {}))
+  result = checkup.check(handmade.view(), message, handmade.probe())
+  assert [*result.verdicts] == [*VERIFIERS]
+  assert result.ran == result.flagged == ['architecture']
