@@ -22,13 +22,13 @@ from giajax.metrics import assignment
 from giajax.metrics import base
 from giajax.metrics import baselines
 from giajax.metrics import METRICS
-from giajax.metrics import pixel
+from giajax.metrics import psnr as psnr_metric
 from giajax.metrics import scoring
 from giajax.metrics import success
 
 _SAMPLE = 256  # images that the mean image is made of, at most
 
-_psnr = jax.jit(pixel.psnr)
+_psnr = jax.jit(psnr_metric.psnr)
 
 
 def choose(scores: types.Array, finite: np.ndarray) -> int:

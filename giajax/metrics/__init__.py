@@ -7,16 +7,18 @@ from giajax.metrics import gradient_share
 from giajax.metrics import gradient_similarity
 from giajax.metrics import iip
 from giajax.metrics import lpips
-from giajax.metrics import pixel
+from giajax.metrics import mse
+from giajax.metrics import psnr
 from giajax.metrics import rdlv
+from giajax.metrics import ssim
 
 # In the order of the tables; a metric stands behind those that it needs.
 METRICS = {
-  'psnr': pixel.PSNR,
-  'ssim': pixel.SSIM,
+  'psnr': psnr.PSNR,
+  'ssim': ssim.SSIM,
   'cw_ssim': cw_ssim.CW_SSIM,
   'lpips': lpips.LPIPS,
-  'mse': pixel.MSE,
+  'mse': mse.MSE,
   'fmse': fmse.FMSE,
   'iip': iip.IIP,
   'iip_chance': iip.CHANCE,

@@ -7,7 +7,7 @@ import pytest
 from giajax import types
 from giajax.data import photographs
 from giajax.metrics import baselines
-from giajax.metrics import pixel
+from giajax.metrics import METRICS
 
 IMAGES = np.arange(5 * 2 * 2 * 1, dtype=np.float32).reshape(5, 2, 2, 1) / 20
 
@@ -53,11 +53,14 @@ def test_the_mean_beats_other_images_in_expectation():
   x = np.asarray(data.take(np.arange(16)).x)
   seen = baselines.sample(data.take, np.arange(16))
   errors = [
-    pixel.mse(x[i], baselines.mean_image(seen, [i], x[i : i + 1])[0])
+    METRICS['mse'].score(x[i], baselines.mean_image(seen, [i], x[i : i + 1])[0])
     for i in range(16)
   ]
   other = np.mean(
-    [pixel.mse(x, np.roll(x, shift, axis=0)) for shift in range(1, 16)]
+    [
+      METRICS['mse'].score(x, np.roll(x, shift, axis=0))
+      for shift in range(1, 16)
+    ]
   )
   # Of n = S - 1 images without the truth, other / mean = 2 n / (n + 1).
   np.testing.assert_allclose(other / np.mean(errors), 2 * 15 / 16, rtol=1e-4)

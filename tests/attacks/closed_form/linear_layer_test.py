@@ -9,7 +9,7 @@ from giajax import types
 from giajax import world as worlds
 from giajax.attacks.closed_form import linear_layer
 from giajax.clients import fedsgd
-from giajax.metrics import pixel
+from giajax.metrics import METRICS
 from giajax.models.classification import lenet
 from giajax.models.classification import mlp
 from giajax.tasks import classification
@@ -55,7 +55,7 @@ def test_finds_random_images_and_labels(activation, widths, normalisation):
   y = jax.random.randint(jax.random.key(2), (20,), 0, K)
   found = read(net, x, y)
   assert found.valid.all()
-  assert pixel.psnr(found.batch.x[:, 0], x).min() >= 60
+  assert METRICS['psnr'].score(found.batch.x[:, 0], x).min() >= 60
   np.testing.assert_array_equal(found.batch.y[:, 0], y)
   assert found.batch.y.dtype == jnp.int32
   assert found.score.max() < 1e-9
@@ -69,7 +69,7 @@ def test_tiny_gradients_tell_as_much():
     return jax.tree.map(lambda v: 1e-10 * v, delta)
 
   found = read(net, x, jnp.zeros(3, jnp.int32), shrunk)
-  assert pixel.psnr(found.batch.x[:, 0], x).min() >= 60
+  assert METRICS['psnr'].score(found.batch.x[:, 0], x).min() >= 60
 
 
 def test_an_image_that_reached_no_unit_is_not_found():
@@ -97,7 +97,7 @@ def test_noise_raises_the_score():
 
   found = read(net, x, jnp.zeros(2, jnp.int32), noisy)
   assert found.score.min() > 0.01
-  assert pixel.psnr(found.batch.x[:, 0], x).max() < 30
+  assert METRICS['psnr'].score(found.batch.x[:, 0], x).max() < 30
 
 
 def test_refusals():

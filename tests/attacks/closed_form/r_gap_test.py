@@ -12,7 +12,7 @@ from giajax import world as worlds
 from giajax.attacks.closed_form import r_gap
 from giajax.clients import fedavg
 from giajax.clients import fedsgd
-from giajax.metrics import pixel
+from giajax.metrics import METRICS
 from giajax.models import inspect
 from giajax.models import subset
 from giajax.models.classification import cnn6
@@ -64,7 +64,7 @@ def test_finds_random_images_and_labels(net):
   x, y = draws(net)
   found = read(net, x, y)
   assert found.valid.all()
-  assert pixel.psnr(found.batch.x[:, 0], x).min() >= 45
+  assert METRICS['psnr'].score(found.batch.x[:, 0], x).min() >= 45
   np.testing.assert_array_equal(found.batch.y[:, 0], y)
   assert found.score.max() < 1e-4
 
@@ -74,7 +74,7 @@ def test_one_local_step_tells_as_much():
   x, y = draws(net)
   client = functools.partial(fedavg.fedavg, num_images=1)
   found = read(net, x, y, client=client)
-  assert pixel.psnr(found.batch.x[:, 0], x).min() >= 45
+  assert METRICS['psnr'].score(found.batch.x[:, 0], x).min() >= 45
 
 
 def test_noise_raises_the_score():

@@ -13,7 +13,7 @@ from giajax import world as worlds
 from giajax.attacks.closed_form import spear
 from giajax.clients import fedavg
 from giajax.clients import fedsgd
-from giajax.metrics import pixel
+from giajax.metrics import METRICS
 from giajax.models.classification import lenet
 from giajax.models.classification import mlp
 from giajax.tasks import classification
@@ -60,7 +60,7 @@ def test_finds_whole_batches_and_labels(batch_size, protocol):
   x = jax.random.uniform(jax.random.key(4), (batch_size, 5, 4, 3))
   y = jnp.arange(batch_size) % 3  # with equal labels
   before, found, infos = run(attack, w.client, x, y)
-  psnr = pixel.psnr(found.batch.x[:, None], x)
+  psnr = METRICS['psnr'].score(found.batch.x[:, None], x)
   slots = np.argmax(psnr, axis=0)
   assert sorted(slots) == list(range(batch_size))
   assert psnr.max(axis=0).min() >= 50

@@ -14,7 +14,7 @@ from giajax.attacks.malicious import loki
 from giajax.clients import aggregate
 from giajax.clients import fedavg
 from giajax.clients import fedsgd
-from giajax.metrics import pixel
+from giajax.metrics import METRICS
 from giajax.models.classification import mlp
 from giajax.tasks import classification
 
@@ -64,7 +64,7 @@ def test_finds_each_clients_images_in_its_own_slots(client):
   slots = found.batch.x.reshape(CLIENTS, SHARE, *SHAPE)
   assert found.valid.all()
   for own, theirs in zip(truth, slots):
-    psnr = pixel.psnr(own[:, None], theirs[None])
+    psnr = METRICS['psnr'].score(own[:, None], theirs[None])
     assert psnr.max(axis=1).min() >= 40
 
 

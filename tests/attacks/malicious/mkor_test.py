@@ -13,7 +13,7 @@ from giajax import world as worlds
 from giajax.attacks.malicious import mkor
 from giajax.clients import fedavg
 from giajax.clients import fedsgd
-from giajax.metrics import pixel
+from giajax.metrics import METRICS
 from giajax.models import base as models
 from giajax.models import from_nnx
 from giajax.models import layers
@@ -50,7 +50,7 @@ def attacked(labels):
 def test_every_image_that_is_alone_in_its_class_is_found():
   x, found, y, score = attacked([4, 0, 3, 1])
   np.testing.assert_array_equal(y, [0, 1, 3, 4])
-  assert pixel.psnr(found, x[jnp.array([1, 3, 2, 0])]).min() >= 60
+  assert METRICS['psnr'].score(found, x[jnp.array([1, 3, 2, 0])]).min() >= 60
   assert score < 1e-3
 
 
@@ -58,13 +58,13 @@ def test_classes_of_several_images_give_their_mean_and_come_last():
   x, found, y, _ = attacked([2, 5, 2, 2, 1])
   np.testing.assert_array_equal(y, [1, 5, 2])
   wanted = jnp.stack([x[4], x[1], (x[0] + x[2] + x[3]) / 3])
-  assert pixel.psnr(found, wanted).min() >= 60
+  assert METRICS['psnr'].score(found, wanted).min() >= 60
 
 
 def test_of_a_batch_of_all_classes_one_is_given_up():
   x, found, y, _ = attacked([0, 1, 2, 3, 4, 5])
   np.testing.assert_array_equal(y, range(K - 1))
-  assert pixel.psnr(found, x[:-1]).min() >= 60
+  assert METRICS['psnr'].score(found, x[:-1]).min() >= 60
 
 
 def test_where_nothing_is_claimed_the_score_is_the_worst():

@@ -17,7 +17,7 @@ from giajax.clients import aggregate
 from giajax.clients import fedavg
 from giajax.clients import fedsgd
 from giajax.metrics import assignment
-from giajax.metrics import pixel
+from giajax.metrics import METRICS
 from giajax.models import base as models
 from giajax.models import from_callable
 from giajax.models import subset
@@ -81,7 +81,7 @@ def exact(x, found):
   counts = []
   for truth, x_hat, valid in zip(x, found.batch.x, found.valid):
     slots = assignment.assign(truth, x_hat, valid)
-    psnr = np.asarray(pixel.psnr(truth, x_hat[slots]))
+    psnr = np.asarray(METRICS['psnr'].score(truth, x_hat[slots]))
     counts.append(int(((slots >= 0) & (psnr >= 40)).sum()))
   return np.array(counts)
 
@@ -157,7 +157,7 @@ def test_one_shot_finds_the_image_it_aims_at_in_an_aggregate():
   key = jax.random.split(jax.random.key(0), 1)
   found = run(key, x, jnp.zeros((1, 64), jnp.int32))
   assert found.valid.shape == (1, 1) and found.valid.all()
-  assert pixel.psnr(x[0, wanted], found.batch.x[0, 0]) >= 40
+  assert METRICS['psnr'].score(x[0, wanted], found.batch.x[0, 0]) >= 40
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from giajax.attacks.malicious import trap_weights
 from giajax.clients import fedavg
 from giajax.clients import fedsgd
 from giajax.metrics import assignment
-from giajax.metrics import pixel
+from giajax.metrics import METRICS
 from giajax.models import base as models
 from giajax.models import from_nnx
 from giajax.models import layers
@@ -74,7 +74,7 @@ def attacked(batch_size, *, noise=0.0, **kwargs):
 def recovered(batch, found):
   """Returns the images that came back exactly, and their labels."""
   slots = assignment.assign(batch.x, found.batch.x, found.valid)
-  psnr = np.asarray(pixel.psnr(batch.x, found.batch.x[slots]))
+  psnr = np.asarray(METRICS['psnr'].score(batch.x, found.batch.x[slots]))
   exact = (slots >= 0) & (psnr >= 60)
   return exact, np.asarray(found.batch.y)[slots]
 

@@ -18,7 +18,7 @@ from giajax.attacks.optimisation import partial_matching
 from giajax.attacks.optimisation import sapag
 from giajax.attacks.optimisation import wei
 from giajax.clients import fedsgd
-from giajax.metrics import pixel
+from giajax.metrics import METRICS
 from giajax.models.classification import mlp
 from giajax.tasks import classification
 
@@ -86,8 +86,8 @@ def attacked(factory, batch_size, hps, **kwargs):
 )
 def test_finds_the_images(factory, batch_size, least, kwargs):
   batch, first, last = attacked(factory, batch_size, {}, **kwargs)
-  assert pixel.psnr(first.batch.x, batch.x).max() < 15
-  psnr = pixel.psnr(last.batch.x, batch.x)[0]
+  assert METRICS['psnr'].score(first.batch.x, batch.x).max() < 15
+  psnr = METRICS['psnr'].score(last.batch.x, batch.x)[0]
   best = int(np.argmin(last.score[0]))
   assert psnr[best].min() >= 25
   np.testing.assert_array_equal(last.batch.y[0, best], batch.y)

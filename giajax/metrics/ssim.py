@@ -1,0 +1,56 @@
+"""Structural similarity.
+
+  SSIM = mean over windows and channels of
+         (2 mu_a mu_b + c1) (2 s_ab + c2)
+         / ((mu_a^2 + mu_b^2 + c1) (s_a^2 + s_b^2 + c2))
+
+Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error
+visibility to structural similarity", IEEE TIP 2004, as `dm_pix` computes it:
+Gaussian window of sigma 1.5, c1 = .01^2, c2 = .03^2, windows that lie wholly
+inside the image. Works under jit and vmap; a NaN stays a NaN.
+"""
+
+import dm_pix
+import jax
+import jax.numpy as jnp
+
+from giajax import types
+from giajax.metrics import base
+
+WINDOW = 11  # side of the window in pixels
+
+
+def ssim(a: jax.typing.ArrayLike, b: jax.typing.ArrayLike) -> types.Array:
+  """Returns the structural similarity, [...] float32 in [-1, 1].
+
+  The mean over channels, for grey images that of the only one. In an image
+  whose shorter side is below `WINDOW`, the window is the largest odd one that
+  fits, which makes the value comparable among images of that size only.
+
+  Args:
+    a: [..., H, W, C] in [0, 1].
+    b: as `a`, or broadcastable to it.
+
+  Raises:
+    ValueError: images of integers, or shapes that do not fit.
+  """
+  a, b = base.pair(a, b)
+  side = min(*a.shape[-3:-1], WINDOW)
+  flat = (-1, *a.shape[-3:])
+  values = dm_pix.ssim(
+    a.reshape(flat), b.reshape(flat), filter_size=side - (side + 1) % 2
+  )
+  return jnp.reshape(values, a.shape[:-3])
+
+
+SSIM = base.Metric(
+  name='ssim',
+  label='SSIM',
+  unit='',
+  form='.3f',
+  meaning='Likeness of local brightness, contrast and structure; 1 for equal '
+  'images.',
+  source='Wang, Bovik, Sheikh and Simoncelli, IEEE TIP 2004',
+  needs=base.IMAGES,
+  score=ssim,
+)
