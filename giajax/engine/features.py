@@ -141,7 +141,7 @@ def _looker(
   return look
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=1)  # it keeps the weights alive
 def _known(viewer, take, variables) -> dict[int, np.ndarray]:
   """Returns the features that were computed already, by index of the image."""
   del viewer, take, variables  # whose memory it is

@@ -31,7 +31,7 @@ def describe(setup: experiment.Setup, seed: int) -> dict[str, Any]:
   return dict(_describe(features.Same(setup), seed))
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=1)  # it keeps the weights alive
 def _describe(same: features.Same, seed: int) -> dict[str, Any]:
   setup = same.value
   right, total = _classified(setup, seed)
