@@ -29,11 +29,9 @@ def test_kill_9_at_several_moments(undisturbed, tmp_path):
   saved = tmp_path / 'run' / 'checkpoints'
   parts = tmp_path / 'run' / 'parts'
   moments = {
-    'claimed': lambda: (tmp_path / 'run' / 'config.json').exists(),
     'saving': lambda: any(saved.glob('*/*tmp*')),
     'saved': lambda: any(saved.glob('*/[2-9]/commit_success.txt')),
     'one part': lambda: any(parts.glob('*.npz')),
-    'saving the next': lambda: any(saved.glob('000-00001-*/*tmp*')),
     'joining': lambda: len([*parts.glob('*.npz')]) == 3,
   }
   hit = []
@@ -42,7 +40,7 @@ def test_kill_9_at_several_moments(undisturbed, tmp_path):
     if tiny.wait_for(process, moment):
       hit.append(name)
     tiny.kill(process)
-  assert len(hit) >= 4, hit
+  assert len(hit) >= 3, hit
   tiny.finish(tiny.start(*arguments))
   assert tiny.digest(tmp_path / 'run') == digest
   left = {path.name for path in (tmp_path / 'run').iterdir()}

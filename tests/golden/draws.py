@@ -361,6 +361,37 @@ CASES = {
 }
 
 
+# Their passes wait for GIAJAX_SLOW=1: they are large, or their blocks are those
+# of other cases.
+LONG = (
+  'convnext_base',
+  'convnext_small',
+  'efficientnet_b0',
+  'efficientnet_v2_s',
+  'resnet32',
+  'resnet44',
+  'resnet101',
+  'resnet152',
+  'wide_resnet50',
+  'densenet121',
+  'googlenet',
+  'maxvit_tiny',
+  'mobilenet_v3_large',
+  'resnet34',
+  'resnext50',
+  'swin_tiny',
+  'swin_v2_tiny',
+  'vit_base',
+  'vit_small',
+  'vgg13',
+  'vgg13_bn',
+  'vgg16_bn',
+  'vgg19',
+  'vgg19_bn',
+  'vit_large',
+)
+
+
 def weight(
   name: str, shape: tuple[int, ...], seed: int, gain: float = 1.0
 ) -> np.ndarray:

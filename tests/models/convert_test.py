@@ -197,7 +197,7 @@ def test_files_that_are_no_weights(net, state, tmp_path):
     archive.writestr('archive/data.pkl', 'x')
   refused('absent.npz', 'does not exist; correct the path')
   for name in ('cut.npz', 'flipped.npz', 'text.npz', 'pickle.npz'):
-    refused(name, 'Expected a whole npz of plain arrays.*write it anew')
+    refused(name, 'Expected a whole npz of plain arrays.*write it again')
   refused('object.npz', r'objects in a\.npy')
   refused('torch.pt', r'those of torch.save\); convert it')
 

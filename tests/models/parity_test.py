@@ -2,7 +2,7 @@
 
 The goldens hold torch's float64 results, see golden/make_torch.py. Deep
 networks repeat the blocks of shallow ones and take minutes to compile: without
-GIAJAX_SLOW=1 their derivatives are skipped, and those in LONG altogether.
+GIAJAX_SLOW=1 their derivatives are skipped, and all of those in `draws.LONG`.
 """
 
 import os
@@ -18,30 +18,6 @@ from giajax.models import convert
 
 TOLERANCE = 1e-4
 SLOW = os.environ.get('GIAJAX_SLOW') == '1'
-# They are large, or their blocks are other cases'.
-LONG = (
-  'convnext_base',
-  'convnext_small',
-  'efficientnet_v2_s',
-  'resnet32',
-  'resnet44',
-  'resnet101',
-  'resnet152',
-  'wide_resnet50',
-  'densenet121',
-  'googlenet',
-  'maxvit_tiny',
-  'resnet34',
-  'swin_v2_tiny',
-  'vit_base',
-  'vit_small',
-  'vgg13',
-  'vgg13_bn',
-  'vgg16_bn',
-  'vgg19',
-  'vgg19_bn',
-  'vit_large',
-)
 
 
 def mode_golden(golden, mode):
@@ -89,7 +65,7 @@ def slow(*values, quick):
 @pytest.mark.parametrize(
   'name',
   [
-    slow(name, quick=name not in LONG)
+    slow(name, quick=name not in draws.LONG)
     for name, case in draws.CASES.items()
     if not case.quick
   ],
