@@ -6,7 +6,7 @@ traced knobs as well: points that differ in these alone share one compiled
 program.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 import functools
 import json
 from typing import Any
@@ -61,6 +61,8 @@ _NOT_COMPILED = frozenset(
     'weights',
   }
 )
+# Tables in `tables.TABLES` whose rows are named inside of arguments.
+_NAMED_INSIDE = ('distances', 'label rules', 'metrics', 'starts')
 
 
 def experiment(config: Mapping[str, Any]) -> records.Experiment:
@@ -364,9 +366,11 @@ def _text(config: Mapping[str, Any], knobs: Mapping | frozenset[str]) -> str:
   return json.dumps({**config, 'attack': attack}, sort_keys=True)
 
 
-def _rows(config: Mapping[str, Any]) -> Iterator[Callable[..., Any]]:
-  """Yields the factories that a config names."""
+def _rows(config: Mapping[str, Any]) -> Iterator[Any]:
+  """Yields the rows that a config names, and those that arguments may name."""
   for kind, table in tables.FAMILIES.items():
     entry = config[kind]
     for one in entry if isinstance(entry, list) else [entry]:
       yield factories.row(table, one, kind)
+  for name in _NAMED_INSIDE:
+    yield from tables.TABLES[name].values()
