@@ -26,16 +26,11 @@ _STANDARD = pathlib.Path(os.__file__).resolve().parent
 _GIAJAX = pathlib.Path(__file__).resolve().parents[1]
 
 
-def inputs(
-  config: Mapping[str, Any],
-  dataset: data.Dataset,
-  rows: Iterable[Any],
-) -> dict[str, str]:
-  """Returns the sha256 of every file that a setting reads, by its path.
+def inputs(config: Mapping[str, Any], rows: Iterable[Any]) -> dict[str, str]:
+  """Returns the sha256 of every file beside images of a setting, by its path.
 
   Args:
     config: resolved; its values that name a file are read.
-    dataset: whose files are read.
     rows: of the tables, factories or records of functions, that the setting
       may use.
 
@@ -45,17 +40,27 @@ def inputs(
   single = {*_named(config)}
   for row in rows:
     single |= {*_own_code(row)}
-  sums = {str(path): _sha256(path) for path in sorted(single)}
+  return {str(path): _sha256(path) for path in sorted(single)}
+
+
+def images(dataset: data.Dataset) -> dict[str, str]:
+  """Returns the sha256 of the files of a data set, by path.
+
+  Many files have one sum over all of them.
+
+  Raises:
+    ValueError: a file cannot be read.
+  """
   files = sorted(dataset.files)
   if len(files) <= _LISTED:
-    return sums | {str(path): _sha256(path) for path in files}
+    return {str(path): _sha256(path) for path in files}
   folder = os.path.commonpath([path.parent for path in files])
   whole = hashlib.sha256()
   for path in files:
     # Its folder may be its class.
     name = os.fsencode(path.relative_to(folder))
     whole.update(name + f' {_sha256(path)}\n'.encode())
-  return sums | {f'{folder} ({len(files)} files)': whole.hexdigest()}
+  return {f'{folder} ({len(files)} files)': whole.hexdigest()}
 
 
 def check(

@@ -100,12 +100,11 @@ def test_another_start_image(tmp_path):
   _images(tmp_path / 'images', 0)
   path = tmp_path / 'images' / 'a.png'
   config = build.resolve(tiny.config(attack__start=f'image:{path}'))
-  dataset = build.dataset(config['dataset'])
-  before = identity.inputs(config, dataset, ())
+  before = identity.inputs(config, ())
   assert [*before] == [str(path)]
   _images(tmp_path / 'images', 1)
   with pytest.raises(ValueError, match=r'^Expected the files that .*a.png'):
-    identity.check(before, identity.inputs(config, dataset, ()), tmp_path)
+    identity.check(before, identity.inputs(config, ()), tmp_path)
 
 
 def test_the_python_of_a_users_own(tmp_path, monkeypatch):
@@ -138,8 +137,7 @@ def test_python_is_followed_through_classes_and_to_label_rules(
   plugin.write_text(_CLASSES.format(helper=helper.stem))
   __import__(plugin.stem)
   rows = build._rows(build.resolve(tiny.config()))
-  dataset = build.dataset({'name': 'photographs', 'size': 12})
-  assert {*identity.inputs({}, dataset, rows)} == {str(helper), str(plugin)}
+  assert {*identity.inputs({}, rows)} == {str(helper), str(plugin)}
   for name in (helper.stem, plugin.stem):
     del sys.modules[name]
 
@@ -150,8 +148,7 @@ def test_packages_of_a_user_are_no_inputs(tmp_path, monkeypatch):
   (folder / 'package_of_identity_test.py').write_text('def row():\n  pass\n')
   monkeypatch.syspath_prepend(folder)
   row = __import__('package_of_identity_test').row
-  dataset = build.dataset({'name': 'photographs', 'size': 12})
-  assert identity.inputs({}, dataset, [row]) == {}
+  assert identity.inputs({}, [row]) == {}
   del sys.modules['package_of_identity_test']
 
 
@@ -174,7 +171,7 @@ def test_an_image_of_another_class_is_another_input(
     for name, place in places.items():
       link = tmp_path / 'images' / place / f'{name}.png'
       link.symlink_to(tmp_path / 'pool' / f'{name}.png')
-    return identity.inputs({}, build.dataset(entry), ())
+    return identity.images(build.dataset(entry))
 
   before = inputs({'a': 'cat', 'b': 'cat', 'c': 'dog'})
   (tmp_path / 'images' / 'cat' / 'b.png').unlink()
@@ -187,7 +184,5 @@ def test_many_files_have_one_sum(tmp_path, monkeypatch):
   monkeypatch.setattr(identity, '_LISTED', 2)
   _images(tmp_path / 'images', 0)
   entry = {'name': 'folder', 'path': str(tmp_path / 'images'), 'size': 12}
-  config = build.resolve(tiny.config(dataset=entry))
-  dataset = build.dataset(entry)
-  (name,) = identity.inputs(config, dataset, ())
+  (name,) = identity.images(build.dataset(entry))
   assert name == f'{pathlib.Path(tmp_path / "images").resolve()} (3 files)'
