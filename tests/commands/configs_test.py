@@ -180,9 +180,9 @@ def test_every_argument_of_every_row_can_be_set():
 def test_an_unknown_argument_lists_what_the_row_takes(capsys, tmp_path):
   config, workdir = commandline.write(tmp_path), tmp_path / 'run'
   for override, words in {
-    'client.train_mod=True': "train_mode); got 'train_mod'; did you mean",
-    'model.width=3': "mlp) (.*widths); got 'width'; did you mean 'widths'?",
-    'attack.x=1': 'attack (inverting_gradients) (distance, ',
+    'client.train_mod=True': "train_mode; got 'train_mod'; did you mean",
+    'model.width=3': "mlp): .*widths; got 'width'; did you mean 'widths'?",
+    'attack.x=1': 'attack (inverting_gradients): distance, ',
     'atack.x=1': "got 'atack'; did you mean 'attack'?",
     'seed.x=1': 'got --config.seed.x, but seed is 0',
     'restarts=x': "a whole number for restarts; got restarts='x'",
