@@ -5,7 +5,7 @@
 
 Wang et al., WACV 2024, arXiv 2310.19222: labels that occur once in a batch. Of
 ten batches on one CPU core, all 80 images came back exactly, at 100 dB (the
-most that is told) and with their labels, in less than a second a batch.
+most that is told) and with their labels, in less than a second per batch.
 """
 
 from giajax.engine import build

@@ -11,7 +11,7 @@ After Guo et al., TPAMI 2025, arXiv 2503.11514: the curves of fishing on
 ResNet-18 over batch size and resolution. Their SSIM is the complex-wavelet one
 of the image that was fished, hence the column of claimed images: the others of
 the batch were never claimed. They average over every image of a batch as the
-target; here it is one a batch, chosen by the attacker, over `cases.count`
+target; here it is one per batch, chosen by the attacker, over `cases.count`
 batches. The feature multiplier is 3e4, the attack's default, where the paper
 has 300. DIR is a folder of labelled photographs, FILE trained weights.
 
@@ -22,7 +22,7 @@ has 300. DIR is a folder of labelled photographs, FILE trained weights.
 from giajax.engine import build
 
 _BATCHES = (16, 32, 64)
-# SSIM by side length, one a batch size; the curves of fresh weights are read
+# SSIM by side length, one per batch size; the curves of fresh weights are read
 # off where they are flat.
 _TRAINED = {
   64: (0.65, 0.65, 0.65),

@@ -12,6 +12,8 @@ from giajax.advice import changes
 from giajax.advice import comparison
 from giajax.advice import costs
 from giajax.advice import validation
+from giajax.engine import build
+from giajax.engine import identity
 from giajax.engine import run as engine
 from giajax.engine import sweep
 from giajax.engine import workdir as folders
@@ -63,8 +65,8 @@ def advise(
     A line per change.
 
   Raises:
-    ValueError: no finished run, an unknown change, or a place that cannot be
-      written.
+    ValueError: no finished run, an unknown change, files that are no longer
+      those of the run, or a place that cannot be written.
   """
   folder = pathlib.Path(workdir).expanduser()
   names = list(only) or list(changes.CHANGES)
@@ -118,9 +120,25 @@ def _audited(
     recovery = comparison.recovery(run, rows)
   # No paper's figures belong beside a changed system.
   config = {**chosen.config, 'study': {}}
+  _require_files(run.meta.get('inputs') or {}, config, folder)
   runs = folder / 'advice' / f'point-{chosen.index}'
   audited = Audited(config, recovery, costs.client(config), runs, epochs)
   return audited, chosen.index
+
+
+def _require_files(
+  before: Mapping[str, str], config: Mapping[str, Any], folder: pathlib.Path
+) -> None:
+  """Refuses to compare changes with an audit of other files.
+
+  Args:
+    before: the sha256 of the files that the whole run read.
+    config: of one point, which need not read all of them.
+    folder: of the run.
+  """
+  now = build.experiment(config).inputs
+  own = {path: digest for path, digest in before.items() if path in now}
+  identity.check(own, now, folder)
 
 
 def _try(name: str, audited: Audited) -> dict[str, Any]:

@@ -17,7 +17,12 @@ _DEFINE: dict[type, Callable[..., Any]] = {
   list: absl_flags.DEFINE_list,
   str: absl_flags.DEFINE_string,
 }
-_OVERRIDE = re.compile(r'--?(no)?config\.([^=]*)(?:=(.*))?', re.DOTALL)
+_OVERRIDE = re.compile(
+  r'--?(?:noconfig\.(?P<off>[^=]*)|config\.(?P<key>[^=]*)(?:=(?P<text>.*))?)',
+  re.DOTALL,
+)
+# A word that begins with a dash and is no flag.
+_NEGATIVE = re.compile(r'-[\d.].*', re.DOTALL)
 
 
 class Flag(NamedTuple):
@@ -143,14 +148,17 @@ def _split(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     if not match:
       rest.append(word)
       continue
-    negated, key, text = match.groups()
-    if negated:
-      text = 'False'
+    key, text = match['key'], match['text']
+    if key is None:
+      key, text = match['off'], 'False'
     elif text is None:
-      alone = not queue or queue[0].startswith('-')
-      text = 'True' if alone else queue.pop(0)
+      text = queue.pop(0) if queue and _is_value(queue[0]) else 'True'
     overrides[key] = text
   return rest, overrides
+
+
+def _is_value(word: str) -> bool:
+  return not word.startswith('-') or bool(_NEGATIVE.fullmatch(word))
 
 
 def _check(

@@ -7,6 +7,8 @@ import typing
 from typing import Any
 
 _SEQUENCES = {tuple, list, Sequence}
+# What Python raises for a text that is no literal, or a dict that is none.
+_NO_LITERAL = (SyntaxError, TypeError, ValueError, RecursionError)
 # Kinds that are written as Python writes them; a string is not.
 _LITERALS = {bool, int, float, dict, Mapping, Any, *_SEQUENCES}
 
@@ -63,7 +65,7 @@ def keyword_arguments(text: str, flag: str) -> dict[str, Any]:
       'name',
     }:
       raise ValueError('a keyword twice, or none')
-  except (SyntaxError, ValueError) as error:
+  except _NO_LITERAL as error:
     raise ValueError(
       f'Expected key=value, key=value; got --{flag}={text}; correct it'
     ) from error
@@ -100,7 +102,7 @@ def _kinds(annotation: Any) -> set[Any]:
 def _literal(text: str) -> Any:
   try:
     return ast.literal_eval(text)
-  except (SyntaxError, ValueError):
+  except _NO_LITERAL:
     return text
 
 

@@ -50,7 +50,8 @@ def dataset(
     labels: [size] class indices.
     note: source and licence, one line.
     read: index -> [H, W, C] float32 in [0, 1].
-    files: that it reads.
+    files: that it reads, by the places where it looks for them: a link is not
+      followed, as its place may be its class.
 
   Raises:
     ValueError: a label is outside [0, K). `take` raises it for an index
@@ -71,7 +72,7 @@ def dataset(
     labels=labels,
     note=_readable(note),
     take=take,
-    files=tuple(pathlib.Path(path).resolve() for path in files),
+    files=tuple(pathlib.Path(path).absolute() for path in files),
   )
 
 

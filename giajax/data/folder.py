@@ -81,7 +81,7 @@ def load(
     labels=listing.labels,
     note=_note(root, listing),
     read=_reader(files, size, channels, fit),
-    files=files,
+    files=[root.resolve() / file.relative_to(root) for file in files],
   )
 
 

@@ -10,11 +10,10 @@ for labels y in one-hot form; as in the authors' code, a batch has one lambda.
 The images of a FedAvg client are mixed once and not again in each local step.
 """
 
-import math
-
 import jax
 
 from giajax import keys
+from giajax import require
 from giajax import types
 from giajax.defenses import base
 
@@ -33,10 +32,7 @@ def mixup(*, num_classes: int, alpha: float = 1.0) -> base.Defense:
     ValueError: an alpha outside its range; `on_batch` raises it for a batch of
       one image.
   """
-  if isinstance(alpha, bool) or not 0 < alpha < math.inf:
-    raise ValueError(
-      f'Expected a finite alpha > 0; got alpha={alpha}; the paper has 0.1 to 1'
-    )
+  require.positive(alpha, 'alpha', advice='the paper has 0.1 to 1')
 
   def on_batch(key, batch):
     if len(batch.x) < 2:

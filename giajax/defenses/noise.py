@@ -12,6 +12,7 @@ import math
 import jax
 
 from giajax import keys
+from giajax import require
 from giajax import types
 from giajax.defenses import base
 
@@ -59,10 +60,7 @@ def _noise(
     draw: `(key, shape) -> array`; the key is consumed.
     deviation: the standard deviation of what it draws.
   """
-  if isinstance(scale, bool) or not 0 <= scale < math.inf:
-    raise ValueError(
-      f'Expected a finite scale >= 0; got scale={scale}; use 0 for no noise'
-    )
+  require.not_negative(scale, 'scale', advice='use 0 for no noise')
 
   def change(key, leaf):
     return leaf + scale / deviation * draw(key, leaf.shape)

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from giajax import keys
+from giajax import require
 from giajax import trees
 from giajax import types
 from giajax.clients import base as clients
@@ -53,11 +54,9 @@ def per_example_clipping(
       client's `update` raises it for BatchNorm in training mode, and
       `on_client` for several local steps.
   """
-  if isinstance(clip, bool) or not 0 < clip < math.inf:
-    raise ValueError(
-      f'Expected a finite clip > 0; got clip={clip}; choose one near the '
-      "median norm of an example's gradient"
-    )
+  require.positive(
+    clip, 'clip', advice="choose the median norm of an example's gradient"
+  )
   if not 0 <= noise_multiplier < math.inf or (
     epsilon is not None and noise_multiplier
   ):
@@ -71,11 +70,7 @@ def per_example_clipping(
     )
 
   def on_client(client, noise=noise_multiplier):
-    if client.local_steps != 1:
-      raise ValueError(
-        'Expected a client of one local step for per_example_clipping; got '
-        f'local_steps={client.local_steps}; use fedsgd'
-      )
+    require.one_step(client, 'per_example_clipping')
 
     def update(key, message, batch, taps=()):
       if client.train_mode and message.variables.stats:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from giajax import registry
+from giajax import require
 from giajax import types
 from giajax.defenses import base
 
@@ -28,10 +29,7 @@ def pruning(*, keep: float, kind: str = 'top') -> base.Defense:
     ValueError: a part outside (0, 1], or another kind.
   """
   rule = registry.lookup(_KINDS, kind, 'kind')
-  if isinstance(keep, bool) or not 0 < keep <= 1:
-    raise ValueError(
-      f'Expected keep in (0, 1]; got keep={keep}; use 1 to send everything'
-    )
+  require.fraction(keep, 'keep', advice='use 1 to send everything')
 
   def change(key, leaf):
     value = jax.lax.stop_gradient(rule(key, leaf.reshape(-1)))

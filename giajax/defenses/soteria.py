@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from giajax import keys
+from giajax import require
 from giajax import trees
 from giajax import types
 from giajax.clients import base as clients
@@ -48,18 +49,12 @@ def soteria(*, fraction: float) -> base.Defense:
       for a network without a linear classifier, and the former for several
       local steps.
   """
-  if isinstance(fraction, bool) or not 0 <= fraction < 1:
-    raise ValueError(
-      f'Expected a fraction in [0, 1); got fraction={fraction}; use 0 to cut '
-      'nothing'
-    )
+  require.fraction(
+    fraction, 'fraction', zero=True, one=False, advice='use 0 to cut nothing'
+  )
 
   def on_client(client):
-    if client.local_steps != 1:
-      raise ValueError(
-        'Expected a client of one local step for soteria; got '
-        f'local_steps={client.local_steps}; use fedsgd'
-      )
+    require.one_step(client, 'soteria')
     head = inspect.head(client.net)
     tap, kernel = f'{head}.input', f'{head}.kernel'
 

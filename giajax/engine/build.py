@@ -6,7 +6,7 @@ traced knobs as well: points that differ in these alone share one compiled
 program.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 import functools
 import json
 from typing import Any
@@ -61,6 +61,8 @@ _NOT_COMPILED = frozenset(
     'weights',
   }
 )
+# Tables in `tables.TABLES` whose rows are named inside of arguments.
+_NAMED_INSIDE = ('distances', 'label rules', 'metrics', 'starts')
 
 
 def experiment(config: Mapping[str, Any]) -> records.Experiment:
@@ -71,32 +73,46 @@ def experiment(config: Mapping[str, Any]) -> records.Experiment:
   """
   knobs: dict[str, frozenset[str]] = {}
   cohorts: dict[str, records.Cohort] = {}
+  datasets: dict[str, data.Dataset] = {}
   inputs: dict[str, str] = {}
+
+  def built_once(resolved):
+    """Returns a setting whose data set is shared with others that name it."""
+    entry = resolved['dataset']
+    name = json.dumps(entry, sort_keys=True)
+    if name not in datasets:
+      datasets[name] = dataset(entry)
+    return setup(resolved, datasets[name])
+
   for setting in sweep.expand(config):
     shape = _text(setting.config, _numbers(setting.config['attack']))
     built = None
     if shape not in knobs:
-      built = setup(setting.config)
+      built = built_once(setting.config)
       knobs[shape] = frozenset(built.attack.hparams)
     static = _text(setting.config, knobs[shape])
     if static not in cohorts:
-      built = built or setup(setting.config)
+      built = built or built_once(setting.config)
       cohorts[static] = records.Cohort(built, ())
-      rows = _rows(setting.config)
-      inputs |= identity.inputs(setting.config, built.dataset, rows)
+      inputs |= identity.inputs(setting.config, _rows(setting.config))
     cohort = cohorts[static]
     point = _point(setting, cohort.setup.attack)
     cohorts[static] = cohort._replace(points=(*cohort.points, point))
+  for images in datasets.values():
+    inputs |= identity.images(images)
   resolved = resolve(config)
   digest = schema.config_hash(resolved)
   return records.Experiment([*cohorts.values()], resolved, digest, inputs)
 
 
-def setup(resolved: Mapping[str, Any]) -> records.Setup:
+def setup(
+  resolved: Mapping[str, Any], images: data.Dataset | None = None
+) -> records.Setup:
   """Builds everything that one point of an experiment needs.
 
   Args:
     resolved: a config as `resolve` returns it, without sweep.
+    images: the data set that it names, where that is built already.
 
   Raises:
     ValueError: an unknown name or argument, an impossible combination, or an
@@ -110,7 +126,7 @@ def setup(resolved: Mapping[str, Any]) -> records.Setup:
       f'cases.batch_size={count}, cases.clients={parties}; change one of them'
     )
   share = count // parties
-  parts = system(resolved, share)
+  parts = system(resolved, share, images)
   granted = threat.grants(threats['level'], threats['grants'])
   belief, needs = _belief(resolved['belief'], parts, share)
   if 'defense' in granted:
@@ -161,18 +177,21 @@ def setup(resolved: Mapping[str, Any]) -> records.Setup:
 
 
 def system(
-  resolved: Mapping[str, Any], num_images: int | None = None
+  resolved: Mapping[str, Any],
+  num_images: int | None = None,
+  images: data.Dataset | None = None,
 ) -> records.System:
   """Builds the parts of a config that are there without an attacker.
 
   Args:
     resolved: a config as `resolve` returns it, without sweep.
     num_images: of one client; the whole batch of a case by default.
+    images: the data set that it names, where that is built already.
 
   Raises:
     ValueError: an unknown name or argument, or a value out of range.
   """
-  images = dataset(resolved['dataset'])
+  images = images or dataset(resolved['dataset'])
   num_images = num_images or resolved['cases']['batch_size']
   classes = images.num_classes
   task = factories.make(TASKS, resolved['task'], 'task', num_classes=classes)
@@ -364,9 +383,11 @@ def _text(config: Mapping[str, Any], knobs: Mapping | frozenset[str]) -> str:
   return json.dumps({**config, 'attack': attack}, sort_keys=True)
 
 
-def _rows(config: Mapping[str, Any]) -> Iterator[Callable[..., Any]]:
-  """Yields the factories that a config names."""
+def _rows(config: Mapping[str, Any]) -> Iterator[Any]:
+  """Yields the rows that a config names, and those that arguments may name."""
   for kind, table in tables.FAMILIES.items():
     entry = config[kind]
     for one in entry if isinstance(entry, list) else [entry]:
       yield factories.row(table, one, kind)
+  for name in _NAMED_INSIDE:
+    yield from tables.TABLES[name].values()

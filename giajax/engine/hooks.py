@@ -51,7 +51,7 @@ class _Pace:
     self._first: Status | None = None
 
   def __call__(self, status: Status) -> tuple[float, float] | None:
-    """Returns restart-steps a second and seconds left, None if unknown."""
+    """Returns restart-steps per second and seconds left, None if unknown."""
     first = self._first = self._first or status
     seconds, steps = status.seconds - first.seconds, status.step - first.step
     if seconds <= 0 or steps <= 0:

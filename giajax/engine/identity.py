@@ -5,13 +5,13 @@ images, and the Python of the user's own that defines a part of it. Packages
 that are installed beside giajax are not read; their versions are recorded.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 import functools
 import hashlib
 import inspect
 import os
 import pathlib
-import sysconfig
+import sys
 import types
 from typing import Any
 
@@ -20,40 +20,47 @@ from giajax.data import base as data
 
 # Files of a data set beyond this number are named by one sum over all of them.
 _LISTED = 64
-_INSTALLED = tuple(
-  pathlib.Path(sysconfig.get_path(name)).resolve()
-  for name in ('stdlib', 'platstdlib', 'purelib', 'platlib')
-)
+# Folders of installed packages, whichever environment or user they belong to.
+_PACKAGES = frozenset({'site-packages', 'dist-packages'})
+_STANDARD = pathlib.Path(os.__file__).resolve().parent
 _GIAJAX = pathlib.Path(__file__).resolve().parents[1]
 
 
-def inputs(
-  config: Mapping[str, Any],
-  dataset: data.Dataset,
-  factories: Iterable[Callable[..., Any]],
-) -> dict[str, str]:
-  """Returns the sha256 of every file that a setting reads, by its path.
+def inputs(config: Mapping[str, Any], rows: Iterable[Any]) -> dict[str, str]:
+  """Returns the sha256 of every file beside images of a setting, by its path.
 
   Args:
     config: resolved; its values that name a file are read.
-    dataset: whose files are read.
-    factories: rows of the tables that the setting uses.
+    rows: of the tables, factories or records of functions, that the setting
+      may use.
 
   Raises:
     ValueError: a file cannot be read.
   """
   single = {*_named(config)}
-  for factory in factories:
-    single |= {*_own_code(factory)}
-  sums = {str(path): _sha256(path) for path in sorted(single)}
+  for row in rows:
+    single |= {*_own_code(row)}
+  return {str(path): _sha256(path) for path in sorted(single)}
+
+
+def images(dataset: data.Dataset) -> dict[str, str]:
+  """Returns the sha256 of the files of a data set, by path.
+
+  Many files have one sum over all of them.
+
+  Raises:
+    ValueError: a file cannot be read.
+  """
   files = sorted(dataset.files)
   if len(files) <= _LISTED:
-    return sums | {str(path): _sha256(path) for path in files}
+    return {str(path): _sha256(path) for path in files}
+  folder = os.path.commonpath([path.parent for path in files])
   whole = hashlib.sha256()
   for path in files:
-    whole.update(f'{path.name} {_sha256(path)}\n'.encode(errors='replace'))
-  folder = os.path.commonpath([path.parent for path in files])
-  return sums | {f'{folder} ({len(files)} files)': whole.hexdigest()}
+    # Its folder may be its class.
+    name = os.fsencode(path.relative_to(folder))
+    whole.update(name + f' {_sha256(path)}\n'.encode())
+  return {f'{folder} ({len(files)} files)': whole.hexdigest()}
 
 
 def check(
@@ -83,39 +90,50 @@ def _named(value: Any) -> Iterator[pathlib.Path]:
       try:
         path = pathlib.Path(text).expanduser()
         if text and path.is_file():
-          yield path.resolve()
+          yield path.absolute()  # a link is what was named
       except (OSError, RuntimeError, ValueError):
         continue  # no path: too long, an unknown user, a NUL
 
 
-def _own_code(factory: Callable[..., Any]) -> Iterator[pathlib.Path]:
-  """Yields the Python files of the user's own that a factory is made of."""
-  while isinstance(factory, functools.partial):
-    factory = factory.func
-  functions, visited = [inspect.unwrap(factory)], set()
-  while functions:
-    function = functions.pop()
-    code = getattr(function, '__code__', None)
-    path = pathlib.Path(code.co_filename).resolve() if code else None
-    if path is None or path in visited or not _is_own(path):
-      continue
-    visited.add(path)
-    yield path
-    functions += _reached(function.__globals__)
+def _own_code(row: Any) -> Iterator[pathlib.Path]:
+  """Yields the Python files of the user's own that a row is made of.
+
+  They are followed along their imports: what is a function, a class or a module
+  among the globals of a file leads to the file that defines it.
+  """
+  values, visited = [row], set()
+  while values:
+    value = values.pop()
+    if isinstance(value, functools.partial):
+      values += [value.func, *value.args, *value.keywords.values()]
+    elif isinstance(value, tuple):
+      values += value
+    else:
+      path, names = _home(value)
+      if path is not None and path not in visited and _is_own(path):
+        visited.add(path)
+        yield path
+        values += names.values()
 
 
-def _reached(names: Mapping[str, Any]) -> Iterator[Any]:
-  """Yields a function of each module that a module's globals lead to."""
-  for value in [*names.values()]:
-    if isinstance(value, types.ModuleType):
-      own = value.__dict__.values()
-      yield from (f for f in own if isinstance(f, types.FunctionType))
-    elif isinstance(value, types.FunctionType):
-      yield value
+def _home(value: Any) -> tuple[pathlib.Path | None, Mapping[str, Any]]:
+  """Returns the file that defines a value, None for none, and its globals."""
+  function = inspect.unwrap(value) if callable(value) else value
+  if isinstance(function, types.FunctionType):
+    path = pathlib.Path(function.__code__.co_filename)
+    return path.resolve(), function.__globals__
+  module = value
+  if not isinstance(value, types.ModuleType):
+    # That of a class, or of the class of an object.
+    module = sys.modules.get(str(getattr(value, '__module__', None)))
+  name = getattr(module, '__file__', None)
+  if name is None:
+    return None, {}
+  return pathlib.Path(name).resolve(), vars(module)
 
 
 def _is_own(path: pathlib.Path) -> bool:
-  installed = any(path.is_relative_to(root) for root in _INSTALLED)
+  installed = path.is_relative_to(_STANDARD) or _PACKAGES & {*path.parts}
   return path.is_file() and not installed and not path.is_relative_to(_GIAJAX)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from giajax import types
 from giajax.engine import evaluate
 from giajax.engine import exchange
+from giajax.engine import experiment
 from giajax.engine import loop
 from giajax.engine import plan
 from giajax.engine import provenance
@@ -23,19 +24,19 @@ Rows = list[dict[str, Any]]
 
 
 def degenerates(
-  observation: types.Observation, items: Sequence[simulated.Item]
+  setup: experiment.Setup, observation: types.Observation, count: int
 ) -> list[str]:
   """Returns the column 'degenerate' of each item.
 
   Args:
+    setup: of the point.
     observation: what the attack inverts, with a leading axis of items.
-    items: the truth.
+    count: N, the number of items.
   """
-  delta = observation.update.delta
-  return [
-    degenerate.reason(_pick(delta, n), len(item.indices))
-    for n, item in enumerate(items)
-  ]
+  delta, size = observation.update.delta, setup.world.batch_size
+  # What is merged from several rounds may be one image's on purpose.
+  images = size if setup.attack.num_rounds == 1 else 1
+  return [degenerate.reason(_pick(delta, n), images) for n in range(count)]
 
 
 def score(

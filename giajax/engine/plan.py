@@ -50,7 +50,7 @@ class Part(NamedTuple):
 
   @property
   def name(self) -> str:
-    """Of its file and of its checkpoints."""
+    """The name of its file and of its checkpoints."""
     return f'{self.cohort.number:03d}-{self.start:05d}-{self.stop:05d}'
 
   @property

@@ -50,7 +50,7 @@ class Program(NamedTuple):
 
   Attributes:
     init: `(message, obs, hp, seeds) -> Carry [N, R]`. The message is shared
-      and `seen` is Observations without one (`types.NO_MESSAGE`), or the other
+      and `obs` is Observations without one (`types.NO_MESSAGE`), or the other
       way round.
     chunk: `(message, obs, hp, seeds, carry, t0, t1) -> Carry`; the carry is
       donated. None for an attack without steps.

@@ -157,7 +157,7 @@ def _run_part(folder, part, width, client, compiler, hooks, stop) -> None:
       evaluate.prepare(setup, item, setup.seed)
   play, observe = client
   observation = observe(items)
-  degenerates = join.degenerates(observation, items)
+  degenerates = join.degenerates(setup, observation, len(items))
   inputs = _inputs(part, observation, where)
   del observation  # it may be gigabytes
   program = compiler(part.cohort, where, inputs)

@@ -33,7 +33,7 @@ from giajax.engine import workdir
 from giajax.models import base as models
 from giajax.models import convert
 
-_EVALUATED = 250  # images a pass over the test set
+_EVALUATED = 250  # images per pass over the test set
 _log = logging.getLogger('giajax')
 
 
@@ -166,7 +166,8 @@ def train_config(
     What was written, in a line.
 
   Raises:
-    ValueError: as `run`.
+    ValueError: as `train` and `build.system`, no such point, or weights that
+      cannot be read or written.
   """
   path = pathlib.Path(out)
   archives.check(path)

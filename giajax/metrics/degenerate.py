@@ -34,7 +34,11 @@ def reason(delta: types.Tree, batch_size: int) -> str:
   if weights and all(np.abs(leaf).max() < _ZERO for leaf in weights):
     return 'the update is zero for all weights, and only biases changed'
   matrices = list(_matrices(weights))
-  if batch_size > 1 and matrices and all(map(_rank_one, matrices)):
+  if (
+    batch_size > 1
+    and any(map(_is_broad, matrices))
+    and all(map(_rank_one, matrices))
+  ):
     return (
       'all weights of the update have rank one, as for a single image '
       f'instead of {batch_size}'
@@ -55,6 +59,14 @@ def _matrices(weights: list[np.ndarray]) -> Iterator[np.ndarray]:
     matrix = leaf.reshape(-1, leaf.shape[-1]).astype(np.float32)
     if min(matrix.shape) > 1:
       yield matrix
+
+
+def _is_broad(matrix: np.ndarray) -> bool:
+  """Returns whether several rows and columns hold something.
+
+  The rank of others, of which a defence left a few entries, tells nothing.
+  """
+  return all(np.any(matrix, axis=axis).sum() > 1 for axis in (0, 1))
 
 
 def _rank_one(matrix: np.ndarray) -> bool:

@@ -2,6 +2,8 @@
 
 import json
 
+import numpy as np
+from PIL import Image
 import pytest
 import tiny
 
@@ -85,3 +87,23 @@ def test_mistakes(workdir, capsys, tmp_path):
   assert 'Expected giajax advise WORKDIR' in capsys.readouterr().err
   assert main.main(['giajax', 'advise', '--epoch=1']) == 2
   assert 'did you mean --epochs?' in capsys.readouterr().err
+
+
+def test_an_audit_of_other_files_is_no_standard(tmp_path):
+  folder, workdir = tmp_path / 'images', tmp_path / 'run'
+  folder.mkdir()
+
+  def draw(seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (2, 8, 8, 3))
+    for i, image in enumerate(pixels.astype(np.uint8)):
+      Image.fromarray(image).save(folder / f'{i}.png')
+
+  draw(0)
+  dataset = {'name': 'folder', 'path': str(folder), 'size': 8}
+  config = tiny.config(
+    dataset=dataset, noise_control=False, attack={'name': 'linear_layer'}
+  )
+  engine.audit(config, workdir)
+  draw(1)
+  with pytest.raises(ValueError, match=r'^Expected the files that .*0\.png'):
+    trials.advise(workdir, only=['batch'])

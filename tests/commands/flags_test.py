@@ -38,6 +38,7 @@ def test_every_kind_is_read():
     (['-config.a', '1'], {'a': '1'}),
     (['--config.a', '--config.b='], {'a': 'True', 'b': ''}),
     (['--noconfig.a'], {'a': 'False'}),
+    (['--config.a', '-0.5', '--config.b', '-.5'], {'a': '-0.5', 'b': '-.5'}),
     (['--config.a=1', '--config.a=2'], {'a': '2'}),
   ],
 )
@@ -57,6 +58,7 @@ def test_overrides_are_set_apart(words, overrides):
     (('x', 'a b', '--out=y'), "got x 'a b' --out=y; remove 'a b'"),
     (('x', '--uot=y'), 'a flag of giajax test; got --uot; did you mean --out?'),
     (('x', '--zzzzzz'), 'got --zzzzzz; see giajax test --help'),
+    (('x', '--noconfig.a=1'), 'got --noconfig.a; did you mean --config?'),
     (('x', '--out=y', '--count=0'), 'got flag --count=0: 0 is not'),
     (('x', '--out=y', '--rate=z'), 'got flag --rate=z: could not convert'),
     (('x', '--out'), 'got Missing value for flag --out'),

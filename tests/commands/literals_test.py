@@ -37,6 +37,7 @@ from giajax.commands import literals
     ('x', int, 'x'),
     ('1.5', int, 1.5),
     ('yes', bool, 'yes'),
+    ('{[1]: 2}', dict, '{[1]: 2}'),
   ],
 )
 def test_values_follow_the_annotation(text, annotation, expected):

@@ -204,3 +204,11 @@ def test_defences_are_chained():
   assert setup.defense.on_client is not None
   with pytest.raises(ValueError, match='known defense'):
     _setup(defense=[{'name': 'pruning', 'keep': 0.5}, {'name': 'prunning'}])
+
+
+def test_settings_share_the_data_set_that_they_name():
+  config = tiny.config(sweep={'restarts': (1, 2), 'dataset.size': (8, 12)})
+  cohorts = build.experiment(config).cohorts
+  sets = [cohort.setup.dataset for cohort in cohorts]
+  assert sets[0] is sets[2] and sets[1] is sets[3]
+  assert [s.image_shape[0] for s in sets] == [8, 12, 8, 12]

@@ -30,7 +30,7 @@ def test_choice_is_the_attackers(scores, finite, chosen):
 
 @pytest.fixture(scope='module')
 def case():
-  """Returns a setup with two images a batch, and an item."""
+  """Returns a setup with two images per batch, and an item."""
   resolved = build.resolve(tiny.config(cases__batch_size=2))
   setup = build.setup(resolved)
   return setup, simulated.item(setup, 0)

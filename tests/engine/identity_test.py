@@ -9,11 +9,23 @@ import pytest
 import tiny
 
 from giajax.attacks import ATTACKS
+from giajax.attacks.parts import labels
 from giajax.engine import build
 from giajax.engine import identity
 from giajax.engine import run
 from giajax.models import convert
 
+_CLASSES = """
+import {helper}
+from giajax.attacks.parts import labels
+
+
+def rule(world):
+  return {helper}.Reader(world)
+
+
+labels.RULES['own'] = rule
+"""
 _PLUGIN = """
 from giajax.attacks import ATTACKS
 from giajax.attacks.closed_form import linear_layer
@@ -88,12 +100,11 @@ def test_another_start_image(tmp_path):
   _images(tmp_path / 'images', 0)
   path = tmp_path / 'images' / 'a.png'
   config = build.resolve(tiny.config(attack__start=f'image:{path}'))
-  dataset = build.dataset(config['dataset'])
-  before = identity.inputs(config, dataset, ())
+  before = identity.inputs(config, ())
   assert [*before] == [str(path)]
   _images(tmp_path / 'images', 1)
   with pytest.raises(ValueError, match=r'^Expected the files that .*a.png'):
-    identity.check(before, identity.inputs(config, dataset, ()), tmp_path)
+    identity.check(before, identity.inputs(config, ()), tmp_path)
 
 
 def test_the_python_of_a_users_own(tmp_path, monkeypatch):
@@ -114,16 +125,64 @@ def test_the_python_of_a_users_own(tmp_path, monkeypatch):
     del sys.modules[name]
 
 
+def test_python_is_followed_through_classes_and_to_label_rules(
+  tmp_path, monkeypatch
+):
+  monkeypatch.syspath_prepend(tmp_path)
+  monkeypatch.setitem(labels.RULES, 'own', None)
+  helper, plugin = (
+    tmp_path / f'{name}_of_classes_test.py' for name in ('helper', 'plugin')
+  )
+  helper.write_text('class Reader:\n  pass\n')
+  plugin.write_text(_CLASSES.format(helper=helper.stem))
+  __import__(plugin.stem)
+  rows = build._rows(build.resolve(tiny.config()))
+  assert {*identity.inputs({}, rows)} == {str(helper), str(plugin)}
+  for name in (helper.stem, plugin.stem):
+    del sys.modules[name]
+
+
+def test_packages_of_a_user_are_no_inputs(tmp_path, monkeypatch):
+  folder = tmp_path / 'lib' / 'site-packages'
+  folder.mkdir(parents=True)
+  (folder / 'package_of_identity_test.py').write_text('def row():\n  pass\n')
+  monkeypatch.syspath_prepend(folder)
+  row = __import__('package_of_identity_test').row
+  assert identity.inputs({}, [row]) == {}
+  del sys.modules['package_of_identity_test']
+
+
 def test_nothing_of_giajax_or_of_packages_is_an_input():
   config = build.resolve(tiny.config())
   assert build.experiment(config).inputs == {}
+
+
+@pytest.mark.parametrize('listed', [1, 64])
+def test_an_image_of_another_class_is_another_input(
+  tmp_path, monkeypatch, listed
+):
+  monkeypatch.setattr(identity, '_LISTED', listed)
+  _images(tmp_path / 'pool', 0)
+  entry = {'name': 'folder', 'path': str(tmp_path / 'images'), 'size': 12}
+
+  def inputs(places):
+    for kind in ('cat', 'dog'):
+      (tmp_path / 'images' / kind).mkdir(parents=True, exist_ok=True)
+    for name, place in places.items():
+      link = tmp_path / 'images' / place / f'{name}.png'
+      link.symlink_to(tmp_path / 'pool' / f'{name}.png')
+    return identity.images(build.dataset(entry))
+
+  before = inputs({'a': 'cat', 'b': 'cat', 'c': 'dog'})
+  (tmp_path / 'images' / 'cat' / 'b.png').unlink()
+  after = inputs({'b': 'dog'})
+  with pytest.raises(ValueError, match=r'^Expected the files that'):
+    identity.check(before, after, tmp_path)
 
 
 def test_many_files_have_one_sum(tmp_path, monkeypatch):
   monkeypatch.setattr(identity, '_LISTED', 2)
   _images(tmp_path / 'images', 0)
   entry = {'name': 'folder', 'path': str(tmp_path / 'images'), 'size': 12}
-  config = build.resolve(tiny.config(dataset=entry))
-  dataset = build.dataset(entry)
-  (name,) = identity.inputs(config, dataset, ())
+  (name,) = identity.images(build.dataset(entry))
   assert name == f'{pathlib.Path(tmp_path / "images").resolve()} (3 files)'

@@ -40,6 +40,20 @@ def test_an_update_of_a_dead_network_tests_nothing(tmp_path):
   assert row['reason'].startswith('Nothing was tested, because')
 
 
+def test_an_isolated_image_is_no_degenerate_update(tmp_path):
+  # In an MLP, all weights of one image's gradient have rank one.
+  config = tiny.config(
+    attack=dict(name='fishing', num_steps=1, feature_rounds=0),
+    threat=dict(level='F', grants=()),
+    cases__batch_size=4,
+    cases__count=1,
+    restarts=1,
+    noise_control=False,
+  )
+  (row,) = run.audit(config, tmp_path)
+  assert row['degenerate'] == '' and row['verdict'] != 'untested'
+
+
 def test_rows_are_returned_as_they_are_read_back(tmp_path):
   config = tiny.config(cases__count=1, restarts=1, gradient_similarity=True)
   rows = run.audit(config, tmp_path)

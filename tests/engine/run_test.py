@@ -252,7 +252,8 @@ def test_status_counts_no_padding(tmp_path):
   status = statuses[-1]
   assert (status.step, status.steps) == (12, 12)
   assert status.restarts == status.alive == 2
-  assert 0 < status.best < 1
+  own = [s for s in statuses if s.restarts == 2]  # of its part
+  assert len(own) < len(statuses) and status.best <= own[0].best
 
 
 def test_hook_that_cannot_write_is_one_line(tmp_path):

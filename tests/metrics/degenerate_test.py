@@ -13,6 +13,8 @@ from giajax.tasks import TASKS
 
 RNG = np.random.default_rng(0)
 ROUGH = RNG.normal(size=(4, 5)).astype(np.float32)
+LAST = np.zeros((4, 5), np.float32)
+LAST[2, 3] = 1.0
 OUTER = np.outer(np.arange(1, 5), RNG.normal(size=5)).astype(np.float32)
 
 
@@ -24,6 +26,7 @@ OUTER = np.outer(np.arange(1, 5), RNG.normal(size=5)).astype(np.float32)
     (0 * ROUGH + 3, np.full(5, -1.0), 2, 'one value only'),
     (0 * ROUGH, np.arange(5), 2, 'only biases'),
     (OUTER, np.arange(5), 2, 'rank one'),
+    (LAST, np.arange(5), 2, ''),  # what a defence left is of no rank
     (OUTER, np.arange(5), 1, ''),  # a single image always has that
     (ROUGH, np.zeros(5), 2, ''),
     (ROUGH, np.full(5, 1.0), 2, ''),

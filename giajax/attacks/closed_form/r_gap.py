@@ -236,7 +236,7 @@ def _layer(link, weights, gradients) -> Layer:
   return Layer(faces, link.slope, kernel, bias, gradient)
 
 
-def _system(layer: Layer, x, k) -> least_squares.System:
+def _system(layer: Layer, x, k) -> least_squares.LinearSystem:
   """Returns the constraints on a layer's input.
 
   Args:
@@ -262,6 +262,6 @@ def _system(layer: Layer, x, k) -> least_squares.System:
     z, gradient = rows
     return faces.to_input(known * z, kernel) + faces.to_input(k, gradient)
 
-  return least_squares.System(
+  return least_squares.LinearSystem(
     apply, transpose, (known * (z - bias), scale * gradient)
   )

@@ -14,7 +14,7 @@ _TINY = 1e-30
 _TOLERANCE = 1e-7
 
 
-class System(NamedTuple):
+class LinearSystem(NamedTuple):
   """A linear system A x = b.
 
   Attributes:
@@ -28,7 +28,9 @@ class System(NamedTuple):
   right: Any
 
 
-def solve(system: System, iterations: int) -> tuple[types.Array, types.Array]:
+def solve(
+  system: LinearSystem, iterations: int
+) -> tuple[types.Array, types.Array]:
   """Returns the least-squares solution and its relative residual, squared.
 
   Hestenes and Stiefel, Methods of Conjugate Gradients for Solving Linear

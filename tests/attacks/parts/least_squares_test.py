@@ -9,7 +9,7 @@ from giajax.attacks.parts import least_squares
 def test_least_squares_are_those_of_numpy():
   matrix = np.random.default_rng(0).normal(size=(9, 5))
   wanted = np.random.default_rng(1).normal(size=9)
-  system = least_squares.System(
+  system = least_squares.LinearSystem(
     lambda x: (matrix[:6] @ x, matrix[6:] @ x),
     lambda rows: matrix.T @ jnp.concatenate(rows),
     (jnp.asarray(wanted[:6]), jnp.asarray(wanted[6:])),
