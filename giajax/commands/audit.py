@@ -47,7 +47,7 @@ def run(arguments: flags.Arguments) -> int:
     hooks=[hooks.progress()],
     shard=process.shard(values.shard),
     card=configs.card(arguments),
-    # Without it, the command runs all that is left.
+    # Without this flag, the command runs all that is left.
     command=re.sub(r' --?shard[= ]\S+', '', arguments.command),
     finish=report.write,
   )
