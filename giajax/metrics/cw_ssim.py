@@ -46,7 +46,7 @@ _HIGH_19 = np.array(
   [-81, 0, 1539, -2160, -8208, 27360, 63816, -59280, -343786, 641600]
 )
 _HIGH_19 = np.concatenate([_HIGH_19, _HIGH_19[-2::-1]]) / 1146880
-# Of one tree; the other tree's are the same, reversed.
+# The filters of one tree; those of the other tree are the same, reversed.
 _QSHIFT_LOW = np.array(
   [
     *(-0.004556895628475491, -0.005439475937274115, 0.01702522388155399),
@@ -115,7 +115,7 @@ def _bank(size: int, later: bool) -> np.ndarray:
   """The filters of one scale along one axis, as a matrix.
 
   Args:
-    size: of the axis.
+    size: the size of the axis.
     later: whether this is not the first scale.
 
   Returns:

@@ -23,9 +23,9 @@ WINDOW = 11  # side of the window in pixels
 def ssim(a: jax.typing.ArrayLike, b: jax.typing.ArrayLike) -> types.Array:
   """Returns the structural similarity, [...] float32 in [-1, 1].
 
-  The mean over channels, for grey images that of the only one. In an image
-  whose shorter side is below `WINDOW`, the window is the largest odd one that
-  fits, which makes the value comparable among images of that size only.
+  The value is the mean over the channels. In an image whose shorter side is
+  below `WINDOW`, the window is the largest odd one that fits, so its value is
+  comparable only with those of images of that size.
 
   Args:
     a: [..., H, W, C] in [0, 1].
