@@ -1,8 +1,8 @@
 """The files that decide a result: a changed one is another experiment.
 
 A run is its config and the content of every file that it reads: weights,
-images, and the Python of the user's own that defines a part of it. Packages
-that are installed beside giajax are not read; their versions are recorded.
+images, and the user's own Python files that define a part of it. Installed
+packages are not read; their versions are recorded.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +18,7 @@ from typing import Any
 from giajax import archives
 from giajax.data import base as data
 
-# Files of a data set beyond this number are named by one sum over all of them.
+# A data set of more files than this is named by one checksum over all of them.
 _LISTED = 64
 _INSTALLED = tuple(
   pathlib.Path(sysconfig.get_path(name)).resolve()
@@ -35,9 +35,9 @@ def inputs(
   """Returns the sha256 of every file that a setting reads, by its path.
 
   Args:
-    config: resolved; its values that name a file are read.
-    dataset: whose files are read.
-    factories: rows of the tables that the setting uses.
+    config: the resolved config; files that its values name are read.
+    dataset: the data set whose files are read.
+    factories: the rows of the tables that the setting uses.
 
   Raises:
     ValueError: a file cannot be read.
@@ -85,11 +85,11 @@ def _named(value: Any) -> Iterator[pathlib.Path]:
         if text and path.is_file():
           yield path.resolve()
       except (OSError, RuntimeError, ValueError):
-        continue  # no path: too long, an unknown user, a NUL
+        continue  # not a path: too long, an unknown user, a NUL
 
 
 def _own_code(factory: Callable[..., Any]) -> Iterator[pathlib.Path]:
-  """Yields the Python files of the user's own that a factory is made of."""
+  """Yields the user's own Python files that a factory is made of."""
   while isinstance(factory, functools.partial):
     factory = factory.func
   functions, visited = [inspect.unwrap(factory)], set()
@@ -132,6 +132,6 @@ def _sha256(path: pathlib.Path) -> str:
 
 @functools.cache
 def _digest(path: pathlib.Path, size: int, changed: int) -> str:
-  """Reads a file once, as long as its size and its time stay the same."""
+  """Reads a file again only if its size or its time has changed."""
   del size, changed
   return archives.sha256(path)
