@@ -1,4 +1,4 @@
-"""What the network behind an imprint layer sees beside an image's level.
+"""What the network behind an imprint layer sees besides an image's level.
 
 The layer passes on grey images whose level tells the images apart. A network
 that normalises each image before anything else, as ConvNeXt's first LayerNorm
