@@ -18,7 +18,7 @@ def l2(world: worlds.World) -> base.Term:
   """Pixels of the normalised image are near 0.
 
   Args:
-    world: for the normalisation of its network.
+    world: the attacker's picture of the system, for the normalisation.
   """
   spec = world.net.spec
 
