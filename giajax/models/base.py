@@ -49,7 +49,7 @@ def make_spec(
   """Returns the static facts of a network.
 
   Args:
-    name: of the network.
+    name: the name of the network.
     image_shape: (H, W, C).
     num_classes: size of the last layer.
     normalisation: a name in `NORMALISATIONS`. Images with one
@@ -87,12 +87,12 @@ class ApplyFn(Protocol):
     """Returns logits, running statistics and activations.
 
     Args:
-      variables: of the network.
+      variables: the variables of the network.
       x: [B, H, W, C] images in [0, 1]; the normalisation is inside.
       train: whether BatchNorm uses the batch's statistics and dropout drops.
       taps: names of the activations that are wanted in the Output.
-      key: of the pass's random draws, which a training pass of a network with
-        dropout needs; consumed.
+      key: the key of the pass's random draws, which a training pass of a
+        network with dropout needs; consumed.
 
     Raises:
       ValueError: images of another shape than the network's, images of
@@ -152,8 +152,8 @@ class Net(NamedTuple):
     spec: static facts.
     edit: see `EditFn`; None where there is no flax.nnx module, or where an
       edit would lose something.
-    momenta: of the BatchNorm layers, by path, or None where the network cannot
-      tell them.
+    momenta: the momenta of the BatchNorm layers, by path, or None where the
+      network cannot tell them.
   """
 
   init: Callable[[types.Array], types.Variables]
@@ -169,7 +169,7 @@ def normalise(x: types.Array, spec: Spec) -> types.Array:
 
   Args:
     x: [..., H, W, C] images of the network's shape.
-    spec: of the network.
+    spec: the spec of the network.
 
   Raises:
     ValueError: images of another shape, or of integers.

@@ -192,7 +192,7 @@ def to_state_dict(variables: types.Variables) -> dict[str, np.ndarray]:
   """Returns the torch-style state dict of variables, for export.
 
   Args:
-    variables: of a network made of `layers`.
+    variables: the variables of a network made of `layers`.
 
   Raises:
     ValueError: a leaf whose name or number of dimensions no rule covers.

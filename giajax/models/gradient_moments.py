@@ -28,12 +28,12 @@ def gradient_moments(
   Args:
     net: a Net with a `probe`.
     loss_fn: `(output) -> [] loss`.
-    variables: of the network.
+    variables: the variables of the network.
     x: [B, H, W, C] images in [0, 1].
     target: like `variables.params`, the gradient to compare with.
     train: whether BatchNorm uses the batch's statistics and dropout drops.
     taps: activations wanted in the Output, as in `Net.apply`.
-    key: of the pass's random draws; consumed.
+    key: the key of the pass's random draws; consumed.
   """
   pass_kwargs = {'train': train, 'taps': taps, 'key': key}
   shapes = jax.eval_shape(

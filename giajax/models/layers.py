@@ -50,7 +50,7 @@ class Context:
       wanted.
     offsets: zeros to be added to the outputs of layers with parameters, by
       layer; the loss's derivative to them is the layer's output cotangent.
-    key: of the pass's random draws, or None.
+    key: the key of the pass's random draws, or None.
     frozen: the layers none of whose parameters is trained; a BatchNorm among
       them stays in inference mode.
     stats: new running statistics by layer, filled by the pass.
@@ -195,9 +195,9 @@ class Linear(Layer):
     bias: whether to add one.
     init: kernel initialiser `(key, shape) -> array`; torch's default if None.
     bias_init: the bias's, likewise.
-    rank: of a low-rank adapter beside the kernel, `lora_a` then `lora_b`, the
-      latter zero at first (Hu et al., LoRA, 2021, arXiv 2106.09685, with
-      alpha = rank); 0 for none.
+    rank: the rank of a low-rank adapter beside the kernel, `lora_a` then
+      `lora_b`, the latter zero at first (Hu et al., LoRA, 2021, arXiv
+      2106.09685, with alpha = rank); 0 for none.
     rngs: source of the initial weights.
   """
 

@@ -61,7 +61,7 @@ def of_variables(variables: types.Variables) -> dict[str, Entry]:
   """Returns the entries of all leaves, by torch's name.
 
   Args:
-    variables: of a network made of `layers`; shapes suffice.
+    variables: the variables of a network made of `layers`; shapes suffice.
 
   Raises:
     ValueError: a leaf whose name or number of dimensions no rule covers.

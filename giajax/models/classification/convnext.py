@@ -143,7 +143,8 @@ def convnext(
     stem: 'cifar' (3x3, stride 1) or 'patch' (4x4, stride 4); by image size if
       None.
     norm: a name in `norms.NORMS`, of all norms but the classifier's.
-    placement: of a block's norm, 'before' the pointwise layers or 'after'.
+    placement: the placement of a block's norm, 'before' the pointwise layers or
+      'after'.
     skip: whether blocks have a skip connection.
     activation: a name in `layers.ACTIVATIONS`.
     layer_scale: first value of each block's scale.

@@ -231,7 +231,8 @@ def resnet(
     depth: counted layers; from 50 on but 56, blocks are bottlenecks.
     blocks: a stage, in place of the depth's; their kind remains.
     width: factor of all channels.
-    groups: of the bottlenecks' 3x3 convolution; 32 make ResNeXt.
+    groups: the number of groups of the bottlenecks' 3x3 convolution; 32 make
+      ResNeXt.
     group_width: channels of each group in the first stage, before `width`; 128
       in one group make a Wide-ResNet.
     stem: 'cifar' or 'imagenet' (7x7, stride 2, max-pool), by image size if
@@ -240,7 +241,8 @@ def resnet(
     shortcut: where the shape changes, 'A' subsamples and pads with zeros, 'B'
       projects. The CIFAR nets have either ('A' if None), the others 'B'.
     norm: a name in `norms.NORMS`.
-    placement: of norm and activation, 'after' or 'before' the convolutions.
+    placement: the placement of norm and activation, 'after' or 'before' the
+      convolutions.
     activation: a name in `layers.ACTIVATIONS`.
     normalisation: a name in `base.NORMALISATIONS`.
     lowering: name of the convolution lowering.

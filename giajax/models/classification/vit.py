@@ -160,14 +160,14 @@ def vit(
     num_classes: size of the last layer.
     width: features of a token.
     depth: number of blocks.
-    heads: of each attention, a divisor of `width`.
+    heads: the number of heads of each attention, a divisor of `width`.
     hidden: features between a block's linear layers, as a multiple of `width`.
     patch: side of a patch; by image size, 4 or 16, if None.
     activation: a name in `layers.ACTIVATIONS`.
     dropout: rate behind the positions and each branch's linear layers.
     attention_dropout: rate of the attention weights.
-    lora_rank: of an adapter on the fused queries, keys and values of each block
-      (Hu et al., LoRA, 2021, arXiv 2106.09685), `in_proj.lora_a` and
+    lora_rank: the rank of an adapter on the fused queries, keys and values of
+      each block (Hu et al., LoRA, 2021, arXiv 2106.09685), `in_proj.lora_a` and
       `in_proj.lora_b`; 0 for none.
     init: 'torchvision', or 'timm' for linear layers, the head too, of standard
       deviation 0.02.

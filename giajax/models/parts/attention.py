@@ -29,7 +29,8 @@ class SelfAttention(nnx.Module):
     dim: features of a token.
     heads: a divisor of `dim`.
     dropout: rate, of the attention weights.
-    rank: of a low-rank adapter on queries, keys and values; 0 for none.
+    rank: the rank of a low-rank adapter on queries, keys and values; 0 for
+      none.
     init: initialiser of both kernels; torch's if None, Xavier's for `in_proj`.
     rngs: source of the initial weights.
   """
@@ -86,7 +87,7 @@ def attend(
     k: keys, of the same shape.
     v: values, of the same shape.
     bias: [..., heads, T, T] or less, added to the logits.
-    dropout: of the attention weights.
+    dropout: the dropout rate of the attention weights.
 
   Returns:
     [..., T, heads * d].
@@ -113,7 +114,7 @@ def relative_bias(table: types.Array, side: int) -> types.Array:
   Args:
     table: [(2 side - 1)^2, heads], by the difference of rows, then of columns,
       query minus key.
-    side: of the window.
+    side: the side of the window.
 
   Returns:
     [heads, side^2, side^2].

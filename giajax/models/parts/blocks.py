@@ -101,10 +101,10 @@ def inverted(
     hidden: channels between; where they equal `inputs`, nothing widens.
     outputs: channels out.
     size: side of the depthwise kernel.
-    stride: of the depthwise convolution.
+    stride: the stride of the depthwise convolution.
     gate: stands behind the depthwise convolution, or None.
     norm: `(features, *, rngs) -> module`.
-    activation: of the first two convolutions.
+    activation: the activation of the first two convolutions.
     rngs: source of the initial weights.
   """
   make = functools.partial(conv_norm, norm=norm, rngs=rngs)

@@ -100,8 +100,8 @@ class GroupNorm(layers.Layer):
 
   Args:
     features: channels.
-    groups: of neighbouring channels; the largest divisor of `features` up to
-      32 that is a power of two if None.
+    groups: the number of groups of neighbouring channels; the largest divisor
+      of `features` up to 32 that is a power of two if None.
     epsilon: added to the variance.
     rngs: unused, as the layer starts from constants.
   """
@@ -162,8 +162,8 @@ def factory(
 
   Args:
     kind: a name in `NORMS`.
-    momentum: of 'batch'.
-    epsilon: of 'batch'; the other kinds have their own.
+    momentum: the momentum of 'batch'.
+    epsilon: the epsilon of 'batch'; the other kinds have their own.
 
   Raises:
     ValueError: an unknown kind.

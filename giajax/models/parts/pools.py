@@ -23,7 +23,7 @@ def max_pool(
 
   Args:
     x: images.
-    size: of the window.
+    size: the size of the window.
     stride: in both directions.
     padding: on every side, of minus infinity.
     ceil: keep a last window that reaches over the end (`ceil_mode`).

@@ -58,7 +58,7 @@ class WindowAttention(nnx.Module):
     dim: features of a token.
     heads: a divisor of `dim`.
     window: side of a window, in tokens.
-    shift: of the map, along each axis that has more than one window.
+    shift: the shift of the map, along each axis that has more than one window.
     cosine: as version 2: logits are scaled cosines, the position bias comes
       from two linear layers, and keys have no bias.
     dropout: rate, of the output.
@@ -181,7 +181,7 @@ def _mask(size, side, shifts):
 
   Args:
     size: (H, W) of the padded map.
-    side: of a window.
+    side: the side of a window.
     shifts: by which the map was rolled.
 
   Returns:
