@@ -9,7 +9,7 @@ def faces(shapes: geometries.Shapes) -> geometries.Faces:
   """Patches of several neighbouring outputs, for narrow kernels.
 
   Args:
-    shapes: of the convolution.
+    shapes: the shapes of the convolution.
 
   Raises:
     ValueError: a convolution of several groups, or dilated.

@@ -102,8 +102,8 @@ def conv_general_dilated(
     window_strides: in both directions.
     padding: 'SAME', 'VALID' or (before, after) in both directions.
     lhs_dilation: None, or 1 in both directions.
-    rhs_dilation: of the kernel.
-    dimension_numbers: of NHWC x HWIO -> NHWC, as flax gives them.
+    rhs_dilation: the dilation of the kernel.
+    dimension_numbers: the layouts of NHWC x HWIO -> NHWC, as flax gives them.
     feature_group_count: groups.
     precision: None; float32 is computed as such.
     preferred_element_type: None or that of the images.
@@ -179,7 +179,7 @@ def choose(shapes: geometries.Shapes, shared: bool = True) -> str:
   cache.
 
   Args:
-    shapes: of the convolution.
+    shapes: the shapes of the convolution.
     shared: whether all restarts have one kernel.
   """
   geometry, (kh, kw, per_group, features) = shapes.geometry, shapes.kernel

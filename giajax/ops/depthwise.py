@@ -21,7 +21,7 @@ def faces(shapes: geometries.Shapes) -> geometries.Faces:
   """Shifted multiply-adds, for kernels of one channel a group.
 
   Args:
-    shapes: of the convolution.
+    shapes: the shapes of the convolution.
 
   Raises:
     ValueError: a kernel that is not depthwise.

@@ -109,7 +109,7 @@ def by_transposition(output: Callable[..., Any], shapes: Shapes) -> Faces:
 
   Args:
     output: `(x, kernel) -> y`, linear in each, see `Faces`.
-    shapes: of the convolution.
+    shapes: the shapes of the convolution.
   """
 
   def to_input(y, kernel):

@@ -20,7 +20,7 @@ def faces(shapes: geometries.Shapes) -> geometries.Faces:
   """Minimal filtering F(4x4, 3x3), for 3x3 kernels of stride 1.
 
   Args:
-    shapes: of the convolution.
+    shapes: the shapes of the convolution.
 
   Raises:
     ValueError: another kernel, a stride, several groups or dilation.

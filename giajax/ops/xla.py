@@ -13,7 +13,7 @@ def reference(shapes: geometries.Shapes) -> geometries.Faces:
   """XLA's convolution with its own derivatives, the reference.
 
   Args:
-    shapes: of the convolution.
+    shapes: the shapes of the convolution.
   """
   geometry = shapes.geometry
 
@@ -35,7 +35,7 @@ def direct(shapes: geometries.Shapes) -> geometries.Faces:
   """XLA's forward convolution, also for the derivative to the input.
 
   Args:
-    shapes: of the convolution.
+    shapes: the shapes of the convolution.
 
   Raises:
     ValueError: a convolution of several groups.
