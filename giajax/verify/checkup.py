@@ -23,7 +23,7 @@ class Checkup(NamedTuple):
 
   Attributes:
     verdicts: by the name of the check.
-    seed: of the checks' draws; the same seed repeats the check-up.
+    seed: the seed of the checks' draws; the same seed repeats the check-up.
   """
 
   verdicts: dict[str, base.Verdict]
@@ -55,7 +55,7 @@ def check(
     message: what it received.
     probe: labelled images of its own, see `base.check_probe`.
     only: names in `VERIFIERS`.
-    seed: of the checks' draws.
+    seed: the seed of the checks' draws.
 
   Raises:
     ValueError: an unknown check.
@@ -74,11 +74,11 @@ def draw_probe(
   """Returns images of the client's own to try a model on, drawn at random.
 
   Args:
-    dataset: of the client's images.
+    dataset: the dataset of the client's images.
     net: the network that was agreed on.
     size: number of images.
     case: which draw of them, at least 0.
-    seed: of all draws.
+    seed: the seed of all draws.
 
   Raises:
     ValueError: a data set of fewer images, or images or labels that do not fit
@@ -95,7 +95,7 @@ def words(checkup: Checkup, name: str) -> str:
 
   Args:
     checkup: the result.
-    name: of the received weights, such as their path.
+    name: the name of the received weights, such as their path.
   """
   width = max(map(len, checkup.verdicts))
   lines = [
@@ -117,7 +117,7 @@ def to_json(checkup: Checkup, name: str) -> str:
 
   Args:
     checkup: the result.
-    name: of the received weights, such as their path.
+    name: the name of the received weights, such as their path.
   """
   return json.dumps(
     {

@@ -56,12 +56,13 @@ class Honest(NamedTuple):
   """A network with honest weights, and the data that it is for.
 
   Attributes:
-    name: of the network, or of the file.
+    name: the name of the network, or of the file.
     kind: 'fresh' or 'trained'.
     entry: the model's entry in a config.
     net: the network.
     dataset: its images.
-    paths: of the weights, one per model; '' for fresh ones of seeds 0, 1, ...
+    paths: the paths of the weights, one per model; '' for fresh ones of seeds
+      0, 1, ...
   """
 
   name: str
@@ -76,7 +77,8 @@ def entry(data_dir: str) -> dict[str, Any]:
   """Returns a config's dataset entry: CIFAR-10's test images, or photographs.
 
   Args:
-    data_dir: of tfds, with CIFAR-10; '' for photographs of 32 x 32 pixels.
+    data_dir: the `data_dir` of tfds, with CIFAR-10; '' for photographs of 32 x
+      32 pixels.
   """
   if not data_dir:
     return dict(name='photographs', size=32)
@@ -180,7 +182,7 @@ def scores(
     honest: the model.
     probe: number of images.
     probes: number of draws of images for each of the weights.
-    names: of checks.
+    names: the names of checks.
     known_rate: whether the client knows rate times steps of the round.
   """
   task = classification.classification(honest.dataset.num_classes)

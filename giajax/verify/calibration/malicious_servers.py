@@ -117,7 +117,7 @@ def verdicts(
     server: the malicious server.
     model: whose weights, the last of them if trained, the server starts from.
     seeds: number of batches, and of weights if fresh.
-    rounds: of the attack, at most.
+    rounds: the number of rounds of the attack, at most.
     probe: number of images of the client.
     data_dir: as of `honest_models.entry`.
 

@@ -88,7 +88,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
   """Returns the distributions of scores as Markdown.
 
   Args:
-    rows: of `honest_models.scores`.
+    rows: the rows of `honest_models.scores`.
   """
   names = [n for n in VERIFIERS if any(n in row['scores'] for row in rows)]
   kinds = sorted({row['kind'] for row in rows})

@@ -25,8 +25,8 @@ def examples(
 
   Args:
     view: what the client knows.
-    variables: of `view.net`, from `weights.agreed_variables`; None where
-      weights are missing.
+    variables: the variables of `view.net`, from `weights.agreed_variables`;
+      None where weights are missing.
     probe: labelled images.
   """
   if variables is None:
