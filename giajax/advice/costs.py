@@ -97,7 +97,7 @@ def accuracy(
 
   Args:
     config: resolved, without a sweep.
-    epochs: of training.
+    epochs: the epochs of training.
     folder: beside which weights and facts are kept; what is there counts.
   """
   path = folder.with_name(f'{folder.name}-{epochs}-epochs.npz')

@@ -28,11 +28,11 @@ class Audited(NamedTuple):
   """The setting that was audited, with which changed ones are compared.
 
   Attributes:
-    config: of the point, resolved.
+    config: the config of the point, resolved.
     recovery: what came back.
     client: one of its clients, for timing.
     folder: where the changed audits are run.
-    epochs: of training under each change; 0 for none.
+    epochs: the epochs of training under each change; 0 for none.
   """
 
   config: Mapping[str, Any]
@@ -53,10 +53,10 @@ def advise(
   """Runs an audit again with each change, and says what the change did.
 
   Args:
-    workdir: of a finished run.
+    workdir: the workdir of a finished run.
     only: names in `changes.CHANGES`; all of them if empty.
     point: the point of the run's sweep; None where it has only one.
-    epochs: of training under each change; 0 for none.
+    epochs: the epochs of training under each change; 0 for none.
     command: that repeats the call, for the report.
 
   Returns:
