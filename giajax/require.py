@@ -41,7 +41,7 @@ def whole(
 
   Args:
     value: the number.
-    name: of the argument.
+    name: the name of the argument.
     least: the smallest that is allowed.
     most: the largest, None for no limit.
     advice: what to do.
@@ -82,7 +82,7 @@ def fraction(
 
   Args:
     value: the number.
-    name: of the argument.
+    name: the name of the argument.
     zero: 0 itself is allowed.
     one: 1 itself is allowed.
     advice: what to do.
@@ -219,7 +219,7 @@ def same_shapes(
   Args:
     tree: any pytree.
     like: what it should be like.
-    name: of `tree`.
+    name: the name of `tree`.
     of: what `like` is.
     advice: what to do.
   """

@@ -248,7 +248,7 @@ def setting(
     granted: what the attacker was given and uses.
     trained: the network's weights come from training, see `is_trained`.
     has_batch_norm: the network has BatchNorm layers.
-    num_rounds: of communication that the attack takes.
+    num_rounds: the number of rounds of communication that the attack takes.
   """
   rules: Mapping[str, bool] = {
     'inference-mode client': has_batch_norm and not train_mode,
