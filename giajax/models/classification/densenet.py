@@ -1,9 +1,9 @@
-"""DenseNet: every layer sees the outputs of all earlier ones of its block.
+"""DenseNet: every layer reads the outputs of all earlier layers of its block.
 
 Huang et al., Densely Connected Convolutional Networks, CVPR 2017,
 arXiv 1608.06993, with bottlenecks and compression by 2 (DenseNet-BC). Names are
-torchvision's (`features.denseblock1.denselayer1.norm1`), whatever the norms'
-kind. The CIFAR form has a 3x3 stem of stride 1 and no max-pool.
+torchvision's (`features.denseblock1.denselayer1.norm1`), whatever the kind of
+norm. The CIFAR form has a 3x3 stem of stride 1 and no max-pool.
 """
 
 from collections.abc import Sequence

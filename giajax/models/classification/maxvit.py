@@ -91,7 +91,7 @@ class MBConv(nnx.Module):
 
 
 class PartitionAttention(nnx.Module):
-  """Attention and two linear layers, both behind a norm and beside a skip."""
+  """Attention, then two linear layers, both after a norm and with a skip."""
 
   def __init__(self, dim, rate, style, *, rngs):
     norm = functools.partial(norms.LayerNorm, dim, rngs=rngs)

@@ -31,7 +31,7 @@ from giajax.models.parts import pools
 class Row(NamedTuple):
   """A block, as in the paper's tables 1 and 2."""
 
-  size: int  # of the depthwise kernel
+  size: int  # the side of the depthwise kernel
   hidden: int
   outputs: int
   gated: bool
@@ -174,10 +174,10 @@ def mobilenet_v3(
     num_classes: size of the last layer.
     size: 'small' or 'large'.
     width: factor of the channels, which stay multiples of 8.
-    depth: how many of the 11 or 15 blocks are kept, from the first; all if
-      None.
+    depth: the number of blocks, of 11 or 15, that are kept from the first; all
+      if None.
     stem: 'cifar' (stride 1) or 'imagenet' (stride 2); by image size if None.
-    norm: a name in `norms.NORMS`; convolutions have no bias with any.
+    norm: a name in `norms.NORMS`; convolutions have no bias with any of them.
     activation: a name in `layers.ACTIVATIONS` in place of both ReLU and
       hardswish; the gates remain hardsigmoid.
     dropout: rate in front of the last layer.

@@ -40,7 +40,7 @@ from giajax.models.parts import norms
 from giajax.models.parts import pools
 from giajax.ops import fusion_barrier
 
-# Blocks a stage. Three stages are the CIFAR nets.
+# Blocks per stage. The nets of three stages are the CIFAR nets.
 _BLOCKS = {
   18: (2, 2, 2, 2),
   20: (3, 3, 3),
@@ -53,7 +53,7 @@ _BLOCKS = {
   152: (3, 8, 36, 3),
 }
 _BOTTLENECKS = (50, 101, 152)
-# Whether it is in front of the convolution.
+# Whether the norm is in front of the convolution.
 _PLACEMENTS = {'after': False, 'before': True}
 
 
@@ -71,7 +71,7 @@ class Style(NamedTuple):
   skip: bool  # whether there are shortcuts
   option_a: bool  # those that change the shape have no parameters
   bottleneck: bool
-  groups: int  # of a bottleneck's 3x3 convolution
+  groups: int  # groups of a bottleneck's 3x3 convolution
   group_width: int  # channels per group, for 64 channels of the block
 
   def outputs(self, width: int) -> int:
@@ -89,7 +89,7 @@ class Style(NamedTuple):
     inner = width * self.group_width // 64 * self.groups
     if inner < 1:
       raise ValueError(
-        'Expected at least one channel a group; got '
+        'Expected at least one channel per group; got '
         f'group_width={self.group_width} of 64 channels, of which there are '
         f'{width}; use a larger group_width or width'
       )
@@ -153,7 +153,7 @@ class Block(nnx.Module):
     ]
 
   def _plus(self, y, x):
-    """Returns y with the shortcut of x, if there is any."""
+    """Returns y with the shortcut of x, if there is one."""
     if not self.style.skip:
       return y
     if self.projects:
@@ -228,8 +228,10 @@ def resnet(
   Args:
     image_shape: (H, W, C).
     num_classes: size of the last layer.
-    depth: counted layers; from 50 on but 56, blocks are bottlenecks.
-    blocks: a stage, in place of the depth's; their kind remains.
+    depth: the number of layers; from 50 on, except for 56, blocks are
+      bottlenecks.
+    blocks: the number of blocks per stage, in place of those of the depth;
+      their kind remains.
     width: factor of all channels.
     groups: the number of groups of the bottlenecks' 3x3 convolution; 32 make
       ResNeXt.

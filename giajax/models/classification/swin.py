@@ -54,7 +54,7 @@ class Style(NamedTuple):
 
 
 class Block(nnx.Module):
-  """Attention and two linear layers, each with a norm and beside a skip."""
+  """Attention, then two linear layers, each with a norm and a skip."""
 
   def __init__(self, dim, shift, rate, style, *, rngs):
     self.norm1 = norms.LayerNorm(dim, rngs=rngs)

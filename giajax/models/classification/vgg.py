@@ -107,7 +107,7 @@ def vgg(
   Args:
     image_shape: (H, W, C), at least 32x32.
     num_classes: size of the last layer.
-    depth: counted layers.
+    depth: the number of layers.
     norm: a name in `norms.NORMS`, behind each convolution.
     activation: a name in `layers.ACTIVATIONS`.
     width: factor of all channels and of the hidden layers.

@@ -1,7 +1,7 @@
 """ViT: a transformer over the patches of an image, and a class token.
 
 Dosovitskiy et al., An Image Is Worth 16x16 Words, ICLR 2021, arXiv 2010.11929;
-the tiny and the small one are those of Touvron et al., Training Data-efficient
+the tiny and the small form are those of Touvron et al., Training Data-efficient
 Image Transformers & Distillation through Attention, ICML 2021, arXiv
 2012.12877. Attribute names are torchvision's (`encoder.layers.encoder_layer_0.
 self_attention.in_proj`), and so are the definition and, by default, the initial
@@ -41,12 +41,12 @@ class Shape(NamedTuple):
   activation: Callable[[types.Array], types.Array]
   dropout: float
   attention_dropout: float
-  rank: int  # of the adapters, 0 for none
+  rank: int  # the rank of the adapters, 0 for none
   init: Callable[..., types.Array] | None
 
 
 class EncoderBlock(nnx.Module):
-  """Attention, then two linear layers, both behind a norm and beside a skip."""
+  """Attention, then two linear layers, both after a norm and with a skip."""
 
   def __init__(self, shape: Shape, *, rngs: nnx.Rngs):
     dim = shape.dim
