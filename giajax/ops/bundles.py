@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from giajax.ops import geometries
 
-_CHANNELS = 32  # of a bundle, at least; fewer do not fill a matmul
+_CHANNELS = 32  # channels of a bundle, at least; fewer do not fill a matmul
 
 
 def faces(

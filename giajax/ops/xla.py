@@ -32,7 +32,7 @@ def reference(shapes: geometries.Shapes) -> geometries.Faces:
 
 
 def direct(shapes: geometries.Shapes) -> geometries.Faces:
-  """XLA's forward convolution, also for the derivative to the input.
+  """XLA's forward convolution, for the output and for the input's derivative.
 
   Args:
     shapes: the shapes of the convolution.
