@@ -19,13 +19,13 @@ from giajax.report import advice
 from giajax.report import report
 from giajax.results import collection
 
-# Keys of a config that a training depends on, and one that it sets itself.
+# Keys of a config that training depends on, and one that training sets itself.
 _TRAINED, _MODE = ('model', 'defense', 'client'), 'client.train_mode'
 _log = logging.getLogger('giajax')
 
 
 class Audited(NamedTuple):
-  """The setting that was audited, with which changed ones are compared.
+  """The setting that was audited, with which changed settings are compared.
 
   Attributes:
     config: the config of the point, resolved.
@@ -55,16 +55,16 @@ def advise(
   Args:
     workdir: the workdir of a finished run.
     only: names in `changes.CHANGES`; all of them if empty.
-    point: the point of the run's sweep; None where it has only one.
+    point: the point of the run's sweep; None if it has only one.
     epochs: the epochs of training under each change; 0 for none.
-    command: that repeats the call, for the report.
+    command: the command that repeats the call, for the report.
 
   Returns:
     A line per change.
 
   Raises:
-    ValueError: no finished run, an unknown change, or a place that cannot be
-      written.
+    ValueError: there is no finished run, a change is unknown, or the folder
+      cannot be written.
   """
   folder = pathlib.Path(workdir).expanduser()
   names = list(only) or list(changes.CHANGES)
@@ -116,7 +116,7 @@ def _audited(
     chosen = sweep.only(run.meta['config'], point)
     rows = [row for row in run.rows if row['point'] == chosen.index]
     recovery = comparison.recovery(run, rows)
-  # No paper's figures belong beside a changed system.
+  # A paper's figures cannot be compared with those of a changed system.
   config = {**chosen.config, 'study': {}}
   runs = folder / 'advice' / f'point-{chosen.index}'
   audited = Audited(config, recovery, costs.client(config), runs, epochs)
