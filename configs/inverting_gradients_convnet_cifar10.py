@@ -3,8 +3,9 @@
   giajax --config=inverting_gradients_convnet_cifar10 --workdir=/tmp/ig \
     --config.dataset.data_dir=DIR
 
-Eight test images, one an update, fresh weights, labels known. Geiping et al.
-2020, arXiv 2003.14053; their framework takes 24,000 steps, this a thousand.
+Eight test images, one per update, fresh weights, labels known. Geiping et al.
+2020, arXiv 2003.14053; their framework takes 24,000 steps, this config a
+thousand.
 """
 
 from giajax.engine import build

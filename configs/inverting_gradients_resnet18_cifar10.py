@@ -3,7 +3,7 @@
   giajax --config=inverting_gradients_resnet18_cifar10 --workdir=/tmp/ig18 \
     --config.dataset.data_dir=DIR
 
-Eight test images, one an update, fresh weights, labels known. The client uses
+Eight test images, one per update, fresh weights, labels known. The client uses
 the statistics of its batch, as clients that train do; set
 --config.client.train_mode=False for the easier setting of the literature.
 """

@@ -3,7 +3,7 @@
   giajax --config=linear_layer_mlp_cifar10 --workdir=/tmp/linear \
     --config.dataset.data_dir=DIR
 
-Twenty test images, one an update. Phong et al. 2017; Geiping et al. 2020,
+Twenty test images, one per update. Phong et al. 2017; Geiping et al. 2020,
 proposition 3.1.
 """
 
