@@ -77,7 +77,7 @@ def get_config(arg=None):
   config.study = dict(
     claim='Larger noise, stronger clipping and pruning leak less and cost '
     'accuracy; a server that knows the defence gets some of it back.',
-    source='No table of the two studies; each defence names its own',
+    source='The two studies have no such table; each defence names its source',
   )
   if any(a is not None for a in found):
     config.study.columns = {'test accuracy': [a for a in found for _ in '12']}

@@ -52,7 +52,7 @@ def get_config(arg=None):
   }
   config.study = dict(
     claim='Modern, performance-optimised networks resist visually: what comes '
-    'back is what the start already told.',
+    'back is what the start already showed.',
     source='Valadi et al., 2025, arXiv 2508.19819, the initialisation study',
     metrics=('start_ssim', 'ssim', 'psnr'),
   )
