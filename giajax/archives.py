@@ -121,7 +121,7 @@ def under(
   """Returns the arrays whose names are under a dotted prefix, without it.
 
   Args:
-    arrays: by name.
+    arrays: the arrays, by name.
     prefix: the leading parts of the wanted names; '' for all.
     path: the path that they were read from, for the message.
 
@@ -151,7 +151,7 @@ def write(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
 
   Args:
     path: a path that ends in .npz; an existing file is replaced.
-    arrays: by name.
+    arrays: the arrays, by name.
 
   Raises:
     ValueError: the path has another ending, or cannot be written.

@@ -127,7 +127,7 @@ REASONS: dict[str, str] = {
 }
 # Trained weights close this part of the gap between chance and perfection ...
 _LEARNED = 0.1
-# ... of which the sample makes this sure.
+# ... of which the sample gives this confidence.
 _CONFIDENCE = 0.99
 
 

@@ -4,8 +4,8 @@
   giajax --config=studies/initialisation:runlocal --workdir=/tmp/start
 
 The initialisation study of Valadi et al., 2025, arXiv 2508.19819: Inverting
-Gradients that starts from the truth, of which a fraction p of the pixels is
-noise, for p from 0 to 1, on networks at 32 pixels with fresh weights. It is a
+Gradients that starts from the truth, with noise in a fraction p of its pixels,
+for p from 0 to 1, on networks at 32 pixels with fresh weights. It is a
 diagnosis and not an attack, because no attacker knows the start. If the result
 is worse than the start, the gradient reveals less than the start did. The full
 size needs `--config.dataset.data_dir=DIR` with CIFAR-10.

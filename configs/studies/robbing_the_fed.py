@@ -175,7 +175,7 @@ def _forms(config, local):
     'attack': tuple(dict(name='robbing_the_fed', **f) for f in _FORMS)
   }
   config.study = dict(
-    source='Fowl et al., ICLR 2022, arXiv 2110.13057, which has no such table',
+    source='Fowl et al., ICLR 2022, arXiv 2110.13057, without such a table',
     metrics=('exact', 'psnr'),
     columns={
       'allowed by the bins': [
@@ -205,7 +205,7 @@ def _loki(config, local):
   bins = (64, 256)
   config.sweep = {'client': rounds, 'attack.bins': bins}
   config.study = dict(
-    source='Zhao et al., IEEE S&P 2024, arXiv 2303.12233, which has no such table',
+    source='Zhao et al., IEEE S&P 2024, arXiv 2303.12233, without such a table',
     metrics=('exact', 'psnr'),
     columns={
       'allowed by the bins': [_allowed(k, 16) for k in bins for _ in rounds]

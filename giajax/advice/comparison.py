@@ -31,8 +31,8 @@ class Recovery(NamedTuple):
 
   Attributes:
     images: the true images, [B, H, W, C].
-    psnr: [B] dB.
-    ssim: [B].
+    psnr: the PSNR of each image in dB, [B].
+    ssim: the SSIM of each image, [B].
     recognised: which images came back recognisably, by the rule of the report,
       [B] bool.
     verdicts: the verdicts of the run.

@@ -38,7 +38,8 @@ class Attack(NamedTuple):
       infinity says so in `info.finite` and leaves what `read` uses unchanged.
     read: `(state, obs, hp) -> Reconstruction`; its score is the attacker's
       own, lower is better.
-    num_steps: T; 0 for closed forms, which do everything in `read`.
+    num_steps: the number of steps T; 0 for closed forms, which do everything in
+      `read`.
     num_rounds: the number of rounds of communication; in all of them the client
       works on the same batch.
     hparams: the default values of the traced knobs `hp`. A knob that is also an

@@ -48,10 +48,10 @@ def indices(
   """Returns which images form the batch of a case, [B] int32, all different.
 
   Args:
-    labels: [size] int32 labels of the data set.
-    seed: the experiment's seed, at least 0.
-    case: number of the case, at least 0.
-    batch_size: B, of all clients together.
+    labels: the labels of the data set, [size] int32.
+    seed: the seed of the experiment, at least 0.
+    case: the number of the case, at least 0.
+    batch_size: B, the number of images of all clients together.
     rule: a name in `RULES`.
     clients: the number of clients, which share the batch equally.
     repeats: the number of images of one label, for the rule 'repeated_label', 1
@@ -95,10 +95,10 @@ def held_out(
 
   Args:
     size: the size of the data set.
-    taken: [B] indices of the batch.
-    seed: the experiment's seed, at least 0.
-    case: number of the case, at least 0.
-    count: how many to draw at most.
+    taken: the indices of the batch, [B].
+    seed: the seed of the experiment, at least 0.
+    case: the number of the case, at least 0.
+    count: the largest number of images to draw.
 
   Returns:
     [min(count, size - B)] int32, all different.
@@ -123,11 +123,11 @@ def same_class(
   """Returns other images of an image's class, whether in its batch or not.
 
   Args:
-    labels: [size] int32 labels of the data set.
+    labels: the labels of the data set, [size] int32.
     index: the index of the image.
-    seed: the experiment's seed, at least 0.
-    case: number of the case, at least 0.
-    count: how many to draw at most, at least 1.
+    seed: the seed of the experiment, at least 0.
+    case: the number of the case, at least 0.
+    count: the largest number of images to draw, at least 1.
 
   Returns:
     [min(count, members of the class - 1)] int32, all different; empty for an

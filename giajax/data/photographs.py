@@ -16,10 +16,10 @@ stated) and the faces of LFW are left out.
   rocket.jpg             SpaceX                 public domain
 
 Eight photographs are too few for a batch of sixteen, so some give several
-crops, chosen by eye: each shows one thing and none lies inside another except
-`eye`, `spoon` and `optic_disc`, details of `cat`, `coffee` and `retina`. Every
-crop is its own class. `cameraman`, `skyline` and `bricks` are grey: their three
-channels are equal.
+crops, chosen by eye: each shows one thing, and none is inside another except
+`eye`, `spoon` and `optic_disc`, which are details of `cat`, `coffee` and
+`retina`. Every crop is its own class. `cameraman`, `skyline` and `bricks` are
+grey: their three channels are equal.
 """
 
 import importlib.resources

@@ -26,7 +26,7 @@ def mixup(*, num_classes: int, alpha: float = 1.0) -> base.Defense:
   draw.
 
   Args:
-    num_classes: K.
+    num_classes: K, the number of classes.
     alpha: the parameter of the Beta distribution of the weight, > 0; a small
       one mixes little.
 

@@ -58,7 +58,7 @@ def save(opened: ocp.CheckpointManager, tree: Mapping[str, Any]) -> None:
   """Saves in the background.
 
   Args:
-    opened: from `manager`.
+    opened: the manager that `manager` returned.
     tree: host arrays in nested dicts; none of them empty.
 
   Raises:

@@ -108,7 +108,8 @@ def conclude(
   """Returns a row with all its baselines and the verdict.
 
   Args:
-    row: from `evaluate`, with the scores of each image in its baselines.
+    row: the row from `evaluate`, with the scores of each image in its
+      baselines.
     arrays: the arrays of that row.
     control: [M, H, W, C] what the attack made of noise, or None.
 

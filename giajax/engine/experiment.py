@@ -115,9 +115,9 @@ class Setup(NamedTuple):
     attack_name: the row of `ATTACKS`.
     program: the name of the compiled program; settings with one name share it.
     cases: which images the clients hold.
-    proxy_images: P, images of the 'proxy_data' grant.
+    proxy_images: P, the number of images of the 'proxy_data' grant.
     seed: the seed of everything that is drawn.
-    restarts: R.
+    restarts: R, the number of restarts.
     records: the number of steps at which the objective is recorded.
     noise_control: whether the attack also runs on an update of noise.
     run: what changes the speed.

@@ -150,11 +150,11 @@ def compiled(
   """Compiles a program for arguments of certain shapes.
 
   Args:
-    jitted: from `program`.
+    jitted: the functions that `program` returned.
     message: what its functions will be called with, like the others.
     obs: observations, [N, ...].
     hp: traced knobs, [N].
-    seeds: [N, R, ...].
+    seeds: the key data of the restarts, [N, R, ...].
   """
   began = time.perf_counter()
   where = jitted.where

@@ -88,7 +88,7 @@ def other_images(images: npt.ArrayLike, batch_size: int) -> np.ndarray:
 
   Args:
     images: [S, H, W, C] in [0, 1], outside the batch, in random order.
-    batch_size: B.
+    batch_size: the batch size B.
 
   Raises:
     ValueError: `images` is no non-empty stack of images.

@@ -19,7 +19,7 @@ _STATISTICS = {'median': np.median, 'mean': np.mean}
 
 
 class Interval(NamedTuple):
-  """The ends of an interval, both NaN where there is none."""
+  """The ends of an interval, both NaN if there is none."""
 
   low: float
   high: float

@@ -75,7 +75,7 @@ def scores(
     facts: the known facts, by their names in `base.FACTS`; a metric that needs
       more is NaN. Scores that are known already are not computed again.
     about: the metrics to compute, 'guess' or 'batch'.
-    size: B.
+    size: the number of images B.
   """
   known, values = dict(facts), {}
   for name, score in functions.items():

@@ -6,7 +6,7 @@
 
 Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error
 visibility to structural similarity", IEEE TIP 2004, as `dm_pix` computes it:
-Gaussian window of sigma 1.5, c1 = .01^2, c2 = .03^2, windows that lie wholly
+Gaussian window of sigma 1.5, c1 = .01^2, c2 = .03^2, windows that are entirely
 inside the image. Works under jit and vmap; a NaN stays a NaN.
 """
 

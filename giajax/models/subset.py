@@ -17,7 +17,7 @@ from giajax.models import inspect
 def subset(
   net: base.Net, include: Sequence[str] = ('*',), freeze: Sequence[str] = ()
 ) -> base.Net:
-  """Returns a network of which a client trains the named parameters only.
+  """Returns a network whose clients train only the named parameters.
 
   Args:
     net: the network.

@@ -84,7 +84,8 @@ def _conv(site, cotangent, target):
   kh, kw, channels, features = target.shape
   b, h, w, _ = cotangent.shape
   rows, taps = b * h * w, kh * kw * channels
-  # The Gram form also saves forming g twice in the derivative, hence the 1.5.
+  # The factor 1.5 is there because the Gram form also saves forming g twice in
+  # the derivative.
   gram = rows * (taps + features) < 1.5 * taps * features
   if gram and site.geometry.groups == 1:
     unfolded = patches.unfold(site.input, (kh, kw), site.geometry)

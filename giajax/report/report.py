@@ -30,7 +30,7 @@ def write(workdir: str | os.PathLike[str]) -> pathlib.Path:
   except OSError as error:
     raise ValueError(
       f'Expected a workdir that can be written; got {workdir}: '
-      f'{error.strerror or error}; free some space or copy it'
+      f'{error.strerror or error}; free some space or copy the workdir'
     ) from error
 
 

@@ -22,7 +22,7 @@ _TORN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError)
 
 
 class Run(NamedTuple):
-  """A finished run, or as much of it as its files hold."""
+  """A finished run, or the part of it that its files hold."""
 
   meta: Mapping[str, Any]  # config.json
   rows: Sequence[Mapping[str, Any]]  # results.jsonl, ordered by row number
@@ -65,7 +65,7 @@ def read(workdir: pathlib.Path) -> Run:
 
 
 def advice(workdir: pathlib.Path) -> dict[str, Any] | None:
-  """Returns what `advice.json` holds, None where there is none.
+  """Returns what `advice.json` holds, None if there is none.
 
   Raises:
     ValueError: it is torn.
@@ -138,7 +138,7 @@ def scores(
 
 
 def best_baseline(row: Mapping[str, Any], metric: str) -> float:
-  """Returns the best of a row's baselines, NaN where there is none."""
+  """Returns the best of a row's baselines, NaN if there is none."""
   names = row.get('baselines') or {}
   known = [baseline(row, name, metric) for name in names]
   best = max if METRICS[metric].higher_is_better else min

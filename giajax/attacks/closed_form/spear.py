@@ -58,7 +58,8 @@ _TINY = 1e-30
 # Below this share of a column's root mean square, an entry counts as zero;
 # rounding leaves about 1e-5.
 _ZERO = 1e-3
-# A direction is new if so much of it, unit length, lies outside the others.
+# A direction of unit length is new if this much of it is outside the span of
+# the others.
 _NEW = 1e-2
 
 

@@ -109,7 +109,7 @@ def loki(
   scale: float | None = None,
   scaling: float = 500.0,
 ) -> base.Attack:
-  """Each client's images from an aggregate, by kernels of its own.
+  """Each client's images from an aggregate, by separate kernels per client.
 
   Args:
     world: the attacker's picture of the system, of at least 2 clients.

@@ -53,7 +53,7 @@ def multiscale(
     form: see `match`.
 
   Raises:
-    ValueError: stages that are fewer than one, more than steps, or so many
+    ValueError: the stages are fewer than one or more than the steps, or so many
       that the first has no pixel.
   """
   require.whole(num_steps, 'num_steps')

@@ -39,8 +39,8 @@ class Distance(NamedTuple):
 def lookup(distance: str | Distance) -> Distance:
   """Returns a Distance given by name or as itself.
 
-  Its `on_gradients` raises ValueError, while it is traced, for trees of which
-  the leaves or their shapes differ, as arrays of other shapes would broadcast.
+  Its `on_gradients` raises ValueError, while it is traced, for trees whose
+  leaves or shapes differ, because arrays of other shapes would broadcast.
 
   Raises:
     ValueError: an unknown name.

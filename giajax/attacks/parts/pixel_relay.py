@@ -46,7 +46,7 @@ class PixelRelay(NamedTuple):
       smallest, 0 for a feature that holds nothing.
     side: the window's side r; 1 if every feature is one pixel.
     mean, std: [D] float32; the feature is (pixel - mean) / std.
-    shape: H, W, C.
+    shape: the shape (H, W, C) of an image.
   """
 
   layer: str
