@@ -105,7 +105,7 @@ REASONS: dict[str, str] = {
   ),
   'known images': (
     'The attack started from the images themselves, in part. What it ends '
-    'with shows what a start tells, not what an update does.'
+    'with shows what a start reveals, not what an update does.'
   ),
   'untrained weights': (
     'The network classified a sample of these data hardly better than chance. '

@@ -102,7 +102,7 @@ class _Children:
       signal.signal(number, handler)
 
   def start(self, command: Sequence[str], prefix: str) -> None:
-    """Starts a process and prints its lines behind a prefix."""
+    """Starts a process and prints its lines after a prefix."""
     child = subprocess.Popen(
       command,
       stdout=subprocess.PIPE,

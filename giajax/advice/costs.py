@@ -98,7 +98,8 @@ def accuracy(
   Args:
     config: the resolved config, without a sweep.
     epochs: the epochs of training.
-    folder: the folder next to which weights and facts are kept and reused.
+    folder: the folder next to which the weights and their facts are written;
+      existing ones are reused.
   """
   path = folder.with_name(f'{folder.name}-{epochs}-epochs.npz')
   record = path.with_suffix('.json')
@@ -114,7 +115,7 @@ def accuracy(
 def _compiled(
   client: clients.Client, *arguments: Any
 ) -> Callable[[], types.Update]:
-  # XLA would evaluate constants that a program closes over while it compiles.
+  # Arguments, because XLA evaluates what a program closes over as it compiles.
   update = jax.jit(lambda *a: client.update(*a)[0])
   return functools.partial(update, *arguments)
 

@@ -71,7 +71,7 @@ class Client(NamedTuple):
   Attributes:
     update: see `UpdateFn`; the Output is for priors that read statistics.
     moments: see `MomentsFn`; None where this client or its network cannot
-      tell them.
+      report them.
     as_gradient: `delta -> tree`, an update's delta read as one gradient of the
       mean loss: the sign turned and the rate divided out where it is a
       difference of weights. Exact for one local step.

@@ -5,9 +5,9 @@ folder gives every image its own class: the label is the image's place in the
 sorted order. Files are sorted by name, so that indices mean the same on every
 machine.
 
-An image is a file of `decode.FORMATS`, told by the ending of its name or, for
-another ending, by its first bytes. Files that are not images are left out and
-named in the data set's note; hidden files are left out.
+An image is a file of `decode.FORMATS`, recognised by the ending of its name or,
+for another ending, by its first bytes. Files that are not images are left out
+and named in the data set's note; hidden files are left out.
 """
 
 from collections.abc import Callable

@@ -15,11 +15,11 @@ divergence in bits; here it is in nats.
 The server trains this network and so matches with it, whether or not it knows
 the defence; but it does not know the client's draw, and each step of an attack
 uses another draw. What differs most are the gradients of the bottleneck and of
-the classifier behind it. The authors' later paper (Combining Variational
+the classifier after it. The authors' later paper (Combining Variational
 Modeling with Partial Gradient Perturbation to Prevent Deep Gradient Leakage,
 2022, arXiv 2208.04767) leaves them out of the matching, which undoes the
 defence. The input of a fully connected first layer can be read off whatever
-stands behind it: Balunovic et al., Bayesian Framework for Gradient Leakage,
+comes after it: Balunovic et al., Bayesian Framework for Gradient Leakage,
 ICLR 2022, arXiv 2111.04706; that is the attack `linear_layer`.
 """
 

@@ -29,7 +29,7 @@ _REMEMBERED = 2e8  # bytes of features that are kept for later batches
 class View(NamedTuple):
   """What a network computes from an image."""
 
-  features: Any  # [n, F] array, F = 0 if the network cannot tell them
+  features: Any  # [n, F] array, F = 0 if the network cannot report them
   logits: Any  # [n, K] array
 
 
@@ -62,8 +62,7 @@ def facts(
 
   Returns:
     'features' and 'rivals' as in `metrics.base.FACTS`, and 'features_hat' by
-    the name of a guess; an empty result if the network cannot report its
-    features.
+    the name of a guess; empty dicts if the network cannot report its features.
   """
   images = np.concatenate([item.batch.x, *guesses.values()])
   features = view(setup, images).features

@@ -1,6 +1,6 @@
 """Training with the updates that an audit attacks.
 
-In each step, one client draws a batch and computes its update behind its
+In each step, one client draws a batch and computes its update under its
 defence, and the server uses that as the gradient of SGD: without a defence, and
 with the client `fedsgd`, this is plain minibatch SGD. The accuracy under a
 defence is the accuracy of a network that this loop trained under it.

@@ -224,7 +224,7 @@ def chain(net: base.Net) -> list[Link]:
     z = layers.flatten(z) if z.ndim > x.ndim else z
     falling = jnp.minimum(z, 0)
     if not falling.any():
-      raise _no_chain(net, before, 'gave nothing below zero to tell its slope')
+      raise _no_chain(net, before, 'gave nothing below zero to show its slope')
     slope = jnp.vdot(falling, x) / jnp.vdot(falling, falling)
     expected = jnp.where(z > 0, z, slope * z)
     if not (z.shape == x.shape and jnp.allclose(x, expected, 1e-4, 1e-6)):
@@ -241,7 +241,7 @@ def chain(net: base.Net) -> list[Link]:
 def _foreign(net: base.Net, what: str, advice: str) -> ValueError:
   return ValueError(
     f'Expected a network made of giajax layers; got {net.spec.name}, which '
-    f'cannot tell its {what}; {advice}'
+    f'cannot report its {what}; {advice}'
   )
 
 

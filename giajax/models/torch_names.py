@@ -11,7 +11,7 @@
   x.in_proj_weight, _bias      those of a linear layer x.in_proj
   x.num_batches_tracked        none, nor have tables that depend on shapes only
 
-A linear layer behind a flattened image needs no permutation, because
+A linear layer after a flattened image needs no permutation, because
 `layers.flatten` keeps torch's order, channels first.
 """
 

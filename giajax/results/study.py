@@ -190,7 +190,7 @@ def _metrics(study: Mapping[str, Any]) -> list[str]:
 
 
 def _split(metric: str) -> tuple[str, str]:
-  """Returns the baseline and the metric of a name such as 'start_ssim'."""
+  """Returns baseline and metric of 'start_ssim'; '' if there is no baseline."""
   for baseline in baselines.BASELINES:
     prefix = f'{baseline}_'
     if metric.startswith(prefix) and metric.removeprefix(prefix) in METRICS:

@@ -74,10 +74,12 @@ class View(NamedTuple):
       if the client does not know it.
     examples: a function that returns what each image of a probe would give
       away, in inference mode.
-    statistics: mean and variance of what each layer with running statistics
-      reads, [2, C] by the layer's path, in training mode.
-    training: norms of the probe's gradient in training mode, by parameter; None
-      without BatchNorm, because `examples` gives the same.
+    statistics: a function that returns the mean and the variance of what each
+      layer with running statistics reads, [2, C] by the layer's path, in
+      training mode.
+    training: a function that returns the norms of the probe's gradient in
+      training mode, by parameter; None without BatchNorm, because `examples`
+      gives the same.
   """
 
   net: models.Net

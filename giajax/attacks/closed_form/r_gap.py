@@ -66,7 +66,7 @@ class Layer(NamedTuple):
 
   Attributes:
     faces: x -> W x, and its transposes.
-    slope: the slope of the activation behind it, below zero.
+    slope: the slope of the activation after it, below zero.
     kernel: W.
     bias: b, or 0.
     gradient: dL/dW.
@@ -155,7 +155,7 @@ def _read(world, links, iterations, obs):
 
 
 def _step(link, weights, gradients, x, cotangent, iterations):
-  """Goes from the output of the activation behind a layer to the layer's input.
+  """Goes from the output of the activation after a layer to the layer's input.
 
   Args:
     link: the layer.
@@ -242,7 +242,7 @@ def _system(layer: Layer, x, k) -> least_squares.System:
 
   Args:
     layer: the layer.
-    x: the output of the activation behind it.
+    x: the output of the activation after it.
     k: the derivative of the loss with respect to z.
   """
   faces, slope, kernel, bias, gradient = layer

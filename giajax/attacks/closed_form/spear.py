@@ -2,7 +2,7 @@
 
 Dimitrov, Baader, Mueller and Vechev, SPEAR: Exact Gradient Inversion of
 Batches in Federated Learning, NeurIPS 2024, arXiv 2403.03945. For a first
-layer z = W x + b behind which ReLU follows, the gradients over B images are
+layer z = W x + b that ReLU follows, the gradients over B images are
 
   (1)  dL/dW = D X      dL/db = D 1      D [m, B], X [B, pixels]
 
@@ -118,13 +118,13 @@ def spear(
 
 
 def _require_sparsity(world: worlds.World) -> None:
-  """Requires ReLU behind a first layer that leaves room for B columns."""
+  """Requires ReLU after a first layer that leaves room for B columns."""
   net, b = world.net, world.batch_size
   link = inspect.chain(net)[0]
   units, pixels = link.output[-1], math.prod(net.spec.image_shape)
   if link.slope != 0:
     raise ValueError(
-      'Expected ReLU behind the first layer for spear; got '
+      'Expected ReLU after the first layer for spear; got '
       f'{net.spec.name}, whose slope below zero is {link.slope}; use r_gap or '
       'linear_layer for single images'
     )

@@ -31,7 +31,7 @@ deviation of an image's brightness, or proxy images to measure them.
 Differs from the authors: they scale an image by its own smallest and largest
 value; here its bin gives the scale, which fits most photographs better. The
 kernels also undo the network's normalisation, so that ReLU meets no negative
-value. The layer behind is scaled so that the network reads grey images of
+value. The layer after it is scaled so that the network reads grey images of
 variance 1; theirs is scaled by 1000. The statistics are the same for all
 clients, not learned for each client over the rounds.
 """
@@ -63,7 +63,7 @@ _SECOND = f'{models.FRONT}.bins.second'
 
 
 class Sets(layers.Layer):
-  """A convolution to a set of channels for each client, and bins behind it."""
+  """A convolution to a set of channels for each client, and bins after it."""
 
   def __init__(self, image_shape, clients, bins, *, rngs):
     channels = image_shape[-1]

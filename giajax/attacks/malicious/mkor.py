@@ -1,4 +1,4 @@
-"""MKOR: linear layers that keep classes apart behind convolutions that copy.
+"""MKOR: linear layers that keep classes apart, after convolutions that copy.
 
 Wang, Velipasalar and Gursoy, Maximum Knowledge Orthogonality Reconstruction
 with Gradients in Federated Learning, WACV 2024, arXiv 2310.19222. Chosen over

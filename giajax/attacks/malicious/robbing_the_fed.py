@@ -49,7 +49,7 @@ Nothing comes back if no gradient reaches the front, as in a fresh network whose
 classifier starts at zero (torchvision's vision transformers).
 
 Differs from the authors: their code also has connections that pass the image
-on; here the network behind reads grey images of the measurement's level (with
+on; here the network reads grey images of the measurement's level (with
 hidden weights, noise that depends on the image), and no more than 2 d k + k + d
 parameters are added. Their one-shot form takes a bin in the middle, which holds
 a single image by chance; with `target` it is aimed.

@@ -105,7 +105,7 @@ def trap_weights(
 
   Args:
     world: the attacker's picture of the system: a network with a linear layer
-      and a ReLU behind nothing but convolutions that have room for the image.
+      and a ReLU after nothing but convolutions that have room for the image.
     gamma: the ratio of the positive weights to the negative ones, in (0, 1];
       None to fit it to 'proxy_data', which is then needed.
     images_per_unit: the images of a batch that activate a unit on average, to
@@ -339,7 +339,7 @@ def _require_relu(net, layer):
 
   if jnp.abs(jax.grad(total)(jnp.full_like(bias, -1.0))).max() > 0:
     raise ValueError(
-      'Expected a ReLU behind the first linear layer for trap_weights; got '
+      'Expected a ReLU after the first linear layer for trap_weights; got '
       f'{net.spec.name}, whose {layer!r} is followed by something else; use '
       "activation='relu'"
     )

@@ -97,7 +97,7 @@ def insert(
 def grey_levels(activations: np.ndarray) -> tuple[float, float]:
   """Returns the entries of V and e in (3) with which the network still works.
 
-  The network behind the layer reads grey images whose level has mean 0 and
+  The network after the layer reads grey images whose level has mean 0 and
   variance 1, as normalised images have.
 
   Args:

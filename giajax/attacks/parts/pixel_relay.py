@@ -34,7 +34,7 @@ from giajax.ops import moments
 
 
 class PixelRelay(NamedTuple):
-  """What the first linear layer reads of an image, behind such weights.
+  """What the first linear layer reads of an image, after such weights.
 
   Attributes:
     layer: the path of that layer.

@@ -7,7 +7,7 @@ form, for images of up to 64 pixels, has the stem of the CIFAR ResNets, a 3x3
 convolution of stride 1, in place of patches of 4 pixels.
 
 The ablations of the feasibility study (Valadi et al., arXiv 2508.19819) are
-options: the norm behind the pointwise layers, as in a ResNet, instead of in
+options: the norm after the pointwise layers, as in a ResNet, instead of in
 front of them; another kind of norm; the small stem; no skip. Behind the pool
 the norm is always LayerNorm, because BatchNorm would have one value per image
 there.

@@ -9,7 +9,7 @@ refused; torchvision's pretrained network has none unless asked
 (`aux_logits=False`). Its `transform_input` is a normalisation of the input,
 which is set by `normalisation` here.
 
-The CIFAR form has a 3x3 stem of stride 1 and no pool behind it.
+The CIFAR form has a 3x3 stem of stride 1 and no pool after it.
 """
 
 from collections.abc import Sequence

@@ -3,7 +3,7 @@
 Howard et al., Searching for MobileNetV3, ICCV 2019, arXiv 1905.02244.
 Attribute names are those of torchvision (`features.1.block.0.0`), with its
 BatchNorm (epsilon 1e-3, momentum 0.01) and, as there, a linear layer for the
-last convolution behind the pool and 1280 or 1024 features of it.
+last convolution after the pool and 1280 or 1024 features of it.
 
 The CIFAR form, which torchvision does not have, has a stem of stride 1, so that
 a side is divided by 16 and not by 32.
@@ -69,7 +69,7 @@ _LARGE = (
   Row(5, 960, 160, True, True, 1),
   Row(5, 960, 160, True, True, 1),
 )
-# Rows, and features behind the pool.
+# Rows, and features after the pool.
 _SIZES = {'small': (_SMALL, 1024), 'large': (_LARGE, 1280)}
 _STEM = 16  # channels
 _REDUCTIONS = {'cifar': 16, 'imagenet': 32}

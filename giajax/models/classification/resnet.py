@@ -11,9 +11,9 @@ those of akamaster/pytorch_resnet_cifar10 (the classifier is called `linear`).
 The norm of convolution i is `bn<i>` whatever its kind, and convolutions have no
 bias even without norms. The CIFAR form has a 3x3 stem of stride 1 and no pool.
 
-Pre-activation nets have a `bn` in front of the global pool, none behind the
+Pre-activation nets have a `bn` in front of the global pool, none after the
 stem, and call a projection `shortcut.0`. As in the authors' code, a projection
-starts behind the block's first activation and all else in front of it.
+starts after the block's first activation and all else in front of it.
 
 The ResNets of breaching are ours with shortcut B under other names, read by
 

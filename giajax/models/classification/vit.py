@@ -164,7 +164,7 @@ def vit(
     hidden: features between a block's linear layers, as a multiple of `width`.
     patch: side of a patch; by image size, 4 or 16, if None.
     activation: a name in `layers.ACTIVATIONS`.
-    dropout: rate behind the positions and each branch's linear layers.
+    dropout: rate after the positions and each branch's linear layers.
     attention_dropout: rate of the attention weights.
     lora_rank: the rank of an adapter on the fused queries, keys and values of
       each block (Hu et al., LoRA, 2021, arXiv 2106.09685), `in_proj.lora_a` and

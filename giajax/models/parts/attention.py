@@ -169,7 +169,7 @@ def perceptron(
   bias_init: Callable[..., types.Array] = initializers.zeros,
   rngs: nnx.Rngs,
 ) -> layers.Sequential:
-  """Returns the two linear layers, with dropout, behind an attention.
+  """Returns the two linear layers, with dropout, after an attention.
 
   Args:
     dim: the number of features of a token.

@@ -53,7 +53,7 @@ _STEPS, _RATE, _LOCAL = (1, 5, 20), 0.01, 16
 
 
 class Honest(NamedTuple):
-  """A network with honest weights, and the data that it was trained for.
+  """A network with honest weights, and the data that it is meant for.
 
   Attributes:
     name: the name of the network, or of the file.

@@ -9,8 +9,8 @@ runs every check on fresh rows of the zoo (--seeds models of each), on what
 `giajax train` left in --trained and on the published weights under --weights,
 each of the latter two on --probes draws of images, and prints the distribution
 of each score. The threshold to commit is the larger of the 99 % quantiles over
-fresh and over trained check-ups (the next higher score if there is none at 99
-%), rounded up; no attack is considered. The last columns of the table are the
+fresh and over trained check-ups (if there is no score at 99 %, the next higher
+one), rounded up; no attack is considered. The last columns of the table are the
 committed threshold and its false alarms here; the last line says how often any
 check objects.
 
