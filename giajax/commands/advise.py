@@ -12,7 +12,7 @@ in the first place.
 
 Costs are measured as well: the time that a client takes per image, the number
 of parameters that it trains, and how far a defence turns the update away from
-the one without it. With --epochs=E, the networks are also trained for E epochs,
+the undefended one. With --epochs=E, the networks are also trained for E epochs,
 as by `giajax train`, under each change that affects training, and their
 accuracies are compared. The page also says whether the checks of `giajax
 verify` object to the models that this server sends.

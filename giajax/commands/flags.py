@@ -119,7 +119,7 @@ def help_text(doc: str | None, flags: Sequence[Flag]) -> str:
   return '\n'.join(lines)
 
 
-_HELP = Flag('help', 'Print this text.', False, bool)
+_HELP = Flag('help', 'Prints this text.', False, bool)
 
 
 def _values(flags: Sequence[Flag]) -> absl_flags.FlagValues:

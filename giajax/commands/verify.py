@@ -4,11 +4,11 @@
     [--only=CHECK,CHECK] [--probe=16] [--case=0] [--seed=N] [--point=N]
 
 The config names the network that the clients agreed to train, and the data set
-that the client's own images come from. What it says about batches, the attack
-and weights is not used. FILE is an npz or .safetensors with torch's names and
-layouts, as `giajax train` and `giajax craft` write it, or the folder of an
-Orbax checkpoint of {'params': ..., 'stats': ...} with giajax's names. Nothing
-is unpickled.
+that the client's own images come from. What the config says about batches, the
+attack and weights is not used. FILE is an npz or .safetensors with torch's
+names and layouts, as `giajax train` and `giajax craft` write it, or the folder
+of an Orbax checkpoint of {'params': ..., 'stats': ...} with giajax's names.
+Nothing is unpickled.
 
 Seventeen checks look at the weights, or try them on the images; `giajax --list`
 names them. They try the network that was agreed on: if more layers arrived, the

@@ -41,7 +41,7 @@ def load(
   channels: int = 3,
   fit: str = 'crop',
 ) -> base.Dataset:
-  """Returns the images under `path`, which are opened when they are taken.
+  """The images in a folder or its subfolders, opened when they are taken.
 
   Args:
     path: the folder; `~` is expanded.

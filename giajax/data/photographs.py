@@ -61,7 +61,7 @@ _CROPS = (
 
 
 def load(*, size: int = 32, channels: int = 3) -> base.Dataset:
-  """Returns the sixteen photographs, one class each.
+  """Sixteen photographs that ship with scikit-image, one class each.
 
   Args:
     size: side in pixels. Above 128 the smallest crops are enlarged.

@@ -38,7 +38,7 @@ def load(
   image_key: str = 'image',
   label_key: str = 'label',
 ) -> base.Dataset:
-  """Returns a split of a tfds data set.
+  """A split of a data set that TensorFlow Datasets has prepared.
 
   Args:
     dataset: name in tfds, e.g. 'cifar10' or 'mnist:3.0.1'.

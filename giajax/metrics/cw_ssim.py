@@ -162,7 +162,7 @@ CW_SSIM = base.Metric(
   label='CW-SSIM',
   unit='',
   form='.3f',
-  meaning='Likeness of complex wavelets; 1 for equal images. Small shifts '
+  meaning='Similarity of complex wavelets; 1 for equal images. Small shifts '
   'hardly change it, and even tones do not enter it. Some studies report it '
   'as SSIM: compare theirs with this column, computed on [0, 1].',
   source='Sampat, Wang, Gupta, Bovik and Markey, IEEE TIP 2009',

@@ -48,7 +48,7 @@ SSIM = base.Metric(
   label='SSIM',
   unit='',
   form='.3f',
-  meaning='Likeness of local brightness, contrast and structure; 1 for equal '
+  meaning='Similarity of local brightness, contrast and structure; 1 for equal '
   'images.',
   source='Wang, Bovik, Sheikh and Simoncelli, IEEE TIP 2004',
   needs=base.IMAGES,

@@ -23,7 +23,7 @@ _INSTEAD = 'choose another prior'
 
 
 def features(world: worlds.World) -> base.Term:
-  """The classifier's input is what its gradient says.
+  """The classifier's input agrees with what its gradient reveals.
 
   Args:
     world: the attacker's picture of the network and the client.

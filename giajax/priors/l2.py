@@ -15,7 +15,7 @@ from giajax.priors import base
 
 
 def l2(world: worlds.World) -> base.Term:
-  """Pixels of the normalised image are near 0.
+  """The pixels of the normalised image are near 0.
 
   Args:
     world: the attacker's picture of the system, for the normalisation.

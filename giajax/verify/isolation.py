@@ -27,7 +27,7 @@ _TINY = 1e-30
 
 
 def isolation(view: base.View, *, threshold: float = 0.3) -> base.Verifier:
-  """Units of the first linear layer whose gradient is one image's.
+  """Units of the first linear layer whose gradient comes from one image.
 
   Args:
     view: what the client knows.

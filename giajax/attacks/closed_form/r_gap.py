@@ -80,7 +80,7 @@ class Layer(NamedTuple):
 
 
 def r_gap(world: worlds.World, *, iterations: int = 2000) -> base.Attack:
-  """The image by linear systems, layer after layer.
+  """One image, solved for layer by layer by linear systems.
 
   Args:
     world: the attacker's picture of the system, with batch_size 1, a client

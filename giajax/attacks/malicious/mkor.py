@@ -75,7 +75,7 @@ class Plan(NamedTuple):
 
 
 def mkor(world: worlds.World) -> base.Attack:
-  """The image of each class that has one, in closed form, from any batch.
+  """The image of each class with one image, in closed form, at any batch size.
 
   Args:
     world: the attacker's picture of the system: a network of convolutions and

@@ -91,15 +91,15 @@ def _l1(g: types.Tree, t: types.Tree) -> types.Array:
 
 
 def _cosine(m: moments.Moments) -> types.Array:
-  """1 - cosine of all leaves together (Geiping et al. 2020, 2003.14053)."""
+  """1 - cosine over all leaves (Geiping et al. 2020, arXiv 2003.14053)."""
   return 1 - _similarity(_sum(m.dot), _sum(m.squared), _sum(m.target))
 
 
 def _layer_cosine(m: moments.Moments) -> types.Array:
-  """Mean over the leaves of 1 - cosine; a leaf of rounding errors counts 0.
+  """Mean over the leaves of 1 - cosine; rounding errors count as 0.
 
-  Such a leaf has less than 1e-6 of the whole observed norm, such as the bias of
-  a convolution before a BatchNorm in training mode.
+  A leaf of rounding errors has less than 1e-6 of the whole observed norm, such
+  as the bias of a convolution before a BatchNorm in training mode.
   """
   least = _ROUNDING * _sum(m.target)
   parts = [
@@ -125,7 +125,7 @@ def _gaussian(m: moments.Moments) -> types.Array:
 
   The Gaussian kernel of the difference of Wang et al., SAPAG, 2020, arXiv
   2009.06228, whose width follows the observed gradient; that the width is the
-  norm of the leaf is ours. A leaf of rounding errors counts 0, as above.
+  norm of the leaf is ours. A leaf of rounding errors counts as 0, as above.
   """
   least = _ROUNDING * _sum(m.target)
   parts = []

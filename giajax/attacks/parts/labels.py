@@ -38,7 +38,7 @@ class Rule(NamedTuple):
 
 
 def idlg(world: worlds.World) -> Rule:
-  """The class whose gradient row points against all others; batch 1.
+  """The class whose gradient row points against all others; one image only.
 
   Zhao, Mopuri and Bilen, iDLG: Improved Deep Leakage from Gradients, 2020,
   arXiv 2001.02610, eq. 6. The row of the label is the one whose product with

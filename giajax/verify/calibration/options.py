@@ -18,7 +18,7 @@ def common(*, seeds: int) -> flags.FlagValues:
   """
   values = flags.FlagValues()  # no flag is shared between the commands
   flags.DEFINE_bool(
-    'help', False, 'Print this text.', short_name='h', flag_values=values
+    'help', False, 'Prints this text.', short_name='h', flag_values=values
   )
   flags.DEFINE_string(
     'data_dir',
