@@ -233,7 +233,7 @@ def _require_same(
     if ours[key] != theirs[key]:
       raise SystemExit(
         f'launch: Expected the same network of the peer for {name}; got {key} '
-        f'of {theirs[key]:,} for {ours[key]:,}; fix tests/golden/torch_nets.py'
+        f'of {theirs[key]:,}, not {ours[key]:,}; fix tests/golden/torch_nets.py'
       )
 
 
