@@ -3,8 +3,8 @@
   giajax --config=dlg_lenet_cifar10 --workdir=/tmp/dlg \
     --config.dataset.data_dir=DIR
 
-Ten test images, one per update, labels unknown, weights from U(-0.5, 0.5).
-Zhu, Liu and Han 2019, arXiv 1906.08935.
+Ten test images, one per update, labels unknown, weights from U(-0.5, 0.5). Zhu,
+Liu and Han 2019, arXiv 1906.08935.
 """
 
 from giajax.engine import build

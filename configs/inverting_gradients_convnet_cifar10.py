@@ -4,7 +4,8 @@
     --config.dataset.data_dir=DIR
 
 Eight test images, one per update, fresh weights, labels known. Geiping et al.
-2020, arXiv 2003.14053; their framework takes 24,000 steps, this a thousand.
+2020, arXiv 2003.14053; their framework takes 24,000 steps, this config a
+thousand.
 """
 
 from giajax.engine import build

@@ -3,9 +3,9 @@
   giajax --config=mkor_mlp_cifar10 --workdir=/tmp/mkor \
     --config.dataset.data_dir=DIR
 
-Wang et al., WACV 2024, arXiv 2310.19222: labels that occur once in a batch. Of
+Wang et al., WACV 2024, arXiv 2310.19222: each label occurs once in a batch. Of
 ten batches on one CPU core, all 80 images came back exactly, at 100 dB (the
-most that is told) and with their labels, in less than a second per batch.
+cap) and with their labels, in less than a second per batch.
 """
 
 from giajax.engine import build

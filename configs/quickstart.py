@@ -3,8 +3,9 @@
   giajax --config=quickstart --workdir=/tmp/audit
 
 Deep Leakage from Gradients (Zhu, Liu and Han 2019, arXiv 1906.08935) on its own
-LeNet: one photograph an update, labels unknown. The network is small and its
-weights are fresh: an upper bound, and the picture that started the field.
+LeNet: one photograph per update, labels unknown. The network is small and its
+weights are fresh, so the result is an upper bound. It repeats the experiment
+that started the field.
 """
 
 from giajax.engine import build

@@ -4,8 +4,8 @@
     --config.dataset.data_dir=DIR
 
 Zhu and Blaschko, ICLR 2021, arXiv 2010.07733: CNN6, untrained. Ten test images
-on two CPU cores: median 70.6 dB, nine of ten exact, labels all right. The tenth
-came back at 10.6 dB, with a score of 0.04 where the others have 1e-10.
+on two CPU cores: median 70.6 dB, nine of ten exact, all labels right. The tenth
+came back at 10.6 dB, with a score of 0.04, while the others have 1e-10.
 """
 
 from giajax.engine import build

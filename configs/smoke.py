@@ -2,7 +2,7 @@
 
   giajax --config=smoke --workdir=/tmp/smoke
 
-It shows that everything runs, and nothing about leaks.
+It shows that everything runs, but nothing about leaks.
 """
 
 from giajax.engine import build

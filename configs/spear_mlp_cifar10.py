@@ -5,8 +5,9 @@
 
 Dimitrov et al., NeurIPS 2024, arXiv 2403.03945: five hidden layers of 200
 units, untrained. Of five batches on one CPU core, all 80 images came back
-exactly, at more than 100 dB and with their labels, in 2 s a batch. Without the
-normalisation it fails: images then leave much the same units at zero.
+exactly, at more than 100 dB and with their labels, in 2 s per batch. Without
+the normalisation it fails, because images then leave nearly the same units at
+zero.
 """
 
 from giajax.engine import build

@@ -6,9 +6,9 @@
     --config.dataset.data_dir=DIR
 
 Boenisch et al., EuroS&P 2023, arXiv 2112.02918: gamma is fitted to 256 public
-images, for three of a batch to activate a unit. Of four batches on one CPU
-core, 221 of 256 images (86 %) came back exactly, at 100 dB in the median, with
-their labels, in 4 s a batch; no other was claimed.
+images, so that three of a batch activate a unit on average. Of four batches on
+one CPU core, 221 of 256 images (86 %) came back exactly, at 100 dB in the
+median, with their labels, in 4 s per batch; no other image was claimed.
 
 `:strength` weakens the manipulation to a half, a tenth and a hundredth. Gamma
 is fitted for the mixture, and of the same images 89, 91 and 91 % come back.

@@ -1,4 +1,4 @@
-"""Files of arrays: read whole and plain, or refused in one clear line."""
+"""Files of arrays, which are read in full or refused in one clear line."""
 
 from collections.abc import Mapping, Sequence
 import hashlib
@@ -28,9 +28,9 @@ _DAMAGED = (
   zlib.error,
   safetensors.SafetensorError,
 )
-# What a file may claim to hold, in bytes, and in multiples of its own size.
+# The largest size that a file may claim, in bytes and in multiples of its size.
 _ROOM, _EXPANDS = 1 << 30, 4
-_SHOWN = 4  # names listed of each kind of trouble
+_SHOWN = 4  # how many names are listed for each kind of problem
 _ENCRYPTED = 1  # of a zip's flags
 _TORCH = ('.pth', '.pt')
 
@@ -39,10 +39,10 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
   """Returns the arrays of a file by name; nothing is ever unpickled.
 
   Args:
-    path: a .safetensors file, or an npz under any other name.
+    path: the path of a .safetensors file, or of an npz under any other name.
 
   Raises:
-    ValueError: no such file, or no whole file of plain arrays.
+    ValueError: the file does not exist, or is not a whole file of plain arrays.
   """
   got = f'path={str(path)!r}'
   tensors = pathlib.Path(path).suffix == '.safetensors'
@@ -78,7 +78,7 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
 
 def read_any(path: str | os.PathLike) -> dict[str, np.ndarray]:
-  """Returns the arrays of a file by name, also those of torch.save.
+  """Returns the arrays of a file by name, including files of torch.save.
 
   Args:
     path: as for `read`; or a .pth or .pt, which is read with
@@ -86,7 +86,8 @@ def read_any(path: str | os.PathLike) -> dict[str, np.ndarray]:
       are joined by dots; whatever is not a tensor is left out.
 
   Raises:
-    ValueError: as `read`; no torch, or a file that holds more than tensors.
+    ValueError: as for `read`; or torch is missing, or the file holds more than
+      tensors.
   """
   if pathlib.Path(path).suffix not in _TORCH:
     return read(path)
@@ -104,7 +105,7 @@ def read_any(path: str | os.PathLike) -> dict[str, np.ndarray]:
     raise _missing(got) from error
   except (*_DAMAGED, pickle.UnpicklingError, RuntimeError, KeyError) as error:
     raise ValueError(
-      f'Expected a whole state dict of tensors alone; got {got} '
+      f'Expected a whole state dict of tensors only; got {got} '
       f'({_reason(error)}); save model.state_dict() again'
     ) from error
   return {
@@ -120,9 +121,9 @@ def under(
   """Returns the arrays whose names are under a dotted prefix, without it.
 
   Args:
-    arrays: by name.
-    prefix: leading parts of the wanted names; '' for all.
-    path: where they were read, for the message.
+    arrays: the arrays, by name.
+    prefix: the leading parts of the wanted names; '' for all.
+    path: the path that they were read from, for the message.
 
   Raises:
     ValueError: nothing is under `prefix`.
@@ -146,14 +147,14 @@ def listed(names: Sequence[str]) -> str:
 
 
 def write(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
-  """Writes an npz as a whole, or nothing.
+  """Writes an npz completely, or not at all.
 
   Args:
-    path: ends in .npz; a file there is replaced.
-    arrays: by name.
+    path: a path that ends in .npz; an existing file is replaced.
+    arrays: the arrays, by name.
 
   Raises:
-    ValueError: another ending, or a place that cannot be written.
+    ValueError: the path has another ending, or cannot be written.
   """
   path = pathlib.Path(path)
   check(path)
@@ -177,7 +178,7 @@ def sha256(path: str | os.PathLike) -> str:
 
 
 def check(path: str | os.PathLike) -> None:
-  """Raises ValueError where `write` would: before the work, not after it."""
+  """Raises ValueError where `write` would, but before the work."""
   path = pathlib.Path(path)
   if path.suffix != '.npz':
     raise ValueError(
@@ -194,8 +195,8 @@ def check_room(claimed: int, size: int) -> None:
   """Raises ValueError for a file that would grow beyond reason in memory.
 
   Args:
-    claimed: bytes of what it says that it holds.
-    size: bytes on disk.
+    claimed: the number of bytes that it claims to hold.
+    size: the number of bytes on disk.
   """
   if claimed > max(_ROOM, _EXPANDS * size):
     raise ValueError(f'{claimed} bytes claimed by a file of {size}')
@@ -204,7 +205,7 @@ def check_room(claimed: int, size: int) -> None:
 def _member(
   archive: zipfile.ZipFile, member: zipfile.ZipInfo
 ) -> np.ndarray | None:
-  """Returns an array of an npz, None for a file of another kind.
+  """Returns an array of an npz, None for a member of another kind.
 
   Nothing larger than the member is allocated, whatever its header says.
   """

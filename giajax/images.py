@@ -9,7 +9,7 @@ def check_range(x: npt.ArrayLike, name: str) -> None:
 
   Args:
     x: images of any shape.
-    name: what the message calls them.
+    name: the name of the images in the message.
 
   Raises:
     ValueError: a value is NaN or outside [0, 1].
@@ -27,8 +27,8 @@ def check_range(x: npt.ArrayLike, name: str) -> None:
 def to_uint8(x: npt.ArrayLike) -> np.ndarray:
   """Returns bytes for display, rounded to nearest, in the shape of `x`.
 
-  A figure must be drawable of a failed run too: values outside [0, 1] are
-  clipped and NaN becomes black. Where they are errors, call `check_range`.
+  A figure of a failed run must be drawable, too: values outside [0, 1] are
+  clipped and NaN becomes black. Call `check_range` if they are errors.
 
   Args:
     x: images in [0, 1], of any shape.

@@ -1,4 +1,4 @@
-"""Random keys by identity: what a draw is for decides it, never where it runs.
+"""Random keys by identity: a draw depends on its purpose, not on where it runs.
 
 Keys depend on (seed, point, case, restart, step) through `fold_in`, so that
 any split of an experiment over devices, processes or jobs draws the same
@@ -18,8 +18,9 @@ def named(key: types.Array, name: str) -> types.Array:
   """Returns the key of a named purpose, e.g. `named(key, 'model')`.
 
   Args:
-    key: scalar key; not consumed, may serve further names.
-    name: what the key is for. Stable over processes and Python versions.
+    key: a scalar key; it is not consumed and may serve further names.
+    name: the purpose of the key. The result is the same in all processes and
+      Python versions.
   """
   return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
@@ -32,7 +33,7 @@ def at(key: types.Array, *indices: types.Array | int) -> types.Array:
 
 
 def normal(key: types.Array, shape: tuple[int, ...]) -> types.Array:
-  """Returns what `jax.random.normal` does; the key is consumed."""
+  """Returns the same as `jax.random.normal`; the key is consumed."""
   return jax.random.normal(key, (math.prod(shape),)).reshape(shape)
 
 

@@ -6,7 +6,7 @@
   giajax advise WORKDIR     tries what the audited system could change
   giajax train --config=NAME --out=FILE.npz       trains the network
   giajax craft --config=NAME --out=FILE.npz       writes what a server sends
-  giajax verify --config=NAME --received=FILE     checks it, as a client can
+  giajax verify --config=NAME --received=FILE     checks received weights
   giajax convert SOURCE --model=NAME --out=FILE.npz
                             converts weights from elsewhere
   giajax COMMAND --help     explains a command and its flags

@@ -10,7 +10,7 @@ def lookup(table: Mapping[str, Any], name: str, kind: str) -> Any:
   """Returns `table[name]`.
 
   Args:
-    table: a family's table, from name to factory.
+    table: a family's table, from names to factories.
     name: the name to look up.
     kind: what the table holds, in the singular, for the message.
 
@@ -28,17 +28,17 @@ def lookup(table: Mapping[str, Any], name: str, kind: str) -> Any:
 
 
 def closest(name: Any, names: Collection[str]) -> str | None:
-  """Returns the name that `name` was probably meant to be, or None."""
+  """Returns the name that was probably meant by `name`, or None."""
   return next(iter(difflib.get_close_matches(str(name), names, n=1)), None)
 
 
 def summary(item: Any) -> str:
-  """Returns the first sentence of what documents a row of a table.
+  """Returns the first sentence of the documentation of a row of a table.
 
   For a factory, this is the first line of its docstring. For a partial, it is
   that of the partial's function, followed by the bound arguments. A record of
   functions, whose own docstring is that of its class, has a `meaning`, such as
-  a metric; or else the line of the first function that has one.
+  a metric; otherwise, the line is that of the first function that has one.
   """
   if isinstance(item, functools.partial):
     bound = [*map(repr, item.args)]

@@ -37,14 +37,14 @@ def whole(
   most: int | None = None,
   advice: str = 'correct it',
 ) -> None:
-  """Requires a whole number of a range; a bool is none.
+  """Requires a whole number in a range; a bool is refused.
 
   Args:
     value: the number.
-    name: of the argument.
-    least: the smallest that is allowed.
-    most: the largest, None for no limit.
-    advice: what to do.
+    name: the name of the argument.
+    least: the smallest value that is allowed.
+    most: the largest value that is allowed, None for no limit.
+    advice: the last part of the sentence, what to do.
   """
   limit = math.inf if most is None else most
   if not _is(numbers.Integral, value) or not least <= value <= limit:
@@ -82,10 +82,10 @@ def fraction(
 
   Args:
     value: the number.
-    name: of the argument.
-    zero: 0 itself is allowed.
-    one: 1 itself is allowed.
-    advice: what to do.
+    name: the name of the argument.
+    zero: whether 0 itself is allowed.
+    one: whether 1 itself is allowed.
+    advice: the last part of the sentence, what to do.
   """
   above = _is_finite(value) and (value >= 0 if zero else value > 0)
   if not above or not (value <= 1 if one else value < 1):
@@ -100,7 +100,7 @@ def one_of(
   *,
   advice: str = 'choose one of them',
 ) -> None:
-  """Requires one of a few options, for those that are no table's rows."""
+  """Requires one of a few options, for options that are not rows of a table."""
   if value not in options:
     known = ', '.join(map(repr, options))
     raise _refusal(f'{name} among {known}', name, value, advice)
@@ -134,7 +134,7 @@ def one_step(
 def one_client(
   client: 'clients.Client', who: str, *, advice: str = 'use a single client'
 ) -> None:
-  """Requires an update that is of one client, and no aggregate."""
+  """Requires an update of one client, not of an aggregate."""
   if client.clients != 1:
     raise ValueError(
       f'Expected one client for {who}; got clients={client.clients}; {advice}'
@@ -166,10 +166,10 @@ def no_random_layers(
 
   Args:
     net: the network.
-    who: what requires it.
-    train: the pass is one of training.
-    tap: only what reaches this activation counts; the logits if None.
-    advice: what to do.
+    who: the attack, defence or prior that requires it.
+    train: whether the pass is a training pass.
+    tap: the activation; only layers in front of it count. The logits if None.
+    advice: the last part of the sentence, what to do.
   """
   if inspect.draws(net, tap, train=train):
     layer = (
@@ -217,11 +217,11 @@ def same_shapes(
   arrays of different shapes would broadcast.
 
   Args:
-    tree: any pytree.
-    like: what it should be like.
-    name: of `tree`.
-    of: what `like` is.
-    advice: what to do.
+    tree: the tree, any pytree.
+    like: the tree whose structure and shapes it should have.
+    name: the name of `tree`.
+    of: what `like` is, for the message.
+    advice: the last part of the sentence, what to do.
   """
   shapes, expected = _shapes(tree), _shapes(like)
   same = jax.tree.structure(tree) == jax.tree.structure(like)

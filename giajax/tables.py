@@ -19,7 +19,7 @@ from giajax.priors import PRIORS
 from giajax.tasks import TASKS
 from giajax.verify import VERIFIERS
 
-# By what the rows are called.
+# By the name of the rows.
 TABLES: dict[str, Mapping[str, Any]] = {
   'attacks': ATTACKS,
   'beliefs about clients': BELIEFS,

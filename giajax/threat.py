@@ -1,9 +1,9 @@
 """What the attacker may know: grants, the levels that bundle them, settings.
 
 Levels follow Carletti et al., SoK: Gradient Inversion Attacks in Federated
-Learning (USENIX Security 2025). Everything an attack is given goes through
-`side`; an attack that needs more than was granted is refused by `require`
-before anything runs.
+Learning (USENIX Security 2025). Everything that an attack is granted goes
+through `side`; an attack that needs more than was granted is refused by
+`require` before anything runs.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -100,12 +100,12 @@ REASONS: dict[str, str] = {
     'many, and each further image makes the inversion harder.'
   ),
   'known labels': (
-    'The attacker was handed the labels. Outside, it has to infer them from '
+    'The attacker was given the labels. Otherwise it has to infer them from '
     'the update, and can be wrong.'
   ),
   'known images': (
     'The attack started from the images themselves, in part. What it ends '
-    'with shows what a start tells, not what an update does.'
+    'with shows what a start reveals, not what an update does.'
   ),
   'untrained weights': (
     'The network classified a sample of these data hardly better than chance. '
@@ -127,16 +127,16 @@ REASONS: dict[str, str] = {
 }
 # Trained weights close this part of the gap between chance and perfection ...
 _LEARNED = 0.1
-# ... of which the sample makes this sure.
+# ... of which the sample gives this confidence.
 _CONFIDENCE = 0.99
 
 
 def grants(level: str | None, extra: Collection[str] = ()) -> frozenset[str]:
-  """Returns the grants of a level together with single ones.
+  """Returns the grants of a level together with single grants.
 
   Args:
-    level: 'A' to 'H', or None (or '') for no bundle.
-    extra: names in `GRANTS`.
+    level: a level from 'A' to 'H', or None (or '') for no bundle.
+    extra: further grants, names in `GRANTS`.
 
   Raises:
     ValueError: an unknown level or grant.
@@ -171,10 +171,11 @@ def side(
   """Returns exactly the side knowledge that was granted about a batch.
 
   Args:
-    granted: names in `GRANTS`; those that are no facts about data add nothing.
-    batch: the client's, with hard labels.
-    num_classes: K.
-    proxy: makes the images [P, H, W, C] of 'proxy_data'.
+    granted: names in `GRANTS`; grants that are not facts about data add
+      nothing.
+    batch: the client's batch, with hard labels.
+    num_classes: the number of classes K.
+    proxy: a function that makes the images [P, H, W, C] of 'proxy_data'.
   """
   facts = {
     'labels': lambda: batch.y,
@@ -190,8 +191,8 @@ def observed(
 ) -> tuple[types.ServerMessage, types.Update]:
   """Returns message and update without the buffers that were not granted.
 
-  Those of the message read like an untrained network's instead, mean 0 and
-  variance 1, because a network does not run without any.
+  The buffers of the message are replaced by those of an untrained network, mean
+  0 and variance 1, because a network does not run without any.
   """
   if 'bn_buffers_before' not in granted:
     stats = message.variables.stats
@@ -210,16 +211,17 @@ def observed(
 
 
 def is_trained(right: int, total: int, chance: float) -> bool:
-  """Returns whether weights are trained, by what they classify.
+  """Returns whether weights are trained, judging by what they classify.
 
-  They are if the network is better than chance by a tenth of what there is to
-  gain, with a confidence of 99 %: by the exact binomial interval of Clopper and
+  They are if the network is better than chance by a tenth of the possible gain,
+  with a confidence of 99 %, by the exact binomial interval of Clopper and
   Pearson, Biometrika 1934. Where the weights come from does not matter, and
   weights trained on other classes than these count as untrained.
 
   Args:
-    right: images of a sample of the data set that are classified rightly.
-    total: size of the sample, at least 1.
+    right: the number of images in a sample of the data set that are classified
+      correctly.
+    total: the size of the sample, at least 1.
     chance: the share of the most frequent class, in (0, 1].
   """
   test = scipy.stats.binomtest(right, total)
@@ -238,17 +240,17 @@ def setting(
 ) -> tuple[str, list[str]]:
   """Returns 'diagnostic' with its reasons, or 'deployment' with none.
 
-  A diagnostic setting makes inversion easier than a deployed system would, so
-  that what an attack finds in it is an upper bound on what the same attack
-  finds there.
+  A diagnostic setting makes inversion easier than a deployed system does, so
+  what an attack finds in it is an upper bound on what the same attack finds in
+  a deployed system.
 
   Args:
-    train_mode: the client runs BatchNorm in training mode.
-    batch_size: images behind the update.
-    granted: what the attacker was given and uses.
-    trained: the network's weights come from training, see `is_trained`.
-    has_batch_norm: the network has BatchNorm layers.
-    num_rounds: of communication that the attack takes.
+    train_mode: whether the client runs BatchNorm in training mode.
+    batch_size: the number of images behind the update.
+    granted: the grants that the attacker was given and uses.
+    trained: whether the network's weights come from training; see `is_trained`.
+    has_batch_norm: whether the network has BatchNorm layers.
+    num_rounds: the number of rounds of communication that the attack takes.
   """
   rules: Mapping[str, bool] = {
     'inference-mode client': has_batch_norm and not train_mode,

@@ -13,7 +13,7 @@ def named_leaves(tree: types.Tree) -> dict[str, Any]:
   """Returns `{'layer1.0.conv1.weight': leaf}` in the order of the tree.
 
   Raises:
-    ValueError: two leaves of one name, as in {'a': {'b': 0}, 'a.b': 1}.
+    ValueError: two leaves have one name, as in {'a': {'b': 0}, 'a.b': 1}.
   """
   paths = jax.tree_util.tree_leaves_with_path(tree)
   leaves = {
@@ -31,8 +31,8 @@ def named_leaves(tree: types.Tree) -> dict[str, Any]:
 def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the nested dict of dotted names.
 
-  The inverse of `named_leaves` on nested dicts of string keys without dots;
-  lists become dicts of '0', '1', ...
+  This is the inverse of `named_leaves` for nested dicts of string keys without
+  dots; lists become dicts of '0', '1', ...
   """
   tree: dict[str, Any] = {}
   for name, leaf in leaves.items():
@@ -51,7 +51,7 @@ def like(tree: types.Tree, leaves: Mapping[str, Any]) -> types.Tree:
 
 
 def replaced(tree: types.Tree, leaves: Mapping[str, Any]) -> types.Tree:
-  """Returns the tree with some leaves given by name instead."""
+  """Returns the tree with some leaves replaced, which are given by name."""
   return like(tree, {**named_leaves(tree), **leaves})
 
 
@@ -90,10 +90,10 @@ def strong(tree: types.Tree) -> types.Tree:
 
 
 def widened(tree: types.Tree) -> types.Tree:
-  """Returns floating leaves in float64 where JAX is told to use it.
+  """Returns the tree with floating leaves in float64 if JAX is set to it.
 
-  With `JAX_ENABLE_X64` a run is a reference in float64 from end to end;
-  without it nothing changes.
+  With `JAX_ENABLE_X64`, a run is a reference in float64 from end to end;
+  without it, nothing changes.
   """
   wide = jnp.result_type(float)
   return jax.tree.map(
@@ -105,7 +105,7 @@ def widened(tree: types.Tree) -> types.Tree:
 
 
 def all_finite(tree: types.Tree) -> types.Array:
-  """Returns [] bool: no floating leaf holds a NaN or an infinity."""
+  """Returns [] bool, whether no floating leaf holds a NaN or an infinity."""
   checks = [
     jnp.all(jnp.isfinite(leaf))
     for leaf in jax.tree.leaves(tree)

@@ -38,8 +38,8 @@ class Variables(NamedTuple):
   """Everything a network needs to be evaluated."""
 
   params: Tree  # trained by the client
-  stats: Tree  # BatchNorm running statistics, {} where there are none
-  frozen: Tree = ()  # parameters that it does not train, () for none
+  stats: Tree  # BatchNorm running statistics, {} if there are none
+  frozen: Tree = ()  # parameters that the client does not train, () for none
 
 
 class Output(NamedTuple):
@@ -69,7 +69,7 @@ class Update(NamedTuple):
   """What the client sends back."""
 
   delta: Tree  # like params; the gradient for FedSGD
-  stats: Tree  # the client's BatchNorm buffers after its work
+  stats: Tree  # the client's BatchNorm buffers after training
   size: Array  # [] int32, the number of examples behind it
 
 
@@ -84,7 +84,7 @@ class Observation(NamedTuple):
 class Reconstruction(NamedTuple):
   """What an attack claims to have found."""
 
-  batch: Batch  # over M slots; a label of -1 is none
+  batch: Batch  # over M slots; a label of -1 claims none
   valid: Array  # [M] bool: the slot holds an image
   score: Array  # [] float32, the attacker's own objective; lower is better
 
@@ -93,5 +93,5 @@ class Info(NamedTuple):
   """What one step of an attack reports."""
 
   loss: Array  # [] float32, the objective before the step
-  terms: Mapping[str, Array]  # its parts, unweighted, by name
+  terms: Mapping[str, Array]  # the parts of the objective, unweighted, by name
   finite: Array  # [] bool: loss and new state are free of NaN and inf

@@ -15,7 +15,7 @@ class World(NamedTuple):
 
   Attributes:
     net: the network that the client trains.
-    task: its loss.
+    task: the task, for its loss.
     client: what the client computes, as far as the attacker knows.
     batch_size: B, the number of images behind the update.
   """

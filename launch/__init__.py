@@ -1,1 +1,1 @@
-"""How a plan is run somewhere."""
+"""Launchers, which run a plan somewhere, and the benchmark."""

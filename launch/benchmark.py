@@ -1,4 +1,4 @@
-"""Measures how fast a restart-step is, beside a matrix product and a peer.
+"""Measures the speed of a restart-step, against a matrix product and a peer.
 
   python -m giajax.launch.benchmark
   python -m giajax.launch.benchmark --peer=/path/to/python --peer_script=SCRIPT
@@ -7,18 +7,19 @@
     --peer=/path/to/python
   python -m giajax.launch.benchmark --only=resnet20:1 --local_steps=8
 
-A workload is Inverting Gradients on one update of random numbers, of images of
-32x32 pixels unless its name says `network:batch:size`. Each workload runs in a
-process of its own, through the engine's compiled chunk, which is compiled with
-an empty cache and once more from it. Times are medians over --rounds.
+A workload is Inverting Gradients on one update of random numbers. Its images
+have 32x32 pixels unless its name says `network:batch:size`. Each workload runs
+in a process of its own, through the engine's compiled chunk, which is compiled
+with an empty cache and once more from it. Times are medians over --rounds
+repetitions.
 
 With --peer, the two run alternately, and the ratio compares processor time per
 restart-step. The peer is breaching by default. For the zoo, which is every
 architecture at 32x32 and 224x224, it is the same step written in PyTorch
-(`tests/golden/torch_speed.py` of a checkout), for an interpreter with torch and
-torchvision. Run it on an idle machine. The zoo takes hours: with --out, a
-command that was stopped continues where it was. In a checkout that is not
-installed, the command is `python -m launch.benchmark`.
+(`tests/golden/torch_speed.py` of a checkout), which needs an interpreter with
+torch and torchvision. Run it on an idle machine. The zoo takes hours: with
+--out, a command that was stopped continues where it was. In a checkout that is
+not installed, the command is `python -m launch.benchmark`.
 """
 
 from collections.abc import Sequence
@@ -48,7 +49,7 @@ WORKLOADS = {
   'convnet64:8': 3,
 }
 _SIZES, _BATCHES = (32, 224), (1, 8)  # of the zoo
-# Made for small images: these, and the ResNets of three stages.
+# Networks made for small images: these, and the ResNets of three stages.
 _SMALL = (
   'cnn6',
   'convnet',
@@ -93,7 +94,7 @@ _COLUMNS = (
   ('peer_cpu_ms_per_step', 'peer cpu', 8, 1),
   ('ratio', 'ratio', 5, 2),
 )
-_WIDTH = 24  # of a workload's name
+_WIDTH = 24  # columns of a workload's name
 
 
 def main(argv: Sequence[str]) -> int:
@@ -176,14 +177,14 @@ def _run(
 
 
 def _key(name: str, values: Any) -> str:
-  """Returns what a result depends on, of the flags."""
+  """Returns the flags that a result depends on."""
   peer = [f'--suite={values.suite}', '--peer'] if values.peer else []
   settings = [f'--only={name}', *_settings(values)]
   return ' '.join([*settings, f'--rounds={values.rounds}', *peer])
 
 
 def _known(path: str) -> dict[str, dict[str, Any]]:
-  """Returns the results that a file holds, by key; none without a file.
+  """Returns the results that a file holds, by key; no results without a file.
 
   Raises:
     ValueError: the file holds something else.
@@ -202,7 +203,7 @@ def _known(path: str) -> dict[str, dict[str, Any]]:
 
 
 def _measure(name: str, values: Any) -> dict[str, Any]:
-  """Runs one workload, and the peer's, alternately."""
+  """Runs one workload and the peer's, alternately."""
   ours, theirs = [], []
   for _ in range(values.rounds):
     ours.append(_spawn(_own_command(name, values)))
@@ -232,7 +233,7 @@ def _require_same(
     if ours[key] != theirs[key]:
       raise SystemExit(
         f'launch: Expected the same network of the peer for {name}; got {key} '
-        f'of {theirs[key]:,} for {ours[key]:,}; mend tests/golden/torch_nets.py'
+        f'of {theirs[key]:,}, not {ours[key]:,}; fix tests/golden/torch_nets.py'
       )
 
 
@@ -267,7 +268,7 @@ def _spawn(command: list[str]) -> dict[str, Any]:
 
 
 def _failed(name: str, error: subprocess.CalledProcessError) -> None:
-  """Says on stderr what failed; a killed process most often lacked memory."""
+  """Says on stderr what failed; a killed process usually lacked memory."""
   tail = error.stderr.strip().splitlines()[-1:] or ['nothing on stderr']
   how = f'exit code {error.returncode}'
   if error.returncode < 0:

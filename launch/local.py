@@ -25,8 +25,10 @@ USAGE = f'{COMMAND} --config=NAME --workdir=DIR'
 FLAGS = (
   flags.CONFIG,
   flags.Flag('workdir', 'The folder that the results are written to.'),
-  flags.Flag('processes', 'How many processes run at a time.', 2, int, 1),
-  flags.Flag('dry_run', 'Prints the commands and runs none.', False, bool),
+  flags.Flag('processes', 'The number of parallel processes.', 2, int, 1),
+  flags.Flag(
+    'dry_run', 'Prints the commands without running them.', False, bool
+  ),
 )
 
 
@@ -52,13 +54,13 @@ def main(argv: Sequence[str]) -> int:
 def commands(
   config: str, workdir: str, processes: int, rest: Sequence[str] = ()
 ) -> list[list[str]]:
-  """Returns the command of each shard, and last that of the joining pass.
+  """Returns the command of each shard and, last, of the joining pass.
 
   Args:
-    config: name or path of the config.
+    config: the name or the path of the config.
     workdir: the folder that the results are written to.
     processes: the number of shards, at least 1.
-    rest: further arguments of giajax.
+    rest: the further arguments of giajax.
   """
   base = [sys.executable, '-m', 'giajax.main']
   base += [f'--config={config}', f'--workdir={workdir}', *rest]
@@ -83,7 +85,7 @@ def _launch(plan: Sequence[Sequence[str]]) -> int:
 
 
 class _Children:
-  """Processes whose lines are printed here and that receive our signals."""
+  """Processes whose lines are printed here and which receive our signals."""
 
   def __init__(self):
     self.asked = False
@@ -100,13 +102,13 @@ class _Children:
       signal.signal(number, handler)
 
   def start(self, command: Sequence[str], prefix: str) -> None:
-    """Starts a process and prints its lines behind a prefix."""
+    """Starts a process and prints its lines after a prefix."""
     child = subprocess.Popen(
       command,
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
       text=True,
-      start_new_session=True,  # a terminal's Ctrl-C comes through us, once
+      start_new_session=True,  # Ctrl-C comes through this process, once
     )
     reader = threading.Thread(target=_copy, args=(child.stdout, prefix))
     reader.start()

@@ -52,7 +52,7 @@ FLAGS = (
   ),
 )
 _MODELS = {'convnet64': {'name': 'convnet', 'width': 64}}
-_PASSES = 7  # forward passes of arithmetic in a matching step
+_PASSES = 7  # forward passes that cost as much as a matching step
 
 
 class Workload(NamedTuple):
@@ -180,7 +180,7 @@ def _compiled(chunk: Any, *inputs: Any) -> tuple[Callable[..., Any], list]:
     The compiled function, and the seconds of both compilations.
   """
   seconds = []
-  # As `giajax` compiles, which keeps what took a second or more.
+  # As `giajax` compiles; it keeps programs that took a second or more.
   with tempfile.TemporaryDirectory() as folder:
     jax.config.update('jax_compilation_cache_dir', folder)
     for _ in range(2):
@@ -209,7 +209,7 @@ def _observation(
 
 
 def _lowerings(net: models.Net, batch: int, lowering: str) -> dict[str, int]:
-  """Returns how many convolutions have which lowering, at a batch size."""
+  """Returns the number of convolutions with each lowering, at a batch size."""
   params = trees.named_leaves(inspect.abstract_variables(net).params)
 
   def chosen(path, site):

@@ -1,1 +1,1 @@
-"""The two founding studies, one config a table."""
+"""The two studies that giajax is based on, one config per table."""

@@ -7,11 +7,11 @@ Theorem 1 of Guo et al., TPAMI 2025, arXiv 2503.11514, bounds the norm of the
 error by a term that grows like sqrt(B C H W): with the root of the batch size
 and with the side length, if the objective were strongly convex. The exponents
 are fitted here. An error that stays the same in every pixel grows like the
-bound does, so that only larger exponents say that more pixels are harder.
+bound does, so only larger exponents mean that more pixels are harder.
 
 Inverting Gradients on ResNet-18 with fresh weights in inference mode;
 `:runlocal` has a small ConvNet on photographs, two batches and 400 steps. The
-full size wants `--config.dataset.path=DIR`, a folder of photographs.
+full size needs `--config.dataset.path=DIR`, a folder of photographs.
 """
 
 from giajax.engine import build
@@ -27,7 +27,7 @@ def get_config(arg=None):
   config.attack.total_variation = 1e-2
   config.noise_control = False
   config.sweep = {
-    # A fit over one key takes the other's first value.
+    # A fit over one key uses the first value of the other.
     'dataset.size': (64, 128, 224),
     'cases.batch_size': (1, 2, 4, 8, 16, 32),
   }

@@ -5,18 +5,18 @@
   giajax --config=studies/batchnorm_map:PART,runlocal --workdir=/tmp/map
 
 After Valadi et al., 2025, arXiv 2508.19819: whether reported successes are
-feasible where clients train with BatchNorm in training mode. ResNets with fresh
+feasible if clients train with BatchNorm in training mode. ResNets with fresh
 weights at 32 pixels. PART is one of
 
   mode          inference or training mode, by Inverting Gradients
-  knowledge     in training mode: Inverting Gradients, which knows nothing of
+  knowledge     in training mode: Inverting Gradients, which knows nothing about
                 the batch's statistics, and the attacks that know the buffers
                 afterwards (huang), before and after (running), or a proxy batch
                 (estimate)
   architecture  in training mode, with the buffers before and after: norm before
                 or after the convolution x width x depth x skip connections
 
-The full size wants `--config.dataset.data_dir=DIR` with CIFAR-10. `runlocal`
+The full size needs `--config.dataset.data_dir=DIR` with CIFAR-10. `runlocal`
 has photographs, half the width and 500 or 1,000 steps.
 """
 

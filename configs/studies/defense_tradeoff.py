@@ -4,7 +4,7 @@
   giajax --config=studies/defense_tradeoff:runlocal --workdir=/tmp/tradeoff
 
 Every defence at several strengths, against Inverting Gradients by a server that
-does not know of it, and by one that does (`threat.grants`). The accuracy beside
+does not know it, and by one that does (`threat.grants`). The accuracy next to
 it is that of the same network trained under the defence,
 
   giajax train --config=studies/defense_tradeoff --point=N
@@ -12,8 +12,9 @@ it is that of the same network trained under the defence,
 
 for every even N from 0 (`:runlocal`, runs/tradeoff_local, --epochs=2 and
 --learning_rate=0.05 for the small one); an audit that finds no such file leaves
-it out. Both want `--config.dataset.data_dir=DIR` with CIFAR-10. The
-network has GroupNorm, because per-example clipping cannot carry BatchNorm.
+the accuracy out. Both need `--config.dataset.data_dir=DIR` with CIFAR-10. The
+network has GroupNorm, because per-example clipping does not work with
+BatchNorm.
 
 `:runlocal` has a perceptron with one hidden layer of 128 ReLUs, two batches of
 two images and 1,000 steps.
@@ -76,7 +77,7 @@ def get_config(arg=None):
   config.study = dict(
     claim='Larger noise, stronger clipping and pruning leak less and cost '
     'accuracy; a server that knows the defence gets some of it back.',
-    source='No table of the two studies; each defence names its own',
+    source='The two studies have no such table; each defence names its source',
   )
   if any(a is not None for a in found):
     config.study.columns = {'test accuracy': [a for a in found for _ in '12']}

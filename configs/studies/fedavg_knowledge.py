@@ -6,8 +6,8 @@
 After the table "practical FedAvg" of Guo et al., TPAMI 2025, arXiv 2503.11514:
 Inverting Gradients against a client of 64 CIFAR-100 images, local rate 0.01,
 ResNet-18 with fresh weights in inference mode. The server knows rate, batch and
-epochs ('same', strong), guesses them (weak), or takes what it sees for one
-gradient ('one_gradient', none; here with the right sign). It wants
+epochs ('same', strong), guesses them (weak), or treats what it sees as one
+gradient ('one_gradient', none; here with the right sign). The study needs
 `--config.dataset.data_dir=DIR`.
 
 `:runlocal` has four photographs, a small ConvNet and 500 steps.

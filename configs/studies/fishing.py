@@ -8,12 +8,13 @@
     --config.dataset.data_dir=DIR
 
 After Guo et al., TPAMI 2025, arXiv 2503.11514: the curves of fishing on
-ResNet-18 over batch size and resolution. Their SSIM is the complex-wavelet one
-of the image that was fished, hence the column of claimed images: the others of
-the batch were never claimed. They average over every image of a batch as the
-target; here it is one per batch, chosen by the attacker, over `cases.count`
-batches. The feature multiplier is 3e4, the attack's default, where the paper
-has 300. DIR is a folder of labelled photographs, FILE trained weights.
+ResNet-18 over batch size and resolution. Their SSIM is the complex-wavelet SSIM
+of the image that was fished. This is why there is a column of claimed images:
+the other images of the batch are never claimed. They average over every image
+of a batch as the target; here there is one target per batch, chosen by the
+attacker, over `cases.count` batches. The feature multiplier is 3e4, the
+attack's default; in the paper it is 300. DIR is a folder of labelled
+photographs, FILE trained weights.
 
 `:runlocal` has CIFAR-10 at 32 pixels, a quarter of the width, two batches and
 600 steps.

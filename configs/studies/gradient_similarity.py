@@ -1,13 +1,13 @@
-"""How alike gradients are, against what comes back: repeated labels.
+"""How similar gradients are, against what comes back: repeated labels.
 
   giajax --config=studies/gradient_similarity --workdir=/tmp/similarity
   giajax --config=studies/gradient_similarity:runlocal --workdir=/tmp/similarity
 
 After Guo et al., TPAMI 2025, arXiv 2503.11514: the table of the cosines between
-the gradient of one image and that of its batch of four CIFAR-10 images, of
-which one to four share a label, and Inverting Gradients on the same batches:
-by their Proposition 1, images whose gradients are alike are hard to tell apart.
-ResNet-18 with fresh weights in inference mode. It wants
+the gradient of one image and the gradient of its batch of four CIFAR-10 images,
+of which one to four share a label, and Inverting Gradients on the same batches:
+by their Proposition 1, images whose gradients are similar are hard to tell
+apart. ResNet-18 with fresh weights in inference mode. The study needs
 `--config.dataset.data_dir=DIR`.
 
 `:runlocal` has half the width, two batches and 600 steps.

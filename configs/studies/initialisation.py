@@ -1,14 +1,14 @@
-"""What the start already tells: the target with a part of its pixels noise.
+"""What the start already reveals: the target with noise in some of its pixels.
 
   giajax --config=studies/initialisation --workdir=/tmp/start
   giajax --config=studies/initialisation:runlocal --workdir=/tmp/start
 
 The initialisation study of Valadi et al., 2025, arXiv 2508.19819: Inverting
-Gradients that starts from the truth, of which a fraction p of the pixels is
-noise, for p from 0 to 1, on networks at 32 pixels with fresh weights. It is a
-diagnosis and no attack: the start is known to nobody. Where the result is worse
-than the start, the gradient tells less than the start did. The full size wants
-`--config.dataset.data_dir=DIR` with CIFAR-10.
+Gradients that starts from the truth, with noise in a fraction p of its pixels,
+for p from 0 to 1, on networks at 32 pixels with fresh weights. It is a
+diagnosis and not an attack, because no attacker knows the start. If the result
+is worse than the start, the gradient reveals less than the start did. The full
+size needs `--config.dataset.data_dir=DIR` with CIFAR-10.
 
 `:runlocal` has one photograph, three fractions and 100 steps.
 """
@@ -52,7 +52,7 @@ def get_config(arg=None):
   }
   config.study = dict(
     claim='Modern, performance-optimised networks resist visually: what comes '
-    'back is what the start already told.',
+    'back is what the start already showed.',
     source='Valadi et al., 2025, arXiv 2508.19819, the initialisation study',
     metrics=('start_ssim', 'ssim', 'psnr'),
   )

@@ -7,7 +7,7 @@
 After the study of optimisation attacks of Guo et al., TPAMI 2025, arXiv
 2503.11514: ResNet-18 in inference mode. PART is one of
 
-  batch    batch size x fresh or trained weights. Those are of
+  batch    batch size x fresh or trained weights. The trained ones come from
 
     giajax train --config=studies/inverting_gradients:batch --point=0
       --epochs=30 --out=runs/ig.npz
@@ -15,8 +15,8 @@ After the study of optimisation attacks of Guo et al., TPAMI 2025, arXiv
   depth    ResNets of different depth, fresh
   data     data sets, fresh
 
-and repeated labels are in `studies/gradient_similarity`. CIFAR wants
-`--config.dataset.data_dir=DIR`, and ImageNet at 64 pixels the like.
+and repeated labels are in `studies/gradient_similarity`. CIFAR needs
+`--config.dataset.data_dir=DIR`, and so does ImageNet at 64 pixels.
 
 `runlocal` has half the width (trained for one epoch as above with
 `batch,runlocal`, --epochs=1 and --out=runs/ig_local.npz), batches of one and

@@ -6,8 +6,8 @@
 
 After Table IV of Guo et al., TPAMI 2025, arXiv 2503.11514: an imprint layer of
 1,000 bins in front of ResNet-18 in training mode, with fresh weights. 'exact'
-is the share of images at 40 dB or more; what the bins allow is
-N (1 - 1/k)^(B-1). PART is one of
+is the share of images at 40 dB or more; the bins allow N (1 - 1/k)^(B-1) of
+them. PART is one of
 
   batch    batch size, on CIFAR-10
   cifar100 the same on a folder of labelled photographs, at 32 pixels
@@ -20,10 +20,10 @@ N (1 - 1/k)^(B-1). PART is one of
   forms    the attack's forms, measurements and disguises, at 64 images
   loki     LOKI on the mean of four clients of 16 images, by protocol
 
-CIFAR-10 wants `--config.dataset.data_dir=DIR`, a folder
+CIFAR-10 needs `--config.dataset.data_dir=DIR`, a folder
 `--config.dataset.path=DIR`.
 
-`runlocal` has 20 batches a point, five in `fedavg` and `loki`, and two in
+`runlocal` has 20 batches per point, five in `fedavg` and `loki`, and two in
 `imagenet`. Its network is LeNet, except in `imagenet`.
 """
 
@@ -138,7 +138,7 @@ def _labels(config, local):
   repeats = (1, 2, 3, 4)
   config.sweep = {'cases.repeats': repeats}
   config.study = dict(
-    claim='Images of one label are as exactly recovered as others.',
+    claim='Images of one label are recovered as exactly as others.',
     source=_SOURCE,
     metrics=('exact', 'psnr'),
     paper=[dict(at={'cases.repeats': r}, exact=1.0) for r in repeats],
@@ -175,7 +175,7 @@ def _forms(config, local):
     'attack': tuple(dict(name='robbing_the_fed', **f) for f in _FORMS)
   }
   config.study = dict(
-    source='Fowl et al., ICLR 2022, arXiv 2110.13057; no table of theirs',
+    source='Fowl et al., ICLR 2022, arXiv 2110.13057, without such a table',
     metrics=('exact', 'psnr'),
     columns={
       'allowed by the bins': [
@@ -205,7 +205,7 @@ def _loki(config, local):
   bins = (64, 256)
   config.sweep = {'client': rounds, 'attack.bins': bins}
   config.study = dict(
-    source='Zhao et al., IEEE S&P 2024, arXiv 2303.12233; no table of theirs',
+    source='Zhao et al., IEEE S&P 2024, arXiv 2303.12233, without such a table',
     metrics=('exact', 'psnr'),
     columns={
       'allowed by the bins': [_allowed(k, 16) for k in bins for _ in rounds]
@@ -216,5 +216,5 @@ def _loki(config, local):
 def _allowed(bins, batch_size, hide='none'):
   """The share of images that are alone in one of the equally likely bins."""
   if hide == 'weights':
-    return '–'  # each unit measures something else: no bins
+    return '–'  # each unit measures a different quantity, so there are no bins
   return f'{(1 - 1 / bins) ** (batch_size - 1):.1%}'

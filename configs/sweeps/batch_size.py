@@ -2,7 +2,7 @@
 
   giajax --config=sweeps/batch_size --workdir=/tmp/batch_size
 
-Photographs, a fresh ConvNet in inference mode, labels known, three batches a
+Photographs, a fresh ConvNet in inference mode, labels known, three batches per
 point.
 """
 

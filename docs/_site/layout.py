@@ -8,7 +8,7 @@ import re
 
 import griffe
 
-# Lines of two spaces or more, behind an empty line or at the very beginning.
+# Lines of two spaces or more, after an empty line or at the very beginning.
 _APART = re.compile(
   r'(?:(?<=\n\n)|(?<=\A))((?: {2,}\S.*\n)(?:(?: {2,}.*)?\n)*)'
 )

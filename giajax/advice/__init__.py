@@ -1,5 +1,5 @@
 """What an audited system could change, and what each change does.
 
 `changes` is the table, `trials` runs the audit again with each of them, and
-`comparison`, `costs` and `validation` measure what came of it.
+`comparison`, `costs` and `validation` measure the effects.
 """

@@ -1,11 +1,12 @@
 """What a federated system could change: a table by three stages.
 
 Guo et al., Exploring the Vulnerabilities of Federated Learning, TPAMI 2025,
-arXiv 2503.11514, conclude from their measurements where a defence can stand:
-the network's design, the training protocol, and what clients check before they
-train. Each row turns the config of an audit into that of the changed system.
-No row claims that the change helps: `giajax advise` measures it. The attacker
-knows of a defence, and knows the changed protocol if it knew the audited one.
+arXiv 2503.11514, conclude from their measurements where a defence can be
+placed: the network's design, the training protocol, and what clients check
+before they train. Each row turns the config of an audit into that of the
+changed system. No row claims that the change helps: `giajax advise` measures
+it. The attacker knows any defence, and knows the changed protocol if it knew
+the audited one.
 """
 
 from collections.abc import Callable, Mapping
@@ -42,7 +43,7 @@ _DEEPER = {
 }
 _FACTOR = 4  # times as many images, or clients
 _LOCAL = {'epochs': 2, 'learning_rate': 0.01}
-# Of per-example clipping: the privacy budget of one update by itself.
+# Of per-example clipping: the privacy budget of one single update.
 _PRIVACY = {'clip': 1.0, 'epsilon': 8.0}
 
 
@@ -52,8 +53,9 @@ class Change(NamedTuple):
   Attributes:
     stage: a name in `report.advice.STAGES`.
     title: what is changed, in words.
-    overrides: the values that a resolved config gets, by dotted key. It raises
-      ValueError, in one line, where there is nothing to change.
+    overrides: a function that returns the values that a resolved config gets,
+      by dotted key. It raises ValueError, in one line, if there is nothing to
+      change.
   """
 
   stage: str
@@ -125,7 +127,7 @@ def _aggregate(config: Config) -> dict[str, Any]:
     'cases.clients': _FACTOR * cases['clients'],
     'cases.batch_size': _FACTOR * cases['batch_size'],
   }
-  # A share is that of one client's images.
+  # A share refers to the images of one client.
   return more | ({'gradient_share': False} if config['gradient_share'] else {})
 
 
@@ -156,7 +158,7 @@ CHANGES = {
 
 
 def _defended(config: Config, **defense: Any) -> dict[str, Any]:
-  """Returns the overrides that add a defence, of which the attacker knows."""
+  """Returns the overrides that add a defence, which the attacker knows."""
   entry = config['defense']
   names = [e['name'] for e in (entry if isinstance(entry, list) else [entry])]
   if names != ['none']:
@@ -171,7 +173,7 @@ def _defended(config: Config, **defense: Any) -> dict[str, Any]:
 def _believed(config: Config) -> dict[str, Any]:
   """Returns the belief of a server that does not know the protocol.
 
-  It takes any update for one gradient.
+  It treats any update as one gradient.
   """
   level, extra = config['threat']['level'], config['threat']['grants']
   granted = threat.grants(level, extra)

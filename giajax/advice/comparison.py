@@ -1,13 +1,13 @@
 """What an audit recovered, and whether two audits differ by more than chance.
 
 Two audits are compared update by update: images of one batch come back together
-or not at all, so that they are no independent observations. An update's score
-is the mean PSNR of its images in dB, each clipped to the range from 0 to
-`exact.THRESHOLD`, beyond which an image is exact anyway; one that is not
-finite counts as 0. The test is a two-sided permutation test of the mean score
-(Ernst, Permutation Methods: A Basis for Exact Inference, Statistical Science
-2004). Where both audits attacked the same images, the two scores of an update
-change places; otherwise the updates change sides.
+or not at all, so they are not independent observations. An update's score is
+the mean PSNR of its images in dB, each clipped to the range from 0 to
+`exact.THRESHOLD`, beyond which an image is exact anyway; one that is not finite
+counts as 0. The test is a two-sided permutation test of the mean score (Ernst,
+Permutation Methods: A Basis for Exact Inference, Statistical Science 2004).
+Where both audits attacked the same images, the two scores of an update change
+places; otherwise the updates themselves change sides.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from giajax.metrics import exact
 from giajax.report import advice
 from giajax.results import collection
 
-_PERMUTATIONS = 9999  # at most; all of them where there are fewer
+_PERMUTATIONS = 9999  # at most; all permutations if there are fewer
 # Verdicts on an update that gave something away.
 _RECOVERED = ('leaks', 'partial')
 
@@ -31,10 +31,11 @@ class Recovery(NamedTuple):
 
   Attributes:
     images: the true images, [B, H, W, C].
-    psnr: [B] dB.
-    ssim: [B].
-    recognised: [B] bool, by the rule of the report.
-    verdicts: the run's own words.
+    psnr: the PSNR of each image in dB, [B].
+    ssim: the SSIM of each image, [B].
+    recognised: which images came back recognisably, by the rule of the report,
+      [B] bool.
+    verdicts: the verdicts of the run.
   """
 
   images: list[np.ndarray]
@@ -84,14 +85,14 @@ def compare(before: Recovery, after: Recovery) -> dict[str, Any]:
 
   'gain' is the change of the mean score in dB, 'paired' says whether both
   audits attacked the same images, and 'chance' is the p-value: how often a
-  difference as large would come about if the change did nothing. It is None
-  where there are too few updates for a p-value of `advice.LEVEL`.
+  difference as large would come about if the change did nothing. It is None if
+  there are too few updates for a p-value of `advice.LEVEL`.
   """
   old, new = _scores(before), _scores(after)
   paired = _same(before.images, after.images)
   count = 2 ** len(old) if paired else math.comb(len(old) + len(new), len(old))
   chance = None
-  if 2 / count <= advice.LEVEL:  # the least that two sides can reach
+  if 2 / count <= advice.LEVEL:  # the smallest p-value that two sides can reach
     test = scipy.stats.permutation_test(
       (new, old),
       lambda a, b, axis: a.mean(axis) - b.mean(axis),

@@ -20,17 +20,17 @@ from giajax.engine import train
 from giajax.engine.sources import simulated
 from giajax.models import base as models
 
-_ROUNDS = (5, 100)  # of timing, at least and at most
-_SECONDS = 2.0  # after which it stops
+_ROUNDS = (5, 100)  # rounds of timing, at least and at most
+_SECONDS = 2.0  # the seconds after which it stops
 
 
 class Client(NamedTuple):
   """One client of a setting, ready to compute its update.
 
   Attributes:
-    update: computes it; the program is compiled.
-    images: number of images behind it.
-    parameters: number of parameters that the client trains.
+    update: a function that computes its update; the program is compiled.
+    images: the number of images behind the update.
+    parameters: the number of parameters that the client trains.
     fidelity: the cosine between the update and the one without a defence.
   """
 
@@ -64,9 +64,9 @@ def client(config: Mapping[str, Any]) -> Client:
 
 
 def facts(own: Client, audited: Client) -> dict[str, Any]:
-  """Returns what a client costs beside the audited one, for advice.json.
+  """Returns what a client costs compared with the audited one, for advice.json.
 
-  Both are timed in turn, so that what else the machine does slows both.
+  Both are timed in turn, so that other work on the machine slows both.
   """
   seconds, usual = time_in_turn(own.update, audited.update)
   return {
@@ -96,9 +96,10 @@ def accuracy(
   """Returns the accuracy of a network trained under a config, in [0, 1].
 
   Args:
-    config: resolved, without a sweep.
-    epochs: of training.
-    folder: beside which weights and facts are kept; what is there counts.
+    config: the resolved config, without a sweep.
+    epochs: the epochs of training.
+    folder: the folder next to which the weights and their facts are written;
+      existing ones are reused.
   """
   path = folder.with_name(f'{folder.name}-{epochs}-epochs.npz')
   record = path.with_suffix('.json')
@@ -114,7 +115,7 @@ def accuracy(
 def _compiled(
   client: clients.Client, *arguments: Any
 ) -> Callable[[], types.Update]:
-  # What a program closes over, XLA would compute while it compiles.
+  # Arguments, because XLA evaluates what a program closes over as it compiles.
   update = jax.jit(lambda *a: client.update(*a)[0])
   return functools.partial(update, *arguments)
 

@@ -21,20 +21,20 @@ from giajax.report import advice
 from giajax.report import report
 from giajax.results import collection
 
-# Keys of a config that a training depends on, and one that it sets itself.
+# Keys of a config that training depends on, and one that training sets itself.
 _TRAINED, _MODE = ('model', 'defense', 'client'), 'client.train_mode'
 _log = logging.getLogger('giajax')
 
 
 class Audited(NamedTuple):
-  """The setting that was audited, with which changed ones are compared.
+  """The setting that was audited, with which changed settings are compared.
 
   Attributes:
-    config: of the point, resolved.
+    config: the config of the point, resolved.
     recovery: what came back.
     client: one of its clients, for timing.
     folder: where the changed audits are run.
-    epochs: of training under each change; 0 for none.
+    epochs: the epochs of training under each change; 0 for none.
   """
 
   config: Mapping[str, Any]
@@ -55,11 +55,11 @@ def advise(
   """Runs an audit again with each change, and says what the change did.
 
   Args:
-    workdir: of a finished run.
+    workdir: the workdir of a finished run.
     only: names in `changes.CHANGES`; all of them if empty.
-    point: the point of the run's sweep; None where it has only one.
-    epochs: of training under each change; 0 for none.
-    command: that repeats the call, for the report.
+    point: the point of the run's sweep; None if it has only one.
+    epochs: the epochs of training under each change; 0 for none.
+    command: the command that repeats the call, for the report.
 
   Returns:
     A line per change.
@@ -118,7 +118,7 @@ def _audited(
     chosen = sweep.only(run.meta['config'], point)
     rows = [row for row in run.rows if row['point'] == chosen.index]
     recovery = comparison.recovery(run, rows)
-  # No paper's figures belong beside a changed system.
+  # A paper's figures cannot be compared with those of a changed system.
   config = {**chosen.config, 'study': {}}
   _require_files(run.meta.get('inputs') or {}, config, folder)
   runs = folder / 'advice' / f'point-{chosen.index}'

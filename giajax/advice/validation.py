@@ -12,7 +12,7 @@ from giajax.engine import exchange
 from giajax.verify import base
 from giajax.verify import checkup
 
-_PROBE = 16  # images that a client tries a model on
+_PROBE = 16  # the number of images that a client tries a model on
 
 
 def validation(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def validation(config: Mapping[str, Any]) -> dict[str, Any]:
   looks at what the first client of each case receives in the last round.
 
   Args:
-    config: resolved, without a sweep.
+    config: the resolved config, without a sweep.
   """
   setup = build.setup(config)
   images, net = setup.dataset, setup.net

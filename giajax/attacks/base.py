@@ -11,7 +11,7 @@ from giajax import trees
 from giajax import types
 from giajax.models import base as models
 
-# What the server saw in earlier rounds, and what it knows beside that.
+# What the server saw in earlier rounds, and what else it knows.
 History = tuple[types.Observation, ...]
 Side = Mapping[str, Any]
 Craft = Callable[
@@ -29,26 +29,28 @@ class Attack(NamedTuple):
 
   Attributes:
     craft: `(key, message, side, history) -> ServerMessage`, what the server
-      sends to one client instead of `message`, with the same side knowledge as
-      in its Observation, and what it saw in earlier rounds. The key is
-      consumed. It is `honest` where the server is.
+      sends to one client instead of `message`. `side` is the side knowledge of
+      its Observation, `history` what it saw in earlier rounds. The key is
+      consumed. An honest server has `honest` here.
     init: `(key, obs, hp) -> State`; the key is consumed.
     step: `(key, state, obs, hp) -> (State, Info)`. The state is a fixed point
       in structure, shape, dtype and weak type. A step that meets a NaN or an
       infinity says so in `info.finite` and leaves what `read` uses unchanged.
     read: `(state, obs, hp) -> Reconstruction`; its score is the attacker's
       own, lower is better.
-    num_steps: T; 0 for closed forms, which do everything in `read`.
-    num_rounds: rounds of communication, in all of which the client works on
-      the same batch.
-    hparams: default values of the traced knobs `hp`. One that is an argument
-      of the attack's factory too has that name and that value.
+    num_steps: the number of steps T; 0 for closed forms, which do everything in
+      `read`.
+    num_rounds: the number of rounds of communication; in all of them the client
+      works on the same batch.
+    hparams: the default values of the traced knobs `hp`. A knob that is also an
+      argument of the attack's factory has the name and the value of that
+      argument.
     needs: the grants (`threat.GRANTS`) that it uses.
     on_net: `(net) -> net`, the network that the server gives the client to
       train instead of the agreed one, with the same parameters and more; None
-      where it leaves it alone.
-    group: the restarts of an item work together: `step` and `read` run under
-      a vmapped axis `world.RESTARTS` over all of them, and on one device.
+      if the server leaves it alone.
+    group: whether the restarts of an item work together: `step` and `read` run
+      under a vmapped axis `world.RESTARTS` over all of them, and on one device.
     merge: `(history) -> Observation`, what `init`, `step` and `read` see, made
       of the Observations of all rounds; the last one by default.
   """
@@ -112,11 +114,11 @@ def closed_form(
   """Returns an attack that takes no steps and does everything in `read`.
 
   Args:
-    read: `(obs) -> Reconstruction`.
+    read: the function `(obs) -> Reconstruction`.
     needs: the grants that it uses.
     craft: see `Attack`.
     on_net: see `Attack`.
-    num_rounds: of communication.
+    num_rounds: the number of rounds of communication.
   """
 
   def step(key, state, obs, hp):

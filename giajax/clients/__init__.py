@@ -1,4 +1,4 @@
-"""What a client computes from its batch, and what a server takes it for."""
+"""What a client computes from its batch, and what a server believes of it."""
 
 import functools
 

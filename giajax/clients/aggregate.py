@@ -1,9 +1,9 @@
 """Secure aggregation: the server sees the mean of several clients' updates.
 
 Bonawitz et al., Practical Secure Aggregation for Privacy-Preserving Machine
-Learning, CCS 2017, arXiv 1611.04482, in what it lets through: the protocol
-itself is not simulated. Every client has the same number of images, so that
-the mean is FedAvg's weighted one.
+Learning, CCS 2017, arXiv 1611.04482. Only its result is computed: the protocol
+itself is not simulated. Every client has the same number of images, so that the
+mean is FedAvg's weighted one.
 
 With FedSGD in inference mode, the aggregate is the gradient of one large
 batch. With local steps, or with the statistics of each client's own batch, it
@@ -25,12 +25,12 @@ def aggregate(client: base.Client, clients: int) -> base.Client:
   """The mean of several clients' updates, which is all that the server sees.
 
   Args:
-    client: what each of them computes, defence included.
+    client: what each of the clients computes, defence included.
     clients: the number of clients; 1 returns the client as it is.
 
   Returns:
     A client of the batch that holds their images one after the other, in
-    equal shares. Its buffers are the means of theirs.
+    equal shares. Its BatchNorm buffers are the means of theirs.
 
   Raises:
     ValueError: fewer clients than 1. The client's `update` raises it for
@@ -57,7 +57,7 @@ def aggregate(client: base.Client, clients: int) -> base.Client:
       i, part, own = args
       return client.update(keys.at(key, i), received(message, own), part, taps)
 
-    # One after the other: weights of their own would make each convolution a
+    # One after the other: separate weights would make each convolution a
     # grouped one.
     updates, output = jax.lax.map(
       one, (jnp.arange(clients), parts, message.each)

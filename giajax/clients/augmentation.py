@@ -19,7 +19,8 @@ def augmenter(
   """Returns `(key, x) -> x`: what a client sees of its images.
 
   Args:
-    augment: flipped and cropped, or as they are. The key is not consumed.
+    augment: whether the images are flipped and cropped. The key is not
+      consumed.
   """
   if not augment:
     return lambda key, x: x
@@ -29,7 +30,7 @@ def augmenter(
 def flip_and_crop(key: types.Array, x: types.Array) -> types.Array:
   """Returns images flipped at random and moved by up to an eighth of a side.
 
-  Each image draws for itself. The move leaves zeros, black, behind.
+  Each image has its own draws. The move fills the border with zeros (black).
 
   Args:
     key: consumed.

@@ -29,7 +29,7 @@ class UpdateFn(Protocol):
     """Returns what the client sends, and a forward pass over the batch.
 
     Args:
-      key: of all random draws; consumed.
+      key: the key of all random draws; consumed.
       message: what the server sent.
       batch: the client's images and labels.
       taps: names of the activations that are wanted in the Output.
@@ -71,20 +71,21 @@ class Client(NamedTuple):
   Attributes:
     update: see `UpdateFn`; the Output is for priors that read statistics.
     moments: see `MomentsFn`; None where this client or its network cannot
-      tell them.
+      report them.
     as_gradient: `delta -> tree`, an update's delta read as one gradient of the
       mean loss: the sign turned and the rate divided out where it is a
       difference of weights. Exact for one local step.
-    train_mode: BatchNorm uses the batch's statistics.
+    train_mode: whether BatchNorm uses the batch's statistics.
     net: the network that it trains.
-    local_steps: optimiser steps behind one update.
+    local_steps: the number of optimiser steps behind one update.
     clients: the number of clients whose mean the update is.
-    epochs: passes over the images.
+    epochs: the number of passes over the images.
     unrolled: as `update`, of a batch that holds the images of every epoch one
       after the other, [epochs B, ...], in the order in which they are taken;
       None where this client cannot.
-    augment: each image is transformed at random.
-    check: raises a ValueError for a batch whose labels its task refuses.
+    augment: whether each image is transformed at random.
+    check: a function that raises a ValueError for a batch whose labels its task
+      refuses.
   """
 
   update: UpdateFn
@@ -101,7 +102,7 @@ class Client(NamedTuple):
 
 
 def with_update(client: Client, update: UpdateFn) -> Client:
-  """Returns the client with another update, and no other form of the old."""
+  """Returns the client with another update, without other forms of the old."""
   return client._replace(update=update, moments=None, unrolled=None)
 
 

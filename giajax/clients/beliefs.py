@@ -1,4 +1,4 @@
-"""What a server may take a client for that is no client of its own."""
+"""What a server may believe about a client, other than a row of `CLIENTS`."""
 
 from giajax.clients import base
 
@@ -7,6 +7,6 @@ def same(client: base.Client) -> base.Client:
   """The client as it is: the server knows its protocol.
 
   Args:
-    client: the true one, without its defence.
+    client: the true client, without its defence.
   """
   return client

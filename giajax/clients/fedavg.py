@@ -7,12 +7,13 @@ w_0 the client takes S = epochs * images / batch_size steps
   v_s = momentum v_(s-1) + grad L_s(w_s),   w_(s+1) = w_s - learning_rate v_s
 
 over its batches, in a new order each epoch, and sends w_S - w_0 with the
-BatchNorm buffers that its passes moved. The steps are one scan, so
-that their number does not lengthen the compilation.
+BatchNorm buffers that its passes moved. The steps are one scan, so their number
+does not lengthen the compilation.
 
 With one epoch over one batch this is FedSGD's gradient times -learning_rate.
-A server that does not know the protocol reads any update so: it attacks through
-`fedavg(learning_rate=1)` and matches by a distance that ignores scale.
+A server that does not know the protocol reads any update in this way: it
+attacks through `fedavg(learning_rate=1)` and matches by a distance that ignores
+scale.
 """
 
 from collections.abc import Sequence
@@ -48,21 +49,23 @@ def fedavg(
 
   Args:
     net: the network.
-    task: its loss.
-    num_images: B, of the client, in all.
-    epochs: passes over them.
-    batch_size: images per step, a divisor of `num_images`; all of them if None.
-    learning_rate: of SGD.
-    momentum: of SGD, as torch defines it, in [0, 1).
+    task: the task, for its loss.
+    num_images: B, the number of images of the client in all.
+    epochs: the number of passes over the images.
+    batch_size: the number of images per step, a divisor of `num_images`; all of
+      them if None.
+    learning_rate: the learning rate of SGD.
+    momentum: the momentum of SGD, as torch defines it, in [0, 1).
     shuffle: whether each epoch has an order of its own, drawn from the key.
-    train_mode: BatchNorm uses each batch's statistics and dropout drops.
-    augment: each step flips and crops its images at random, see
+    train_mode: whether BatchNorm uses each batch's statistics and dropout drops
+      units.
+    augment: whether each step flips and crops its images at random, see
       `augmentation`.
 
   Returns:
     A client whose update holds the buffers after the last step. Its Output is
-    the last step's, but for the activations asked for: those are of a pass of
-    all images through the received weights.
+    the last step's, except for the activations in `taps`: those come from a
+    pass of all images through the received weights.
 
   Raises:
     ValueError: a count, rate or momentum outside its range. The client's

@@ -29,10 +29,11 @@ def fedsgd(
 
   Args:
     net: the network.
-    task: its loss.
-    train_mode: BatchNorm uses the batch's statistics and dropout drops;
-      inference mode freezes the former and makes inversion much easier.
-    augment: images are flipped and cropped at random, see `augmentation`.
+    task: the task, for its loss.
+    train_mode: whether BatchNorm uses the batch's statistics and dropout drops
+      units; inference mode freezes the former and makes inversion much easier.
+    augment: whether images are flipped and cropped at random, see
+      `augmentation`.
 
   Returns:
     A client whose `update` and `moments` raise a ValueError for images or

@@ -1,4 +1,4 @@
-"""What `giajax` can be asked for: flags, a call, and what is printed.
+"""The commands of `giajax`: flags, a call, and what is printed.
 
 Each command is a module with a docstring, which is its help, and with
 

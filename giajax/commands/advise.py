@@ -4,7 +4,7 @@
 
 runs the audit of a finished workdir again for every row of `advice.changes`,
 each with that one change, in WORKDIR/advice/. Each is a whole audit with as
-many cases, restarts and steps as the first. What came of them is written to
+many cases, restarts and steps as the first. The outcomes are written to
 WORKDIR/advice.json and to the report's page. An effect on what the attack
 recovers is named only where chance does not explain it, which takes audits of
 eight updates or more (cases.count), and only if the attack recovered something
@@ -12,13 +12,13 @@ in the first place.
 
 Costs are measured as well: the time that a client takes per image, the number
 of parameters that it trains, and how far a defence turns the update away from
-the one without it. With --epochs=E, the networks are also trained for E epochs,
+the undefended one. With --epochs=E, the networks are also trained for E epochs,
 as by `giajax train`, under each change that affects training, and their
 accuracies are compared. The page also says whether the checks of `giajax
 verify` object to the models that this server sends.
 
-If the config has a sweep, --point says which of its settings to change. The
-same command continues one that was stopped.
+If the config has a sweep, --point says which of its settings to change. If the
+command is stopped, the same command continues it.
 """
 
 from giajax.advice import trials

@@ -26,7 +26,11 @@ FLAGS = (
     '0/1',
   ),
   flags.Flag(
-    'processes', 'How many processes run the audit together.', 1, int, 1
+    'processes',
+    'The number of processes that run one audit together.',
+    1,
+    int,
+    1,
   ),
   flags.Flag('process', 'The number of this process, from 0.', 0, int, 0),
   flags.Flag(
@@ -47,7 +51,7 @@ def run(arguments: flags.Arguments) -> int:
     hooks=[hooks.progress()],
     shard=process.shard(values.shard),
     card=configs.card(arguments),
-    # Without it, the command runs all that is left.
+    # Without this flag, the command runs all that is left.
     command=re.sub(r' --?shard[= ]\S+', '', arguments.command),
     finish=report.write,
   )

@@ -20,7 +20,7 @@ from giajax.commands import literals
 from giajax.engine import schema
 
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
-# An installed package has them inside, a checkout beside.
+# An installed package holds them; in a checkout they are next to it.
 _FOLDERS = (_PACKAGE / 'configs', _PACKAGE.parent / 'configs')
 _COMMAND = re.compile(r'^[ \t]+(?:giajax|python -m) (?:.*\\\n)*.*\n?', re.M)
 _log = logging.getLogger('giajax')
@@ -41,7 +41,8 @@ def load(arguments: flags.Arguments) -> dict[str, Any]:
 def card(arguments: flags.Arguments) -> str:
   """Returns the docstring of the config file, '' if there is none.
 
-  The commands in it are left out: a report shows the one that was really run.
+  The commands in it are left out: the report shows the one that was actually
+  run.
   """
   path = _locate(arguments.values.config.partition(':')[0])
   doc = ast.get_docstring(ast.parse(path.read_bytes())) or ''
@@ -58,11 +59,11 @@ def override(
   taken out of the sweep. Both are logged.
 
   Args:
-    config: as a config file returns it.
-    overrides: from a dotted key, such as 'attack.num_steps', to a text.
+    config: a config, as a config file returns it.
+    overrides: a mapping from dotted keys, such as 'attack.num_steps', to texts.
 
   Raises:
-    ValueError: a key below something that is no dict, or below a key that is
+    ValueError: a key below something that is not a dict, or below a key that is
       swept as a whole.
   """
   result = schema.plain(config)
@@ -125,7 +126,7 @@ def _run(path: pathlib.Path, arguments: Sequence[str]) -> Any:
 
 
 def _where(error: BaseException, path: pathlib.Path) -> str:
-  """Returns the file and the line of the user's that an error comes from."""
+  """Returns the user's file and line that an error comes from."""
   if isinstance(error, SyntaxError) and (error.filename or '<')[0] != '<':
     return f'{error.filename}:{error.lineno}'
   frames = traceback.extract_tb(error.__traceback__)
@@ -173,7 +174,7 @@ def _leave_sweep(config: dict[str, Any], key: str) -> None:
 
 
 def _leave_row(config: dict[str, Any], section: str, name: Any) -> None:
-  """Drops the entry of a family if it is one of another row."""
+  """Drops the entry of a family if it names another row."""
   entry = config.get(section)
   if isinstance(entry, dict) and entry.get('name') == name:
     return

@@ -1,4 +1,4 @@
-"""The flags of a command, and a command line that is read by them."""
+"""The flags of a command, and how a command line is read with them."""
 
 from collections.abc import Callable, Sequence
 import re
@@ -29,7 +29,7 @@ class Flag(NamedTuple):
   """A flag of a command.
 
   Attributes:
-    name: what stands behind the two dashes.
+    name: the text after the two dashes.
     help: a sentence that says what it sets.
     default: the value of a flag that is not set.
     kind: bool, int, float, str, or list for strings separated by commas.
@@ -49,7 +49,7 @@ class Arguments(NamedTuple):
   Attributes:
     values: the value of each flag, as an attribute.
     words: the arguments that are not flags.
-    overrides: `--config.KEY=TEXT`, from key to text.
+    overrides: the texts of `--config.KEY=TEXT`, by key.
     command: the whole line, to be typed again.
     help: whether help was asked for.
   """
@@ -90,8 +90,8 @@ def read(
     argv: the arguments.
 
   Raises:
-    ValueError: an unknown flag, a value that does not fit, or an argument that
-      is missing or superfluous.
+    ValueError: a flag is unknown, a value does not fit, or an argument is
+      missing or superfluous.
   """
   rest, overrides = _split(argv)
   values = _values(flags)
@@ -124,7 +124,7 @@ def help_text(doc: str | None, flags: Sequence[Flag]) -> str:
   return '\n'.join(lines)
 
 
-_HELP = Flag('help', 'Print this text.', False, bool)
+_HELP = Flag('help', 'Prints this text.', False, bool)
 
 
 def _values(flags: Sequence[Flag]) -> absl_flags.FlagValues:

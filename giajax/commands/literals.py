@@ -16,12 +16,12 @@ _LITERALS = {bool, int, float, dict, Mapping, Any, *_SEQUENCES}
 def value(text: str, annotation: Any) -> Any:
   """Returns the value that a text stands for.
 
-  Where only a string fits, the text is that string. Everywhere else it is
-  read as Python reads it, and what Python cannot read remains a string: whoever
-  uses the value refuses it by name.
+  Where only a string fits, the text is that string. Everywhere else it is read
+  as Python reads it, and what Python cannot read remains a string. The code
+  that uses the value then refuses it by name.
 
   Args:
-    text: such as '0.1', 'True', 'None', 'cifar', '64,32' or '(64, 32)'.
+    text: a text such as '0.1', 'True', 'None', 'cifar', '64,32' or '(64, 32)'.
     annotation: the type that is wanted: bool, int, float, str, None, a tuple or
       dict, a union of them, or Any.
   """
@@ -45,7 +45,7 @@ def keyword_arguments(text: str, flag: str) -> dict[str, Any]:
   """Returns the keyword arguments in a text; bare words are strings.
 
   Args:
-    text: such as 'num_classes=10, stem=cifar'.
+    text: a text such as 'num_classes=10, stem=cifar'.
     flag: where it comes from, for the message.
 
   Raises:
@@ -73,7 +73,7 @@ def keyword_arguments(text: str, flag: str) -> dict[str, Any]:
 
 
 def pairs(text: str, flag: str) -> dict[str, str]:
-  """Returns what a text such as 'old=new,other=' maps to what.
+  """Returns the mapping that a text such as 'old=new,other=' describes.
 
   Args:
     text: pairs, separated by commas.

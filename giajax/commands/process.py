@@ -7,7 +7,7 @@ import pathlib
 
 import jax
 
-STOPPED = 85  # the exit code after a signal: everything is saved
+STOPPED = 85  # the exit code after a signal, when everything is saved
 _log = logging.getLogger('giajax')
 
 
@@ -16,8 +16,8 @@ def use_machine() -> None:
 
   Each CPU core becomes a device, unless the user says otherwise: independent
   restarts keep all cores busy even if one of them is too small to be split.
-  Cycles of garbage are collected rarely, because a trace makes millions of
-  objects that stay, and searching them again and again takes much of its time.
+  Garbage is collected rarely, because tracing makes millions of objects that
+  stay, and searching them again and again would take much of its time.
   """
   gc.set_threshold(1_000_000)
   if 'JAX_NUM_CPU_DEVICES' not in os.environ:
@@ -46,7 +46,7 @@ def join(coordinator: str, processes: int, process: int) -> None:
 
   Args:
     coordinator: host:port of process 0.
-    processes: how many there are.
+    processes: the number of processes.
     process: the number of this one, from 0.
 
   Raises:
@@ -64,7 +64,7 @@ def join(coordinator: str, processes: int, process: int) -> None:
 
 
 def shard(text: str) -> tuple[int, int]:
-  """Returns (i, n) of a text such as '0/4'.
+  """Returns (i, n) for a text such as '0/4'.
 
   Raises:
     ValueError: the text has another form.

@@ -18,6 +18,6 @@ def run(arguments: flags.Arguments) -> int:
   except OSError as error:
     raise ValueError(
       f'Expected a workdir that can be written; got {workdir}: '
-      f'{error.strerror}; free some space or copy it'
+      f'{error.strerror}; free some space or copy the workdir'
     ) from error
   return 0

@@ -7,10 +7,10 @@
 The data set, the model, the weights to start from, the client, the defence and
 the trainable subset come from the config of an audit. The network is trained on
 another split of the data set, always with BatchNorm in training mode. The
-result is an npz file that --config.weights.path reads, and beside it FILE.json:
-how the weights were made, their sha256, and their accuracy on the config's own
-split. A training that is stopped cannot be continued, but the weights that
---every kept remain.
+result is an npz file that --config.weights.path reads, and FILE.json next to it
+says how the weights were made, and gives their sha256 and their accuracy on the
+config's own split. Training that is stopped cannot be continued, but the
+weights that --every kept remain.
 """
 
 from giajax.commands import configs
@@ -21,7 +21,7 @@ _DEFAULTS = train.Plan()
 _TEXTS = {
   'epochs': 'Passes over the training set.',
   'batch_size': 'Images per update.',
-  'learning_rate': 'The rate of the first step. It falls to 0 along a cosine.',
+  'learning_rate': 'The learning rate at first. It falls to 0 along a cosine.',
   'momentum': 'The momentum of SGD.',
   'weight_decay': 'The weight decay of every parameter.',
   'seed': 'The seed of the weights, the order of the images, and all draws.',
@@ -40,7 +40,7 @@ FLAGS = (
   ),
   flags.Flag(
     'every',
-    'Keeps FILE-epochE.npz after each so many epochs; 0 keeps none.',
+    'Keeps FILE-epochE.npz every this many epochs; 0 keeps none.',
     0,
     int,
   ),

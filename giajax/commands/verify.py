@@ -4,22 +4,22 @@
     [--only=CHECK,CHECK] [--probe=16] [--case=0] [--seed=N] [--point=N]
 
 The config names the network that the clients agreed to train, and the data set
-that the client's own images come from. What it says of batches, of an attack
-and of weights is not used. FILE is an npz or .safetensors with torch's names
-and layouts, as `giajax train` and `giajax craft` write it, or the folder of an
-Orbax checkpoint of {'params': ..., 'stats': ...} with giajax's names. Nothing
-is unpickled.
+that the client's own images come from. What the config says about batches, the
+attack and weights is not used. FILE is an npz or .safetensors with torch's
+names and layouts, as `giajax train` and `giajax craft` write it, or the folder
+of an Orbax checkpoint of {'params': ..., 'stats': ...} with giajax's names.
+Nothing is unpickled.
 
 Seventeen checks look at the weights, or try them on the images; `giajax --list`
 names them. They try the network that was agreed on: if more layers arrived, the
-checks that need gradients look at the agreed ones. The seed of the images and
-of the units that checks look at is a new one each time, so that no server can
+checks that need gradients look at the agreed ones. The seed for the images and
+for the units that checks look at is new each time, so that no server can
 prepare for it. It is printed, and --seed repeats a run.
 
 The exit code is 0 if no check objects, and 1 if at least one does. It is 2 if
 the weights or the images cannot be used, or if no check has anything to look
-at. That no check objects does not mean that the updates of this model give
-nothing away. In JSON, a score that is not finite is null.
+at. If no check objects, the updates of this model may still give something
+away. In JSON, a score that is not finite is null.
 """
 
 from giajax.commands import configs
@@ -36,10 +36,15 @@ FLAGS = (
   flags.CASE,
   flags.Flag('received', 'The weights that the server sent.'),
   flags.Flag('accepted', 'The weights that the client accepted last.'),
-  flags.Flag('only', 'The checks to run, by commas; all if empty.', [], list),
-  flags.Flag('probe', 'How many images the model is tried on.', 16, int),
-  flags.Flag('seed', 'The seed; a new one each time if empty.', None, int, 0),
-  flags.Flag('learning_rate', 'Rate times local steps per round.', None, float),
+  flags.Flag('only', 'The names of the checks; all if empty.', [], list),
+  flags.Flag('probe', 'The number of images to try the model on.', 16, int),
+  flags.Flag('seed', 'The seed; if empty, a new one each time.', None, int, 0),
+  flags.Flag(
+    'learning_rate',
+    'The learning rate times the local steps per round.',
+    None,
+    float,
+  ),
   flags.Flag('json', 'Prints JSON.', False, bool),
 )
 

@@ -1,4 +1,4 @@
-"""A data set: labels known at once, images read when they are asked for."""
+"""A data set: its labels are known at once, its images are read on demand."""
 
 from collections.abc import Callable, Iterable
 import os
@@ -23,7 +23,7 @@ class Dataset(NamedTuple):
   labels: np.ndarray  # [size] int32 in [0, num_classes)
   note: str  # source and licence, for the report
   take: Callable[[npt.ArrayLike], types.Batch]  # indices [B] -> Batch
-  files: tuple[pathlib.Path, ...] = ()  # that `take` reads
+  files: tuple[pathlib.Path, ...] = ()  # the files that `take` reads
 
   @property
   def size(self) -> int:
@@ -44,7 +44,7 @@ def dataset(
   """Returns a data set whose `take` reads one image after the other.
 
   Args:
-    name: what reports call it.
+    name: the name in reports.
     image_shape: (H, W, C) of every image.
     class_names: one name per class; their number is the number of classes.
     labels: [size] class indices.
@@ -77,7 +77,7 @@ def dataset(
 
 
 def _readable(text: str) -> str:
-  """Returns a name that can be written: file names need not be UTF-8."""
+  """Returns a name that can be written, as file names may not be UTF-8."""
   return text.encode('utf-8', 'backslashreplace').decode('utf-8')
 
 

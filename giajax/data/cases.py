@@ -1,11 +1,12 @@
 """Which images form a client's batch: decided by (seed, case) and a rule.
 
-A case's draw never depends on other cases, so that any shard of an experiment
-sees the same batches. A rule is a function
-`(generator, labels [size], request) -> indices [B]`.
+The draw of a case never depends on other cases, so any shard of an experiment
+sees the same batches. A rule is a function `(generator, labels [size], request)
+-> indices [B]`.
 
-Where one update is the sum of several clients', the batch is theirs, one after
-the other in equal shares, and the rules of partitions say how they differ.
+Where one update is the mean of several clients' updates, the batch holds their
+images, one client after the other in equal shares, and the rules of partitions
+say how the clients differ.
 """
 
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from giajax.data import base
 
 
 class Request(NamedTuple):
-  """What is asked of a rule."""
+  """What a rule is given."""
 
   batch_size: int
   clients: int = 1
@@ -47,15 +48,17 @@ def indices(
   """Returns which images form the batch of a case, [B] int32, all different.
 
   Args:
-    labels: [size] int32 labels of the data set.
-    seed: the experiment's seed, at least 0.
-    case: number of the case, at least 0.
-    batch_size: B, of all clients together.
+    labels: the labels of the data set, [size] int32.
+    seed: the seed of the experiment, at least 0.
+    case: the number of the case, at least 0.
+    batch_size: B, the number of images of all clients together.
     rule: a name in `RULES`.
     clients: the number of clients, which share the batch equally.
-    repeats: images of one label, for the rule 'repeated_label', 1 to B.
-    alpha: concentration of the rule 'dirichlet', > 0; small is far from IID.
-    given: [B] indices, for the rule 'given' only: the same in every case.
+    repeats: the number of images of one label, for the rule 'repeated_label', 1
+      to B.
+    alpha: the concentration of the rule 'dirichlet', > 0; a small one is far
+      from IID.
+    given: the indices [B], for the rule 'given' only; the same in every case.
 
   Raises:
     ValueError: an unknown rule, a negative seed or case, a batch that the
@@ -91,11 +94,11 @@ def held_out(
   """Returns images outside a batch, for baselines and proxy data.
 
   Args:
-    size: of the data set.
-    taken: [B] indices of the batch.
-    seed: the experiment's seed, at least 0.
-    case: number of the case, at least 0.
-    count: how many to draw at most.
+    size: the size of the data set.
+    taken: the indices of the batch, [B].
+    seed: the seed of the experiment, at least 0.
+    case: the number of the case, at least 0.
+    count: the largest number of images to draw.
 
   Returns:
     [min(count, size - B)] int32, all different.
@@ -110,7 +113,7 @@ def held_out(
       f'size={size}, batch_size={np.size(taken)}, count={count}; use a '
       'smaller batch or a larger data set'
     )
-  generator = _generator(seed, case, 1)  # a stream beside the batch's own
+  generator = _generator(seed, case, 1)  # a stream apart from the batch's own
   return generator.permutation(left)[:count].astype(np.int32)
 
 
@@ -120,11 +123,11 @@ def same_class(
   """Returns other images of an image's class, whether in its batch or not.
 
   Args:
-    labels: [size] int32 labels of the data set.
-    index: of the image.
-    seed: the experiment's seed, at least 0.
-    case: number of the case, at least 0.
-    count: how many to draw at most, at least 1.
+    labels: the labels of the data set, [size] int32.
+    index: the index of the image.
+    seed: the seed of the experiment, at least 0.
+    case: the number of the case, at least 0.
+    count: the largest number of images to draw, at least 1.
 
   Returns:
     [min(count, members of the class - 1)] int32, all different; empty for an
@@ -197,7 +200,7 @@ def _given(
   labels: np.ndarray,
   request: Request,
 ) -> np.ndarray:
-  """The images the user names."""
+  """The images that the user names."""
   del generator
   given, batch_size = request.given, request.batch_size
   rows = base.check_indices(given if given is not None else (), len(labels))
@@ -238,7 +241,7 @@ def _dirichlet(
   labels: np.ndarray,
   request: Request,
 ) -> np.ndarray:
-  """Each client's labels follow proportions of its own, from Dirichlet(alpha).
+  """Each client's labels follow its own proportions, from Dirichlet(alpha).
 
   Hsu, Qi and Brown, Measuring the Effects of Non-Identical Data Distribution
   for Federated Visual Classification, 2019, arXiv 1909.06335. A class that has
@@ -256,7 +259,7 @@ def _dirichlet(
   for _ in range(request.clients):
     shares = generator.dirichlet(np.full(len(left), request.alpha))
     for _ in range(request.batch_size // request.clients):
-      # All shares may be 0 in float64 but for those of empty classes.
+      # All shares except those of empty classes may be 0 in float64.
       usable = [(p + 1e-12) * bool(own) for p, own in zip(shares, left)]
       p = np.divide(usable, np.sum(usable))
       rows.append(left[generator.choice(len(left), p=p)].pop())

@@ -1,4 +1,4 @@
-"""From an encoded image to pixels in [0, 1], with Pillow alone."""
+"""From an encoded image to pixels in [0, 1], using only Pillow."""
 
 import io
 import os
@@ -26,7 +26,8 @@ def check_format(size: int | None, channels: int | None) -> None:
   """Checks a requested image format; None leaves a property as it is.
 
   Raises:
-    ValueError: `size` is no positive integer, or `channels` neither 1 nor 3.
+    ValueError: `size` is not a positive integer, or `channels` is neither 1 nor
+      3.
   """
   if size is not None and (not isinstance(size, int) or size < 1):
     raise ValueError(
@@ -44,14 +45,15 @@ def open_image(
   source: str | os.PathLike | bytes,
   name: str,
 ) -> Image.Image:
-  """Returns a decoded image, turned upright as its EXIF entry says.
+  """Returns a decoded image, turned upright according to its EXIF entry.
 
   Args:
     source: path of an image file, or its bytes.
-    name: what the error calls it.
+    name: the name of the image in errors.
 
   Raises:
-    ValueError: it is damaged, truncated, no image, or deeper than 8 bits.
+    ValueError: the source is damaged, truncated, not an image, or deeper than 8
+      bits per channel.
   """
   stream = io.BytesIO(source) if isinstance(source, bytes) else source
   try:
@@ -71,7 +73,7 @@ def open_image(
 def suffixes() -> frozenset[str]:
   """Returns the endings of the names of such files, lower case, dot included.
 
-  Those are Pillow's: '.jfif' and '.jpe' beside '.jpg', '.apng' beside '.png'.
+  They are Pillow's: '.jfif' and '.jpe' as well as '.jpg', '.apng' and '.png'.
   """
   endings = Image.registered_extensions()
   return frozenset(k for k, kind in endings.items() if kind in FORMATS)
@@ -90,7 +92,7 @@ def upright_shape(path: str | os.PathLike) -> tuple[int, int]:
   """Returns the (H, W) of an image as `open_image` turns it, undecoded.
 
   Raises:
-    ValueError: its header is damaged, or it is no image.
+    ValueError: the header is damaged, or the file is not an image.
   """
   try:
     with Image.open(path) as opened:
@@ -112,11 +114,11 @@ def to_pixels(
   """Returns [H, W, C] float32 in [0, 1].
 
   Args:
-    image: 8-bit image. Transparency is dropped.
-    size: side of the result, made with an antialiased Lanczos filter. None
-      keeps image or box as they are.
+    image: an 8-bit image. Transparency is dropped.
+    size: the side of the result, made with an antialiased Lanczos filter. None
+      keeps the image or the box as it is.
     channels: 1 for luma, 3 for RGB; grey images are repeated.
-    box: (left, top, right, bottom) of a part to take first, in pixels.
+    box: (left, top, right, bottom) of the part that is taken first, in pixels.
     fit: a name in `FITS`: how an image that is not square becomes so.
   """
   if box is not None:
@@ -149,7 +151,7 @@ def _pad(image: Image.Image, size: int, mode: str) -> Image.Image:
 
 
 def _stretch(image: Image.Image, size: int, mode: str) -> Image.Image:
-  """The whole image, resized in both directions by factors of its own."""
+  """The whole image, resized by a factor of its own in each direction."""
   return _resized(image.convert(mode), size, size)
 
 

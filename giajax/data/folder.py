@@ -5,9 +5,9 @@ folder gives every image its own class: the label is the image's place in the
 sorted order. Files are sorted by name, so that indices mean the same on every
 machine.
 
-An image is a file of `decode.FORMATS`, told by the ending of its name or, for
-another ending, by its first bytes. Files that are no images are left out and
-named in the data set's note; hidden ones are left out.
+An image is a file of `decode.FORMATS`, recognised by the ending of its name or,
+for another ending, by its first bytes. Files that are not images are left out
+and named in the data set's note; hidden files are left out.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ class _Listing(NamedTuple):
   files: list[pathlib.Path]  # [size] images
   labels: list[int]  # [size]
   class_names: tuple[str, ...]  # [K]
-  skipped: list[str]  # names of files that are no images
+  skipped: list[str]  # names of files that are not images
 
 
 def load(
@@ -41,20 +41,20 @@ def load(
   channels: int = 3,
   fit: str = 'crop',
 ) -> base.Dataset:
-  """Returns the images under `path`; they are opened when they are taken.
+  """The images in a folder or its subfolders, opened when they are taken.
 
   Args:
     path: the folder; `~` is expanded.
     size: side of the images in pixels; None for 'keep' only.
     channels: 3 for RGB, 1 for luma.
-    fit: how an image that is not square is made so: 'crop' takes the largest
-      centred square, 'pad' puts the whole image in the middle of a black
-      square, 'stretch' changes its proportions; each is then resized. 'keep'
-      changes no image: all have one shape, which need not be square.
+    fit: how an image that is not square becomes square: 'crop' takes the
+      largest centred square, 'pad' puts the whole image in the middle of a
+      black square, 'stretch' changes its proportions; each is then resized.
+      'keep' changes no image: all have one shape, which need not be square.
 
   Raises:
     ValueError: the folder or a class of it is missing or holds no images, it
-      holds images beside its classes, an argument is out of range, or images
+      holds images next to its classes, an argument is out of range, or images
       to keep differ in shape. `take` raises it for a damaged image.
   """
   decode.check_format(size, channels)
@@ -122,7 +122,7 @@ def _note(root: pathlib.Path, listing: _Listing) -> str:
 
 
 def _listing(root: pathlib.Path) -> _Listing:
-  """Returns the images of a folder, and what else lies among them."""
+  """Returns the images of a folder, and the other files in it."""
   flat, skipped = _images(root)
   folders = sorted(
     (p for p in root.iterdir() if p.is_dir() and p.name[0] != '.'),

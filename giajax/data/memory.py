@@ -1,7 +1,7 @@
 """Decoded images that are kept, so that an experiment reads each one once.
 
-All data sets of a process share the memory. What was used longest ago is
-forgotten first.
+All data sets of a process share the memory. The images that were used longest
+ago are forgotten first.
 """
 
 import collections
@@ -18,8 +18,9 @@ class Memory:
   """Images by the function that reads them and their index.
 
   Attributes:
-    limit: bytes that it holds at most; an image that is larger is not kept.
-    size: bytes that it holds.
+    limit: the largest number of bytes that it holds; a larger image is not
+      kept.
+    size: the number of bytes that it holds.
   """
 
   def __init__(self, limit: float):
@@ -29,7 +30,7 @@ class Memory:
     )
 
   def __call__(self, read: Read, index: int) -> np.ndarray:
-    """Returns `read(index)`, which is not to be written to."""
+    """Returns `read(index)`, which must not be written to."""
     key = (read, index)
     if key not in self._images:
       self._images[key] = read(index)

@@ -1,7 +1,7 @@
 """Sixteen photographs that need no download: details of files in scikit-image.
 
-The files lie inside scikit-image's wheel (0.24 to 0.26 at least). Only those
-which scikit-image documents as CC0 or as released into the public domain are
+The files are inside scikit-image's wheel (0.24 to 0.26 at least). Only those
+that scikit-image documents as CC0 or as released into the public domain are
 used; `coins` and `ihc` ("no known copyright restrictions"), `moon` (nothing
 stated) and the faces of LFW are left out.
 
@@ -15,11 +15,11 @@ stated) and the faces of LFW are left out.
   retina.jpg             Mikael Haggstrom       CC0
   rocket.jpg             SpaceX                 public domain
 
-Eight photographs are too few for a batch of sixteen, so that some give several
-crops, chosen by eye: each shows one thing and none lies inside another except
-`eye`, `spoon` and `optic_disc`, details of `cat`, `coffee` and `retina`. Every
-crop is its own class. `cameraman`, `skyline` and `bricks` are grey: their
-three channels are equal.
+Eight photographs are too few for a batch of sixteen, so some give several
+crops, chosen by eye: each shows one thing, and none is inside another except
+`eye`, `spoon` and `optic_disc`, which are details of `cat`, `coffee` and
+`retina`. Every crop is its own class. `cameraman`, `skyline` and `bricks` are
+grey: their three channels are equal.
 """
 
 import importlib.resources
@@ -61,7 +61,7 @@ _CROPS = (
 
 
 def load(*, size: int = 32, channels: int = 3) -> base.Dataset:
-  """Returns the sixteen photographs, one class each.
+  """Sixteen photographs that ship with scikit-image, one class each.
 
   Args:
     size: side in pixels. Above 128 the smallest crops are enlarged.

@@ -38,7 +38,7 @@ def load(
   image_key: str = 'image',
   label_key: str = 'label',
 ) -> base.Dataset:
-  """Returns a split of a tfds data set.
+  """A split of a data set that TensorFlow Datasets has prepared.
 
   Args:
     dataset: name in tfds, e.g. 'cifar10' or 'mnist:3.0.1'.
@@ -52,8 +52,8 @@ def load(
 
   Raises:
     ValueError: tfds does not know the set or the split, it is not prepared
-      under `data_dir`, its features are no image and class, its images differ
-      in size and `size` is None, or a record is damaged.
+      under `data_dir`, its features are not an image and a class, its images
+      differ in size and `size` is None, or a record is damaged.
   """
   decode.check_format(size, channels)
   source = _open(dataset, split, data_dir, image_key)

@@ -6,11 +6,11 @@ operations of AutoAugment (Cubuk et al., CVPR 2019, arXiv 1805.09501), each with
 a magnitude from 0 to 9; each image takes one of the policies at random.
 `_OPERATIONS` lists the authors' operations, and their scripts name policies by
 positions in it (github.com/gaow0007/ATSPrivacy): 3-1-7 and 43-18-18 are those
-for ResNet-20 on CIFAR-100. The operations are those of Pillow that the code
-calls, but in floating point where Pillow rounds to bytes, and with bilinear
-interpolation in the shears. The random crop and flip of the authors' training
-do not belong to the defence and are left out. The images of a FedAvg client
-are transformed once and not again in each local step.
+for ResNet-20 on CIFAR-100. The operations are those of Pillow that the authors'
+code calls, but in floating point where Pillow rounds to bytes, and with
+bilinear interpolation in the shears. The random crop and flip of the authors'
+training do not belong to the defence and are left out. The images of a FedAvg
+client are transformed once, and not again in each local step.
 
 The attacker's result is compared with the image before the transformation,
 which is what is to be protected.
@@ -30,14 +30,15 @@ from giajax.defenses import base
 def augmentation(*, policy: str = '3-1-7+43-18-18') -> base.Defense:
   """Transforms each image by one of the policies, drawn at random.
 
-  A server that knows of it changes nothing, because it does not see the draws.
+  A server that knows the defence changes nothing, because it does not see the
+  draws.
 
   Args:
     policy: positions in the authors' list, 0 to 49, joined by '-'; several
       policies are joined by '+'.
 
   Raises:
-    ValueError: a policy that does not read like this.
+    ValueError: the policy has another form.
   """
   policies = [_parse(one, policy) for one in policy.split('+')]
 
@@ -88,7 +89,7 @@ def _translate_y(image, part, sign):
 
 
 def _rotate(image, part, sign):
-  """Turns to the left, whatever the sign; the corners become grey."""
+  """Rotates to the left, whatever the sign; the corners become grey."""
   del sign
   cos, sin = jnp.cos(jnp.pi / 6 * part), jnp.sin(jnp.pi / 6 * part)
   y, x = (image.shape[0] - 1) / 2, (image.shape[1] - 1) / 2
@@ -122,7 +123,7 @@ def _brightness(image, part, sign):
 
 
 def _sharpness(image, part, sign):
-  """Against an image smoothed by 3x3 weights, but for its border."""
+  """Moves away from an image smoothed by 3x3 weights, except at its border."""
   h, w, _ = image.shape
   corners = itertools.product(range(3), range(3))
   around = sum(image[i : h - 2 + i, j : w - 2 + j] for i, j in corners)

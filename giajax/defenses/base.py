@@ -13,15 +13,14 @@ from giajax.models import base as models
 
 
 class Defense(NamedTuple):
-  """Three places where a client can protect itself, each the identity here.
+  """Where a client can protect itself; each function defaults to the identity.
 
   Attributes:
-    on_net: `(net) -> net`, what the client trains instead.
+    on_net: `(net) -> net`, the network that the client trains instead.
     on_batch: `(key, batch) -> batch`, applied to the truth only.
     on_client: `(client) -> client`, what leaves the device.
-    on_belief: `(client) -> client`, what a server that knows of the defence
-      takes the client for: differentiable, and without draws that it does not
-      see.
+    on_belief: `(client) -> client`, the client that a server assumes if it
+      knows the defence: differentiable, and without draws that it does not see.
   """
 
   on_net: Callable[[models.Net], models.Net] = lambda net: net
@@ -81,12 +80,13 @@ def on_leaves(
 
   Args:
     change: `(key, leaf) -> leaf`; the key is consumed.
-    name: what its draws are for.
+    name: the name by which the keys of its draws are derived.
   """
 
   def on_client(client):
     def update(key, message, batch, taps=()):
-      # A client that draws itself must not draw the same numbers again.
+      # A client that draws random numbers itself must not draw the same ones
+      # again.
       own = keys.named(key, 'client')
       clean, output = client.update(own, message, batch, taps)
       root = keys.named(key, name)
@@ -107,13 +107,14 @@ def without(
 ) -> clients.Client:
   """Returns a client whose delta is zero in some leaves: an `on_belief`.
 
-  A server that matches by it leaves these leaves out: they move a squared or
+  A server that matches with it leaves these leaves out: they move a squared or
   an absolute distance by a constant, and shrink a cosine by a constant factor,
-  beside which priors weigh more.
+  which gives priors more weight.
 
   Args:
-    client: what the server would take it for.
-    left_out: whether the leaf of a dotted name is left out.
+    client: the client that the server would assume otherwise.
+    left_out: a function that says whether the leaf of a dotted name is left
+      out.
   """
 
   def update(key, message, batch, taps=()):

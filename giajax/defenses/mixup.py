@@ -7,7 +7,7 @@ the batch,
   x' = lambda x_i + (1 - lambda) x_j    y' = lambda y_i + (1 - lambda) y_j
 
 for labels y in one-hot form; as in the authors' code, a batch has one lambda.
-The images of a FedAvg client are mixed once and not again in each local step.
+The images of a FedAvg client are mixed once, and not again in each local step.
 """
 
 import jax
@@ -21,12 +21,13 @@ from giajax.defenses import base
 def mixup(*, num_classes: int, alpha: float = 1.0) -> base.Defense:
   """Mixes the images and labels of the client's batch.
 
-  A server that knows of it changes nothing, because it does not see the draw.
+  A server that knows the defence changes nothing, because it does not see the
+  draw.
 
   Args:
-    num_classes: K.
-    alpha: of the Beta distribution of the weight, > 0; a small one mixes
-      little.
+    num_classes: K, the number of classes.
+    alpha: the parameter of the Beta distribution of the weight, > 0; a small
+      one mixes little.
 
   Raises:
     ValueError: an alpha outside its range; `on_batch` raises it for a batch of

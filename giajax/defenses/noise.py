@@ -55,10 +55,10 @@ def _noise(
   """Adds draws to every entry of the update's delta.
 
   Args:
-    name: the row, which the keys of its draws are named by.
+    name: the name of the row, from which the keys of its draws are derived.
     scale: the standard deviation to reach.
     draw: `(key, shape) -> array`; the key is consumed.
-    deviation: the standard deviation of what it draws.
+    deviation: the standard deviation of what `draw` returns.
   """
   require.not_negative(scale, 'scale', advice='use 0 for no noise')
 

@@ -8,9 +8,9 @@ Abadi et al., Deep Learning with Differential Privacy, CCS 2016, arXiv
 over all leaves together. `multiplier` finds the noise that guarantees one
 example an epsilon over a training, by the Renyi accountant of
 google/differential-privacy (dp-accounting), for batches drawn by Poisson
-sampling; a simulated client whose batches are drawn otherwise has the noise and
-not the proof. BatchNorm in
-training mode couples examples and cannot be had with it.
+sampling; the proof does not cover a simulated client whose batches are drawn
+otherwise, although it adds the same noise. BatchNorm in training mode couples
+examples and cannot be combined with it.
 """
 
 import math
@@ -39,18 +39,20 @@ def per_example_clipping(
 ) -> base.Defense:
   """Clips the gradient of each example and adds noise to their sum.
 
-  A server that knows of it clips the candidate's gradients likewise.
+  A server that knows the defence clips the candidate's gradients in the same
+  way.
 
   Args:
-    clip: largest norm of an example's gradient, > 0.
-    noise_multiplier: standard deviation of the noise on the sum, over `clip`.
-    epsilon: in place of the noise multiplier, the guarantee to reach.
-    delta: of that guarantee, in (0, 1).
+    clip: the largest norm of an example's gradient, > 0.
+    noise_multiplier: the standard deviation of the noise on the sum, divided by
+      `clip`.
+    epsilon: the guarantee to reach, in place of the noise multiplier.
+    delta: the delta of that guarantee, in (0, 1).
     sampling_rate: part of the client's examples in a batch, in (0, 1].
     rounds: updates sent in all.
 
   Raises:
-    ValueError: a value outside its range, or epsilon beside a multiplier. The
+    ValueError: a value outside its range, or both epsilon and a multiplier. The
       client's `update` raises it for BatchNorm in training mode, and
       `on_client` for several local steps.
   """
@@ -61,7 +63,7 @@ def per_example_clipping(
     epsilon is not None and noise_multiplier
   ):
     raise ValueError(
-      'Expected a finite noise_multiplier >= 0, and none beside epsilon; got '
+      'Expected a finite noise_multiplier >= 0, and none with epsilon; got '
       f'noise_multiplier={noise_multiplier}, epsilon={epsilon}; give one'
     )
   if epsilon is not None:

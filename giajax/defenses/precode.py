@@ -12,15 +12,15 @@ and averaged over the images. The softplus is that of the authors' code
 (github.com/dAI-SY-Group/ConvolutionalVariationalBottleneck), which takes the
 divergence in bits; here it is in nats.
 
-The server trains this network and so matches by it, whatever it thinks of the
-defence; but the client's draw is unknown to it, and each step of an attack has
-another. What differs most are the gradients of the bottleneck and of the
-classifier behind it. The authors' later paper (Combining Variational Modeling
-with Partial Gradient Perturbation to Prevent Deep Gradient Leakage, 2022,
-arXiv 2208.04767) leaves them out of the matching, which undoes the defence. The
-input of a fully connected first layer can be read off whatever stands behind
-it: Balunovic et al., Bayesian Framework for Gradient Leakage, ICLR 2022, arXiv
-2111.04706; that is the attack `linear_layer`.
+The server trains this network and so matches with it, whether or not it knows
+the defence; but it does not know the client's draw, and each step of an attack
+uses another draw. What differs most are the gradients of the bottleneck and of
+the classifier after it. The authors' later paper (Combining Variational
+Modeling with Partial Gradient Perturbation to Prevent Deep Gradient Leakage,
+2022, arXiv 2208.04767) leaves them out of the matching, which undoes the
+defence. The input of a fully connected first layer can be read off whatever
+comes after it: Balunovic et al., Bayesian Framework for Gradient Leakage,
+ICLR 2022, arXiv 2111.04706; that is the attack `linear_layer`.
 """
 
 import math
@@ -37,7 +37,7 @@ from giajax.models import layers
 
 
 class Bottleneck(layers.Layer):
-  """Encoder, a draw, decoder; adds its divergence to the pass's penalty.
+  """Encoder, random draw, decoder; adds its divergence to the pass's penalty.
 
   A pass without a key, as in evaluation, takes the mean.
   """
@@ -63,12 +63,12 @@ class Bottleneck(layers.Layer):
 def precode(*, size: int = 256, beta: float = 1e-3) -> base.Defense:
   """Puts a variational bottleneck in front of the network's classifier.
 
-  A server that knows of it leaves the bottleneck and the classifier out of
-  the matching.
+  A server that knows the defence leaves the bottleneck and the classifier out
+  of the matching.
 
   Args:
-    size: units of the bottleneck.
-    beta: weight of the divergence in the loss, >= 0.
+    size: the number of units of the bottleneck.
+    beta: the weight of the divergence in the loss, >= 0.
 
   Raises:
     ValueError: a size below 1 or a beta outside its range; `on_net` raises it

@@ -3,7 +3,8 @@
 Lin et al., Deep Gradient Compression, ICLR 2018, arXiv 1712.01887, keeps the
 entries of largest magnitude; Zhu, Liu and Han, Deep Leakage from Gradients,
 NeurIPS 2019, arXiv 1906.08935, section 5.2, propose it as a defence. The random
-form keeps entries whatever their size. No residual is carried to a next round.
+form keeps entries whatever their size. No residual is carried over to the next
+round.
 """
 
 import jax
@@ -18,12 +19,13 @@ from giajax.defenses import base
 def pruning(*, keep: float, kind: str = 'top') -> base.Defense:
   """Sends a part of each leaf's entries and zeros for the others.
 
-  A server that knows of it prunes the candidate's delta likewise. It does not
-  know the draw of the random form and leaves the candidate as it is.
+  A server that knows the defence prunes the candidate's delta in the same way.
+  It does not know the draw of the random form and leaves the candidate as it is
+  then.
 
   Args:
     keep: the part that is sent, in (0, 1]; at least one entry per leaf.
-    kind: 'top' for those of largest magnitude, 'random' for any.
+    kind: 'top' keeps the entries of largest magnitude, 'random' any entries.
 
   Raises:
     ValueError: a part outside (0, 1], or another kind.
@@ -52,5 +54,5 @@ def _random(key: types.Array, entries: types.Array) -> types.Array:
   return jax.random.uniform(key, entries.shape)
 
 
-# What entries are ranked by.
+# The values by which entries are ranked.
 _KINDS = {'random': _random, 'top': _top}

@@ -18,13 +18,13 @@ _TINY = 1e-30  # in place of the scale of a leaf of zeros
 
 
 def quantization(*, bits: int, stochastic: bool = False) -> base.Defense:
-  """Sends each entry in `bits` bits, beside one scale per leaf.
+  """Sends each entry in `bits` bits, with one scale per leaf.
 
-  A server that knows of it quantises the candidate's delta likewise, without
-  chance and with the slope of a line through the levels.
+  A server that knows the defence quantises the candidate's delta in the same
+  way, without randomness and with the slope of a line through the levels.
 
   Args:
-    bits: per entry, at least 1.
+    bits: the number of bits per entry, at least 1.
     stochastic: whether rounding is unbiased; not for one bit.
 
   Raises:

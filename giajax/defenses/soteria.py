@@ -4,15 +4,15 @@ Sun et al., Soteria: Provable Defense against Privacy Leakage in Federated
 Learning from Representation Perspective, CVPR 2021, arXiv 2012.06043. In the
 representation r of an image X, which is the classifier's input, the units with
 the largest |r_i (dr_i/dX)^-1| are set to 0 where the gradient of the
-classifier's kernel is formed: among all changes to so many units, these move
+classifier's kernel is formed: among all changes to that many units, these move
 the image that belongs to them furthest from X. As in the authors' code
-(github.com/jeremy313/Soteria), the inverse is taken as one over a norm, and a
-batch is cut as one: rows of the kernel's gradient become 0 where
+(github.com/jeremy313/Soteria), the inverse is computed as one over a norm, and
+a batch is cut as a whole: rows of the kernel's gradient become 0 where
 
   s_i = sum over images of |dr_i/dX| / (|r_i| + 0.1)
 
-lies below its quantile. The code divides by r_i + 0.1, which is the same after
-a ReLU.
+is below its quantile. The code divides by r_i + 0.1, which is the same after a
+ReLU.
 
 The other layers are sent as they are. A server that leaves the classifier's
 kernel out of the matching recovers the images from them: Balunovic et al.,
@@ -33,13 +33,14 @@ from giajax.defenses import base
 from giajax.models import inspect
 
 _OFFSET = 0.1  # keeps a dead unit's ratio finite
-_UNITS_AT_ONCE = 16  # whose derivatives are taken together
+_UNITS_AT_ONCE = 16  # units whose derivatives are computed together
 
 
 def soteria(*, fraction: float) -> base.Defense:
   """Cuts a part of the representation out of the classifier's gradient.
 
-  A server that knows of it leaves the classifier's kernel out of the matching.
+  A server that knows the defence leaves the classifier's kernel out of the
+  matching.
 
   Args:
     fraction: the part of the units that is cut, in [0, 1).
@@ -86,7 +87,7 @@ def soteria(*, fraction: float) -> base.Defense:
 def harmlessness(
   representation: Callable[[types.Array], types.Array], x: types.Array
 ) -> types.Array:
-  """Returns s [F], how little each unit tells of the images.
+  """Returns s [F], how little each unit tells about the images.
 
   Args:
     representation: `x -> r [B, F]`, differentiable.

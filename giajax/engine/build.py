@@ -49,7 +49,7 @@ default_config = schema.default_config
 resolve = schema.resolve
 
 # Keys of a config that are arguments of a compiled program, or used around it;
-# any other key has a program of its own.
+# a change of any other key needs another program.
 _NOT_COMPILED = frozenset(
   {
     *scoring.OPTIONS,
@@ -181,7 +181,7 @@ def system(
   num_images: int | None = None,
   images: data.Dataset | None = None,
 ) -> records.System:
-  """Builds the parts of a config that are there without an attacker.
+  """Builds the parts of a config that exist without an attacker.
 
   Args:
     resolved: a config as `resolve` returns it, without sweep.
@@ -237,7 +237,7 @@ def variables(
   Args:
     net: the network.
     weights: the config's entry.
-    seed: of fresh ones.
+    seed: the seed of fresh weights.
 
   Raises:
     ValueError: a file that is missing, damaged or of another network.
@@ -296,7 +296,7 @@ def _defense(entry, num_classes) -> defenses.Defense:
 
 
 def _attack(resolved, world) -> attacks.Attack:
-  """Returns the attack; what its factory does not take must be a knob."""
+  """Returns the attack; other arguments than its factory's must be knobs."""
   entry, rule = resolved['attack'], resolved['labels']
   taken = factories.parameters(ATTACKS, entry, 'attack')
   own = {k: v for k, v in entry.items() if k in taken or k == 'name'}
@@ -318,7 +318,7 @@ def _attack(resolved, world) -> attacks.Attack:
 
 
 def _belief(entry, parts, num_images):
-  """Returns what the server takes the client for, and what it must know."""
+  """Returns the client that the server assumes, and the grants for that."""
   belief = factories.make(
     BELIEFS,
     entry,
@@ -333,7 +333,7 @@ def _belief(entry, parts, num_images):
 
 
 def _sent(parts, attack, agreed, seed):
-  """Returns the client that trains what the server sends it, and that."""
+  """Returns the client of the network that is sent, and the message."""
   if attack.on_net is None:
     return parts.client, types.ServerMessage(agreed)
   client = parts.altered(attack.on_net)

@@ -25,7 +25,7 @@ from giajax.engine import workdir
 
 # What Orbax and tensorstore raise for a full disk or for torn files.
 _FAILURES = (OSError, ValueError, KeyError, EOFError)
-_OVERHEAD = 8192  # bytes on disk beside an array's own, about
+_OVERHEAD = 8192  # bytes on disk in addition to an array's own, about
 _log = logging.getLogger('giajax')
 
 
@@ -58,7 +58,7 @@ def save(opened: ocp.CheckpointManager, tree: Mapping[str, Any]) -> None:
   """Saves in the background.
 
   Args:
-    opened: from `manager`.
+    opened: the manager that `manager` returned.
     tree: host arrays in nested dicts; none of them empty.
 
   Raises:
@@ -85,7 +85,7 @@ def wait(opened: ocp.CheckpointManager) -> None:
 
 
 def restore(opened: ocp.CheckpointManager) -> Mapping[str, Any] | None:
-  """Returns what the last whole checkpoint holds, None where there is none."""
+  """Returns what the last whole checkpoint holds, None if there is none."""
   for step in sorted(opened.all_steps(), reverse=True):
     try:
       tree = opened.restore(step, args=ocp.args.StandardRestore())
@@ -99,10 +99,11 @@ def restore(opened: ocp.CheckpointManager) -> Mapping[str, Any] | None:
 
 
 def read(folder: pathlib.Path) -> dict[str, np.ndarray]:
-  """Returns the arrays of a checkpoint of somebody else, by dotted name.
+  """Returns the arrays of a checkpoint from elsewhere, by dotted name.
 
   Args:
-    folder: as `ocp.StandardCheckpointer().save(folder, tree)` leaves it.
+    folder: a folder as `ocp.StandardCheckpointer().save(folder, tree)` leaves
+      it.
 
   Raises:
     ValueError: no whole checkpoint of arrays, or one that would grow beyond
@@ -134,7 +135,7 @@ def read(folder: pathlib.Path) -> dict[str, np.ndarray]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-  """Leaves it to the error to say what is wrong with a checkpoint."""
+  """Keeps Orbax's log quiet: the error says what is wrong with a checkpoint."""
   old = logging.root.manager.disable
   logging.disable(logging.CRITICAL)
   try:

@@ -1,7 +1,7 @@
 """Scoring: the only place where the truth meets a reconstruction.
 
 The restart was chosen before, by the attacker's own score; here images are
-assigned within their batch, measured, and set beside what trivial guesses
+assigned within their batch, measured, and compared with what trivial guesses
 reach. The oracle's choice is reported under its own name.
 """
 
@@ -26,13 +26,13 @@ from giajax.metrics import psnr as psnr_metric
 from giajax.metrics import scoring
 from giajax.metrics import success
 
-_SAMPLE = 256  # images that the mean image is made of, at most
+_SAMPLE = 256  # the largest number of images that the mean image is made of
 
 _psnr = jax.jit(psnr_metric.psnr)
 
 
 def choose(scores: types.Array, finite: np.ndarray) -> int:
-  """Returns the finite restart of lowest score; 0 where there is none."""
+  """Returns the finite restart of lowest score; 0 if there is none."""
   values = np.asarray(scores)
   usable = finite & np.isfinite(values)
   return int(np.argmin(np.where(usable, values, np.inf)))
@@ -50,14 +50,14 @@ def evaluate(
   """Scores one item.
 
   Args:
-    setup: of the point.
+    setup: the setup of the point.
     item: the truth.
-    reconstruction: of R restarts, host arrays.
+    reconstruction: the reconstructions of R restarts, host arrays.
     start: the read-out of the R starts.
-    finite: [R] bool, restarts that stayed finite.
-    seed: the experiment's.
-    history: plays the item's rounds again, for a metric that needs what the
-      attacker saw; None leaves such metrics NaN.
+    finite: the restarts that stayed finite, [R] bool.
+    seed: the seed of the experiment.
+    history: a function that plays the item's rounds again, for a metric that
+      needs what the attacker saw; None leaves such metrics NaN.
 
   Returns:
     A row of results, to be completed by `conclude`, and the arrays behind it.
@@ -108,8 +108,9 @@ def conclude(
   """Returns a row with all its baselines and the verdict.
 
   Args:
-    row: from `evaluate`, with the scores of each image in its baselines.
-    arrays: of that row.
+    row: the row from `evaluate`, with the scores of each image in its
+      baselines.
+    arrays: the arrays of that row.
     control: [M, H, W, C] what the attack made of noise, or None.
 
   Returns:
@@ -173,9 +174,9 @@ def _scored(setup, item, guesses, history, seed):
 
 
 def _control(x, control, beside) -> dict[str, np.ndarray]:
-  """Returns the metrics of what came of noise, NaN for all but those of images.
+  """Returns the metrics of what the attack made of noise.
 
-  No network is there to look at it.
+  Metrics that need a network are NaN.
   """
   x_hat = _assigned(x, control, np.ones(len(control), bool))
   facts = {**scoring.of_images(x, x_hat), **_prior(beside)}
@@ -185,7 +186,7 @@ def _control(x, control, beside) -> dict[str, np.ndarray]:
 
 
 def _prior(scores) -> dict[str, np.ndarray]:
-  """Returns what is known of the mean image, where there is one."""
+  """Returns what is known about the mean image, if there is one."""
   mean = scores.get('mean_image')
   return {} if mean is None else {'ssim_mean_image': mean['ssim']}
 
@@ -199,7 +200,7 @@ def _of_row(scores) -> dict[str, float]:
 
 
 def _claimed(values, slots) -> dict[str, Any]:
-  """Returns the metrics of images over those that a slot was found for."""
+  """Returns the metrics of the batch, over the images that have a slot."""
   matched = slots >= 0
   means = {
     f'{name}_claimed': METRICS[name].of_row(scores[matched])
@@ -210,7 +211,7 @@ def _claimed(values, slots) -> dict[str, Any]:
 
 
 def _labels(setup, y, claimed, slots) -> dict[str, Any]:
-  """Returns what became of the labels, whatever became of the images."""
+  """Returns the outcome for the labels, whatever the outcome for the images."""
   known = {'labels', 'label_counts'} & setup.granted & setup.attack.needs
   return {
     'labels_granted': bool(known),
@@ -270,7 +271,7 @@ def _guesses(setup, item, seed) -> dict[str, np.ndarray]:
 
 @functools.lru_cache(maxsize=4)
 def _sample(take, size: int, seed: int) -> baselines.Sample:
-  """Returns the sample behind a data set's mean image, read once."""
+  """Returns the sample behind a data set's mean image, which is read once."""
   indices = cases.held_out(size, (), seed=seed, case=0, count=_SAMPLE)
   return baselines.sample(take, indices)
 

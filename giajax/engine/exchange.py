@@ -20,7 +20,7 @@ Play = Callable[[simulated.Item], History]
 
 
 def player(setup: experiment.Setup) -> Play:
-  """Returns a function that runs a client: what is seen of it in all rounds.
+  """Returns a function that runs a client and returns what the server sees.
 
   It raises ValueError for an update that is not finite.
   """
@@ -39,14 +39,14 @@ def player(setup: experiment.Setup) -> Play:
 def observer(
   setup: experiment.Setup, play: Play
 ) -> Callable[[Sequence[simulated.Item]], types.Observation]:
-  """Returns a function that runs clients: what the attacker sees of each.
+  """Returns a function that runs clients and returns what the attacker sees.
 
-  Its result has a leading axis [N], but for the message of an honest server,
+  Its result has a leading axis [N], except for the message of an honest server,
   which all items share.
 
   Args:
     setup: the experiment.
-    play: of `player`, whose errors it raises.
+    play: the function of `player`, whose errors it raises.
   """
   attack = setup.attack
   honest = attack.craft is attacks.honest
@@ -73,8 +73,8 @@ def messages(
 
   Args:
     setup: the experiment.
-    case: whose batch the clients work on.
-    count: of the first rounds.
+    case: the case whose batch the clients work on.
+    count: the number of rounds, counted from the first.
 
   Raises:
     ValueError: as `simulated.item` and the function of `observer`, or a round
@@ -101,9 +101,9 @@ def received(
 
   Args:
     setup: the experiment.
-    case: whose batch the clients work on.
+    case: the case whose batch the clients work on.
     turn: the round, from 0.
-    client: of those whose updates are aggregated, from 0.
+    client: the client, among those whose updates are aggregated, from 0.
 
   Raises:
     ValueError: no such round or client.
@@ -120,7 +120,7 @@ def received(
 
 
 def _exchange(setup: experiment.Setup):
-  """Returns what a server sends, and the function that has a client answer."""
+  """Returns what a server sends, and a function that makes a client answer."""
   root = keys.named(jax.random.key(setup.seed), 'round')
   craft = setup.attack.craft
   craft = craft if craft is attacks.honest else jax.jit(craft)
@@ -173,7 +173,7 @@ def _stacked(observations: Sequence[types.Observation]) -> types.Observation:
 
 @jax.jit
 def _noise_like(key: types.Array, delta: types.Tree) -> types.Tree:
-  """Gaussian noise with the norm of each leaf: it tells nothing."""
+  """Gaussian noise with the norm of each leaf, independent of the data."""
   leaves, treedef = jax.tree.flatten(delta)
   ends = np.cumsum([leaf.size for leaf in leaves])
   # One draw for all: XLA takes a second to compile each.

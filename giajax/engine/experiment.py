@@ -1,7 +1,7 @@
 """The records that `build` makes of a config; nothing below it reads one.
 
 An experiment is a list of cohorts. A cohort is one static setting and the
-points of the sweep that share it: they differ in traced knobs alone.
+points of the sweep that share it: they differ only in traced knobs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,14 +26,15 @@ class Cases(NamedTuple):
   """Which images the clients hold; see `data.cases.indices`.
 
   Attributes:
-    count: number of cases per point, at least 1.
-    batch_size: B, images behind one update, of all clients together.
-    clients: whose updates are aggregated.
+    count: the number of cases per point, at least 1.
+    batch_size: B, the number of images behind one update, of all clients
+      together.
+    clients: the number of clients whose updates are aggregated.
     rule: a name in `data.cases.RULES`.
-    repeats: of the rule 'repeated_label'.
-    alpha: of the rule 'dirichlet'.
-    given: [B] indices of the rule 'given', or None.
-    seed: of the draws.
+    repeats: the argument of the rule 'repeated_label'.
+    alpha: the argument of the rule 'dirichlet'.
+    given: the indices of the rule 'given', [B], or None.
+    seed: the seed of the draws.
   """
 
   count: int
@@ -62,7 +63,7 @@ class RunFlags(NamedTuple):
     lowering: a name in `ops.convolution.LOWERINGS`, or 'auto'.
     restarts_per_batch: restarts that are vmapped together; 0 for automatic.
     cases_per_batch: updates that are attacked together; 0 for automatic.
-    save_seconds: between two checkpoints.
+    save_seconds: the seconds between two checkpoints.
   """
 
   lowering: str
@@ -78,10 +79,10 @@ class System(NamedTuple):
     dataset: where the clients' images come from.
     task: what the network learns.
     net: the network that the clients train.
-    viewer: makes the same network for looking at images once, when scoring:
-      with convolutions that compile fast.
-    client: what one of them computes, without the defence.
-    defense: what protects it.
+    viewer: a function that makes the same network for looking at images once,
+      when scoring, with convolutions that compile fast.
+    client: what one client computes, without the defence.
+    defense: what protects the client.
     altered: `(alter) -> Client`, the client of the network `alter(net)`.
   """
 
@@ -100,23 +101,24 @@ class Setup(NamedTuple):
   Attributes:
     dataset: where the client's images come from.
     net: the network that the clients agreed to train.
-    viewer: makes the same network for looking at images once, when scoring.
+    viewer: a function that makes the same network for looking at images once,
+      when scoring.
     client: what the clients really compute, defence included, on the network
       that they receive.
     defense: what protects them.
     attack: what the server runs.
     world: the attacker's picture of a system that it has not altered.
     variables: the weights of the agreed network.
-    message: what the server sends before its attack has a say.
+    message: what the server sends before its attack alters it.
     granted: what the attacker is given.
-    scorers: the metrics, of `metrics.scoring.scorers`.
+    scorers: the metrics, as `metrics.scoring.scorers` returns them.
     attack_name: the row of `ATTACKS`.
-    program: names the compiled program; settings that share it have one.
+    program: the name of the compiled program; settings with one name share it.
     cases: which images the clients hold.
-    proxy_images: P, images of the 'proxy_data' grant.
-    seed: of everything that is drawn.
-    restarts: R.
-    records: how often the objective is recorded over the steps.
+    proxy_images: P, the number of images of the 'proxy_data' grant.
+    seed: the seed of everything that is drawn.
+    restarts: R, the number of restarts.
+    records: the number of steps at which the objective is recorded.
     noise_control: whether the attack also runs on an update of noise.
     run: what changes the speed.
   """
@@ -147,10 +149,10 @@ class Point(NamedTuple):
   """One point of the sweep.
 
   Attributes:
-    index: among all points, the last swept key fastest.
+    index: the index among all points; the last swept key changes fastest.
     sweep: the values that it sets, by dotted key.
     hp: the attack's traced knobs, float32.
-    config_hash: names everything that decides its results.
+    config_hash: a hash of everything that decides its results.
   """
 
   index: int
@@ -170,9 +172,9 @@ class Experiment(NamedTuple):
   """Everything that a run needs.
 
   Attributes:
-    cohorts: in the order of their first points.
-    config: the resolved config, to be kept beside the results.
-    config_hash: names it, without what changes speed only.
+    cohorts: the cohorts, in the order of their first points.
+    config: the resolved config, which is kept with the results.
+    config_hash: its hash, without the keys that change only the speed.
     inputs: the sha256 of every file that decides the results, by its path.
   """
 

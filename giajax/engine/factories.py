@@ -16,15 +16,15 @@ def make(
   """Calls the factory that an entry names.
 
   Args:
-    table: of the family.
+    table: the family's table.
     entry: a name in the table and keyword arguments of that row.
     kind: what the table holds, in the singular.
     **parts: arguments that the engine supplies, left out where the factory
       does not take them.
 
   Raises:
-    ValueError: an unknown name or argument, one of another kind, or a missing
-      one.
+    ValueError: an argument is unknown, missing or of the wrong kind, or the
+      name is unknown.
   """
   factory = row(table, entry, kind)
   parameters = inspect.signature(factory).parameters

@@ -1,7 +1,8 @@
-"""What the agreed network sees in images, for the metrics that ask it.
+"""What the agreed network sees in images, for the metrics that need it.
 
 Features are what the classifier reads, in inference mode, with the weights that
-the server and its clients agreed on. No attack may see them of the true images.
+the server and its clients agreed on. No attack may see those of the true
+images.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,18 +23,18 @@ from giajax.models import base as models
 from giajax.models import inspect
 
 _BLOCK = 8  # images per pass: any number of them takes one compilation
-_REMEMBERED = 2e8  # bytes of features that are kept for further batches
+_REMEMBERED = 2e8  # bytes of features that are kept for later batches
 
 
 class View(NamedTuple):
-  """What a network makes of an image."""
+  """What a network computes from an image."""
 
-  features: Any  # [n, F] array, F = 0 if the network cannot tell them
+  features: Any  # [n, F] array, F = 0 if the network cannot report them
   logits: Any  # [n, K] array
 
 
 class Same:
-  """Any value, as a key that is equal to itself alone."""
+  """Any value, as a key that equals only itself."""
 
   def __init__(self, value: Any):
     self.value = value
@@ -51,17 +52,17 @@ def facts(
   guesses: Mapping[str, np.ndarray],
   seed: int,
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-  """Returns what the network says of the true images, and of each guess.
+  """Returns what the network computes from the true images and each guess.
 
   Args:
-    setup: of the point.
+    setup: the setup of the point.
     item: the truth.
     guesses: [B, H, W, C] by name; image i of each is meant to be image i.
-    seed: the experiment's.
+    seed: the seed of the experiment.
 
   Returns:
     'features' and 'rivals' as in `metrics.base.FACTS`, and 'features_hat' by
-    the name of a guess; nothing where the network cannot tell its features.
+    the name of a guess; empty dicts if the network cannot report its features.
   """
   images = np.concatenate([item.batch.x, *guesses.values()])
   features = view(setup, images).features
@@ -79,13 +80,13 @@ def rivals(
 ) -> list[np.ndarray]:
   """Returns the features [at most RIVALS, F] of each image's rivals.
 
-  Those of an image of the data set are computed once, as far as they fit into
-  a fixed amount of memory.
+  The features of an image of the data set are computed once, if they fit into a
+  fixed amount of memory.
 
   Args:
-    setup: of the point.
+    setup: the setup of the point.
     item: the truth.
-    seed: the experiment's.
+    seed: the seed of the experiment.
   """
   wanted = [
     cases.same_class(
@@ -111,7 +112,7 @@ def rivals(
 
 
 def view(setup: experiment.Setup, x: npt.ArrayLike) -> View:
-  """Returns what the agreed network makes of images [n, H, W, C], n >= 1."""
+  """Returns what the agreed network computes from n >= 1 images."""
   look, x = _looker(setup.viewer), np.asarray(x)
   blocks = []
   for i in range(0, len(x), _BLOCK):

@@ -1,7 +1,7 @@
 """What happens between two chunks of a run, such as a progress bar.
 
-A hook is a callable `(Status) -> None`. It may look and write, and never
-changes a run; a user adds one by passing any such callable.
+A hook is a callable `(Status) -> None`. It may look and write, but never
+changes a run. A user adds one by passing any such callable.
 """
 
 from collections.abc import Callable
@@ -34,9 +34,9 @@ def progress(
   neither the compilation nor the steps before a resume count.
 
   Args:
-    stream: where to; standard error by default.
-    every: seconds between two plain lines. The last one always appears.
-    width: columns of the bar; those of the terminal by default.
+    stream: where the hook writes; standard error by default.
+    every: the seconds between two plain lines. The last line always appears.
+    width: the columns of the bar; those of the terminal by default.
   """
   stream = sys.stderr if stream is None else stream
   if stream.isatty():

@@ -1,8 +1,8 @@
 """The files that decide a result: a changed one is another experiment.
 
 A run is its config and the content of every file that it reads: weights,
-images, and the Python of the user's own that defines a part of it. Packages
-that are installed beside giajax are not read; their versions are recorded.
+images, and the user's own Python files that define a part of it. Installed
+packages are not read; their versions are recorded.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +18,7 @@ from typing import Any
 from giajax import archives
 from giajax.data import base as data
 
-# Files of a data set beyond this number are named by one sum over all of them.
+# A data set of more files than this is named by one checksum over all of them.
 _LISTED = 64
 # Folders of installed packages, whichever environment or user they belong to.
 _PACKAGES = frozenset({'site-packages', 'dist-packages'})
@@ -92,7 +92,7 @@ def _named(value: Any) -> Iterator[pathlib.Path]:
         if text and path.is_file():
           yield path.absolute()  # a link is what was named
       except (OSError, RuntimeError, ValueError):
-        continue  # no path: too long, an unknown user, a NUL
+        continue  # not a path: too long, an unknown user, a NUL
 
 
 def _own_code(row: Any) -> Iterator[pathlib.Path]:
@@ -150,6 +150,6 @@ def _sha256(path: pathlib.Path) -> str:
 
 @functools.cache
 def _digest(path: pathlib.Path, size: int, changed: int) -> str:
-  """Reads a file once, as long as its size and its time stay the same."""
+  """Reads a file again only if its size or its time has changed."""
   del size, changed
   return archives.sha256(path)

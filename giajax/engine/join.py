@@ -53,12 +53,12 @@ def score(
     part: the part.
     items: their truth.
     outcome: what the attack ended with.
-    marks: [L] steps of the trace.
-    play: of `exchange.player`.
-    facts: further columns, of each item.
+    marks: the steps of the trace, [L].
+    play: the function of `exchange.player`.
+    facts: the further columns of each item.
 
   Returns:
-    Rows that lack the comparison with their point's control, and arrays:
+    Rows that still lack the comparison with their point's control, and arrays:
     those of the rows, and what the attack made of the controls.
   """
   setup, rows, arrays = part.cohort.setup, [], {}
@@ -86,10 +86,10 @@ def score(
 
 
 def join(folder: pathlib.Path, cohorts: Sequence[plan.Cohort]) -> Rows:
-  """Joins the parts, if all parts are there.
+  """Joins the parts, if all of them exist.
 
   Returns:
-    The rows of `results.jsonl`; none if parts are missing.
+    The rows of `results.jsonl`; no rows if parts are missing.
 
   Raises:
     ValueError: a part is torn, or the workdir cannot be written.

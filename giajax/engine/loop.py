@@ -1,4 +1,4 @@
-"""The steps of one part: in pieces of about a second, saved and resumable."""
+"""The steps of one part, in pieces of about a second, saved and resumable."""
 
 from collections.abc import Sequence
 import logging
@@ -17,7 +17,7 @@ from giajax.engine import program as programs
 from giajax.engine import signals
 from giajax.engine import workdir
 
-# A piece lasts about so long: how late a signal is answered.
+# The seconds that a piece lasts, about: a signal is answered after it.
 _PIECE_SECONDS = 1.0
 _log = logging.getLogger('giajax')
 
@@ -26,14 +26,14 @@ class Job(NamedTuple):
   """A part, ready to run.
 
   Attributes:
-    program: compiled.
+    program: the compiled program.
     inputs: (message, obs, hp, seeds), global arrays.
-    items: N, without padding.
-    restarts: R, without padding.
-    steps: T.
-    marks: steps at which the objective is recorded, [L].
-    saved: folder of checkpoints.
-    save_seconds: between two checkpoints.
+    items: the number of items N, without padding.
+    restarts: the number of restarts R, without padding.
+    steps: the number of steps T.
+    marks: the steps at which the objective is recorded, [L].
+    saved: the folder of checkpoints.
+    save_seconds: the seconds between two checkpoints.
   """
 
   program: programs.Program
@@ -47,7 +47,7 @@ class Job(NamedTuple):
 
 
 class Outcome(NamedTuple):
-  """What a part came to: host arrays without padding."""
+  """The outcome of a part: host arrays without padding."""
 
   start: types.Reconstruction  # [N, R]
   final: types.Reconstruction  # [N, R]
@@ -80,7 +80,7 @@ def run(
 
   Raises:
     ValueError: the workdir cannot be written.
-    Interrupted: somebody asked to stop; everything is saved.
+    Interrupted: the process was asked to stop; everything is saved.
   """
   carry = job.program.init(*job.inputs)
   start, reading = _read(job, carry)
@@ -152,7 +152,7 @@ def _next_piece(piece: int, seconds: float) -> int:
 
 
 def _restored(job, opened, fresh: _Position) -> _Position:
-  """Returns where the last checkpoint stands, or `fresh`."""
+  """Returns the state in the last checkpoint, or `fresh`."""
   tree = checkpoint.restore(opened)
   if tree is None:
     return fresh

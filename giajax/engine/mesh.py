@@ -22,7 +22,7 @@ class Layout(NamedTuple):
 
   mesh: jax.sharding.Mesh
   items: int  # padded to a multiple of the mesh's items
-  restarts: int  # padded likewise, and to whole batches
+  restarts: int  # padded in the same way, and to whole batches
   restarts_per_batch: int  # vmapped together on one device
 
 
@@ -34,14 +34,15 @@ def layout(
   *,
   together: bool = False,
 ) -> Layout:
-  """Returns the layout that ends first, on as few devices as that takes.
+  """Returns the fastest layout, on as few devices as that needs.
 
   Args:
-    items: N >= 1.
-    restarts: R >= 1.
-    restarts_per_batch: at most so many are vmapped together.
-    devices: all of all processes by default.
-    together: all restarts of an item form one batch, on one device.
+    items: the number of items N >= 1.
+    restarts: the number of restarts R >= 1.
+    restarts_per_batch: the largest number of restarts that are vmapped
+      together.
+    devices: the devices; by default, all devices of all processes.
+    together: whether all restarts of an item form one batch, on one device.
   """
   devices = list(jax.devices() if devices is None else devices)
   # One process may leave devices idle; many have to use all of theirs.

@@ -1,9 +1,10 @@
-"""What there is to run: items, and the parts that this process takes of them.
+"""What there is to run: items, and the parts of them that this process takes.
 
 An item is one update to be attacked: a case of a point, or a point's control,
 whose update is noise. The items of a cohort are numbered in one order that the
-config alone decides; a part is a range of them, which its file name holds.
-Whatever split earlier runs or other shards used, what they finished counts.
+config alone decides; a part is a range of them, and its file name holds the
+range. Whatever split earlier runs or other shards used, their finished parts
+count.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +19,8 @@ from giajax.attacks import base as attacks
 from giajax.engine import experiment
 from giajax.engine import workdir
 
-# What the observed updates of one part may take on the host and each device.
+# The bytes that the observed updates of one part may take, on the host and on
+# each device.
 _PART_BYTES = 1e9
 _NAME = re.compile(r'(\d+)-(\d+)-(\d+)\.npz')
 
@@ -29,11 +31,11 @@ class Work(NamedTuple):
   point: experiment.Point
   case: int
   control: bool  # the update is replaced by noise of the same norms
-  row: int  # of the results, -1 for a control
+  row: int  # the row of the results, -1 for a control
 
 
 class Cohort(NamedTuple):
-  """What there is to run of one static setting."""
+  """What there is to run for one static setting."""
 
   number: int
   setup: experiment.Setup
@@ -87,7 +89,7 @@ def parts(
 
   Args:
     cohorts: all of them.
-    done: finished ranges by number of the cohort.
+    done: the finished ranges, by the number of the cohort.
     shard: (i, n): every shard takes one n-th of all items, in one piece.
   """
   index, count = shard
@@ -126,7 +128,7 @@ def path(folder: pathlib.Path, part: Part) -> pathlib.Path:
 
 
 def split(start: int, stop: int, limit: int) -> list[tuple[int, int]]:
-  """Returns ranges of at most `limit` that are as equal as can be."""
+  """Returns ranges of at most `limit` that are as equal as possible."""
   count = -(-(stop - start) // limit)
   width = -(-(stop - start) // max(1, count))
   return [

@@ -32,7 +32,7 @@ from giajax.ops import loop_invariants
 _CACHE_BYTES = 2**18
 _CPU_RESTARTS = 8
 # Memory is a limit everywhere: the bytes that one device may give to the
-# activations of a matching step, each of which is kept about so many times.
+# activations of a matching step, each of which is kept about this many times.
 _DEVICE_BYTES = {'gpu': 16e9, 'tpu': 4e9}
 _COPIES = 16
 
@@ -56,7 +56,7 @@ class Program(NamedTuple):
       donated. None for an attack without steps.
     read: `(message, obs, hp, carry) -> Reconstruction [N, R]`.
     where: the layout.
-    seconds: that the compilation took.
+    seconds: the seconds that the compilation took.
   """
 
   init: Any
@@ -150,11 +150,11 @@ def compiled(
   """Compiles a program for arguments of certain shapes.
 
   Args:
-    jitted: from `program`.
-    message: as the others, what its functions will be called with.
+    jitted: the functions that `program` returned.
+    message: what its functions will be called with, like the others.
     obs: observations, [N, ...].
     hp: traced knobs, [N].
-    seeds: [N, R, ...].
+    seeds: the key data of the restarts, [N, R, ...].
   """
   began = time.perf_counter()
   where = jitted.where
@@ -199,7 +199,7 @@ def _step(attack, key, t, carry, obs, hp):
 
 
 def _each(restart: Callable[..., Any]) -> Callable[..., Any]:
-  """Makes a function of one restart one of a batch of them."""
+  """Turns a function of one restart into a function of a batch of restarts."""
 
   def restarts(obs, hp, *each):
     among = jax.vmap(lambda e: restart(obs, hp, *e), axis_name=worlds.RESTARTS)

@@ -1,4 +1,4 @@
-"""Weights that somebody else sent, as a client reads and checks them."""
+"""Weights that were received, as a client reads and checks them."""
 
 from collections.abc import Sequence
 import pathlib
@@ -23,14 +23,15 @@ def read(path: str, net: models.Net) -> types.Variables:
   """Returns the variables in a file, whether they fit a network or not.
 
   Args:
-    path: an npz, a .safetensors, or the folder of an Orbax checkpoint.
+    path: an npz file, a .safetensors file, or the folder of an Orbax
+      checkpoint.
     net: the agreed network, whose names and layouts are tried first.
 
   Returns:
     Leaves in float32, or in float64 where JAX is set to it.
 
   Raises:
-    ValueError: no whole file of finite float32 arrays.
+    ValueError: the path is not a whole file of finite float32 arrays.
   """
   folder = pathlib.Path(path)
   if not folder.is_dir():
@@ -64,18 +65,19 @@ def check(
 
   Args:
     system: the agreed network, its loss, and the client's images.
-    received: path of the weights, as `read` takes it.
-    accepted: path of the weights that the client accepted last; '' for none.
-    seed: of the probe and of the checks' draws; None for a new one, for which
-      no server can prepare.
-    probe: number of images that the model is tried on.
-    case: which draw of them, at least 0.
-    learning_rate: learning rate times local steps of a round, if known.
+    received: the path of the weights, as `read` takes it.
+    accepted: the path of the weights that the client accepted last; '' for
+      none.
+    seed: the seed of the probe and of the checks' draws; None for a new one,
+      for which no server can prepare.
+    probe: the number of images that the model is tried on.
+    case: the number of the draw of images, at least 0.
+    learning_rate: the learning rate times the local steps of a round, if known.
     only: names in `VERIFIERS`; all of them if empty.
 
   Raises:
-    ValueError: an unknown check, weights or images that cannot be used, or
-      checks of which none has anything to look at.
+    ValueError: a check is unknown, the weights or images cannot be used, or no
+      check has anything to look at.
   """
   net, names = system.net, list(only) or list(VERIFIERS)
   seed = secrets.randbits(31) if seed is None else seed

@@ -53,21 +53,23 @@ def audit(
 
   Args:
     config: see `schema.DEFAULTS`.
-    workdir: where results go. Running the same config again continues.
+    workdir: the folder for the results. Running the same config again
+      continues.
     hooks: called between pieces of a run.
-    shard: (i, n): run only one n-th of the items. Results are joined by
-      whoever finds all of them finished.
+    shard: (i, n): run only one n-th of the items. The process that finds all of
+      them finished joins the results.
     card: the experiment in words, for the report.
     command: how to run it again, for the report.
-    finish: called with the workdir when its results are whole, such as
-      `report.write`.
+    finish: a function such as `report.write`, called with the workdir when its
+      results are complete.
 
   Returns:
-    The rows of `join.jsonl`; none as long as other shards' are missing.
+    The rows of `results.jsonl`; no rows while those of other shards are
+    missing.
 
   Raises:
-    ValueError: a user's mistake, in one line; a workdir made for it is gone
-      again.
+    ValueError: a user's mistake, in one line; a workdir that was made for it is
+      removed again.
     Interrupted: SIGTERM or SIGINT arrived; everything is saved.
   """
   folder = pathlib.Path(workdir).expanduser()
@@ -110,7 +112,7 @@ class _Compiler:
 
 
 def _run(folder, cohorts, shard, hooks, stop, finish) -> join.Rows:
-  """Runs this shard's parts and joins what there is."""
+  """Runs this shard's parts and joins the parts that exist."""
   todo = plan.parts(cohorts, plan.finished(folder), shard)
   _log.info(
     '%d updates to attack in %d cohorts; %d left, in %d parts',
@@ -220,7 +222,7 @@ def _inputs(part, obs: types.Observation, where: mesh.Layout):
 
 
 def _leads() -> bool:
-  """Whether this process writes; all others of the run only compute."""
+  """Whether this process writes; the others of the run only compute."""
   return jax.process_index() == 0
 
 

@@ -1,9 +1,9 @@
-"""What a config may hold: its keys, their kinds, and what a mistake is told.
+"""What a config may hold: its keys, their kinds, and the errors for mistakes.
 
 A config is a nested dict (or ConfigDict) of the keys in `DEFAULTS`. An unknown
 key, or a value of another kind, is an error and never a default. Everything
-under `run` may change the speed of an experiment and not its results, `study`
-says what to set beside them, and both are left out of its hash.
+under `run` may change the speed of an experiment but not its results, and
+`study` says what to compare the results with; both are left out of its hash.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -67,9 +67,9 @@ FAMILIES = (
   'defense',
   'attack',
 )
-# Keys that are names of something else, checked where that is known.
+# Keys that name something else, which is checked where that is known.
 _FREE = ('study', 'sweep', 'weights.rename')
-_SEVERAL = ('defense',)  # families of which a list is one after the other
+_SEVERAL = ('defense',)  # they take lists, applied in order
 _LEAST = {
   'seed': 0,
   'restarts': 1,
@@ -102,7 +102,7 @@ class Config(ml_collections.ConfigDict):
     super().__init__(initial_dictionary, **kwargs)
 
   def __iter__(self) -> Iterator[str]:
-    """Yields the keys as they were set: the last of a sweep is the fastest."""
+    """Yields the keys as they were set: the last one changes fastest."""
     return iter(self._fields)
 
   def __setitem__(self, key: str, value: Any) -> None:
@@ -143,7 +143,7 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def config_hash(resolved: Mapping[str, Any]) -> str:
-  """Returns 12 hex digits that name everything that decides the results.
+  """Returns a hash of everything that decides the results, in 12 hex digits.
 
   A point of a sweep has the hash of the config that runs it alone.
   """
@@ -198,7 +198,7 @@ def number(value: Any, name: str) -> np.float32:
 
 
 def check_argument(value: Any, annotation: Any, name: str) -> None:
-  """Checks a factory's argument against its annotation, where this is plain.
+  """Checks a factory's argument against its annotation, if that is plain.
 
   Raises:
     ValueError: an int, float, bool, str or None of another kind.

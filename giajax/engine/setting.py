@@ -1,7 +1,7 @@
 """How much a setting helps the attack: the rules of `threat`, and measurement.
 
-Whether weights are trained is not concluded from where they come from, but
-measured on a sample of the data set.
+Whether weights are trained is measured on a sample of the data set, and not
+concluded from where they come from.
 """
 
 import functools
@@ -15,15 +15,15 @@ from giajax.engine import experiment
 from giajax.engine import features
 from giajax.models import inspect
 
-_CLASSIFIED = 64  # images of the sample, at most
+_CLASSIFIED = 64  # the largest number of images of the sample
 
 
 def describe(setup: experiment.Setup, seed: int) -> dict[str, Any]:
   """Returns the columns 'setting', 'setting_reasons' and 'accuracy'.
 
   Args:
-    setup: of the point.
-    seed: of the sample.
+    setup: the setup of the point.
+    seed: the seed of the sample.
 
   Raises:
     ValueError: an image of the sample that cannot be read.

@@ -1,4 +1,4 @@
-"""Being asked to stop, and agreeing on it over processes."""
+"""Requests to stop, and how several processes agree on them."""
 
 from collections.abc import Sequence
 import signal

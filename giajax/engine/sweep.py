@@ -63,11 +63,11 @@ def only(config: Mapping[str, Any], point: int | None) -> Setting:
   """Returns one point of a config.
 
   Args:
-    config: with or without a sweep.
-    point: its index; None where there is only one.
+    config: a config, with or without a sweep.
+    point: the index of the point; None if there is only one.
 
   Raises:
-    ValueError: as `expand`, or no such point.
+    ValueError: the same as for `expand`, or there is no such point.
   """
   points = expand(config)
   if not 0 <= (point or 0) < len(points) or (point is None and points[1:]):

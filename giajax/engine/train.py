@@ -1,9 +1,9 @@
-"""Training, by the updates that an audit looks at.
+"""Training with the updates that an audit attacks.
 
-Each step, one client draws a batch, computes its update behind its defence, and
-the server takes that for the gradient of SGD: without a defence, and with the
-client `fedsgd`, this is plain minibatch SGD. The accuracy that a defence costs
-is that of a network trained under it by this very loop.
+In each step, one client draws a batch and computes its update under its
+defence, and the server uses that as the gradient of SGD: without a defence, and
+with the client `fedsgd`, this is plain minibatch SGD. The accuracy under a
+defence is the accuracy of a network that this loop trained under it.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,12 +41,14 @@ class Plan(NamedTuple):
   """How long and how fast to train.
 
   Attributes:
-    epochs: passes over the training set, at least 1.
-    batch_size: images behind one update.
-    learning_rate: of the first step; it falls to 0 along a cosine.
-    momentum: of SGD, in [0, 1).
-    weight_decay: of every parameter, >= 0.
-    seed: of the initial weights, the order of the images and all draws.
+    epochs: the number of passes over the training set, at least 1.
+    batch_size: the number of images behind one update.
+    learning_rate: the learning rate of the first step; it falls to 0 along a
+      cosine.
+    momentum: the momentum of SGD, in [0, 1).
+    weight_decay: the weight decay of every parameter, >= 0.
+    seed: the seed of the initial weights, the order of the images and all
+      draws.
   """
 
   epochs: int = 1
@@ -66,11 +68,12 @@ def train(
   """Trains a network.
 
   Args:
-    system: whose client is that of `plan.batch_size` images, and whose data set
-      is the training set.
+    system: the system; its client takes `plan.batch_size` images, and its data
+      set is the training set.
     plan: how long and how fast.
-    variables: to start from.
-    on_epoch: called with the number of epochs done and the variables.
+    variables: the variables to start from.
+    on_epoch: a function that is called with the number of epochs done and the
+      variables.
 
   Returns:
     The variables after the last step. What remains of an epoch when no whole
@@ -120,10 +123,10 @@ def train(
 def accuracy(
   net: models.Net, variables: types.Variables, dataset: data.Dataset
 ) -> float:
-  """Returns the part of a data set that a network classifies rightly.
+  """Returns the share of a data set that a network classifies correctly.
 
   Args:
-    net: run in inference mode.
+    net: the network, run in inference mode.
     variables: its weights.
     dataset: the test set.
   """
@@ -154,13 +157,13 @@ def train_config(
   """Trains the network of a config and writes its weights.
 
   Args:
-    config: of an audit.
-    out: path of the npz.
+    config: the config of an audit.
+    out: the path of the npz file.
     plan: how long and how fast.
-    point: which point of the config's sweep, where it has one.
-    split: of the data set, to train on.
-    every: epochs between weights that are kept beside; 0 for none.
-    command: for the record.
+    point: the point of the config's sweep, if it has one.
+    split: the split of the data set to train on.
+    every: the epochs between intermediate weights that are kept; 0 keeps none.
+    command: the command line, for the record.
 
   Returns:
     What was written, in a line.

@@ -1,4 +1,4 @@
-"""The folder of a run: who may write it, what is in it, nothing half written.
+"""The folder of a run: who may write to it, and what it holds, never torn.
 
 config.json     what was run, made at the start
 parts/          the results of finished parts of the experiment
@@ -32,7 +32,7 @@ def locked(
 
   Args:
     folder: the workdir.
-    shard: (i, n); shards of one run may work beside each other.
+    shard: (i, n); shards of one run may work at the same time.
 
   Raises:
     ValueError: it cannot be written, or another process holds it.
@@ -71,7 +71,7 @@ def writing(folder: pathlib.Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def joining(folder: pathlib.Path) -> Iterator[None]:
-  """Waits until no other shard joins the parts or writes config.json.
+  """Waits until no other shard is joining the parts or writing config.json.
 
   Raises:
     ValueError: the folder cannot be written.
@@ -85,16 +85,16 @@ def joining(folder: pathlib.Path) -> Iterator[None]:
 
 
 def check(folder: pathlib.Path, meta: Mapping[str, Any]) -> dict | None:
-  """Returns the `config.json` that is there, None where there is none.
+  """Returns the existing `config.json`, None if there is none.
 
   Args:
     folder: the workdir.
-    meta: what would be written, with 'config' and 'hash', and 'inputs' where
-      these are known.
+    meta: what would be written, with 'config' and 'hash', and 'inputs' if these
+      are known.
 
   Raises:
-    ValueError: the folder belongs to another config or to other files, of
-      which one is named; or it cannot be read.
+    ValueError: the folder belongs to another config or to other files, one of
+      which is named; or it cannot be read.
   """
   path = folder / 'config.json'
   try:
@@ -137,7 +137,7 @@ def claim(folder: pathlib.Path, meta: Mapping[str, Any]) -> bool:
 
 
 def withdraw(folder: pathlib.Path) -> None:
-  """Undoes `claim`, and `locked`'s making of the folder, if nothing is kept."""
+  """Undoes `claim` and the making of the folder, if nothing is kept."""
   kept = [
     *(folder / 'parts').glob('*.npz'),
     *(folder / 'checkpoints').glob('*/[0-9]*'),

@@ -12,7 +12,7 @@ from giajax.metrics import psnr
 from giajax.metrics import rdlv
 from giajax.metrics import ssim
 
-# In the order of the tables; a metric stands behind those that it needs.
+# In the order of the tables; a metric comes after those that it needs.
 METRICS = {
   'psnr': psnr.PSNR,
   'ssim': ssim.SSIM,

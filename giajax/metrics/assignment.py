@@ -1,9 +1,9 @@
-"""Which slot of a reconstruction is meant to be which true image.
+"""Which slot of a reconstruction stands for which true image.
 
-A gradient does not tell the order of its batch, so that images are matched
-before they are scored: the one-to-one matching of least total MSE (the
-Hungarian method, H. W. Kuhn, Naval Research Logistics Quarterly 1955). It is
-part of scoring and uses the truth; no attack may see it.
+A gradient does not tell the order of its batch, so images are matched before
+they are scored: the one-to-one matching of least total MSE (the Hungarian
+method, H. W. Kuhn, Naval Research Logistics Quarterly 1955). It is part of
+scoring and uses the truth; no attack may see it.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Metric: one number per image, and everything that is said about it.
+"""Metric: one number per image, and everything that describes it.
 
 A metric's file holds its mathematics and its record; `METRICS` lists the
 records, and scoring, tables, sentences and studies iterate that table.
@@ -41,10 +41,11 @@ class Audited(NamedTuple):
   Attributes:
     image_shape: (H, W, C) of every image.
     net: the network that the clients train.
-    viewer: makes the agreed network, compiled for looking at images once.
+    viewer: a function that makes the agreed network, compiled for looking at
+      images once.
     task: what the network learns.
-    merge: the attack's, from several rounds to one observation.
-    clients: how many share an update.
+    merge: the `merge` of the attack, from several rounds to one observation.
+    clients: the number of clients that share an update.
   """
 
   image_shape: tuple[int, int, int]
@@ -59,12 +60,12 @@ class Metric(NamedTuple):
   """One number per image.
 
   Attributes:
-    name: of its column and of its array.
-    label: what readers call it.
-    unit: such as 'dB'; '' for none.
-    form: a format specification of its values.
+    name: the name of its column and of its array.
+    label: the name that readers see.
+    unit: the unit, such as 'dB'; '' for none.
+    form: the format specification of its values.
     meaning: one or two sentences for a reader of the report.
-    source: authors, venue, year and identifier.
+    source: the authors, venue, year and identifier.
     needs: names in `FACTS`, or of other metrics: the arguments of `score`.
     score: `(*needs) -> [B]`; None for a metric that `prepare` makes.
     prepare: `(audited, option) -> score` for a metric that the config asks for
@@ -72,10 +73,10 @@ class Metric(NamedTuple):
       runs, where the metric cannot be computed.
     about: 'guess' for a score of images that were guessed, which baselines
       have too; 'batch' for a property of the true batch.
-    reduce: from the values of a batch to the one of its row.
-    summary: how a table sums up many images: 'median', or 'mean' for shares.
-    partial: NaN says that an image has no such value, and the image is left
-      out; elsewhere NaN is a failure, and counts.
+    reduce: the function from the values of a batch to the value of its row.
+    summary: how a table summarises many images: 'median', or 'mean' for shares.
+    partial: whether NaN means that an image has no such value and is left out;
+      otherwise NaN is a failure, and counts.
     higher_is_better: False for errors and distances.
   """
 
@@ -105,7 +106,7 @@ class Metric(NamedTuple):
     return self.needs == IMAGES
 
   def of_row(self, values: np.ndarray) -> float:
-    """Returns what a row says of the values [B] of its images."""
+    """Returns the value of a row from the values [B] of its images."""
     if self.partial:
       values = values[~np.isnan(values)]
     return float(self.reduce(values)) if values.size else float('nan')

@@ -1,8 +1,8 @@
 """Trivial guesses that an attack must beat: they never see the update.
 
 They know other images of the data set and no image of the batch, and return
-one candidate per slot. The mean image is that of a fixed sample without the
-images of the batch, so that the sample is read once per data set.
+one candidate per slot. The mean image is the mean of a fixed sample without the
+images of the batch, so the sample is read once per data set.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from giajax import types
 
-# What stands beside an attack, in the order of the tables, and what readers
+# What an attack is compared with, in the order of the tables, and what readers
 # call it.
 BASELINES = {
   'mean_image': 'Mean image of the data set',
@@ -26,7 +26,7 @@ _BLOCK = 32  # images that are in memory together
 
 
 class Sample(NamedTuple):
-  """A sample of a data set, summed up."""
+  """A sample of a data set, and its sum."""
 
   indices: np.ndarray  # [S] int32, all different
   total: np.ndarray  # [H, W, C] float64, the sum of its images
@@ -38,8 +38,8 @@ def sample(
   """Returns a sample, read in blocks.
 
   Args:
-    take: of the data set.
-    indices: [S] which images, S >= 1.
+    take: the `take` of the data set.
+    indices: the indices of the images, [S], S >= 1.
 
   Raises:
     ValueError: no image, or one that cannot be read.
@@ -67,8 +67,8 @@ def mean_image(
 
   Args:
     known: the sample.
-    indices: [B] which images of the data set form the batch; those that are in
-      the sample as well are left out.
+    indices: the indices of the images that form the batch, [B]; those that are
+      in the sample as well are left out.
     x: [B, H, W, C] the images of the batch.
   """
   x = np.asarray(x, np.float64)
@@ -88,7 +88,7 @@ def other_images(images: npt.ArrayLike, batch_size: int) -> np.ndarray:
 
   Args:
     images: [S, H, W, C] in [0, 1], outside the batch, in random order.
-    batch_size: B.
+    batch_size: the batch size B.
 
   Raises:
     ValueError: `images` is no non-empty stack of images.

@@ -1,8 +1,9 @@
-"""How far a median or mean over images may be trusted: a bootstrap interval.
+"""How precise a median or mean over images is: a bootstrap interval.
 
 The percentile interval of Efron and Tibshirani, "An Introduction to the
-Bootstrap", 1993, by `scipy.stats.bootstrap`. It takes the scores for
-independent draws; images of one batch share an update and are not quite.
+Bootstrap", 1993, by `scipy.stats.bootstrap`. It treats the scores as
+independent draws, which images of one batch are not quite, because they share
+an update.
 """
 
 from typing import NamedTuple
@@ -18,7 +19,7 @@ _STATISTICS = {'median': np.median, 'mean': np.mean}
 
 
 class Interval(NamedTuple):
-  """The ends of an interval, both NaN where there is none."""
+  """The ends of an interval, both NaN if there is none."""
 
   low: float
   high: float
@@ -31,17 +32,17 @@ def interval(
   level: float = 0.95,
   seed: int = 0,
 ) -> Interval:
-  """Returns an interval that holds a statistic of all images so often.
+  """Returns an interval that holds a statistic of all images as often as asked.
 
-  There is none for scores of which one is not finite, nor for n so few that
-  even the smallest and the largest miss the median too often, 2^(1 - n) >
-  1 - level: five and fewer at 0.95.
+  There is no interval if a score is not finite, nor if n is so small that even
+  the smallest and the largest score miss the median too often, 2^(1 - n) > 1 -
+  level: five and fewer at 0.95.
 
   Args:
     scores: one score per image, any shape.
     statistic: 'median' or 'mean'.
-    level: how often, in (0, 1).
-    seed: of the resampling; the same scores give the same interval.
+    level: how often the interval holds the statistic, in (0, 1).
+    seed: the seed of the resampling; the same scores give the same interval.
 
   Raises:
     ValueError: an unknown statistic, or a level outside (0, 1).

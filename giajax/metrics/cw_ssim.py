@@ -46,7 +46,7 @@ _HIGH_19 = np.array(
   [-81, 0, 1539, -2160, -8208, 27360, 63816, -59280, -343786, 641600]
 )
 _HIGH_19 = np.concatenate([_HIGH_19, _HIGH_19[-2::-1]]) / 1146880
-# Of one tree; the other tree's are the same, reversed.
+# The filters of one tree; those of the other tree are the same, reversed.
 _QSHIFT_LOW = np.array(
   [
     *(-0.004556895628475491, -0.005439475937274115, 0.01702522388155399),
@@ -115,7 +115,7 @@ def _bank(size: int, later: bool) -> np.ndarray:
   """The filters of one scale along one axis, as a matrix.
 
   Args:
-    size: of the axis.
+    size: the size of the axis.
     later: whether this is not the first scale.
 
   Returns:
@@ -162,7 +162,7 @@ CW_SSIM = base.Metric(
   label='CW-SSIM',
   unit='',
   form='.3f',
-  meaning='Likeness of complex wavelets; 1 for equal images. Small shifts '
+  meaning='Similarity of complex wavelets; 1 for equal images. Small shifts '
   'hardly change it, and even tones do not enter it. Some studies report it '
   'as SSIM: compare theirs with this column, computed on [0, 1].',
   source='Sampat, Wang, Gupta, Bovik and Markey, IEEE TIP 2009',

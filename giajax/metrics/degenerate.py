@@ -1,7 +1,7 @@
-"""Updates that cannot give an image away, so that no attack is tested by them.
+"""Updates that cannot give an image away, and therefore test no attack.
 
 A classifier that is saturated, a network whose units are all dead, or a defence
-that leaves one value of everything makes an attack look as if it had been
+that makes every entry the same makes it look as if the attack had been
 resisted. The rules look at the update alone, as the attacker does.
 """
 
@@ -22,7 +22,7 @@ def reason(delta: types.Tree, batch_size: int) -> str:
 
   Args:
     delta: what the client sent, or what an attack merged from its rounds.
-    batch_size: images behind it.
+    batch_size: the number of images behind it.
   """
   leaves = [np.asarray(v) for v in trees.named_leaves(delta).values()]
   leaves = [leaf for leaf in leaves if leaf.size]
@@ -54,7 +54,7 @@ def _constant(leaves: list[np.ndarray]) -> bool:
 
 
 def _matrices(weights: list[np.ndarray]) -> Iterator[np.ndarray]:
-  """Yields the arrays whose rank could be above one, as matrices."""
+  """Yields the arrays that could have a rank above one, as matrices."""
   for leaf in weights:
     matrix = leaf.reshape(-1, leaf.shape[-1]).astype(np.float32)
     if min(matrix.shape) > 1:
@@ -70,7 +70,7 @@ def _is_broad(matrix: np.ndarray) -> bool:
 
 
 def _rank_one(matrix: np.ndarray) -> bool:
-  """Returns whether all rows are multiples of the longest; so is zero."""
+  """Returns whether all rows are multiples of the longest row, or zero."""
   squares = np.square(matrix).sum(1)
   longest = np.argmax(squares)
   if squares[longest] == 0:

@@ -1,10 +1,10 @@
-"""Mean squared error between what a network makes of two images.
+"""Mean squared error between a network's features of two images.
 
   FMSE = mean (f(a) - f(b))^2
 
 The name is that of Geiping, Bauermeister, Droege and Moeller, "Inverting
-gradients", NeurIPS 2020, arXiv:2003.14053, whose code takes the logits for f;
-that of `breaching` only the logits of the batch's classes. Here f is any
+gradients", NeurIPS 2020, arXiv:2003.14053, whose code uses the logits as f; the
+code of `breaching` uses only the logits of the batch's classes. Here f is any
 feature map: the engine takes what the audited network's classifier reads, in
 inference mode, with the weights that the server sent. It has the unit of those
 features: compare values of one network with the same weights only.
@@ -21,7 +21,7 @@ def fmse(f: npt.ArrayLike, g: npt.ArrayLike) -> np.ndarray:
 
   Args:
     f: [B, ...] features of the true images.
-    g: as `f`, of the reconstructions; a NaN makes its error NaN.
+    g: the same of the reconstructions; a NaN makes its error NaN.
 
   Raises:
     ValueError: the shapes differ.

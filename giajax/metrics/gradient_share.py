@@ -42,13 +42,13 @@ def gradient_share(
 ) -> Callable[[base.History, types.Tree, types.Batch], types.Array]:
   """Returns `(history, stats, batch) -> [B] shares, in [0, 1]`, compiled.
 
-  `stats` are those that the client received, of which the history may not
-  tell. The shares are NaN where nothing reaches the layers below.
+  `stats` are the buffers that the client received, which the history may not
+  hold. The shares are NaN where nothing reaches the layers below.
 
   Args:
     net: the network that the client trains.
-    task: its loss.
-    merge: the attack's.
+    task: the task, for its loss.
+    merge: the `merge` of the attack.
 
   Raises:
     ValueError: a network without a linear classifier that the client trains.
@@ -58,7 +58,7 @@ def gradient_share(
   whole = gradient_similarity.of_one_image(net, task)
 
   def gradient(variables, x, y):
-    """Returns that of an image, with zeros for the classifier."""
+    """Returns the gradient of an image, with zeros for the classifier."""
     gradients = whole(variables, x, y)
     above = {
       name: jnp.zeros_like(leaf)

@@ -1,11 +1,11 @@
-"""Gradient similarity: how alike an image's gradient is to its batch's.
+"""Gradient similarity: how similar an image's gradient is to its batch's.
 
   s_i = cos(g_i, mean_j g_j)
 
 with g_i the gradient of the loss of image i alone, BatchNorm in inference mode.
 Guo et al., Exploring the Vulnerabilities of Federated Learning, TPAMI 2025,
-arXiv 2503.11514, table of gradient similarities: where many images of a batch
-have one gradient, they cannot be told apart (their Proposition 1). Only
+arXiv 2503.11514, table of gradient similarities: if many images of a batch have
+the same gradient, they cannot be told apart (their Proposition 1). Only
 somebody who has the images knows it; no attack sees it.
 """
 
@@ -56,7 +56,7 @@ def gradient_similarity(
 def prepare(
   audited: base.Audited, asked: bool
 ) -> Callable[[types.Variables, types.Batch], np.ndarray]:
-  """Cosine between an image's gradient and that of its batch."""
+  """Cosine between an image's gradient and its batch's gradient."""
   del asked
   cosines = gradient_similarity(audited.viewer(), audited.task)
   return lambda variables, batch: np.asarray(cosines(variables, batch))
@@ -104,7 +104,7 @@ SIMILARITY = base.Metric(
 FIRST = SIMILARITY._replace(
   name='gradient_similarity_first',
   label='gradient cosine of the first image',
-  meaning='The same of the first image of the batch alone.',
+  meaning='The same cosine, for the first image of the batch only.',
   needs=('gradient_similarity',),
   score=np.asarray,
   prepare=None,

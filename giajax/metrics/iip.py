@@ -4,8 +4,8 @@
         the true image's class, is the true one
 
 Yin, Mallya, Vahdat, Alvarez, Kautz and Molchanov, "See through gradients: Image
-batch recovery via GradInversion", CVPR 2021, arXiv:2104.07586, in a feature
-space of a network. The distance is one minus the cosine, as `breaching` has it.
+batch recovery via GradInversion", CVPR 2021, arXiv:2104.07586, in the feature
+space of a network. The distance is one minus the cosine, as in `breaching`.
 Deviation: a tie counts as a miss, so that a network that maps all images to one
 point identifies none. With n rivals, chance is 1 / (n + 1): values with another
 number of rivals are not comparable.
@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from giajax.metrics import base
 
-# Other images of its class that an image has to be told from, at most. All
-# experiments take the same number, as IIP falls with it.
+# The largest number of other images of its class that an image is compared
+# with. All experiments use the same number, because IIP falls with it.
 RIVALS = 15
 
 
@@ -71,17 +71,17 @@ def iip(
 
 
 def chance(rivals: Sequence[np.ndarray]) -> np.ndarray:
-  """Returns IIP of somebody who draws a candidate at random, [B] float32.
+  """Returns the IIP of drawing a candidate at random, [B] float32.
 
   Args:
-    rivals: as of `iip`; NaN where there are none.
+    rivals: as for `iip`; the result is NaN where there are none.
   """
   values = [1 / (len(r) + 1) if len(r) else np.nan for r in rivals]
   return np.array(values, np.float32)
 
 
 def _distance(f: np.ndarray, g: np.ndarray) -> float:
-  """Returns one minus the cosine; NaN, which loses, where there is none."""
+  """Returns one minus the cosine; NaN, which counts as a miss, if undefined."""
   length = np.linalg.norm(f) * np.linalg.norm(g)
   return float(1 - np.vdot(f, g) / length) if length > 0 else np.nan
 
@@ -110,7 +110,7 @@ CHANCE = base.Metric(
   label='IIP by chance',
   unit='',
   form='.0%',
-  meaning='What IIP is for somebody who draws one of the candidates.',
+  meaning='The IIP of somebody who draws a candidate at random.',
   source=_SOURCE,
   needs=('rivals',),
   score=chance,

@@ -35,7 +35,7 @@ _LAYERS = (
   (256, 256, 3, 1, 1),
 )
 _POOLED = (0, 1)
-# Of inputs in [-1, 1], as the authors rounded ImageNet's statistics.
+# For inputs in [-1, 1]: ImageNet's statistics, as the authors rounded them.
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
 
@@ -105,7 +105,7 @@ def prepare(
   """LPIPS v0.1 on AlexNet: a learned perceptual distance, lower is closer.
 
   Args:
-    audited: an experiment.
+    audited: the experiment.
     path: the npz file of the weights.
 
   Raises:

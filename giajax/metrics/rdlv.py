@@ -1,8 +1,8 @@
-"""Relative data leakage value: what a reconstruction has over a prior image.
+"""Relative data leakage value: what a reconstruction gains over a prior image.
 
   RDLV = (sim(x, x_hat) - sim(x, p)) / sim(x, p)
 
-x is the true image, x_hat its reconstruction, p an image that is public, sim a
+x is the true image, x_hat its reconstruction, p a public image, and sim a
 similarity, here SSIM. 0 means that the update says nothing more than p does.
 Hatamizadeh, Yin, Molchanov, Myronenko, Li, Dogra, Feng, Flores, Kautz, Xu and
 Roth, "Do gradient inversion attacks make federated learning unsafe?", IEEE TMI
@@ -22,8 +22,8 @@ from giajax.metrics import base
 def rdlv(similarity: npt.ArrayLike, prior: npt.ArrayLike) -> np.ndarray:
   """Returns the relative gain in similarity, [...] float32, above -inf.
 
-  NaN where the prior is not similar at all (sim <= 0), as there is nothing to
-  relate to; the smaller sim(x, p), the less a large value means.
+  It is NaN where the prior is not similar at all (sim <= 0), because then there
+  is nothing to relate to. The smaller sim(x, p), the less a large value means.
 
   Args:
     similarity: [...] of each reconstruction to its image. NaN, a failed

@@ -9,7 +9,8 @@ import numpy as np
 from giajax.metrics import base
 from giajax.metrics import METRICS
 
-# One program for all metrics of images alone: most of their cost is the call.
+# One program for all metrics that read only images, because most of their cost
+# is the call.
 _IMAGES = {
   name: metric.score
   for name, metric in METRICS.items()
@@ -18,9 +19,9 @@ _IMAGES = {
 _of_images = jax.jit(
   lambda x, x_hat: {name: score(x, x_hat) for name, score in _IMAGES.items()}
 )
-# Metrics that a config asks for, by their names.
+# The metrics that a config asks for, by their names.
 OPTIONS = tuple(name for name, m in METRICS.items() if m.prepare)
-# All others, without those that are made of one of them.
+# All other metrics, without those that are made of one of them.
 ALWAYS = tuple(
   name
   for name, m in METRICS.items()
@@ -34,8 +35,8 @@ def scorers(
   """Returns the score functions of an experiment, by metric.
 
   Args:
-    options: what the config says of the metrics in `OPTIONS`; one that is
-      absent or false is not computed.
+    options: the values that the config has for the metrics in `OPTIONS`; a
+      metric that is absent or false is not computed.
     audited: the experiment.
 
   Raises:
@@ -51,7 +52,7 @@ def scorers(
 
 
 def of_images(x: np.ndarray, x_hat: np.ndarray) -> dict[str, np.ndarray]:
-  """Returns the metrics that look at images alone, and need no preparation.
+  """Returns the metrics that read only images and need no preparation.
 
   Args:
     x: [B, H, W, C] true images.
@@ -69,11 +70,12 @@ def scores(
   """Returns the values [B] of every metric, in the order of the table.
 
   Args:
-    functions: of `scorers`; a metric whose function is None is NaN.
-    facts: what is known, by its name in `base.FACTS`; a metric that needs
+    functions: the functions that `scorers` returns; a metric whose function is
+      None is NaN.
+    facts: the known facts, by their names in `base.FACTS`; a metric that needs
       more is NaN. Scores that are known already are not computed again.
-    about: 'guess' or 'batch', which metrics to compute.
-    size: B.
+    about: the metrics to compute, 'guess' or 'batch'.
+    size: the number of images B.
   """
   known, values = dict(facts), {}
   for name, score in functions.items():

@@ -6,7 +6,7 @@
 
 Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error
 visibility to structural similarity", IEEE TIP 2004, as `dm_pix` computes it:
-Gaussian window of sigma 1.5, c1 = .01^2, c2 = .03^2, windows that lie wholly
+Gaussian window of sigma 1.5, c1 = .01^2, c2 = .03^2, windows that are entirely
 inside the image. Works under jit and vmap; a NaN stays a NaN.
 """
 
@@ -23,9 +23,9 @@ WINDOW = 11  # side of the window in pixels
 def ssim(a: jax.typing.ArrayLike, b: jax.typing.ArrayLike) -> types.Array:
   """Returns the structural similarity, [...] float32 in [-1, 1].
 
-  The mean over channels, for grey images that of the only one. In an image
-  whose shorter side is below `WINDOW`, the window is the largest odd one that
-  fits, which makes the value comparable among images of that size only.
+  The value is the mean over the channels. In an image whose shorter side is
+  below `WINDOW`, the window is the largest odd one that fits, so its value is
+  comparable only with those of images of that size.
 
   Args:
     a: [..., H, W, C] in [0, 1].
@@ -48,7 +48,7 @@ SSIM = base.Metric(
   label='SSIM',
   unit='',
   form='.3f',
-  meaning='Likeness of local brightness, contrast and structure; 1 for equal '
+  meaning='Similarity of local brightness, contrast and structure; 1 for equal '
   'images.',
   source='Wang, Bovik, Sheikh and Simoncelli, IEEE TIP 2004',
   needs=base.IMAGES,

@@ -1,4 +1,4 @@
-"""What the scores of an attack amount to.
+"""What the scores of an attack mean.
 
 A judgement is about one attack under the grants of one threat model. 'resists'
 therefore never means that nothing leaks, only that this attack found no more
@@ -21,8 +21,8 @@ LEAK_SSIM = 0.5
 # ... and for this lead over the best trivial guess, half its squared error,
 # because on flat or similar images a guess alone reaches high values.
 LEAK_MARGIN = 3.0  # dB
-# An image that misses these by so much at most is near them: it may well be
-# recognised by whoever looks at it.
+# An image that misses these by at most this much is near them: a person who
+# looks at it may well recognise it.
 NEAR_PSNR = 2.0  # dB, of the PSNR and of its lead
 NEAR_SSIM = 0.1
 # 'partial' asks for either of these leads: a fifth off the squared error, or
@@ -49,7 +49,8 @@ class Judgement(NamedTuple):
 def labels_recovered(true: npt.ArrayLike, claimed: npt.ArrayLike) -> float:
   """Returns the fraction of true labels among the claimed, in any order.
 
-  The overlap of the two multisets: a label that is claimed once counts once.
+  This is the overlap of the two multisets: a label that is claimed once counts
+  once.
 
   Args:
     true: [B] class indices, B >= 1.
@@ -73,7 +74,7 @@ def labels_matched(
   Args:
     true: [B] class indices, B >= 1.
     claimed: [M] class indices of all slots; -1 claims none. NaN if none does.
-    slots: [B] the slot of each image, of `assignment.assign`; an unmatched
+    slots: the slot of each image, [B], from `assignment.assign`; an unmatched
       image counts as wrong.
   """
   true, claimed, slots = (np.asarray(v) for v in (true, claimed, slots))
@@ -106,12 +107,12 @@ def recognised(
 
 
 def near(psnr: npt.ArrayLike, ssim: npt.ArrayLike, floor: float) -> np.ndarray:
-  """Returns which images miss those thresholds by little, [...] bool.
+  """Returns which images narrowly miss those thresholds, [...] bool.
 
   Args:
-    psnr: as of `recognised`.
-    ssim: as of `recognised`.
-    floor: as of `recognised`.
+    psnr: as for `recognised`.
+    ssim: as for `recognised`.
+    floor: as for `recognised`.
   """
   close = _passes(psnr, ssim, floor, NEAR_PSNR, NEAR_SSIM)
   return close & ~recognised(psnr, ssim, floor)
@@ -130,10 +131,10 @@ def verdict(
   Args:
     psnr: PSNR of each image in dB, or its median. NaN is a failure and counts
       as the lowest value.
-    ssim: SSIM of each image, or its median; NaN likewise.
+    ssim: SSIM of each image, or its median; NaN is treated in the same way.
     baseline_psnr: as `psnr`, of the baseline with the highest median.
     baseline_ssim: as `ssim`, of the baseline with the highest median.
-    degenerate: why the update could not give its images away, of
+    degenerate: the reason why the update could not give its images away, from
       `degenerate.reason`; '' where it could.
 
   Raises:

@@ -1,7 +1,7 @@
 """Net: a model as pure functions of its variables.
 
-Attacks never import flax: they see `init`, `apply` and, where the network can
-tell its layer inputs, `probe`.
+Attacks never import flax: they see `init`, `apply` and, if the network can
+report its layer inputs, `probe`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +36,7 @@ class Spec(NamedTuple):
   name: str
   image_shape: tuple[int, int, int]  # H, W, C
   num_classes: int
-  mean: tuple[float, ...]  # of the normalisation inside, per channel
+  mean: tuple[float, ...]  # the normalisation inside, per channel
   std: tuple[float, ...]
 
 
@@ -49,11 +49,11 @@ def make_spec(
   """Returns the static facts of a network.
 
   Args:
-    name: of the network.
+    name: the name of the network.
     image_shape: (H, W, C).
     num_classes: size of the last layer.
-    normalisation: a name in `NORMALISATIONS`. Images with one
-      channel, or any number but three, use the average of the three for each.
+    normalisation: a name in `NORMALISATIONS`. Images whose number of channels
+      is not three use the average of the three values for each channel.
 
   Raises:
     ValueError: a size below 1, or an unknown normalisation.
@@ -87,12 +87,13 @@ class ApplyFn(Protocol):
     """Returns logits, running statistics and activations.
 
     Args:
-      variables: of the network.
+      variables: the variables of the network.
       x: [B, H, W, C] images in [0, 1]; the normalisation is inside.
-      train: whether BatchNorm uses the batch's statistics and dropout drops.
+      train: whether BatchNorm uses the batch's statistics and dropout drops
+        units.
       taps: names of the activations that are wanted in the Output.
-      key: of the pass's random draws, which a training pass of a network with
-        dropout needs; consumed.
+      key: the key of the pass's random draws, which a training pass of a
+        network with dropout needs; consumed.
 
     Raises:
       ValueError: images of another shape than the network's, images of
@@ -102,7 +103,7 @@ class ApplyFn(Protocol):
 
 
 class ProbeFn(Protocol):
-  """The same pass, with additions to the outputs of layers."""
+  """The same pass, with offsets added to the outputs of layers."""
 
   def __call__(
     self,
@@ -135,9 +136,9 @@ class EditFn(Protocol):
     """Returns the network after a change of its flax.nnx module.
 
     Args:
-      change: `(module, rngs)`, changes the module in place. It may set
-        `module.front`, which then maps normalised images to what the first
-        layer reads.
+      change: a function `(module, rngs)` that changes the module in place. It
+        may set `module.front`, which then maps normalised images to what the
+        first layer reads.
     """
     ...
 
@@ -148,12 +149,12 @@ class Net(NamedTuple):
   Attributes:
     init: `(key) -> Variables`; the key is consumed.
     apply: see `ApplyFn`.
-    probe: see `ProbeFn`; None where the network cannot tell its layers.
-    spec: static facts.
-    edit: see `EditFn`; None where there is no flax.nnx module, or where an
-      edit would lose something.
-    momenta: of the BatchNorm layers, by path, or None where the network cannot
-      tell them.
+    probe: see `ProbeFn`; None if the network cannot report its layers.
+    spec: the static facts about the network.
+    edit: see `EditFn`; None if there is no flax.nnx module, or if an edit would
+      lose something.
+    momenta: the momenta of the BatchNorm layers, by path, or None if the
+      network cannot report them.
   """
 
   init: Callable[[types.Array], types.Variables]
@@ -169,7 +170,7 @@ def normalise(x: types.Array, spec: Spec) -> types.Array:
 
   Args:
     x: [..., H, W, C] images of the network's shape.
-    spec: of the network.
+    spec: the spec of the network.
 
   Raises:
     ValueError: images of another shape, or of integers.
@@ -203,7 +204,7 @@ def count(variables: types.Variables) -> int:
 
 
 def frozen_layers(variables: types.Variables) -> frozenset[str]:
-  """Returns the paths of the layers of which nothing is trained."""
+  """Returns the paths of the layers none of whose parameters is trained."""
   return _layers(variables.frozen) - _layers(variables.params)
 
 
@@ -213,7 +214,7 @@ def _layers(params: types.Tree) -> frozenset[str]:
 
 
 def no_taps(taps: Sequence[str], spec: Spec) -> None:
-  """Raises a ValueError for taps of a network that cannot tell its layers."""
+  """Raises a ValueError for taps of a network that cannot report its layers."""
   if taps:
     raise ValueError(
       f'Expected a network made of giajax layers for taps; got {spec.name} '

@@ -1,4 +1,4 @@
-"""Weights of torch models: state dicts in files, and back.
+"""Weights of torch models, read from state dicts in files, and written back.
 
 One rule maps names and layouts, see `torch_names`. A torch model is saved by
 
@@ -41,11 +41,11 @@ def load(
     path: the file, npz or .safetensors. It is never unpickled.
     net: a network made of `layers`.
     prefix: read only the names under it, e.g. 'state' for 'state.fc.bias'.
-    rename: leading parts of the file's names (behind `prefix`) and what they
-      are called in `net`, e.g. `{'layers.0': 'layer1', 'linear': 'fc'}`. The
-      longest that matches is applied; '' drops a part.
-    adapters: variables of `net` whose low-rank adapters are taken where the
-      file has none, as weights from before fine-tuning have not.
+    rename: leading parts of the file's names (after `prefix`) and their names
+      in `net`, e.g. `{'layers.0': 'layer1', 'linear': 'fc'}`. The longest that
+      matches is applied; '' drops a part.
+    adapters: variables of `net` whose low-rank adapters are used if the file
+      has none, as is the case for weights from before fine-tuning.
     reader: `(path) -> arrays by name`.
 
   Raises:
@@ -75,7 +75,7 @@ def from_state_dict(
     mapping: arrays by torch's names, in torch's layout.
     net: a network made of `layers`.
     rename: as in `load`.
-    source: what an error calls the mapping; its size if None.
+    source: the name of the mapping in errors; its size if None.
 
   Raises:
     ValueError: the arrays are not those of `net`, see `load`.
@@ -100,16 +100,16 @@ def as_found(mapping: Mapping[str, Any], net: base.Net) -> types.Variables:
   """Returns the variables of a state dict, whether `net` has them or not.
 
   A tensor that `net` has goes where `net` has it, whatever its shape; the place
-  of any other follows from its name and shape. Nothing is added where something
-  is missing.
+  of any other follows from its name and shape. Nothing is added if something is
+  missing.
 
   Args:
     mapping: arrays by torch's names, in torch's layout.
     net: a network made of `layers`.
 
   Raises:
-    ValueError: arrays that are not float32 or not finite, variances below 0,
-      names that are parts of others, or two arrays of one parameter.
+    ValueError: arrays are not float32 or not finite, variances are below 0,
+      names are parts of other names, or one parameter has two arrays.
   """
   table = torch_names.of_net(net)
   layers = {name.rpartition('.')[0] for name in table}
@@ -149,7 +149,7 @@ def variables_of(
     both = sorted(parents & flat.keys())
     if both:
       raise ValueError(
-        'Expected names of arrays that are no parts of others; got '
+        'Expected names of arrays that are not parts of others; got '
         f'{archives.listed(both)}; rename them'
       )
   params, stats, frozen = (
@@ -159,10 +159,10 @@ def variables_of(
 
 
 def check_numbers(arrays: Mapping[str, Any], variance: str) -> None:
-  """Checks that a model came in the numbers that it is trained in.
+  """Checks that the numbers of a model are finite and of the trained type.
 
   Args:
-    arrays: by name.
+    arrays: the arrays, by name.
     variance: the last part of the names of running variances.
 
   Raises:
@@ -192,7 +192,7 @@ def to_state_dict(variables: types.Variables) -> dict[str, np.ndarray]:
   """Returns the torch-style state dict of variables, for export.
 
   Args:
-    variables: of a network made of `layers`.
+    variables: the variables of a network made of `layers`.
 
   Raises:
     ValueError: a leaf whose name or number of dimensions no rule covers.
@@ -208,7 +208,7 @@ def to_state_dict(variables: types.Variables) -> dict[str, np.ndarray]:
 
 
 def _check(arrays, table, spec, where):
-  """Raises one error that lists all that is wrong with a state dict."""
+  """Raises one error that lists everything that is wrong with a state dict."""
   common = [name for name in table if name in arrays]
   wrong = {
     name: (arrays[name].shape, table[name].shape)
@@ -236,7 +236,7 @@ def _check(arrays, table, spec, where):
 
 
 def _advice(kinds, wrong, spec):
-  """Returns what to do about the troubles of a state dict."""
+  """Returns advice on the problems of a state dict."""
   if kinds == {'not finite'}:
     return 'use weights from before training diverged'
   if kinds == {'not floating'}:
@@ -265,8 +265,8 @@ def convert_file(
   """Checks the weights in a file and writes those of an architecture.
 
   Args:
-    source: path of an npz, .safetensors or .pth.
-    out: path of the npz.
+    source: the path of an npz, .safetensors or .pth file.
+    out: the path of the npz file.
     net: the architecture.
     prefix: as in `load`.
     rename: as in `load`.
@@ -275,7 +275,7 @@ def convert_file(
     One line that says what was written.
 
   Raises:
-    ValueError: a state dict that is damaged or not that of the architecture;
+    ValueError: the state dict is damaged or belongs to another architecture;
       nothing is written then.
   """
   variables = load(

@@ -1,8 +1,8 @@
-"""Sizes that architectures share: of images, and of widths."""
+"""Rules on image sizes and widths that architectures share."""
 
 
 def is_small(image_shape: tuple[int, int, int]) -> bool:
-  """Says whether networks take their CIFAR form unless told otherwise.
+  """Returns whether networks take their CIFAR form by default.
 
   Args:
     image_shape: (H, W, C); up to 64 pixels on a side are small.
@@ -13,12 +13,12 @@ def is_small(image_shape: tuple[int, int, int]) -> bool:
 def image_form(
   image_shape: tuple[int, int, int], form: str | None, option: str = 'stem'
 ) -> str:
-  """Returns 'cifar' or 'imagenet', by image size where not given.
+  """Returns 'cifar' or 'imagenet', by image size if no form was chosen.
 
   Args:
     image_shape: (H, W, C); small ones are 'cifar'.
-    form: what the user chose, or None.
-    option: what the user calls it.
+    form: the form that the user chose, or None.
+    option: the name of the option.
 
   Raises:
     ValueError: another form.

@@ -19,7 +19,8 @@ def from_callable(
   Args:
     init: `(key) -> params`; the key is consumed.
     apply: `(params, x) -> logits` [B, K] of normalised images [B, H, W, C].
-    spec: static facts; `mean` and `std` normalise the images.
+    spec: the static facts about the network; its `mean` and `std` normalise the
+      images.
   """
 
   def pure(variables, x, *, train=False, taps=(), key=None):

@@ -1,9 +1,9 @@
 """A Net of a flax.linen module that a user brings.
 
 A training pass differs from an inference pass where BatchNorm uses the batch's
-statistics and dropout drops. Linen leaves it to each module how to say which
-one is meant; the customary keywords are set here, and a module that listens to
-none of them but needs one is refused.
+statistics and dropout drops. In linen, each module decides how to tell the two
+apart. The customary keywords are set here, and a module that takes none of them
+but needs one is refused.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from giajax import keys
 from giajax import types
 from giajax.models import base
 
-# The keywords of a module's `__call__`, and what each says in a training pass.
+# The keywords of a module's `__call__`, and their values in a training pass.
 _TRAINING = {
   'train': True,
   'training': True,
@@ -36,10 +36,10 @@ def from_linen(module: Any, spec: base.Spec, **init_kwargs: Any) -> base.Net:
       announced to it by those keywords of its `__call__` that are among
       `train`, `training`, `is_training`, `deterministic` and
       `use_running_average`.
-    spec: static facts.
+    spec: the static facts about the network.
     **init_kwargs: passed to `module.init` and `module.apply`. One of the
-      keywords above, for a module that takes it without naming it, as
-      `linen.Sequential` does, is overridden by the pass.
+      keywords above is overridden by the pass; this serves modules that take it
+      without naming it, as `linen.Sequential` does.
 
   Raises:
     ValueError: the module keeps collections other than 'params' and
@@ -71,7 +71,7 @@ def from_linen(module: Any, spec: base.Spec, **init_kwargs: Any) -> base.Net:
       raw['batch_stats'] = variables.stats
     rngs = None
     if key is not None:
-      # Linen draws from 'params' for what is not called 'dropout'.
+      # Linen draws from 'params' if no key has the name of the collection.
       rngs = {'dropout': key, 'params': keys.named(key, 'params')}
     out, state = module.apply(
       raw,
@@ -115,7 +115,7 @@ def _check_collections(collections: Mapping[str, Any], spec: base.Spec) -> None:
 
 
 def _draws(run, variables, x, *, train: bool) -> bool:
-  """Says whether a pass asks for random numbers, without computing it."""
+  """Returns whether a pass draws random numbers, without computing it."""
   try:
     jax.eval_shape(lambda v, x: run(v, x, train), variables, x)
   except errors.InvalidRngError:
@@ -124,7 +124,7 @@ def _draws(run, variables, x, *, train: bool) -> bool:
 
 
 def _moves(run, variables, x, *, train: bool) -> bool:
-  """Says whether a pass computes statistics, without computing them."""
+  """Returns whether a pass computes statistics, without computing them."""
 
   def stats(variables, x, key):
     return run(variables, x, train, key if train else None).stats

@@ -21,8 +21,10 @@ def from_nnx(
   """Returns the Net of a flax.nnx module made of `layers`.
 
   Args:
-    make: `(rngs) -> module` that maps normalised images to logits.
-    spec: static facts; `mean` and `std` normalise the images.
+    make: a function `(rngs) -> module`; the module maps normalised images to
+      logits.
+    spec: the static facts about the network; its `mean` and `std` normalise the
+      images.
     lowering: name of the convolution lowering.
   """
   abstract = nnx.eval_shape(lambda: make(nnx.Rngs(0)))

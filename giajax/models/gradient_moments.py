@@ -23,17 +23,17 @@ def gradient_moments(
   taps: Sequence[str] = (),
   key: types.Array | None = None,
 ) -> tuple[moments.Moments, types.Output]:
-  """Returns the moments of the gradient of a loss to all parameters.
+  """Returns the moments of a loss's gradient with respect to all parameters.
 
   Args:
     net: a Net with a `probe`.
     loss_fn: `(output) -> [] loss`.
-    variables: of the network.
+    variables: the variables of the network.
     x: [B, H, W, C] images in [0, 1].
-    target: like `variables.params`, the gradient to compare with.
+    target: the gradient to compare with, like `variables.params`.
     train: whether BatchNorm uses the batch's statistics and dropout drops.
     taps: activations wanted in the Output, as in `Net.apply`.
-    key: of the pass's random draws; consumed.
+    key: the key of the pass's random draws; consumed.
   """
   pass_kwargs = {'train': train, 'taps': taps, 'key': key}
   shapes = jax.eval_shape(

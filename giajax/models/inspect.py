@@ -24,7 +24,7 @@ def sites(net: base.Net) -> dict[str, moments.Site]:
   Inputs are shapes of a batch of one image.
 
   Raises:
-    ValueError: a network that cannot tell its layers.
+    ValueError: the network cannot report its layers.
   """
   if net.probe is None:
     raise _foreign(net, 'layers', 'build it by from_nnx')
@@ -46,7 +46,7 @@ def in_order(net: base.Net) -> list[str]:
   """Returns the names of `leaf_names` from the first layer to the last.
 
   Raises:
-    ValueError: a network that cannot tell its layers.
+    ValueError: the network cannot report its layers.
   """
   paths = [*sites(net)]
   within = ['kernel', 'scale', 'value', 'bias']
@@ -91,28 +91,29 @@ def head(net: base.Net) -> str:
 def features(net: base.Net) -> str | None:
   """Returns the tap of what the classifier reads, trained or frozen.
 
-  None for a network that cannot tell its layers, or has no linear classifier.
+  None for a network that cannot report its layers or has no linear classifier.
   """
   path = None if net.probe is None else _last_linear(net)
   return None if path is None else f'{path}.input'
 
 
 def has_bias(net: base.Net, path: str) -> bool:
-  """Says whether a layer has a bias."""
+  """Returns whether a layer has a bias."""
   return f'{path}.bias' in leaf_names(net)
 
 
 def has_batch_norm(net: base.Net) -> bool:
-  """Says whether a network keeps running statistics."""
+  """Returns whether a network keeps running statistics."""
   return bool(jax.tree.leaves(abstract_variables(net).stats))
 
 
 def draws(net: base.Net, tap: str | None = None, *, train: bool) -> bool:
-  """Says whether a pass draws random numbers, as dropout does.
+  """Returns whether a pass draws random numbers, as dropout does.
 
   Args:
     net: the network.
-    tap: what they have to reach, an activation; the logits if None.
+    tap: the activation that the random numbers have to reach; the logits if
+      None.
     train: whether the pass is one of training.
   """
 
@@ -144,7 +145,7 @@ def momenta(net: base.Net) -> dict[str, float]:
   """Returns the momentum of each BatchNorm layer that is not frozen, by path.
 
   Raises:
-    ValueError: a network that cannot tell its layers.
+    ValueError: the network cannot report its layers.
   """
   if net.momenta is None:
     raise _foreign(net, 'momentum', 'state it')
@@ -176,11 +177,11 @@ class Link(NamedTuple):
   """A layer of a chain.
 
   Attributes:
-    path: its own.
+    path: its path.
     site: where it meets its input.
-    output: the shape of what it gives, of a batch of one image.
-    slope: the next layer reads z of an output z > 0, and slope * z of others;
-      1 where it reads all as they are, as behind the last layer.
+    output: the shape of its output for a batch of one image.
+    slope: the next layer reads z for an output z > 0, and slope * z for others;
+      1 if it reads all outputs unchanged, as after the last layer.
   """
 
   path: str
@@ -192,9 +193,9 @@ class Link(NamedTuple):
 def chain(net: base.Net) -> list[Link]:
   """Returns the layers of a network that has one path, and no pools.
 
-  Each is a convolution or linear, and reads what the one before it gave
-  through ReLU, LeakyReLU or nothing. Activations cannot be asked for their
-  names, so that a random image is passed through random weights.
+  Each is a convolution or a linear layer, and reads the output of the one
+  before it through ReLU, LeakyReLU or nothing. Activations do not know their
+  names, so a random image is passed through random weights.
 
   Raises:
     ValueError: another network.
@@ -223,7 +224,7 @@ def chain(net: base.Net) -> list[Link]:
     z = layers.flatten(z) if z.ndim > x.ndim else z
     falling = jnp.minimum(z, 0)
     if not falling.any():
-      raise _no_chain(net, before, 'gave nothing below zero to tell its slope')
+      raise _no_chain(net, before, 'gave nothing below zero to show its slope')
     slope = jnp.vdot(falling, x) / jnp.vdot(falling, falling)
     expected = jnp.where(z > 0, z, slope * z)
     if not (z.shape == x.shape and jnp.allclose(x, expected, 1e-4, 1e-6)):
@@ -240,7 +241,7 @@ def chain(net: base.Net) -> list[Link]:
 def _foreign(net: base.Net, what: str, advice: str) -> ValueError:
   return ValueError(
     f'Expected a network made of giajax layers; got {net.spec.name}, which '
-    f'cannot tell its {what}; {advice}'
+    f'cannot report its {what}; {advice}'
   )
 
 
@@ -257,7 +258,7 @@ def _no_chain(net, path, why):
 
 
 def _last_linear(net: base.Net) -> str | None:
-  """The last linear layer that is no low-rank adapter of another."""
+  """The last linear layer that is not a low-rank adapter of another."""
   linear = [
     path
     for path, site in sites(net).items()
@@ -267,7 +268,7 @@ def _last_linear(net: base.Net) -> str | None:
 
 
 # A trace of a deep network takes a second, and many ask for it. Networks are
-# pure functions, so that one trace answers all; `precision` is that of floats.
+# pure functions, so one trace answers all; `precision` is that of floats.
 @functools.lru_cache(maxsize=32)
 def _abstract_variables(
   init: Callable[[types.Array], types.Variables], precision: np.dtype

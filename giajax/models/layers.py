@@ -41,7 +41,7 @@ ACTIVATIONS = {
 
 
 class Context:
-  """What one forward pass is asked for, and what it leaves behind.
+  """What one forward pass is asked for, and what it records.
 
   Attributes:
     train: BatchNorm uses, and reports, the statistics of the batch.
@@ -50,12 +50,12 @@ class Context:
       wanted.
     offsets: zeros to be added to the outputs of layers with parameters, by
       layer; the loss's derivative to them is the layer's output cotangent.
-    key: of the pass's random draws, or None.
+    key: the key of the pass's random draws, or None.
     frozen: the layers none of whose parameters is trained; a BatchNorm among
       them stays in inference mode.
     stats: new running statistics by layer, filled by the pass.
     tapped: the activations in `taps`, filled by the pass.
-    sites: where each layer with parameters met its input.
+    sites: the input and the geometry of each layer with parameters.
     outputs: the output of each layer with parameters.
     penalty: [] nats, what layers add to the mean loss.
   """
@@ -87,7 +87,7 @@ class Context:
     y: types.Array,
     site: moments.Site | None = None,
   ) -> types.Array:
-    """Records that `layer` mapped x to y; returns y, with its offset added."""
+    """Records that `layer` mapped x to y; returns y with its offset added."""
     path = layer.path
     if site is not None:
       if path in self.sites:
@@ -139,16 +139,17 @@ class Conv(Layer):
   """torch.nn.Conv2d on NHWC images, with torch's default initialisation.
 
   Args:
-    inputs: channels in.
-    outputs: channels out.
-    size: kernel side.
-    stride: in both directions.
-    padding: zeros on every side.
-    bias: whether to add one.
-    groups: blocks of channels that do not mix.
-    init: kernel initialiser `(key, shape) -> array`; torch's default if None.
-    bias_init: the bias's, likewise.
-    rngs: source of the initial weights.
+    inputs: the number of channels in.
+    outputs: the number of channels out.
+    size: the side of the kernel.
+    stride: the stride in both directions.
+    padding: the number of zeros on every side.
+    bias: whether to add a bias.
+    groups: the number of blocks of channels that do not mix.
+    init: the initialiser of the kernel, `(key, shape) -> array`; torch's
+      default if None.
+    bias_init: the initialiser of the bias, of the same form.
+    rngs: the source of the initial weights.
   """
 
   def __init__(
@@ -190,15 +191,16 @@ class Linear(Layer):
   """torch.nn.Linear, with torch's default initialisation.
 
   Args:
-    inputs: features in.
-    outputs: features out.
-    bias: whether to add one.
-    init: kernel initialiser `(key, shape) -> array`; torch's default if None.
-    bias_init: the bias's, likewise.
-    rank: of a low-rank adapter beside the kernel, `lora_a` then `lora_b`, the
-      latter zero at first (Hu et al., LoRA, 2021, arXiv 2106.09685, with
-      alpha = rank); 0 for none.
-    rngs: source of the initial weights.
+    inputs: the number of features in.
+    outputs: the number of features out.
+    bias: whether to add a bias.
+    init: the initialiser of the kernel, `(key, shape) -> array`; torch's
+      default if None.
+    bias_init: the initialiser of the bias, of the same form.
+    rank: the rank of a low-rank adapter next to the kernel, `lora_a` then
+      `lora_b`, the latter zero at first (Hu et al., LoRA, 2021, arXiv
+      2106.09685, with alpha = rank); 0 for none.
+    rngs: the source of the initial weights.
   """
 
   def __init__(
@@ -239,7 +241,7 @@ class Linear(Layer):
 
 
 class Parameter(Layer):
-  """An array that is trained by itself: a token, a table, a scale.
+  """An array that is a parameter by itself: a token, a table, a scale.
 
   Its torch name is the module's, without a leaf.
   """
@@ -254,10 +256,10 @@ class Parameter(Layer):
 
 
 class Dropout(Layer):
-  """torch.nn.Dropout: zeroes values of a training pass, scales up the others.
+  """torch.nn.Dropout: a training pass zeroes values and scales up the others.
 
   Args:
-    rate: probability of a zero, in [0, 1).
+    rate: the probability of a zero, in [0, 1).
     rows: whether to draw once per image, as stochastic depth does (Huang et
       al., Deep Networks with Stochastic Depth, ECCV 2016, arXiv 1603.09382).
   """
@@ -283,7 +285,7 @@ class Sequential(nnx.List):
   """torch.nn.Sequential: modules, or plain functions, one after another."""
 
   def __call__(self, x: types.Array) -> types.Array:
-    """Returns the output of the last of them."""
+    """Returns the output of the last module."""
     for part in self:
       x = part(x)
     return x

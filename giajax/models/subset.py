@@ -2,7 +2,7 @@
 
 A frozen backbone, the last layers, adapters alone: the client trains, and
 sends, `params`; the rest travels in `frozen`. A BatchNorm whose parameters are
-all frozen stays in inference mode, as fine-tuning recipes have it.
+all frozen stays in inference mode, as in recipes for fine-tuning.
 """
 
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ from giajax.models import inspect
 def subset(
   net: base.Net, include: Sequence[str] = ('*',), freeze: Sequence[str] = ()
 ) -> base.Net:
-  """Returns a network of which a client trains the named parameters only.
+  """Returns a network whose clients train only the named parameters.
 
   Args:
     net: the network.
     include: shell patterns of dotted parameter names, such as 'fc.*',
       'layer4.*' or '*.lora_?.*'.
-    freeze: patterns of those that are not trained although `include`
+    freeze: patterns of the parameters that are not trained although `include`
       names them, such as '*bn*'.
 
   Raises:
-    ValueError: a pattern that names nothing, or nothing left to train.
+    ValueError: a pattern names no parameter, or nothing is left to train.
   """
   names = inspect.leaf_names(net)
   for pattern in (*include, *freeze):

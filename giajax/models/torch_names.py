@@ -11,7 +11,7 @@
   x.in_proj_weight, _bias      those of a linear layer x.in_proj
   x.num_batches_tracked        none, nor have tables that depend on shapes only
 
-A linear layer behind a flattened image needs no permutation, because
+A linear layer after a flattened image needs no permutation, because
 `layers.flatten` keeps torch's order, channels first.
 """
 
@@ -35,7 +35,7 @@ _RULES = {
   ('stats', 'mean', 1): ('running_mean', (0,)),
   ('stats', 'var', 1): ('running_var', (0,)),
 }
-# Buffers that are constants of the architecture, or count.
+# Buffers that are constants of the architecture, or counters.
 _CONSTANTS = frozenset(
   ('num_batches_tracked', 'relative_coords_table', 'relative_position_index')
 )
@@ -48,7 +48,7 @@ class Entry(NamedTuple):
 
   section: str  # a field of Variables
   name: str  # dotted, within the section
-  axes: tuple[int, ...]  # of ours, in torch's order
+  axes: tuple[int, ...]  # axes of ours, in torch's order
   shape: tuple[int, ...]  # torch's
 
 
@@ -61,7 +61,7 @@ def of_variables(variables: types.Variables) -> dict[str, Entry]:
   """Returns the entries of all leaves, by torch's name.
 
   Args:
-    variables: of a network made of `layers`; shapes suffice.
+    variables: the variables of a network made of `layers`; shapes suffice.
 
   Raises:
     ValueError: a leaf whose name or number of dimensions no rule covers.
@@ -94,8 +94,8 @@ def guess(name: str, shape: tuple[int, ...]) -> Entry:
   """Returns where a tensor of an unknown layer goes, by torch's conventions.
 
   Args:
-    name: torch's.
-    shape: torch's.
+    name: torch's name.
+    shape: torch's shape of the tensor.
   """
   path, _, last = name.rpartition('.')
   for (kind, ours, dimensions), (torch_last, axes) in _RULES.items():
@@ -105,11 +105,11 @@ def guess(name: str, shape: tuple[int, ...]) -> Entry:
 
 
 def is_constant(name: str, layers: Collection[str] | None = None) -> bool:
-  """Says whether a tensor follows from the architecture, or counts.
+  """Returns whether a tensor follows from the architecture, or is a counter.
 
   Args:
-    name: torch's.
-    layers: those that may keep such tensors; any layer if None.
+    name: torch's name.
+    layers: the layers that may keep such tensors; any layer if None.
   """
   layer, _, last = name.rpartition('.')
   return last in _CONSTANTS and (layers is None or layer in layers)
@@ -121,9 +121,8 @@ def renamed(
   """Returns the mapping with the longest matching prefixes replaced.
 
   Args:
-    mapping: by dotted name.
-    rename: leading parts of names, and what stands in their place; '' drops a
-      part.
+    mapping: a mapping by dotted name.
+    rename: leading parts of names, and what replaces them; '' drops a part.
 
   Raises:
     ValueError: two names become one, or a prefix begins no name.

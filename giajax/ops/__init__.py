@@ -1,1 +1,1 @@
-"""Numerical primitives that know nothing of attacks: convolution, moments."""
+"""Numerical primitives, independent of attacks: convolution, moments."""

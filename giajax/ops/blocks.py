@@ -9,7 +9,7 @@ def faces(shapes: geometries.Shapes) -> geometries.Faces:
   """Patches of several neighbouring outputs, for narrow kernels.
 
   Args:
-    shapes: of the convolution.
+    shapes: the shapes of the convolution.
 
   Raises:
     ValueError: a convolution of several groups, or dilated.
@@ -50,7 +50,7 @@ def faces(shapes: geometries.Shapes) -> geometries.Faces:
 
 
 def _best_width(outputs, features):
-  """The block of at least 48 output columns that wastes least of a row."""
+  """The block of at least 48 output columns that wastes the least of a row."""
   least = min(outputs, max(1, -(-48 // features)))
   return min(
     range(least, min(outputs, 2 * least) + 1),

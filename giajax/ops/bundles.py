@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from giajax.ops import geometries
 
-_CHANNELS = 32  # of a bundle, at least; fewer do not fill a matmul
+_CHANNELS = 32  # channels of a bundle, at least; fewer do not fill a matmul
 
 
 def faces(
@@ -17,8 +17,8 @@ def faces(
   """Groups side by side in dense kernels that hold zeros between them.
 
   Args:
-    shapes: of the convolution.
-    lowering: of one bundle, by its shapes.
+    shapes: the shapes of the convolution.
+    lowering: the lowering of one bundle, by its shapes.
   """
   geometry, (kh, kw, per_group, features) = shapes.geometry, shapes.kernel
   groups, apart = geometry.groups, features // geometry.groups

@@ -3,16 +3,16 @@
 XLA's own rule for the derivative of a convolution to its kernel is a
 convolution with batch and feature axes exchanged; under `vmap` over restarts
 it becomes a grouped one, which on CPU runs 20-60 times slower than a matmul of
-the same arithmetic and takes minutes to compile. So nothing here is left to
-that rule. A convolution is one form <y, x * k>, linear in each of the three,
+the same arithmetic and takes minutes to compile. Nothing here is therefore left
+to that rule. A convolution is one form <y, x * k>, linear in each of the three,
 and has three faces:
 
   output(x, k)     the convolution y = x * k
   to_input(y, k)   its transpose for a fixed kernel
   to_kernel(x, y)  its transpose for a fixed input, the weight gradient
 
-The derivatives of any face are the two others, so that a lowering which says
-how each of them is computed is closed under differentiation of any order:
+The derivatives of any face are the two others, so a lowering that says how each
+of them is computed is closed under differentiation of any order:
 
   lax       `jax.lax.conv_general_dilated` and its own derivatives, the
             reference.
@@ -93,25 +93,25 @@ def conv_general_dilated(
 ) -> types.Array:
   """`convolve` with the signature of JAX's, for flax's Conv layers.
 
-  Pass it as `conv_general_dilated=` to `nnx.Conv` or `linen.Conv`, so that the
-  second derivatives of a network of your own stay fast.
+  Pass it as `conv_general_dilated=` to `nnx.Conv` or `linen.Conv`, and the
+  second derivatives of your own network stay fast.
 
   Args:
     lhs: [B, H, W, C] images.
     rhs: [kh, kw, C / groups, P].
-    window_strides: in both directions.
+    window_strides: the strides in both directions.
     padding: 'SAME', 'VALID' or (before, after) in both directions.
     lhs_dilation: None, or 1 in both directions.
-    rhs_dilation: of the kernel.
-    dimension_numbers: of NHWC x HWIO -> NHWC, as flax gives them.
-    feature_group_count: groups.
+    rhs_dilation: the dilation of the kernel.
+    dimension_numbers: the layouts of NHWC x HWIO -> NHWC, as flax gives them.
+    feature_group_count: the number of groups.
     precision: None; float32 is computed as such.
-    preferred_element_type: None or that of the images.
+    preferred_element_type: None or the type of the images.
     out_sharding: None.
 
   Raises:
-    ValueError: another layout, another number of dimensions, or another value
-      than those above.
+    ValueError: the layout, the number of dimensions or a value is another than
+      those above.
   """
   layout = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
   plain = (
@@ -153,7 +153,7 @@ def faces(
     kernel_shape: (kh, kw, C / groups, P).
     geometry: strides, padding, groups and dilation.
     lowering: a name in `LOWERINGS`, or 'auto'.
-    shared: whether all restarts have one kernel, a hint to 'auto'.
+    shared: whether all restarts share one kernel, a hint to 'auto'.
 
   Raises:
     ValueError: an unknown lowering, or one that cannot do this geometry.
@@ -179,8 +179,8 @@ def choose(shapes: geometries.Shapes, shared: bool = True) -> str:
   cache.
 
   Args:
-    shapes: of the convolution.
-    shared: whether all restarts have one kernel.
+    shapes: the shapes of the convolution.
+    shared: whether all restarts share one kernel.
   """
   geometry, (kh, kw, per_group, features) = shapes.geometry, shapes.kernel
   if geometry.groups > 1:
@@ -212,7 +212,7 @@ def _closed(
   lowering: Callable[[geometries.Shapes], geometries.Faces],
 ) -> geometries.Faces:
   """Makes the derivatives of each face the two others."""
-  # Inlined where they are called, but traced only once for all layers alike.
+  # Inlined where they are called, but traced only once for all equal layers.
   traced = (jax.jit(face, inline=True) for face in lowering(shapes))
   y, x, k = (jax.custom_vjp(face) for face in traced)
   y.defvjp(

@@ -13,15 +13,15 @@ import jax.numpy as jnp
 
 from giajax.ops import geometries
 
-_POSITIONS = 16  # columns of the output that a step of the loop takes
+_POSITIONS = 16  # columns of the output that a step of the loop computes
 _UNROLLED = 9  # taps; more are a loop over the kernel's rows
 
 
 def faces(shapes: geometries.Shapes) -> geometries.Faces:
-  """Shifted multiply-adds, for kernels of one channel a group.
+  """Shifted multiply-adds, for kernels of one channel per group.
 
   Args:
-    shapes: of the convolution.
+    shapes: the shapes of the convolution.
 
   Raises:
     ValueError: a kernel that is not depthwise.
@@ -78,7 +78,7 @@ def _correlate(x, kernel, bare):
 
 
 def _transposed_padding(shapes):
-  """Returns what spreads and pads an output, as `lax.pad` takes it."""
+  """Returns the padding that spreads and pads an output, as in `lax.pad`."""
   padding = geometries.transposed_padding(shapes)
   spread = [
     (lo, hi, s - 1) for (lo, hi), s in zip(padding, shapes.geometry.strides)
@@ -87,7 +87,7 @@ def _transposed_padding(shapes):
 
 
 def _by_position(x, y, bare, size):
-  """Returns the derivative to a kernel, [kh, kw, 1, P], by a loop."""
+  """Returns the derivative for the kernel, [kh, kw, 1, P], by a loop."""
   (sh, sw), (dh, dw) = bare.strides, bare.dilation
   batch, h, w, features = y.shape
   reach = [d * (k - 1) + 1 for d, k in zip((dh, dw), size)]

@@ -87,8 +87,9 @@ def windows(
 def transposed_padding(shapes: Shapes) -> list[tuple[int, int]]:
   """Returns (before, after) of an output in both directions.
 
-  A convolution's transpose for a fixed kernel is one of stride 1, by the
-  flipped kernel, over the output spread by the strides and padded so.
+  The transpose of a convolution for a fixed kernel is a convolution of stride 1
+  with the flipped kernel, over the output spread by the strides and padded by
+  this.
   """
   geometry, padding = shapes.geometry, []
   for n, m, k, s, (lo, _), d in zip(
@@ -109,7 +110,7 @@ def by_transposition(output: Callable[..., Any], shapes: Shapes) -> Faces:
 
   Args:
     output: `(x, kernel) -> y`, linear in each, see `Faces`.
-    shapes: of the convolution.
+    shapes: the shapes of the convolution.
   """
 
   def to_input(y, kernel):
@@ -124,14 +125,14 @@ def by_transposition(output: Callable[..., Any], shapes: Shapes) -> Faces:
 
 
 def simple(geometry: Geometry) -> bool:
-  """Says whether a geometry is stride 1, one group, without dilation."""
+  """Returns whether a geometry has stride 1, one group and no dilation."""
   return geometry == Geometry(padding=geometry.padding)
 
 
 def require(
   condition: bool, lowering: str, expected: str, geometry: Geometry
 ) -> None:
-  """Raises ValueError where a lowering cannot do a geometry."""
+  """Raises ValueError if a lowering cannot do a geometry."""
   if not condition:
     raise ValueError(
       f'Expected {expected} for lowering={lowering!r}; got {geometry}; '

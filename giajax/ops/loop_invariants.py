@@ -1,7 +1,7 @@
 """Work that does not change from step to step, done once before a loop.
 
-A scan over attack steps recomputes, every step, whatever its body derives from
-the weights and the observed gradient alone: flipped or transformed kernels,
+In every step, a scan over attack steps recomputes whatever its body derives
+only from the weights and the observed gradient: flipped or transformed kernels,
 norms of the target. XLA on CPU leaves such work in the loop. `precompute`
 splits the body's jaxpr into a part that reads the carry and a part that does
 not, and evaluates the latter once.

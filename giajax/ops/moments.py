@@ -40,7 +40,7 @@ class Moments(NamedTuple):
 
 
 class Site(NamedTuple):
-  """Where a layer with parameters met its input in one forward pass."""
+  """The input and the geometry of a layer with parameters in one pass."""
 
   kind: str  # 'conv', 'linear', 'scale' or 'value'
   input: types.Array  # what the layer multiplied with its weight, or the value
@@ -58,13 +58,13 @@ class Pair(NamedTuple):
 def site_parts(
   site: Site, cotangent: types.Array, target: Mapping[str, types.Array]
 ) -> dict[str, Pair | types.Array]:
-  """Returns the moments of a layer's leaves, or gradients where cheaper.
+  """Returns the moments of a layer's leaves, or gradients if they are cheaper.
 
   Args:
     site: the layer's input and geometry.
-    cotangent: the loss's derivative to the layer's output.
-    target: the observed gradient of the leaves that are trained, of 'kernel',
-      'bias', 'scale' and 'value'.
+    cotangent: the derivative of the loss with respect to the layer's output.
+    target: the observed gradient of the trained leaves among 'kernel', 'bias',
+      'scale' and 'value'.
   """
   makers = {
     'bias': lambda: _total(cotangent),
@@ -84,7 +84,8 @@ def _conv(site, cotangent, target):
   kh, kw, channels, features = target.shape
   b, h, w, _ = cotangent.shape
   rows, taps = b * h * w, kh * kw * channels
-  # The Gram form also saves forming g twice in the derivative, hence the 1.5.
+  # The factor 1.5 is there because the Gram form also saves forming g twice in
+  # the derivative.
   gram = rows * (taps + features) < 1.5 * taps * features
   if gram and site.geometry.groups == 1:
     unfolded = patches.unfold(site.input, (kh, kw), site.geometry)
@@ -124,7 +125,7 @@ def of_parts(
   """Returns the moments of all leaves.
 
   Args:
-    parts: by dotted name, a leaf's moments or its gradient.
+    parts: the moments or the gradient of each leaf, by dotted name.
     target: the observed gradient.
   """
   t = trees.named_leaves(target)
@@ -139,7 +140,7 @@ def of_parts(
     dot[name], squared[name] = part
     own[name] = jnp.vdot(t[name], t[name])
   # XLA makes a kernel or two of each product, and a network has hundreds of
-  # vectors: those of one length share it.
+  # vectors: vectors of one length share a product.
   for leaves in vectors.values():
     g = fusion_barrier.fusion_barrier(jnp.stack(list(leaves.values())))
     other = jnp.stack([t[name] for name in leaves])

@@ -11,7 +11,7 @@ def faces(shapes: geometries.Shapes) -> geometries.Faces:
   """Patches of the image, then one matmul.
 
   Args:
-    shapes: of the convolution.
+    shapes: the shapes of the convolution.
 
   Raises:
     ValueError: a convolution of several groups.

@@ -12,7 +12,7 @@ def faces(shapes: geometries.Shapes) -> geometries.Faces:
   """A strided convolution as one of stride 1 over stride x stride channels.
 
   Args:
-    shapes: of the convolution.
+    shapes: the shapes of the convolution.
 
   Raises:
     ValueError: a convolution of several groups, or dilated.

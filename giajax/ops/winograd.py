@@ -20,7 +20,7 @@ def faces(shapes: geometries.Shapes) -> geometries.Faces:
   """Minimal filtering F(4x4, 3x3), for 3x3 kernels of stride 1.
 
   Args:
-    shapes: of the convolution.
+    shapes: the shapes of the convolution.
 
   Raises:
     ValueError: another kernel, a stride, several groups or dilation.
@@ -62,7 +62,7 @@ def faces(shapes: geometries.Shapes) -> geometries.Faces:
     return x[:, top : top + height, left : left + width]
 
   def to_kernel(x, y):
-    product = lax.map(  # for the same reason not one batched product
+    product = lax.map(  # for the same reason, this is not one batched product
       lambda vm: jnp.einsum('ibhwc,ibhwp->icp', *vm), (tiles(x), spread(y))
     )
     return _transform(product, _fan_in, _G.T)

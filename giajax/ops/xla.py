@@ -13,7 +13,7 @@ def reference(shapes: geometries.Shapes) -> geometries.Faces:
   """XLA's convolution with its own derivatives, the reference.
 
   Args:
-    shapes: of the convolution.
+    shapes: the shapes of the convolution.
   """
   geometry = shapes.geometry
 
@@ -32,10 +32,10 @@ def reference(shapes: geometries.Shapes) -> geometries.Faces:
 
 
 def direct(shapes: geometries.Shapes) -> geometries.Faces:
-  """XLA's forward convolution, also for the derivative to the input.
+  """XLA's forward convolution, for the output and for the input's derivative.
 
   Args:
-    shapes: of the convolution.
+    shapes: the shapes of the convolution.
 
   Raises:
     ValueError: a convolution of several groups.

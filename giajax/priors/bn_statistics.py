@@ -53,8 +53,8 @@ class Moments(NamedTuple):
   """Statistics of a layer's input."""
 
   mean: types.Array  # [C], or [] over all channels
-  var: types.Array  # likewise, the biased variance
-  count: int  # values that each of them is of
+  var: types.Array  # the same, the biased variance
+  count: int  # the number of values behind each of them
 
 
 def bn_statistics(
@@ -66,14 +66,14 @@ def bn_statistics(
   """The inputs of normalisation layers have known means and variances.
 
   Args:
-    world: the attacker's picture of network and client.
-    source: a name in `SOURCES`, of the targets.
-    momentum: of every BatchNorm layer, for 'running', in (0, 1]; None for what
-      the network says.
+    world: the attacker's picture of the network and the client.
+    source: the source of the targets, a name in `SOURCES`.
+    momentum: the momentum of every BatchNorm layer, for 'running', in (0, 1];
+      None for the network's own.
 
   Raises:
     ValueError: an unknown source, a momentum outside (0, 1], a network without
-      the layers or, for 'running', one that cannot tell their momentum, an
+      the layers or, for 'running', one that cannot report their momentum, an
       aggregate, a client of several local steps or one in inference mode.
   """
   needs = registry.lookup(SOURCES, source, 'source')
@@ -97,7 +97,7 @@ def bn_statistics(
     }
 
   def targets(obs, candidate):
-    """Returns what they should be, {path: (mean, variance)}."""
+    """Returns what the statistics should be, {path: (mean, variance)}."""
     if source == 'estimate':
       proxy = statistics(_proxy_inputs(world, taps, obs))
       return {path: proxy[path][:2] for path in paths}
@@ -134,7 +134,7 @@ def _momenta(net: models.Net, momentum: float | None) -> dict[str, float]:
   batch_norms = _batch_norms(net)
   if not batch_norms or momentum is not None:
     return dict.fromkeys(batch_norms, momentum)  # pyrefly: ignore
-  # Layers that are frozen do not tell of the batch.
+  # Frozen layers say nothing about the batch.
   return inspect.momenta(net)
 
 
@@ -154,7 +154,7 @@ def _paths(
 
 
 def _require_one_batch(client: clients.Client) -> None:
-  """Requires a client whose buffers tell of one batch."""
+  """Requires a client whose buffers reflect a single batch."""
   alone = client.local_steps == client.clients == 1
   if not (alone and client.train_mode):
     raise ValueError(

@@ -1,4 +1,4 @@
-"""Epoch order: every epoch sees the same images, in whatever order.
+"""Epoch order: every epoch sees the same images, in any order.
 
   R(x) = 1 / E^2 sum over epochs e, f of mean (h(x_e) - h(x_f))^2
 
@@ -17,11 +17,12 @@ from giajax.priors import base
 
 
 def epoch_order(world: worlds.World, *, epochs: int = 1) -> base.Term:
-  """The images of each epoch have one mean; 0 for a single epoch.
+  """The images of all epochs have the same mean; 0 for a single epoch.
 
   Args:
-    world: for the normalisation of its network.
-    epochs: E >= 1; the candidate holds their images one after the other.
+    world: the attacker's picture of the system, for the normalisation.
+    epochs: the number of epochs E >= 1; the candidate holds their images one
+      after the other.
 
   Raises:
     ValueError: fewer epochs than 1.

@@ -3,12 +3,12 @@
 For one image, the gradient of row k of a linear classifier z = W h + b is
 dL/dW_k = (dL/db_k) h, so that h = dL/dW_k / dL/db_k. In a batch the ratio of
 the label's row is the image's features plus what the other images leave there,
-which is less the smaller their probability of that class is.
+which is the less, the smaller their probability of that class is.
 
   F(x) = mean over B and features of (h(x_i) - dL/dW_y / dL/db_y)^2, y = y_i
 
 A regulariser of breaching, the framework of Geiping et al. (2021-2022); a
-label whose bias has no gradient is compared with 0, as there.
+label whose bias has no gradient is compared with 0, as in that framework.
 """
 
 import jax.numpy as jnp
@@ -23,10 +23,10 @@ _INSTEAD = 'choose another prior'
 
 
 def features(world: worlds.World) -> base.Term:
-  """The classifier's input is what its gradient says.
+  """The classifier's input agrees with what its gradient reveals.
 
   Args:
-    world: the attacker's picture of network and client.
+    world: the attacker's picture of the network and the client.
 
   Raises:
     ValueError: a network without a linear classifier, or an update that does

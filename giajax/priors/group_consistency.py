@@ -5,8 +5,8 @@
 of the normalised image; no derivative is taken through the mean. Yin et al.,
 See through Gradients, CVPR 2021, arXiv 2104.07586, R_group (there as a norm;
 here the mean square, as in `l2`). Candidates are compared as they are: the
-images of two restarts are not registered, and those of equal labels may come
-in another order.
+images of two restarts are not registered, and those of equal labels may be in
+another order.
 """
 
 import jax
@@ -21,7 +21,7 @@ def group_consistency(world: worlds.World) -> base.Term:
   """Restarts agree with their mean; they run together.
 
   Args:
-    world: for the normalisation of its network.
+    world: the attacker's picture of the system, for the normalisation.
   """
   spec = world.net.spec
 

@@ -15,10 +15,10 @@ from giajax.priors import base
 
 
 def l2(world: worlds.World) -> base.Term:
-  """Pixels of the normalised image are near 0.
+  """The pixels of the normalised image are near 0.
 
   Args:
-    world: for the normalisation of its network.
+    world: the attacker's picture of the system, for the normalisation.
   """
   spec = world.net.spec
 

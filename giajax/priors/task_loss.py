@@ -16,7 +16,7 @@ def task_loss(world: worlds.World) -> base.Term:
   """The network recognises the candidate.
 
   Args:
-    world: for its task.
+    world: the attacker's picture of the system, for its task.
   """
 
   def value(key, batch, aux, obs):

@@ -34,10 +34,10 @@ def total_variation(
   """Neighbouring pixels of the normalised image are alike.
 
   Args:
-    world: for the normalisation of its network.
-    p: inner exponent, > 0.
-    q: outer exponent, > 0.
-    double_opponents: also penalise the differences of colour channels.
+    world: the attacker's picture of the system, for the normalisation.
+    p: the inner exponent, > 0.
+    q: the outer exponent, > 0.
+    double_opponents: whether the differences of colour channels count as well.
 
   Raises:
     ValueError: an exponent that is not positive, or `double_opponents` for

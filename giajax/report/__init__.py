@@ -1,1 +1,1 @@
-"""The report of a run, made of the files in its workdir alone."""
+"""The report of a run, made only of the files in its workdir."""

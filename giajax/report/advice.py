@@ -27,8 +27,8 @@ LEVEL = 0.01
 LEAST_UPDATES = 8
 _NOTE = (
   'Each line is a run of this audit with one change, and with as many cases, '
-  'restarts and steps. The attacker knows of a defence. PSNR and SSIM are '
-  'medians over the images; recognisable means what it means above. The stages '
+  'restarts and steps. The attacker knows of any defence. PSNR and SSIM are '
+  'medians over the images; “recognisable” is defined above. The stages '
   'are those of Guo et al. (TPAMI 2025). Another attack may do better against '
   'any of the changes.'
 )
@@ -76,11 +76,11 @@ def section(record: _Facts) -> markup.Html:
 
 
 def effect(audited: _Facts, change: _Facts) -> str:
-  """Returns in a few words what a change did to what the attack recovers.
+  """Returns in a few words how a change affects what the attack recovers.
 
   Args:
-    audited: the facts of the audited system, as `advice.json` has them.
-    change: the facts of a change that was tried.
+    audited: the facts about the audited system, as `advice.json` has them.
+    change: the facts about a change that was tried.
   """
   word = _claim(audited, change)
   if not audited['recovered'] and word != _MORE:
@@ -163,7 +163,7 @@ def _stage(
 
 
 def _ordered(audited: _Facts, trials: Sequence[_Facts]) -> list[_Facts]:
-  """Returns changes with an effect by its size, all others as they were."""
+  """Returns the changes, those with an effect first and ordered by its size."""
   words = [effect(audited, c) for c in trials]
   claimed = [(c, w) for c, w in zip(trials, words) if w in _CLAIMS]
   claimed.sort(key=lambda pair: (_CLAIMS.index(pair[1]), pair[0]['psnr']))

@@ -16,7 +16,7 @@ from giajax.report import prose
 from giajax.results import collection
 from giajax.results import wording
 
-_PANELS = 6  # curves of at most so many rows
+_PANELS = 6  # the largest number of rows whose curves are drawn
 _COLUMNS = 8  # images in reconstructions.png
 
 
@@ -43,11 +43,12 @@ def draw(
 
   Args:
     run: the run.
-    samples: the images to show, and whose rows' curves to draw.
-    folder: where the files go; files of figures that no longer exist go.
+    samples: the images to show; the curves of their rows are drawn.
+    folder: where the files go; files of figures that no longer exist are
+      removed.
 
   Returns:
-    The same curves and plots, one panel each, for the page.
+    The same curves and plots for the page, one panel each.
   """
   folder.mkdir(parents=True, exist_ok=True)
   rows = {s.row['row']: s.row for s in samples}.values()
@@ -75,7 +76,7 @@ def reconstructions(
 ) -> matplotlib.figure.Figure:
   """Returns originals over reconstructions: one image per column.
 
-  A sweep shows one image at each of its points, a single point its sample.
+  A sweep shows one image per point; a single point shows its sample.
   """
   points = len(collection.points(run))
   if points > 1:

@@ -16,7 +16,7 @@ _TRIO = {'x': 'original', 'x_hat': 'recovered', 'x_start': 'start'}
 def gallery(
   run: collection.Run, samples: Sequence[collection.Sample]
 ) -> markup.Html:
-  """Returns originals beside recoveries beside the attack's starts."""
+  """Returns originals next to recoveries and the attack's starts."""
   total = sum(len(collection.array(run, row, 'y')) for row in run.rows)
   which = (
     f'{len(samples)} of {total} images, drawn with the fixed seed '

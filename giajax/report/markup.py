@@ -20,10 +20,10 @@ def tag(name: str, /, *children: str | None, **attributes: object) -> Html:
   """Returns an element.
 
   Args:
-    name: of the element.
+    name: the name of the element.
     *children: its content; plain strings are escaped, None is skipped.
-    **attributes: escaped too; a trailing underscore falls off (`class_`),
-      others become hyphens, and None is skipped.
+    **attributes: its attributes, escaped too. A trailing underscore is dropped
+      (`class_`), other underscores become hyphens, and None is skipped.
   """
   opening = name + ''.join(
     f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
@@ -47,18 +47,18 @@ def join(*children: str | None) -> Html:
 
 
 def data_uri(content: bytes, kind: str) -> str:
-  """Returns bytes as a URI that needs no other file."""
+  """Returns bytes as a self-contained URI."""
   return f'data:{kind};base64,{base64.b64encode(content).decode()}'
 
 
 def pixels(image: np.ndarray) -> np.ndarray:
-  """Returns [H, W, C] in [0, 1] as uint8 [H, W, 3]; what is NaN is black."""
+  """Returns [H, W, C] in [0, 1] as uint8 [H, W, 3]; NaN becomes black."""
   levels = images.to_uint8(image)
   return np.repeat(levels, 3, axis=-1) if image.shape[-1] == 1 else levels
 
 
 def picture(image: np.ndarray, alt: str) -> Html:
-  """Returns [H, W, C] in [0, 1] as an element; small ones show their pixels."""
+  """Returns [H, W, C] in [0, 1] as an element; small images stay pixelated."""
   stream = io.BytesIO()
   Image.fromarray(pixels(image)).save(stream, 'PNG', optimize=True)
   small = 'small' if max(image.shape[:2]) < 112 else None

@@ -1,4 +1,4 @@
-"""The report as one page of HTML that needs no other file."""
+"""The report as one self-contained page of HTML."""
 
 from collections.abc import Mapping, Sequence
 import json
@@ -19,7 +19,7 @@ from giajax.results import study
 from giajax.results import wording
 
 tag = markup.tag
-_OPEN_CASES = 12  # a table of more cases than this starts collapsed
+_OPEN_CASES = 12  # a table of more cases than this is collapsed at first
 
 
 def render(
@@ -230,7 +230,7 @@ def _values(run: collection.Run, key: str) -> str:
 
 
 def _belief(run: collection.Run) -> str:
-  """Returns what the server takes the client for, '' if for what it is."""
+  """Returns which client the server assumes, '' if it is the true one."""
   name = _named(run, 'belief')
   return '' if name == 'same' else name
 

@@ -24,8 +24,8 @@ DARK = {
   COOL: '#7db8da',
   FAIL: '#c79bd8',
 }
-_TICKS = 16  # characters of all tick labels that fit beside each other
-_TICK = 24  # characters of one
+_TICKS = 16  # characters of all tick labels that fit next to each other
+_TICK = 24  # characters of one tick label
 RC = {
   'font.family': 'sans-serif',
   'font.sans-serif': ['Helvetica Neue', 'Helvetica', 'Arial', 'DejaVu Sans'],
@@ -118,7 +118,7 @@ class _Axis(NamedTuple):
   at: Sequence[float]  # one place per point
   series: Sequence[str]  # which line each point is on, '' if there is one
   ticks: Mapping[float, str]
-  scale: str  # of matplotlib
+  scale: str  # the axis scale of matplotlib
 
 
 def sweep(axes: matplotlib.axes.Axes, run: collection.Run, metric: str) -> None:
@@ -175,7 +175,7 @@ def _label_ends(
 
 
 def _axis(run: collection.Run, rows: Sequence[Mapping[str, Any]]) -> _Axis:
-  """Returns the axis: the key with the most values; the others tell lines."""
+  """Returns the axis: the key with the most values; the others name lines."""
   keys = collection.swept(run)
   sweeps = [row.get('sweep') or {} for row in rows]
   if not keys:
@@ -205,7 +205,7 @@ def _axis(run: collection.Run, rows: Sequence[Mapping[str, Any]]) -> _Axis:
 
 
 def _short(value: Any, among: Sequence[Any]) -> str:
-  """Returns a part by its name, and its arguments where others share that."""
+  """Returns the name of a part, with arguments if others share the name."""
   text = wording.plain(value)
   if isinstance(value, dict) and 'name' in value:
     names = [v.get('name') for v in among if isinstance(v, dict)]
@@ -220,7 +220,7 @@ def _text(values: Sequence[Any]) -> bool:
 
 
 def _scale(values: Sequence[Any]) -> str:
-  """Returns 'linear', 'log', or 'even' for words and for 0 beside 1e-3."""
+  """Returns 'linear', 'log', or 'even' for words and for 0 next to 1e-3."""
   if _text(values):
     return 'even'
   positive = [v for v in values if v > 0]

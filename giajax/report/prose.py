@@ -17,7 +17,7 @@ _VERDICTS = {
 
 
 def point_label(run: collection.Run, row: Mapping[str, Any]) -> str:
-  """Returns what sets a row's point apart: 'noise = 0.01', '' if nothing."""
+  """Returns what distinguishes a row's point: 'noise = 0.01', '' if nothing."""
   sweep = row.get('sweep') or {}
   return ', '.join(
     f'{wording.axis_label(key)} = {wording.plain(sweep.get(key))}'

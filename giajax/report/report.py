@@ -1,9 +1,9 @@
 """The report: a pure function of the files in a workdir.
 
-Reads `config.json`, `results.jsonl` and `recon.npz`; writes `figures/*.png`,
-`report.html`, a page that needs no other file, and `study.md` where the config
-is a study; `advice.json`, where `giajax advise` left one, becomes a part of the
-page. No device is needed, and the same files give the same bytes.
+Reads `config.json`, `results.jsonl` and `recon.npz`. Writes `figures/*.png`,
+the self-contained page `report.html`, and `study.md` if the config is a study.
+If `giajax advise` left an `advice.json`, it becomes a part of the page. No
+device is needed, and the same files give the same bytes.
 """
 
 import os
@@ -30,7 +30,7 @@ def write(workdir: str | os.PathLike[str]) -> pathlib.Path:
   except OSError as error:
     raise ValueError(
       f'Expected a workdir that can be written; got {workdir}: '
-      f'{error.strerror or error}; free some space or copy it'
+      f'{error.strerror or error}; free some space or copy the workdir'
     ) from error
 
 

@@ -1,4 +1,4 @@
-"""The report's study: what a paper found, beside what this run found."""
+"""The report's study: what a paper found, compared with what this run found."""
 
 from giajax.report import markup
 from giajax.results import collection

@@ -1,4 +1,4 @@
-"""The report's numbers: the attack beside every baseline, then every case."""
+"""The report's numbers: the attack and every baseline, then every case."""
 
 from collections.abc import Iterable, Mapping, Sequence
 import math
@@ -151,7 +151,7 @@ def _cell(metric: str, scores: Sequence[float]) -> markup.Html:
 
 
 def _below(metric: str, scores: Sequence[float]) -> markup.Html | None:
-  """Returns what stands under a number: its interval, or what is missing."""
+  """Returns the text under a number: its interval, or what is missing."""
   ends = confidence.interval(scores, statistic=METRICS[metric].summary)
   lost = sum(not math.isfinite(score) for score in scores)
   if 0 < lost < len(scores):

@@ -1,4 +1,4 @@
-"""The files of a workdir, read back and checked: all that a report knows."""
+"""The files of a workdir, read back and checked: all that a report needs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 import json
@@ -22,7 +22,7 @@ _TORN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError)
 
 
 class Run(NamedTuple):
-  """A finished run, or as much of it as its files hold."""
+  """A finished run, or the part of it that its files hold."""
 
   meta: Mapping[str, Any]  # config.json
   rows: Sequence[Mapping[str, Any]]  # results.jsonl, ordered by row number
@@ -65,7 +65,7 @@ def read(workdir: pathlib.Path) -> Run:
 
 
 def advice(workdir: pathlib.Path) -> dict[str, Any] | None:
-  """Returns what `advice.json` holds, None where there is none.
+  """Returns what `advice.json` holds, None if there is none.
 
   Raises:
     ValueError: it is torn.
@@ -95,12 +95,12 @@ def array(run: Run, row: Mapping[str, Any], name: str) -> np.ndarray:
 
 
 def has(run: Run, row: Mapping[str, Any], name: str) -> bool:
-  """Returns whether an array that need not exist does."""
+  """Returns whether an optional array exists."""
   return _key(row, name) in run.arrays.files
 
 
 def median(values: Iterable[Any]) -> float:
-  """Returns the median of the numbers among `values`, NaN where none is."""
+  """Returns the median of the numbers among `values`, NaN if there are none."""
   known = [v for v in map(wording.number, values) if not math.isnan(v)]
   return float(np.median(known)) if known else math.nan
 
@@ -117,13 +117,13 @@ def scores(
 ) -> list[float]:
   """Returns a metric of each image of a row, NaN where it is not defined.
 
-  The row's mean alone, where a run did not keep those of its images.
+  Where a run did not keep the values of its images, this is the row's mean.
 
   Args:
     run: the run.
     row: one of its rows.
-    metric: such as 'psnr'.
-    baseline: the name of one of the row's; None for the attack.
+    metric: the name of a metric, such as 'psnr'.
+    baseline: the name of one of the row's baselines; None for the attack.
   """
   if baseline is None:
     if has(run, row, metric):
@@ -138,7 +138,7 @@ def scores(
 
 
 def best_baseline(row: Mapping[str, Any], metric: str) -> float:
-  """Returns the best of a row's baselines, NaN where there is none."""
+  """Returns the best of a row's baselines, NaN if there is none."""
   names = row.get('baselines') or {}
   known = [baseline(row, name, metric) for name in names]
   best = max if METRICS[metric].higher_is_better else min
@@ -153,7 +153,7 @@ def recognised(run: Run, row: Mapping[str, Any]) -> np.ndarray:
 
 
 def near(run: Run, row: Mapping[str, Any]) -> np.ndarray:
-  """Returns [B] bool: the images that missed this by little."""
+  """Returns [B] bool: the images that narrowly missed this."""
   floor = best_baseline(row, 'psnr')
   psnr, ssim = (array(run, row, name) for name in ('psnr', 'ssim'))
   return success.near(psnr, ssim, floor)
@@ -179,15 +179,15 @@ def swept(run: Run) -> list[str]:
 def sample(
   run: Run, limit: int = SAMPLE_LIMIT, seed: int = SAMPLE_SEED
 ) -> list[Sample]:
-  """Returns at most `limit` images, drawn without a look at any metric.
+  """Returns at most `limit` images, drawn without looking at any metric.
 
-  The draw is over (case, image), so that every point of a sweep shows the
-  same slots as far as its batch has them.
+  The draw is over (case, image), so that every point of a sweep shows the same
+  slots, if its batch has them.
 
   Args:
     run: the run.
     limit: how many at most, over all points.
-    seed: of the draw; fixed, so that nobody picks a flattering one.
+    seed: the seed of the draw; fixed, so that nobody picks a flattering one.
   """
   rng = np.random.default_rng(seed)
   groups = points(run)

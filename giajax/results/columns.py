@@ -18,9 +18,9 @@ class Column(NamedTuple):
   Attributes:
     name: the key.
     kind: the type of its values; a float column takes whole numbers and null.
-    meaning: in words.
+    meaning: the meaning in words.
     label: what tables call it.
-    form: a format specification of its values, for numbers.
+    form: the format specification of its values, for numbers.
     optional: a row has it only if the config asks for it.
     needs_truth: it is unknown where the client's images are unknown.
     share: it is a share of images, summed up by a mean.
@@ -166,7 +166,7 @@ _ROW = (
 COLUMNS: dict[str, Column] = {column.name: column for column in _ROW}
 
 # Arrays of a row, with B images, R restarts, L recorded steps and S baselines.
-# Beside them stands one of every metric, [B].
+# There is also one array per metric, [B].
 ARRAYS: dict[str, str] = {
   'x': 'the true images, [B, H, W, C]',
   'y': 'their labels, [B]',
@@ -187,7 +187,7 @@ def check(row: Any, where: str) -> dict[str, Any]:
   """Returns a row that fits the schema.
 
   Args:
-    row: what should be one.
+    row: a candidate for a row.
     where: what the message calls it.
 
   Raises:

@@ -1,4 +1,4 @@
-"""Rows of `results.jsonl`: written as lines, and said in a line."""
+"""Rows of `results.jsonl`: as lines of the file, and as sentences."""
 
 from collections.abc import Mapping, Sequence
 import json
@@ -31,7 +31,7 @@ def key(row: int, name: str) -> str:
 
 
 def summary_line(row: Row) -> str:
-  """Returns what became of an update, in a line for the terminal."""
+  """Returns the outcome of an update, in one line for the terminal."""
   sweep = ', '.join(f'{k}={wording.plain(v)}' for k, v in row['sweep'].items())
   case = f'case {row["case"]}'
   return (
@@ -44,7 +44,7 @@ def summary_line(row: Row) -> str:
 
 
 def labels(row: Row) -> str:
-  """Returns what became of the labels of an update, in words."""
+  """Returns the outcome for the labels of an update, in words."""
   recovered = wording.number(row.get('labels_recovered'))
   if row.get('labels_granted'):
     said = 'labels granted'

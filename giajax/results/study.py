@@ -1,4 +1,4 @@
-"""A study: what a paper found, beside what this run found.
+"""A study: what a paper found, compared with what this run found.
 
 The config says which paper under `study`, all optional:
 
@@ -15,7 +15,7 @@ The config says which paper under `study`, all optional:
   correlations  a list of {'x': metric, 'y': metric, 'paper': sign}, over cases
   columns       {title: one value per point}, figures from elsewhere
 
-`study.md` in the workdir holds the table, and how far the two agree.
+`study.md` in the workdir holds the table, and says how well the two agree.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -55,11 +55,11 @@ class Line(NamedTuple):
 
 
 def check(study: Mapping[str, Any], sweep: Mapping[str, Sequence[Any]]) -> None:
-  """Checks what a config says of a study, before the run that takes hours.
+  """Checks what a config says about a study, before a run that takes hours.
 
   Args:
     study: the config's entry; {} for none.
-    sweep: the config's, values by dotted key.
+    sweep: the sweep of the config, values by dotted key.
 
   Raises:
     ValueError: an unknown key, metric or swept key, or a value of another kind.
@@ -130,7 +130,7 @@ def lines(run: collection.Run) -> list[Line]:
 
 
 def sentences(run: collection.Run) -> list[str]:
-  """Returns how far the run agrees with the paper."""
+  """Returns how well the run agrees with the paper."""
   study, points = run.meta['config']['study'], lines(run)
   said = [_agreement(points, m) for m in _metrics(study)]
   said += [_fit(run, **fit) for fit in study.get('fits') or ()]
@@ -190,7 +190,7 @@ def _metrics(study: Mapping[str, Any]) -> list[str]:
 
 
 def _split(metric: str) -> tuple[str, str]:
-  """Returns a baseline and its metric, of 'start_ssim'; '' for none."""
+  """Returns baseline and metric of 'start_ssim'; '' if there is no baseline."""
   for baseline in baselines.BASELINES:
     prefix = f'{baseline}_'
     if metric.startswith(prefix) and metric.removeprefix(prefix) in METRICS:
@@ -202,7 +202,7 @@ def _column(metric: str) -> columns.Column:
   """Returns how a metric of a study is called and written.
 
   Raises:
-    ValueError: no column of numbers, and nothing that is made of one.
+    ValueError: the name is not a column of numbers, nor made of one.
   """
   if metric == 'l2':
     return _L2

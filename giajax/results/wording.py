@@ -12,7 +12,7 @@ _NUMBERS = (int, float, np.number, np.ndarray)
 
 
 def number(value: Any) -> float:
-  """Returns a float; NaN stands for null and for anything not a number."""
+  """Returns a float, NaN for null and for anything that is not a number."""
   return float(value) if isinstance(value, _NUMBERS) else math.nan
 
 
@@ -38,7 +38,7 @@ def score(column: str, value: Any) -> str:
 
 
 def formatted(value: Any, form: str) -> str:
-  """Returns a number in a format, with the signs that print has."""
+  """Returns a number in a format, with typographic signs."""
   value = number(value)
   if math.isnan(value):
     return '–'

@@ -12,15 +12,15 @@ class CheckFn(Protocol):
   def __call__(self, y: Any, count: int) -> None:
     """Checks the targets of `count` images.
 
-    Shapes and types are always checked, values where they are concrete: not
-    while a program is traced.
+    Shapes and types are always checked. Values are checked if they are
+    concrete, which they are not while a program is traced.
 
     Args:
       y: the targets.
       count: B, the number of images.
 
     Raises:
-      ValueError: the targets are not those of so many images.
+      ValueError: the targets are not those of that many images.
     """
     ...
 
@@ -31,8 +31,10 @@ class Task(NamedTuple):
   Attributes:
     loss: `(out [B, ...], y) -> [B]`, in nats; y hard or soft. It checks `y`.
     check: `(y, count)`, see `CheckFn`.
-    relax: free parameters [B, K] -> soft targets that `loss` accepts.
-    harden: soft targets -> the form in which data sets give them.
+    relax: a function from free parameters [B, K] to soft targets that `loss`
+      accepts.
+    harden: a function from soft targets to the form in which data sets give
+      them.
   """
 
   loss: Callable[[types.Array, Any], types.Array]

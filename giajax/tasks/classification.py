@@ -7,14 +7,14 @@ import numpy as np
 from giajax import types
 from giajax.tasks import base
 
-_ROUNDING = 1e-3  # by which the sum of an image's soft labels may differ from 1
+_ROUNDING = 1e-3  # how far the sum of an image's soft labels may differ from 1
 
 
 def classification(num_classes: int) -> base.Task:
   """Cross-entropy over K exclusive classes, hard or soft labels.
 
   Args:
-    num_classes: K, at least 2.
+    num_classes: the number of classes K, at least 2.
 
   Raises:
     ValueError: fewer than two classes. `loss` and `check` raise it for labels
@@ -29,7 +29,7 @@ def classification(num_classes: int) -> base.Task:
   def check(y: types.Array, count: int) -> None:
     _check_form(y, count, num_classes)
     if isinstance(y, jax.core.Tracer):
-      return  # its values are not known yet
+      return  # the values are not known yet
     if jnp.ndim(y) == 1:
       _check_classes(np.asarray(y), num_classes)
     else:

@@ -1,6 +1,6 @@
-"""What a client can check of a model before it trains it.
+"""What a client can check about a model before it trains it.
 
-Each row is a factory `foo(view, *, threshold=...) -> Verifier`, see `base`.
+Each row is a factory `foo(view, *, threshold=...) -> Verifier`; see `base`.
 """
 
 from giajax.verify import activation_overlap

@@ -1,15 +1,15 @@
-"""Bins that overlap: units of a layer that answer one question.
+"""Bins that overlap: units of a layer that depend on one number per image.
 
 Behind the imprint layer of Robbing the Fed (Fowl et al., ICLR 2022, arXiv
-2110.13057) the set of images that reach bin i contains that of bin i + 1: all
-units are shifts of one functional. With s the share of the first principal
-component in the variance of what the first linear layer puts out over the
-probe, units scaled to variance 1, the score is -log10(1 - s), in decades. It
+2110.13057) the set of images that reach bin i contains the set of bin i + 1:
+all units are shifts of one functional. With s the share of the first principal
+component in the variance of the first linear layer's outputs over the probe,
+with units scaled to variance 1, the score is -log10(1 - s), in decades. It
 looks at what the units do with images, not at their weights: a map in front
 that mixes pixels changes nothing.
 
-It does not see bins of many functionals, and nothing at all in networks whose
-only linear layer is the classifier.
+It does not see bins of many functionals, and sees nothing at all in networks
+whose only linear layer is the classifier.
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ def activation_overlap(
 
   Args:
     view: what the client knows.
-    threshold: decades, see above.
+    threshold: the largest score that is accepted, in decades.
   """
 
   def judge(path: str, examples: passes.Examples) -> base.Verdict:

@@ -1,12 +1,12 @@
-"""Layers, shapes and counts against the agreed ones.
+"""Layers, shapes and counts, compared with the agreed ones.
 
 Robbing the Fed (Fowl et al., ICLR 2022, arXiv 2110.13057) and LOKI (Zhao et
 al., IEEE S&P 2024, arXiv 2303.12233) add layers to the network that was agreed
 on, which shows here whatever their weights are. A linear layer that reads all
 pixels and another that writes as many, in front of a convolution, are named
-even where they were agreed on: no image classifier needs them, and Robbing the
-Fed puts its imprint there (section 4). The score is the number of such
-findings: surplus, missing and misshapen parameters, and linear bottlenecks.
+even if they were agreed on: no image classifier needs them, and Robbing the Fed
+puts its imprint there (section 4). The score is the number of such findings:
+surplus, missing and misshapen parameters, and linear bottlenecks.
 
 It does not see what a server does with layers that were agreed on.
 """
@@ -29,7 +29,7 @@ def architecture(view: base.View, *, threshold: float = 0.0) -> base.Verifier:
 
   Args:
     view: what the client knows.
-    threshold: number of findings that are still accepted.
+    threshold: the number of findings that are still accepted.
   """
   wanted = _shapes(inspect.abstract_variables(view.net))
   pixels = math.prod(view.net.spec.image_shape)
@@ -68,11 +68,11 @@ def architecture(view: base.View, *, threshold: float = 0.0) -> base.Verifier:
 
 
 def bottleneck(message: types.ServerMessage, pixels: int) -> list[str]:
-  """Returns linear layers that read or write all pixels, beside convolutions.
+  """Returns linear layers that read or write all pixels, besides convolutions.
 
   Args:
-    message: what was received.
-    pixels: numbers of an image.
+    message: the message that was received.
+    pixels: the number of values of an image.
   """
   kernels = list(weights.kernels(message))
   linear = [k for k in kernels if k.weight.ndim == 2]

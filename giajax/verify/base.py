@@ -1,9 +1,9 @@
-"""Verifier: what a client can tell of a model before it trains it.
+"""Verifier: what a client can tell about a model before it trains it.
 
 A verifier is a function `(key, message, probe) -> Verdict`, made by a factory
 `foo(view, *, threshold=...)`. It sees what a client sees: the network that was
 agreed on, the weights that arrived, the weights that the client accepted last,
-and labelled images of the client's own. The key is consumed.
+and the client's own labelled images. The key is consumed.
 
 A score is a number >= 0 in the unit that the check's docstring names. Higher is
 more suspicious, and 0 stands for a check that has nothing to look at. A verdict
@@ -11,7 +11,7 @@ is flagged where the score exceeds the threshold.
 
 The default thresholds are measured. Each is the larger of two 99 % quantiles,
 one over fresh and one over trained honest models, rounded up, from one run of
-`python -m giajax.verify.calibration.thresholds`; no attack had a say. The
+`python -m giajax.verify.calibration.thresholds`; no attack was considered. The
 models were 19 rows of the zoo, most of them shrunk, with 8 fresh weights each;
 25 checkpoints of 8 small networks in epochs 1 to 8 of CIFAR-10 (MLPs, LeNet, a
 ResNet, a VGG and a ViT); and published weights of ResNet-20, -32, -44 and -56
@@ -21,7 +21,7 @@ objected to at most 1 % of these models. At least one check objected to 0.7 % of
 the 152 fresh check-ups and to 0.8 % of the 120 trained ones
 (`configs/studies/results/thresholds.md`). Networks from federated rounds were
 not among them. On probes of 2 to 4 images some checks object to most honest
-models, so that a probe of fewer than `LEAST_PROBE` images is refused.
+models, so a probe of fewer than `LEAST_PROBE` images is refused.
 
 Checks that try the model run it in inference mode, with the BatchNorm buffers
 that the server sent. A client in training mode normalises by its own batch
@@ -43,7 +43,7 @@ from giajax.models import inspect
 from giajax.tasks import base as tasks
 from giajax.verify.parts import passes
 
-# Filters of fewer weights resemble each other, or one pixel, by chance.
+# Filters of fewer weights resemble each other, or a single pixel, by chance.
 LEAST_WEIGHTS = 16
 LEAST_PROBE = 8  # images; the thresholds do not hold for fewer
 
@@ -65,18 +65,21 @@ class Verdict(NamedTuple):
 
 
 class View(NamedTuple):
-  """What a client knows of the network.
+  """What a client knows about the network.
 
   Attributes:
     net: the network that was agreed on.
     accepted: the weights that the client accepted last, or None.
-    learning_rate: learning rate times local steps of a round, or None where the
-      client does not know it.
-    examples: what each image of a probe would give away, in inference mode.
-    statistics: mean and variance of what each layer with running statistics
-      reads, [2, C] by the layer's path, in training mode.
-    training: norms of the probe's gradient in training mode, by parameter; None
-      without BatchNorm, where `examples` says as much.
+    learning_rate: the learning rate times the local steps of a round, or None
+      if the client does not know it.
+    examples: a function that returns what each image of a probe would give
+      away, in inference mode.
+    statistics: a function that returns the mean and the variance of what each
+      layer with running statistics reads, [2, C] by the layer's path, in
+      training mode.
+    training: a function that returns the norms of the probe's gradient in
+      training mode, by parameter; None without BatchNorm, because `examples`
+      gives the same.
   """
 
   net: models.Net
@@ -99,17 +102,17 @@ def view(
   accepted: types.Variables | None = None,
   learning_rate: float | None = None,
 ) -> View:
-  """Returns what a client knows of a network.
+  """Returns what a client knows about a network.
 
   Args:
     net: the network that was agreed on, made of giajax layers.
-    task: its loss.
+    task: the task, for its loss.
     accepted: the weights that the client accepted last.
-    learning_rate: learning rate times local steps of a round, if known.
+    learning_rate: the learning rate times the local steps of a round, if known.
 
   Raises:
-    ValueError: a network that cannot tell its layers, or a learning rate that
-      is not above 0.
+    ValueError: the network cannot report its layers, or the learning rate is
+      not above 0.
   """
   if learning_rate is not None and not learning_rate > 0:
     raise ValueError(
@@ -154,9 +157,9 @@ def verdict(score: Any, threshold: float, words: str, **facts: Any) -> Verdict:
 
   Args:
     score: a number; NaN is flagged.
-    threshold: above which it is flagged.
+    threshold: the score above which it is flagged.
     words: the sentence, in which {score}, {limit} and the facts are filled in.
-    **facts: what else the sentence names.
+    **facts: further values that the sentence names.
   """
   score = float(score)
   flagged = not score <= threshold  # NaN is flagged
@@ -171,9 +174,9 @@ def worst_layer(
 
   Args:
     scores: the score of each layer, by its name.
-    threshold: above which a score is flagged.
+    threshold: the score above which a layer is flagged.
     words: the sentence, with {name}, {score} and {limit}.
-    nothing: the sentence where there is no layer.
+    nothing: the sentence if there is no layer.
   """
   if not scores:
     return not_run(nothing)

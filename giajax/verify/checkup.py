@@ -1,4 +1,4 @@
-"""A check-up: what all checks of a client say of the weights that arrived."""
+"""A check-up: what all checks of a client say about the weights it received."""
 
 from collections.abc import Sequence
 import json
@@ -19,11 +19,11 @@ from giajax.verify import VERIFIERS
 
 
 class Checkup(NamedTuple):
-  """What several checks say of one model.
+  """What several checks say about one model.
 
   Attributes:
-    verdicts: by the name of the check.
-    seed: of the checks' draws; the same seed repeats the check-up.
+    verdicts: the verdicts, by the name of the check.
+    seed: the seed of the checks' draws; the same seed repeats the check-up.
   """
 
   verdicts: dict[str, base.Verdict]
@@ -51,11 +51,11 @@ def check(
   """Runs checks on received weights.
 
   Args:
-    view: what the client knows of the network.
-    message: what it received.
-    probe: labelled images of its own, see `base.check_probe`.
+    view: what the client knows about the network.
+    message: the message that it received.
+    probe: the client's own labelled images; see `base.check_probe`.
     only: names in `VERIFIERS`.
-    seed: of the checks' draws.
+    seed: the seed of the checks' draws.
 
   Raises:
     ValueError: an unknown check.
@@ -71,14 +71,14 @@ def check(
 def draw_probe(
   dataset: data.Dataset, net: models.Net, *, size: int, case: int, seed: int
 ) -> types.Batch:
-  """Returns images of the client's own to try a model on, drawn at random.
+  """Returns the client's own images to try a model on, drawn at random.
 
   Args:
-    dataset: of the client's images.
+    dataset: the data set of the client's images.
     net: the network that was agreed on.
-    size: number of images.
-    case: which draw of them, at least 0.
-    seed: of all draws.
+    size: the number of images.
+    case: the number of the draw of images, at least 0.
+    seed: the seed of all draws.
 
   Raises:
     ValueError: a data set of fewer images, or images or labels that do not fit
@@ -95,7 +95,7 @@ def words(checkup: Checkup, name: str) -> str:
 
   Args:
     checkup: the result.
-    name: of the received weights, such as their path.
+    name: the name of the received weights, such as their path.
   """
   width = max(map(len, checkup.verdicts))
   lines = [
@@ -117,7 +117,7 @@ def to_json(checkup: Checkup, name: str) -> str:
 
   Args:
     checkup: the result.
-    name: of the received weights, such as their path.
+    name: the name of the received weights, such as their path.
   """
   return json.dumps(
     {

@@ -6,8 +6,8 @@ a large value, which leaves the gradient to the target's images. The score is
 the range of the classifier's biases in nats: a factor of e^score between the
 odds of two classes, whatever the image shows.
 
-It does not see the same effect where features that are constant cause it, nor a
-classifier without biases.
+It does not see the same effect if constant features cause it, nor a classifier
+without biases.
 """
 
 import numpy as np

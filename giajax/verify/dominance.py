@@ -1,8 +1,9 @@
 """One image that makes the whole gradient.
 
-Fishing succeeds when the update is that of one image (Wen et al., Fishing for
-User Data in Large-Batch Federated Learning, ICML 2022, arXiv 2202.00580). With
-g_i the gradient of image i over all parameters, the largest share is s = max_i
+Fishing succeeds when the update is the gradient of one image (Wen et al.,
+Fishing for User Data in Large-Batch Federated Learning, ICML 2022, arXiv
+2202.00580). With g_i the gradient of image i over all parameters, the largest
+share is s = max_i
 |g_i|^2 / sum_j |g_j|^2. The score is (B s - 1) / (B - 1), which has no unit: 0
 for equal shares, 1 where one image makes all of the gradient.
 
@@ -26,7 +27,8 @@ def dominance(view: base.View, *, threshold: float = 0.998) -> base.Verifier:
 
   Args:
     view: what the client knows.
-    threshold: between 0, an equal share, and 1, all.
+    threshold: the largest score that is accepted, from 0, an equal share, to 1,
+      all.
   """
 
   def judge(examples: passes.Examples) -> base.Verdict:

@@ -7,10 +7,10 @@ batch,
 
   max_W max_i |g_W,i| / (sum_j |g_W,j| - max_j |g_W,j|).
 
-The score is the decimal logarithm of this ratio over that of equal shares,
-1 / (B - 1), in decades, so that probes of different sizes compare. The authors
-take the ratio in training mode; this check takes it in inference mode, where
-each image has a gradient of its own.
+The score is the decimal logarithm of this ratio divided by the ratio of equal
+shares, 1 / (B - 1), in decades, so that probes of different sizes can be
+compared. The authors take the ratio in training mode; this check takes it in
+inference mode, where each image has a gradient of its own.
 
 A trained network that is wrong about one image of the probe has a high D-SNR,
 too: up to 200 times an equal share in CIFAR-10's ResNet-56. The threshold has
@@ -33,7 +33,8 @@ def dsnr(view: base.View, *, threshold: float = 2.4) -> base.Verifier:
 
   Args:
     view: what the client knows.
-    threshold: decades above equal shares.
+    threshold: the largest score that is accepted, in decades above equal
+      shares.
   """
 
   def judge(examples: passes.Examples) -> base.Verdict:

@@ -4,11 +4,11 @@ Feature fishing (Wen et al., Fishing for User Data in Large-Batch Federated
 Learning, ICML 2022, arXiv 2202.00580) makes the loss depend on one feature,
 times 300, and moves the bias until one image of the class is left. The score is
 the share of the largest column in the classifier's squared norm times the
-number of features, as a natural logarithm, in nats: 0 where all features count
-the same, log(features) where one alone does.
+number of features, as a natural logarithm, in nats: 0 if all features count the
+same, log(features) if only one counts.
 
-It does not see a classifier that reads a tenth of its features alike, nor what
-makes a feature large before the classifier.
+It does not see a classifier that reads a tenth of its features equally, nor
+what makes a feature large before the classifier.
 """
 
 import numpy as np

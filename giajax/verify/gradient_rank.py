@@ -1,8 +1,8 @@
-"""How many images the gradient of the first linear layer holds apart.
+"""How many images the gradient of the first linear layer keeps apart.
 
 The gradient of a linear layer is sum_i x_i c_i', of rank B at most, with x_i
 its input for image i and c_i the derivatives with respect to its units. In
-honest networks the images of a batch reach much the same units. Weights that
+honest networks, the images of a batch reach nearly the same units. Weights that
 isolate images, such as trap weights (Boenisch et al., EuroS&P 2023, arXiv
 2112.02918), send each to units of its own, from which it can be read off. With
 A [B, units] the |c_i|, each row scaled to norm 1, and r = |A|_F^2 / |A|_2^2 its
@@ -29,7 +29,8 @@ def gradient_rank(view: base.View, *, threshold: float = 0.2) -> base.Verifier:
 
   Args:
     view: what the client knows.
-    threshold: between 0, rank 1, and 1, the largest rank possible.
+    threshold: the largest score that is accepted, from 0, rank 1, to 1, the
+      largest rank possible.
   """
 
   def judge(path: str, examples: passes.Examples) -> base.Verdict:

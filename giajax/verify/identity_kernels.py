@@ -30,7 +30,7 @@ def identity_kernels(
 
   Args:
     view: what the client knows.
-    threshold: mean share of the largest weight.
+    threshold: the largest mean share of the largest weight that is accepted.
   """
   channels = view.net.spec.image_shape[2]
 

@@ -1,11 +1,11 @@
 """Units that a single image reaches: their gradient row is that image.
 
 Trap weights (Boenisch et al., EuroS&P 2023, arXiv 2112.02918) make it likely
-that a unit of the first linear layer is active for one image of the batch
-alone. The gradient of that unit's row is then a multiple of the image. With
-c_ij the derivative of image i's loss with respect to unit j, the score is a
-share of units, between 0 and 1: among those that any image reaches, the units
-where one image holds more than 0.99 of sum_i |c_ij|.
+that a unit of the first linear layer is active for only one image of the batch.
+The gradient of that unit's row is then a multiple of the image. With c_ij the
+derivative of image i's loss with respect to unit j, the score is a share of
+units, between 0 and 1: among those that any image reaches, the units where one
+image holds more than 0.99 of sum_i |c_ij|.
 
 Sparse units of trained ReLU networks look the same, and each of them does leak
 its image: the check then objects to an honest model, and is right about the
@@ -27,11 +27,12 @@ _TINY = 1e-30
 
 
 def isolation(view: base.View, *, threshold: float = 0.3) -> base.Verifier:
-  """Units of the first linear layer whose gradient is one image's.
+  """Units of the first linear layer whose gradient comes from one image.
 
   Args:
     view: what the client knows.
-    threshold: share of the units that images reach.
+    threshold: the largest share that is accepted, of the units that images
+      reach.
   """
 
   def judge(path: str, examples: passes.Examples) -> base.Verdict:

@@ -1,4 +1,4 @@
-"""Bins: units with nearly the same weights, told apart by their biases alone.
+"""Bins: units with nearly the same weights, distinguished only by their biases.
 
 Robbing the Fed (Fowl et al., ICLR 2022, arXiv 2110.13057, section 4) sorts
 images into bins by one linear functional: the rows of its imprint layer are
@@ -10,7 +10,7 @@ between 0 and 1: the largest group that is nearly parallel to one unit, |cosine|
 
 Honest models have no such group; the threshold is a tenth of the units.
 
-It does not see bins behind which rows differ, as in an imprint layer of as many
+It does not see bins whose rows differ, as in an imprint layer with as many
 functionals as bins.
 """
 
@@ -21,7 +21,7 @@ from giajax.verify import base
 from giajax.verify.parts import weights
 
 _PARALLEL = 0.95
-_STARTS = 64  # units, drawn, whose group is looked at
+_STARTS = 64  # the number of drawn units whose group is looked at
 _TINY = 1e-30
 
 
@@ -32,7 +32,7 @@ def monotone_biases(
 
   Args:
     view: what the client knows.
-    threshold: share of a layer's units.
+    threshold: the largest share that is accepted, of a layer's units.
   """
   del view
   return weights.of_layers(

@@ -1,9 +1,9 @@
 """Duplicated or proportional rows: units of a layer that compute the same.
 
 The imprint layer of Robbing the Fed (Fowl et al., ICLR 2022, arXiv 2110.13057)
-asks one question of the image in every row, and LOKI (Zhao et al., IEEE S&P
-2024, arXiv 2303.12233) repeats it for every client. Training gives no reason
-for that. With r_i the weights of unit i, and d_i = 1 - max_{j != i}
+measures the same quantity of the image in every row, and LOKI (Zhao et al.,
+IEEE S&P 2024, arXiv 2303.12233) repeats it for every client. Training gives no
+reason for that. With r_i the weights of unit i, and d_i = 1 - max_{j != i}
 |cos(r_i, r_j)| how much it differs from its nearest, the score of a layer is
 
   log10 mean_i 1 / d_i,
@@ -15,7 +15,7 @@ layer of 4,096 has 3.7. Layers with fewer than `base.LEAST_WEIGHTS` weights per
 unit are passed over.
 
 It does not see rows that share only a part of their direction: |cosine|s below
-0.92 or so in all of a layer, or below 0.99 in a tenth of it. Published weights
+about 0.92 in all of a layer, or below 0.99 in a tenth of it. Published weights
 of MobileNetV2 for ImageNet have units like that.
 """
 
@@ -35,7 +35,7 @@ def proportional_rows(
 
   Args:
     view: what the client knows.
-    threshold: decades, see above.
+    threshold: the largest score that is accepted, in decades.
   """
   del view
   return weights.of_layers(

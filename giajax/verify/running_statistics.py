@@ -11,18 +11,19 @@ channel is
   max(log10 sqrt((v + (m - m_B)^2 + e) / (v_B + e)),   images look too alike
       log10 sqrt((v_B + e) / (v + e)))                 or too different
 
-decades off, with torch's e = 1e-5: by how much inference mode normalises
-otherwise than training mode. A layer is off by as much as its worst channel.
+decades off, with torch's e = 1e-5: that is, by how much inference mode
+normalises differently from training mode. A layer is as far off as its worst
+channel.
 
 Trained models are 0.1 to 0.3 decades off. Fresh ones, whose statistics are 0
 and 1 whatever comes in, are 0.3 to 1.5, GoogLeNet 2, by their initialisation.
-The score, in decades, is therefore by how much a layer is further off than the
-same layer of weights that the client draws itself: 0 for trained models, and up
-to 0.6 for fresh ones, by chance.
+The score, in decades, is therefore how much further off a layer is than the
+same layer with weights that the client draws itself: 0 for trained models, and
+up to 0.6 for fresh ones, by chance.
 
 It does not see statistics that are off by up to the threshold in every layer,
-which in a deep network multiply, nor those that a fresh network would excuse.
-A channel that no image of the probe reaches has v_B = 0, so that the check
+whose effects multiply in a deep network, nor those that a fresh network would
+explain. A channel that no image of the probe reaches has v_B = 0, so the check
 objects to an honest v far above e; a larger probe tells the two apart.
 """
 
@@ -42,11 +43,11 @@ _EPSILON = 1e-5
 def running_statistics(
   view: base.View, *, threshold: float = 0.7
 ) -> base.Verifier:
-  """Running means and variances against those of the client's own images.
+  """Running means and variances, against those of the client's own images.
 
   Args:
     view: what the client knows.
-    threshold: decades, see above.
+    threshold: the largest score that is accepted, in decades.
   """
   keeps = inspect.has_batch_norm(view.net)
 

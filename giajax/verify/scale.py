@@ -1,4 +1,4 @@
-"""Weights of a size that no initialisation and no training makes.
+"""Weights of a size that no initialisation and no training produces.
 
 A kernel's gain is the root mean square of its weights times the square root of
 the weights of one unit: sqrt(2) for He's initialisation, about what a layer
@@ -7,9 +7,9 @@ largest gain, |bias|, or |scale| or |mean| of a normalisation; 0 for sizes below
 1. Fishing's biases of 1,000 and its features times 300 (Wen et al., ICML 2022,
 arXiv 2202.00580) show here, as do imprint rows that are made steep.
 
-It does not see sizes that are too small, which weight decay makes as well, and
-with them running variances of 1e-5; of variances it sees nothing at all, which
-`running_statistics` compares with the client's images.
+It does not see sizes that are too small, which weight decay produces as well.
+It does not look at variances at all, not even at running variances of 1e-5;
+`running_statistics` compares those with the client's images.
 """
 
 import numpy as np
@@ -27,7 +27,7 @@ def scale(view: base.View, *, threshold: float = 1.2) -> base.Verifier:
 
   Args:
     view: what the client knows.
-    threshold: decades, see above.
+    threshold: the largest score that is accepted, in decades.
   """
   del view
 

@@ -4,8 +4,8 @@ Boenisch et al., When the Curious Abandon Honesty: Federated Learning Is Not
 Private, EuroS&P 2023, arXiv 2112.02918, algorithm 1: half of a row's weights
 are negative draws, the other half the same magnitudes times -s, s < 1, so that
 few images make the unit positive. With p and n the sorted magnitudes of a row's
-positive and negative weights, as many of each as of the fewer, and s the factor
-that fits best, the score of a layer is
+positive and negative weights, as many of each as there are of the rarer sign,
+and s the factor that fits best, the score of a layer is
 
   -log10 median_rows( |p - s n| / |p| * sqrt(number) ),
 
@@ -23,16 +23,16 @@ from giajax import types
 from giajax.verify import base
 from giajax.verify.parts import weights
 
-_ROWS = 256  # of a layer, drawn
+_ROWS = 256  # the number of rows that are drawn
 _ROUNDING = 1e-7
 
 
 def sign_split(view: base.View, *, threshold: float = 0.4) -> base.Verifier:
-  """Rows whose positive weights are their negative ones, scaled.
+  """Rows whose positive weights are their negative weights, scaled.
 
   Args:
     view: what the client knows.
-    threshold: decades, see above.
+    threshold: the largest score that is accepted, in decades.
   """
   del view
   return weights.of_layers(

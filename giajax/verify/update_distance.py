@@ -1,21 +1,21 @@
 """A change since the last accepted model that no training would make.
 
 One round of honest training moves every layer by a learning rate times
-gradients of some data. The gradients of the client's own probe say how far.
+gradients of some data. The gradients of the client's own probe give the scale.
 With D_l the change of layer l's kernel and |g_l| the mean norm of the gradients
 of the probe's images or, with BatchNorm, the norm of the probe's gradient in
 training mode if that is larger,
 
   r_l = |D_l| / |g_l|
 
-is about learning rate times steps, in each layer. |g_l| is that of the accepted
-or of the received weights, whichever is larger, and at least a tenth of the
-layers' median. The score, in decades, is the decimal logarithm of the largest
-r_l over the median of the others: by how much one layer's change stands out.
-This takes no knowledge of the learning rate. Where the client knows learning
-rate times steps, that product stands in for the median, and the check also sees
-a model that is replaced as a whole. Where most layers with a gradient did not
-move at all, the median is 0, and the score is large.
+is about learning rate times steps, in each layer. |g_l| is taken at the
+accepted or at the received weights, whichever is larger, and at least a tenth
+of the layers' median. The score, in decades, is the decimal logarithm of the
+largest r_l over the median of the others: by how much one layer's change stands
+out. This needs no knowledge of the learning rate. If the client knows the
+learning rate times the steps, that product stands in for the median, and the
+check also sees a model that is replaced as a whole. If most layers with a
+gradient did not move at all, the median is 0 and the score is large.
 
 Fresh ConvNeXts reach 1.5 and set the threshold; all other honest models are
 below 0.8. With a known rate none of 252 honest check-ups exceeds 0.7 (`python
@@ -24,11 +24,12 @@ below 0.8. With a known rate none of 252 honest check-ups exceeds 0.7 (`python
 Frozen parameters, which no honest server changes, are compared exactly: any
 difference is flagged. Of the other parameters only kernels are looked at.
 
-The bound by gradients of own images is a rule of this package, without a paper
-behind it. The check does not run without the weights that were accepted last.
-It does not see changes that are spread over many rounds, nor most of those that
-hide behind an honest round's own: it sees all trap weights at half their
-strength, and few at a tenth (`configs/studies/results/detection.md`).
+The bound by gradients of the client's images is a rule of this package, without
+a paper behind it. The check does not run without the weights that were accepted
+last. It does not see changes that are spread over many rounds, nor most of
+those that hide behind the changes of an honest round: it sees all trap weights
+at half their strength, and few at a tenth
+(`configs/studies/results/detection.md`).
 """
 
 from collections.abc import Mapping
@@ -50,11 +51,11 @@ _FLOOR = 0.1
 def update_distance(
   view: base.View, *, threshold: float = 1.5
 ) -> base.Verifier:
-  """The distance to the last accepted model against a plausible update.
+  """The distance to the last accepted model, compared with a plausible update.
 
   Args:
     view: what the client knows.
-    threshold: decades, see above.
+    threshold: the largest score that is accepted, in decades.
   """
   learning_rate = view.learning_rate
 
@@ -70,7 +71,8 @@ def update_distance(
     if changed:
       text = f'{archives.listed(changed)} changed, though frozen.'
       return base.Verdict(math.inf, True, text)
-    # Behind a classifier of zeros, layers have a gradient only once it moved.
+    # Below a classifier of zeros, layers have a gradient only once it has
+    # moved.
     first, last = (_gradients(view, variables, probe) for variables in pair)
     if isinstance(first, base.Verdict):
       return first

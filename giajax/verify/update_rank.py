@@ -1,17 +1,18 @@
-"""A change since the last accepted model that lies along all directions.
+"""A change since the last accepted model that is spread over all directions.
 
 A gradient of a linear layer is a sum of outer products, one per image, and
 images have much in common. What honest training adds to the first linear layer
-therefore lies along few directions, also after hundreds of steps. Weights that
-a server draws lie along all of them, however little of them is mixed with the
-agreed ones. With E [inputs, units] the change of that layer's kernel, less its
-projection on the kernel itself, which weight decay would change, and s_1 >= s_2
->= ... >= s_n its singular values, the score is
+therefore lies along few directions, even after hundreds of steps. Weights that
+a server draws lie along all directions, however small the share that is mixed
+into the agreed weights. With E [inputs, units] the change of that layer's
+kernel, less its projection on the kernel itself, which weight decay would
+change, and s_1 >= s_2 >= ... >= s_n its singular values, the score is
 
   sum_{i > n / 4} s_i^2 / sum_i s_i^2,
 
-the share of the change that the best quarter of the directions leaves, between
-0 and 1: 0 where a few images made the change, towards 3/4 for random numbers.
+the share of the change outside the best quarter of the directions, between 0
+and 1: 0 if a few images made the change, and up to about 3/4 for random
+numbers.
 
 Honest rounds of 1 to 20 steps have up to 0.02 (`python -m
 giajax.verify.calibration.thresholds`). A client may have missed rounds: between
@@ -23,8 +24,8 @@ The rank of the change is a rule of this package, without a paper behind it. The
 check does not run without the weights that were accepted last. Changes below a
 millionth of the weights are rounding, and are passed over. It does not see
 changes of low rank, such as rows of bins, changes of biases alone, or changes
-spread over so many rounds that each is small beside an honest one; and it
-objects to weights that went through half precision on the way.
+spread over so many rounds that each is small compared with an honest one; and
+it objects to weights that were converted to half precision on the way.
 """
 
 import numpy as np
@@ -36,7 +37,7 @@ from giajax.verify import base
 from giajax.verify.parts import passes
 from giajax.verify.parts import weights
 
-_UNITS = 256  # of the layer, drawn
+_UNITS = 256  # the number of units that are drawn
 _ROUNDING = 1e-6
 _TINY = 1e-30
 
@@ -46,7 +47,7 @@ def update_rank(view: base.View, *, threshold: float = 0.1) -> base.Verifier:
 
   Args:
     view: what the client knows.
-    threshold: share of the change, see above.
+    threshold: the largest share of the change that is accepted, see above.
   """
   path = passes.reader(view.net)
 
@@ -80,7 +81,7 @@ def update_rank(view: base.View, *, threshold: float = 0.1) -> base.Verifier:
 
 
 def _share_left(change: np.ndarray) -> float:
-  """Returns what the best quarter of the directions of a matrix leaves."""
+  """Returns the share outside the best quarter of a matrix's directions."""
   rows = change if change.shape[0] < change.shape[1] else change.T
   squares = np.linalg.eigvalsh(rows @ rows.T)  # of singular values, ascending
   count = len(squares) - max(1, len(squares) // 4)

@@ -82,7 +82,7 @@ def test_help_needs_nothing_else():
   assert text.startswith('What it does.\n\nFlags:\n  --config=\n')
   assert '  --rate=0.5\n      The rate.' in text
   assert '  --json\n' in text and text.endswith(
-    '--help\n      Print this text.'
+    '--help\n      Prints this text.'
   )
   assert max(map(len, text.splitlines())) <= 80
 

@@ -189,7 +189,7 @@ def test_an_orbax_checkpoint(tmp_path, config, capsys, sent):
         'a': np.ones(3, 'f'),
         'a.value.weight': np.ones((2, 2), 'f'),
       },
-      'no parts of others',
+      'not parts of others',
     ),
   ],
 )

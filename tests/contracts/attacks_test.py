@@ -420,9 +420,7 @@ def test_non_finite_steps_say_so_and_change_nothing(case):
   trace = case.run(case.keys, obs, case.hp)
   assert not trace.infos.finite.any()
   # The program reads the same state twice, with roundings of its own.
-  np.testing.assert_allclose(
-    trace.last.batch.x, trace.first.batch.x, atol=1e-6
-  )
+  np.testing.assert_allclose(trace.last.batch.x, trace.first.batch.x, atol=1e-6)
 
 
 def test_knobs_are_traced_and_turn_something(case):

@@ -108,4 +108,4 @@ def test_a_peer_with_another_network_is_refused(tmp_path):
   assert (
     'Expected the same network of the peer for lenet:1; got ' in done.stderr
   )
-  assert 'parameters of 7 for 24,052; mend' in done.stderr  # sixteen classes
+  assert 'parameters of 7, not 24,052; fix' in done.stderr  # sixteen classes

@@ -4,9 +4,9 @@ For z = W x + b, one image and any loss,
 
   (1)  dL/dW_i = (dL/dz_i) x    dL/db_i = dL/dz_i
 
-hence x = dL/dW_i / dL/db_i for every unit i that the image reached. Phong et
-al., Privacy-Preserving Deep Learning: Revisited and Enhanced, ATIS 2017;
-Geiping et al. 2020, arXiv 2003.14053, proposition 3.1.
+so x = dL/dW_i / dL/db_i for every unit i that the image reached. Phong et al.,
+Privacy-Preserving Deep Learning: Revisited and Enhanced, ATIS 2017; Geiping et
+al. 2020, arXiv 2003.14053, proposition 3.1.
 
 Assumed known: the model, and that the batch has one image. All units are
 combined by least squares,
@@ -16,7 +16,7 @@ combined by least squares,
 An image that reached no unit does not come back. The label comes from the last
 layer (`labels.idlg`).
 
-Differs from the references, which divide the gradients of a single unit.
+Differs from the references, which use the gradients of a single unit.
 """
 
 import functools

@@ -1,8 +1,8 @@
 """R-GAP: one image, solved for layer by layer from the last to the first.
 
 Zhu and Blaschko, R-GAP: Recursive Gradient Attack on Privacy, ICLR 2021, arXiv
-2010.07733. Of a layer z = W x + b, let z be known and so k, the loss's
-derivative to z. Then its input x solves two linear systems,
+2010.07733. For a layer z = W x + b, let z and k, the derivative of the loss
+with respect to z, be known. Then its input x solves two linear systems,
 
   (1)  W x = z - b       as many weight constraints as z has entries
   (2)  dL/dW = k x       as many gradient constraints as W has weights
@@ -13,11 +13,12 @@ hides the z below zero: their weight constraints are left out.
 
 Rank analysis: a layer is determined by as many independent constraints as x
 has entries. All channels of x share the matrix of the gradient constraints, so
-that a convolution's are independent up to the pixels of one channel times
-their number, and strides or few channels leave too few of the others. Of many
-solutions the shortest is taken. It seldom meets what the layers before it say,
-which leaves a residual, and residuals are the score; only the first layer's
-own lack is silent.
+at most as many of a convolution's gradient constraints are independent as one
+channel has pixels, times the number of channels; strides or few channels leave
+too few of the weight constraints. If there are many solutions, the shortest is
+taken. It seldom agrees with the layers before it, which leaves a residual, and
+residuals are the score. Only a lack of constraints in the first layer leaves no
+residual.
 
 The recursion starts at the softmax: k of the logits is p - y, and the last
 layer's gradient is its product with x. With a bias, k is the bias gradient.
@@ -25,7 +26,7 @@ Without, both are known up to a scale t, and
 
   (3)  log p_j = t w_j x + const
 
-of the classes j that are not the label gives it, by least squares again. (The
+for the classes j that are not the label gives it, by least squares again. (The
 authors have one logit under a logistic loss, and a scale with two solutions.)
 
 Assumed known: the model, and that the batch has one image. The label comes
@@ -61,11 +62,11 @@ _ZERO = 1e-5  # in units of a layer's root mean square
 
 
 class Layer(NamedTuple):
-  """A layer z = W x + b and what is known of it.
+  """A layer z = W x + b and what is known about it.
 
   Attributes:
     faces: x -> W x, and its transposes.
-    slope: of the activation behind it, below zero.
+    slope: the slope of the activation after it, below zero.
     kernel: W.
     bias: b, or 0.
     gradient: dL/dW.
@@ -79,14 +80,14 @@ class Layer(NamedTuple):
 
 
 def r_gap(world: worlds.World, *, iterations: int = 2000) -> base.Attack:
-  """The image by linear systems, layer after layer.
+  """One image, solved for layer by layer by linear systems.
 
   Args:
     world: the attacker's picture of the system, with batch_size 1, a client
       that takes one step, and a network of convolutions and linear layers one
       after the other, with ReLU or LeakyReLU between; the last is linear, with
       a bias or for at least three classes.
-    iterations: at most, per layer.
+    iterations: the largest number of iterations per layer.
 
   Raises:
     ValueError: a batch of more than one image, several local steps, another
@@ -154,14 +155,14 @@ def _read(world, links, iterations, obs):
 
 
 def _step(link, weights, gradients, x, cotangent, iterations):
-  """Goes from what the activation behind a layer gave to the layer's input.
+  """Goes from the output of the activation after a layer to the layer's input.
 
   Args:
     link: the layer.
-    weights: by dotted name.
-    gradients: likewise.
-    x: what the activation gave.
-    cotangent: the loss's derivative to it.
+    weights: the weights, by dotted name.
+    gradients: the gradients of the weights, by dotted name.
+    x: the output of the activation.
+    cotangent: the derivative of the loss with respect to it.
     iterations: see `r_gap`.
 
   Returns:
@@ -179,10 +180,10 @@ def _start(kernel, gradient, bias, label):
   """Returns the last layer's input [1, d] and k [1, K], by (2) and (3).
 
   Args:
-    kernel: [d, K] of the last layer.
-    gradient: [d, K], k times the input.
-    bias: [K], k itself, or None.
-    label: [] the class.
+    kernel: the kernel of the last layer, [d, K].
+    gradient: its gradient, k times the input, [d, K].
+    bias: the gradient of the bias, k itself, [K], or None.
+    label: the class, [].
   """
   if bias is not None:
     x = gradient @ bias / jnp.maximum(jnp.vdot(bias, bias), _TINY)
@@ -197,7 +198,7 @@ def _start(kernel, gradient, bias, label):
   logits = x @ kernel
   centred = logits - jnp.vdot(weights, logits)
   spread = jnp.maximum(jnp.vdot(weights, centred**2), _TINY)
-  # Those that underflowed have no weight.
+  # Classes whose probability underflowed have no weight.
   logs = jnp.log(jnp.maximum(p, _TINY))
   t = jnp.vdot(weights, centred * logs) / spread
   return t * x[None], (k / jnp.where(t == 0, 1.0, t))[None]
@@ -241,15 +242,15 @@ def _system(layer: Layer, x, k) -> least_squares.LinearSystem:
 
   Args:
     layer: the layer.
-    x: what the activation behind it gave.
-    k: the loss's derivative to z.
+    x: the output of the activation after it.
+    k: the derivative of the loss with respect to z.
   """
   faces, slope, kernel, bias, gradient = layer
   active = _active(x, slope)
   # Where z is known.
   known = jnp.ones_like(x) if slope else active.astype(x.dtype)
   z = jnp.where(active, x, x / slope) if slope else x
-  # Rows of (1) and (2) as long: the better determined they are together.
+  # Rows of (1) and (2) get one length: they determine x better together.
   scale = jnp.sqrt(
     jnp.vdot(kernel, kernel) / jnp.maximum(jnp.vdot(k, k), _TINY)
   )

@@ -2,7 +2,7 @@
 
 Dimitrov, Baader, Mueller and Vechev, SPEAR: Exact Gradient Inversion of
 Batches in Federated Learning, NeurIPS 2024, arXiv 2403.03945. For a first
-layer z = W x + b behind which ReLU follows, the gradients over B images are
+layer z = W x + b that ReLU follows, the gradients over B images are
 
   (1)  dL/dW = D X      dL/db = D 1      D [m, B], X [B, pixels]
 
@@ -15,22 +15,22 @@ D's, and the columns are its directions
 of most zeros. A direction that solves B - 1 rows of L is the column of image i
 if that image left all these rows at zero, one draw of rows in 2^(B - 1). Each
 step draws some, brings them to more zeros, and keeps the sparsest basis seen:
-the independent directions of most zeros, which a greedy choice finds, as
-independent sets are a matroid. X and the scale of each column follow by least
+the independent directions of most zeros, which a greedy choice finds, because
+independent sets form a matroid. X and the scale of each column follow by least
 squares from both gradients (1).
 
-Assumed known: the model and the number of images, of which no two are the same
-to the network, as dL/dW has to have rank B. What several local steps over
-the same images add up to has this form too, with other zeros. Images that
-leave much the same units at zero, as those of a network that does not normalise
-its input, make sparse directions rare.
+Assumed known: the model and the number of images. No two of the images may be
+the same to the network, because dL/dW must have rank B. The sum of several
+local steps over the same images has this form too, with other zeros. Images
+that leave nearly the same units at zero, as in a network that does not
+normalise its input, make sparse directions rare.
 
 Differs from the authors: drawn directions are starts, from which reweighted
 least squares descend to sparse ones (Chartrand and Yin, Iteratively Reweighted
 Algorithms for Compressive Sensing, ICASSP 2008, eq. 5, with p = 0), so that
-hundreds of draws do for 2^(B - 1); with `descents=0` they are kept as drawn.
-(Bakarsky et al., SPEAR++, 2025, arXiv 2510.24200, have dictionary learning in
-that place.) No threshold says which directions are kept, because the basis is
+hundreds of draws replace 2^(B - 1); with `descents=0` they are kept as drawn.
+(Bakarsky et al., SPEAR++, 2025, arXiv 2510.24200, use dictionary learning
+instead.) No threshold says which directions are kept, because the basis is
 chosen among all. Their score, the share of D's entries that are zero where the
 images that came back leave the layer active, or the other way round, is
 reported and does not steer. A label is the class whose gradient for such an
@@ -58,7 +58,8 @@ _TINY = 1e-30
 # Below this share of a column's root mean square, an entry counts as zero;
 # rounding leaves about 1e-5.
 _ZERO = 1e-3
-# A direction is new if so much of it, unit length, lies outside the others.
+# A direction of unit length is new if this much of it is outside the span of
+# the others.
 _NEW = 1e-2
 
 
@@ -89,9 +90,9 @@ def spear(
   Args:
     world: the attacker's picture of the system, with a network that begins
       with a linear layer with a bias and ReLU.
-    num_steps: T >= 1.
-    samples: draws of rows per step, at least 1.
-    descents: iterations that bring each of them to more zeros; with 0, finding
+    num_steps: the number of steps T >= 1.
+    samples: the number of draws of rows per step, at least 1.
+    descents: the iterations that bring each draw to more zeros; with 0, finding
       B images takes 2^(B - 1) ln(B) draws and more.
 
   Raises:
@@ -117,13 +118,13 @@ def spear(
 
 
 def _require_sparsity(world: worlds.World) -> None:
-  """Requires ReLU behind a first layer that leaves room for B columns."""
+  """Requires ReLU after a first layer that leaves room for B columns."""
   net, b = world.net, world.batch_size
   link = inspect.chain(net)[0]
   units, pixels = link.output[-1], math.prod(net.spec.image_shape)
   if link.slope != 0:
     raise ValueError(
-      'Expected ReLU behind the first layer for spear; got '
+      'Expected ReLU after the first layer for spear; got '
       f'{net.spec.name}, whose slope below zero is {link.slope}; use r_gap or '
       'linear_layer for single images'
     )
@@ -242,7 +243,7 @@ def _descended(directions, basis, descents):
 
 
 def _small(columns):
-  """Says which entries of columns [..., m] are zeros."""
+  """Returns which entries of columns [..., m] are zeros."""
   mean = jnp.mean(jnp.square(columns), axis=-1, keepdims=True)
   return jnp.abs(columns) <= _ZERO * jnp.sqrt(mean)
 
@@ -255,13 +256,13 @@ def _sparsest(directions, zeros):
   """Returns the B independent directions of most zeros, [B, B].
 
   Args:
-    directions: [S, B] unit rows that span everything.
-    zeros: [S] counts.
+    directions: unit rows that span everything, [S, B].
+    zeros: the number of zeros of each direction, [S].
   """
 
   def take(rest, _):
     lengths = trees.safe_sqrt(jnp.square(rest).sum(1))
-    # Where none is new, the one that is most so.
+    # If no direction is new, the one that is closest to new is taken.
     i = jnp.argmax(jnp.where(lengths > _NEW, zeros, lengths - 1))
     axis = rest[i] / lengths[i]
     return rest - jnp.outer(rest @ axis, axis), i

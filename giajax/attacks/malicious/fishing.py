@@ -1,10 +1,11 @@
-"""Fishing: a classifier that leaves one image of a large batch its gradient.
+"""Fishing: a classifier that gives a gradient to one image of a large batch.
 
 Wen, Geiping, Fowl, Goldblum and Goldstein, Fishing for User Data in Large-Batch
 Federated Learning via Gradient Magnification, ICML 2022, arXiv 2202.00580. The
 server alters the weights W [d, K] and biases b of the classifier alone. h_i are
-the features that it reads of image i, p_i their softmax, n_k the images of
-class k, S_k the sum of their features and T that of all.
+the features of image i that it reads, p_i the softmax of its logits, n_k the
+number of images of class k, S_k the sum of their features and T the sum of all
+features.
 
 Labels, in the first round: W = 0, b = 0. All p are 1/K, and B times the
 gradients are
@@ -18,9 +19,9 @@ Class fishing, in the second round:
 
   (3)  W_c = a 1 for the target and 0 otherwise, b_k = A for all others
 
-With A far above a sum(h), p_ic = 0 for all images: those of other classes send
-no gradient below the classifier, those of class c that of -a sum(h_i), and B
-times the gradient of W_c is -S_c.
+With A far above a sum(h), p_ic = 0 for all images: images of other classes send
+no gradient below the classifier, images of class c send that of -a sum(h_i),
+and B times the gradient of W_c is -S_c.
 
 Feature fishing, in the rounds after these, where class c has several images:
 
@@ -35,30 +36,32 @@ only p changes: the difference to a round with v far above all is
 
 the gradient of the images above v whatever their labels, their number and the
 sum of their features. The threshold climbs to the mean feature of those above
-it until one is left, and by halves where it went too far (`search`). f is where
-the mean of class c is large and above that of the batch.
+it until one is left, and by halves where it went too far (`search`). f is a
+feature whose mean over class c is large and above its mean over the batch.
 
 What is left is turned into the gradient of one image at a classifier with W_y =
 a 1 or e_f and p_y = 0, whose own gradients follow from h, and inverted as such
 by `modern` with the authors' settings: cosine, TV of 0.2 with double opponents,
-Adam on soft signs. y is c where class c has one image. Else it is guessed: with
-u_k = S_k - n_k T/B and d = h - T/B, the class of largest
+Adam on soft signs. y is c if class c has one image. Otherwise it is guessed:
+with u_k = S_k - n_k T/B and d = h - T/B, the class of largest
 
   (7)  |u_k|^2 / n_k - |u_k - d|^2 / (n_k - 1)
 
 whose sum is most probable with the image among its summands; with six images
-per class, no better than chance. What the loss adds for a label does not depend
-on the image, so that no threshold tells labels; for the same reason the image
-need not be of the target class.
+per class, this is no better than chance. What the loss adds for a label does
+not depend on the image, so no threshold separates labels; for the same reason
+the image may belong to any class.
 
-Dropout and augmentation are refused: what the rounds draw differs and does not
-cancel. At a dropout of 0.1 what feature fishing leaves has a cosine of at most
-0.42 with an image's gradient; class fishing, of one round, leaves 0.95, but the
-server does not know of which thinned network.
+Dropout and augmentation are refused: the rounds draw different numbers, whose
+effects do not cancel. At a dropout of 0.1, the gradient that feature fishing
+leaves has a cosine of at most 0.42 with an image's gradient; class fishing,
+which takes one round, leaves 0.95, but the server does not know which thinned
+network the gradient belongs to.
 
 Assumed known: the model, the batch size, and that the client answers on the
-same batch in several rounds; the server alters weights. One image is claimed,
-so that the columns of claimed images count, not those of the batch.
+same batch in several rounds; the server alters weights. Only one image is
+claimed, so the columns of claimed images are the ones to read, not those of the
+batch.
 
 Differs from the authors: labels are not granted, but read in a first round; in
 their released code b_k = A in feature fishing, too, which moves the threshold
@@ -90,8 +93,8 @@ class Plan(NamedTuple):
 
   Attributes:
     world: the attacker's picture of the system.
-    path: of the classifier.
-    target_class: c, None for the class of fewest images.
+    path: the path of the classifier.
+    target_class: c, or None for the class of fewest images.
     a, m, large: multipliers of class, feature and bias.
   """
 
@@ -104,7 +107,7 @@ class Plan(NamedTuple):
 
 
 class Census(NamedTuple):
-  """What the first two rounds tell."""
+  """What the first two rounds reveal."""
 
   target: types.Array  # [] int
   counts: types.Array  # [K] float32, images per class
@@ -113,7 +116,7 @@ class Census(NamedTuple):
 
 
 class Catch(NamedTuple):
-  """The gradient of what a round isolates, as that of one image."""
+  """What a round isolates, as the gradient of one image."""
 
   gradient: types.Tree  # below the classifier
   features: types.Array  # [d]
@@ -144,17 +147,21 @@ def fishing(
     world: the attacker's picture of the system: a client of one local step
       that does not use its batch's statistics.
     target_class: c; None for the class of fewest images.
-    feature_rounds: of the search for a threshold; 0 for class fishing alone.
-    class_multiplier: a.
-    feature_multiplier: m; the larger, the closer features it tells apart. The
-      authors' 300 leaves a few percent to others where two are close.
-    bias_multiplier: A; too low where features sum up to more than A / a.
-    num_steps: T.
-    learning_rate: of Adam, in units of the normalised image; traced.
-    total_variation: weight of the prior; traced.
-    features: likewise.
+    feature_rounds: the rounds of the search for a threshold; 0 for class
+      fishing alone.
+    class_multiplier: the multiplier a.
+    feature_multiplier: the multiplier m; the larger it is, the closer features
+      it tells apart. The authors' 300 leaves a few percent to other images if
+      two are close.
+    bias_multiplier: the multiplier A; it is too low if features sum up to more
+      than A / a.
+    num_steps: the number of steps T.
+    learning_rate: the learning rate of Adam, in units of the normalised image;
+      traced.
+    total_variation: the weight of the prior; traced.
+    features: the weight of the prior; traced.
     double_opponents: see `modern`.
-    warmup_steps: of the learning rate's rise.
+    warmup_steps: the steps over which the learning rate rises.
     start: see `starts.parse`.
     form: see `match`.
 
@@ -215,7 +222,7 @@ def fishing(
 
 
 def _require_client(world: worlds.World) -> None:
-  """Requires a client whose rounds differ by the classifier alone."""
+  """Requires a client whose rounds differ only by the classifier."""
   net, client = world.net, world.client
   require.classifier_kernel(net, 'fishing')
   require.classifier_bias(net, 'fishing')
@@ -274,7 +281,7 @@ def _threshold(plan, census, history):
   )
 
 
-# What it reads of the rounds.
+# What the server reads from the rounds.
 
 
 def _target(plan, history):
@@ -287,7 +294,7 @@ def _target(plan, history):
 
 
 def _census(plan, history):
-  """Returns what the first two rounds tell, by (1) and (2)."""
+  """Returns what the first two rounds reveal, by (1) and (2)."""
   c, counts = _target(plan, history)
   (first, _), (second, _) = (_summed(plan, obs) for obs in history[:2])
   # T / K is what both rounds' gradients of W_c differ by.
@@ -302,10 +309,10 @@ def _above(plan, census, none, some):
   """Returns the number of images above a round's threshold and their sum (6).
 
   Args:
-    plan: of the attack.
-    census: of the first two rounds.
+    plan: the plan of the attack.
+    census: the census of the first two rounds.
     none: the round whose threshold is above all images.
-    some: the round.
+    some: the round whose images are counted.
   """
   kernel, bias = (
     u - v for u, v in zip(_summed(plan, some), _summed(plan, none))
@@ -361,7 +368,7 @@ def _by_feature(plan, census, history):
 
 
 def _class_of(census, h):
-  """Returns the class whose sum of features most probably has h in it (7)."""
+  """Returns the class whose sum of features most probably contains h (7)."""
   counts = census.counts
   mean = (census.sums.sum(1) / counts.sum())[:, None]
   u = census.sums - counts * mean
@@ -379,9 +386,9 @@ def _label(plan, key, obs):
 
 
 def _read(plan, attack, state, obs, hp):
-  """Returns the image, which is none where the target class has none."""
+  """Returns the image, or no image if the target class has none."""
   reconstruction = attack.read(state, obs, hp)
-  # No image of the target, no features.
+  # Without an image of the target class there are no features.
   caught = (_classifier(plan, obs.update.delta)[0] != 0).any()
   return reconstruction._replace(valid=reconstruction.valid & caught)
 

@@ -1,4 +1,4 @@
-"""LOKI: a place of its own for each client's gradients in their aggregate.
+"""LOKI: a separate place in the aggregate for each client's gradients.
 
 Zhao, Sharma, Elkordy, Ezzeldin, Avestimehr and Bagchi, LOKI: Large-scale Data
 Reconstruction Attack against Federated Learning through Model Manipulation,
@@ -9,29 +9,31 @@ each of the n clients:
   (1)  client j receives kernels that are s times the identity in set j and
        zero in all others (s, their convolutional scaling factor)
 
-ReLU leaves nothing of the other sets, the linear layer has no gradient there,
-and the mean over clients keeps part j of it as client j sent it, over n.
+ReLU leaves nothing of the other sets, and the linear layer has no gradient
+there. In the mean over the clients, part j is therefore what client j sent,
+divided by n.
 
-The biases' gradients do mix, so that of each unit and client only the direction
-g of an image is known. The unit's bin says what its brightness must be:
+The gradients of the biases do mix, so only the direction g of an image is known
+for each unit and client. The unit's bin says what its brightness must be:
 
   (2)  x = g m / mean(g)    with m the median of the bin
 
-The images of one client fall into the bins as those of Robbing the Fed, and so
-many of N come back: N (1 - 1/k)^(B-1) with B of a client. A large s keeps its
-weights small beside their updates, and a unit that an image has changed far off
-what others would reach in later steps.
+The images of one client fall into the bins as in Robbing the Fed, so of N
+images N (1 - 1/k)^(B-1) come back, where B is the batch size of one client. A
+large s keeps the weights small compared with their updates, and moves a unit
+that an image has changed far away from what other images would reach in later
+steps.
 
 Assumed known: the model, the batch size and the number of clients; the server
 alters the architecture and sends each client parameters of its own; mean and
 deviation of an image's brightness, or proxy images to measure them.
 
-Differs from the authors: they scale an image by its own least and largest
-value, here its bin does, which most photographs fit better. The kernels also
-undo the network's normalisation, so that ReLU meets no negative value. The
-layer behind is scaled for the network to read grey images of variance 1, theirs
-by 1000. The statistics are the same for all clients, not learned for each over
-rounds.
+Differs from the authors: they scale an image by its own smallest and largest
+value; here its bin gives the scale, which fits most photographs better. The
+kernels also undo the network's normalisation, so that ReLU meets no negative
+value. The layer after it is scaled so that the network reads grey images of
+variance 1; theirs is scaled by 1000. The statistics are the same for all
+clients, not learned for each client over the rounds.
 """
 
 import functools
@@ -61,7 +63,7 @@ _SECOND = f'{models.FRONT}.bins.second'
 
 
 class Sets(layers.Layer):
-  """A convolution to a set of channels for each client, and bins behind it."""
+  """A convolution to a set of channels for each client, and bins after it."""
 
   def __init__(self, image_shape, clients, bins, *, rngs):
     channels = image_shape[-1]
@@ -75,14 +77,14 @@ class Sets(layers.Layer):
 
 
 class Plan(NamedTuple):
-  """What the server puts in front.
+  """What the server puts in front of the network.
 
   Attributes:
     world: the attacker's picture of the system.
     bins: k.
-    law: of an image's brightness.
-    location: mean brightness, None to measure it.
-    scale: its standard deviation, likewise.
+    law: the law of an image's brightness.
+    location: the mean brightness, or None to measure it.
+    scale: the standard deviation of the brightness, treated like `location`.
     scaling: s.
     gain: every entry of V.
     shift: every entry of e.
@@ -107,15 +109,16 @@ def loki(
   scale: float | None = None,
   scaling: float = 500.0,
 ) -> base.Attack:
-  """Each client's images from an aggregate, by kernels of its own.
+  """Each client's images from an aggregate, by separate kernels per client.
 
   Args:
     world: the attacker's picture of the system, of at least 2 clients.
-    bins: k, of equal mass; the authors take four for each image of a client.
-    law: of an image's brightness, a name in `measurements.LAWS`.
-    location: mean brightness, in [0, 1]; from 'proxy_data' if None.
-    scale: its standard deviation, likewise.
-    scaling: s, above 0.
+    bins: the number of bins k, of equal mass; the authors take four for each
+      image of a client.
+    law: the law of an image's brightness, a name in `measurements.LAWS`.
+    location: the mean brightness, in [0, 1]; measured on 'proxy_data' if None.
+    scale: the standard deviation of the brightness, treated like `location`.
+    scaling: the scaling factor s, above 0.
 
   Raises:
     ValueError: a name that does not exist, a number outside its range, fewer
@@ -180,7 +183,7 @@ def _craft(plan, key, message, side, history):
   spec, clients = plan.world.net.spec, plan.world.client.clients
   size = math.prod(spec.image_shape)
   cuts = _brightness(plan, side, measurements.edges(plan.law, plan.bins))
-  # Bins that the law puts outside [0, 1] are as good as none.
+  # Bins that the law puts outside [0, 1] hold no image.
   widths = jnp.maximum(jnp.diff(cuts), 1e-6)
   slopes = 1 / (plan.scaling * size * widths)
   leaves = {
@@ -233,17 +236,17 @@ def _of_client(plan, part, cuts, medians):
   """Returns the images of a client.
 
   Args:
-    plan: of the attack.
-    part: [d, k] of the gradient, the client's own.
-    cuts: [k + 1] ends of the bins, in brightness.
-    medians: [k] of the bins.
+    plan: the plan of the attack.
+    part: the client's own part of the gradient, [d, k].
+    cuts: the ends of the bins, in brightness, [k + 1].
+    medians: the medians of the bins, [k].
   """
   world, bins = plan.world, plan.bins
   share = world.batch_size // world.client.clients
-  # Over local steps an image may reach several units.
+  # Over several local steps, an image may reach several units.
   considered = bins if world.client.local_steps > 1 else min(bins, share)
   level = part.mean(0)
-  # What a unit weighs, whatever its slope.
+  # The weight of a unit, whatever its slope.
   mass = jnp.abs(level) * jnp.diff(cuts) / jnp.maximum(medians, 1e-6)
   amount, picked = jax.lax.top_k(mass, considered)
   level = jnp.where(level == 0, 1.0, level)[picked]

@@ -1,4 +1,4 @@
-"""MKOR: linear layers that keep classes apart behind convolutions that copy.
+"""MKOR: linear layers that keep classes apart, after convolutions that copy.
 
 Wang, Velipasalar and Gursoy, Maximum Knowledge Orthogonality Reconstruction
 with Gradients in Federated Learning, WACV 2024, arXiv 2310.19222. Chosen over
@@ -9,33 +9,33 @@ The convolutions hand the image on (`pixel_relay`). Every row of the first
 linear layer is the mean of its input h >= 0, and all others are the identity,
 so that unit c of each, c < K, only feeds the logit of class c. All logits of an
 image are equal then, and all softmax probabilities q_c = 1/K; with n_c images
-of class c, S_c the sum of their h and T that of all, B times the gradients of
-row c are
+of class c, S_c the sum of their h and T the sum over all images, B times the
+gradients of row c are
 
   (1)  dL/db_c = B q_c - n_c
   (2)  dL/dW_c = q_c T - S_c
 
-T is known from a class without images; with B >= K there may be none, and the
-bias of the last class of the last layer makes q_c nearly 0 for all others, for
-which T plays no part, while that class is given up. S_c / n_c is the image of a
-class where it has one, and the mean of them where it has more. Labels are what
-the rows stand for.
+T is known from a class without images. With B >= K there may be no such class;
+then the bias of the last class of the last layer makes q_c nearly 0 for all
+other classes, for which T plays no part, while the last class is given up. For
+a class that has one image, S_c / n_c is that image; for a class that has more,
+it is their mean. The label is the class of the row.
 
 Assumed known: the model and the batch size; the server alters weights.
 
-Behind pools a pixel is known to lie between the extremes of windows alone,
+Behind pools, a pixel is only known to lie between the extremes of windows,
 whose side doubles with every pool (`pixel_relay`): VGG-16 in its CIFAR form has
-five, and 512 features for 3,072 values, so that the window is the image and
+five, and 512 features for 3,072 values, so the window is the whole image and
 only the labels are found (eight CIFAR-10 images: 10 to 17 dB). The score counts
-images and does not see this.
+images and does not reflect this.
 
 Dropout makes logits and probabilities differ by what the server cannot know (no
 image above 33 dB at a rate of 0.1), and is refused.
 
-Differs from the authors: their released client takes the logits for
+Differs from the authors: their released client treats the logits as
 log-probabilities, whose gradient lacks q_c T, and pads convolutions by
-repetition; what here is T they need not know. Their noise on the weights, which
-hides them from a client, is left out; so is the smoothing of images.
+repetition; they do not need to know T. Their noise on the weights, which hides
+them from a client, is left out; so is the smoothing of images.
 """
 
 from collections.abc import Mapping
@@ -54,7 +54,8 @@ from giajax.attacks import base
 from giajax.attacks.parts import pixel_relay
 from giajax.models import inspect
 
-_SURE = 30.0  # logit of a class whose probability leaves no float32 to others
+# The logit of a class that leaves no probability to others in float32.
+_SURE = 30.0
 
 
 class Plan(NamedTuple):
@@ -63,8 +64,8 @@ class Plan(NamedTuple):
   Attributes:
     world: the attacker's picture of the system.
     relay: what the first linear layer reads.
-    leaves: all weights that it alters, by dotted name.
-    sure: logit of the last class, 0 where no class is given up.
+    leaves: all weights that the server alters, by dotted name.
+    sure: the logit of the last class, 0 if no class is given up.
   """
 
   world: worlds.World
@@ -74,7 +75,7 @@ class Plan(NamedTuple):
 
 
 def mkor(world: worlds.World) -> base.Attack:
-  """The image of each class that has one, in closed form, from any batch.
+  """The image of each class with one image, in closed form, at any batch size.
 
   Args:
     world: the attacker's picture of the system: a network of convolutions and
@@ -136,7 +137,7 @@ def _weights(net, linear, relay, sure):
 
 
 def _require_equal_logits(plan) -> None:
-  """Looks whether every logit is the mean of what the first layer reads."""
+  """Checks whether every logit is the mean of what the first layer reads."""
   net, relay = plan.world.net, plan.relay
   variables = net.init(jax.random.key(0))
   x = jax.random.uniform(jax.random.key(1), (2, *net.spec.image_shape))
@@ -154,13 +155,13 @@ def _craft(plan, key, message, side, history):
 
 
 def _read(plan, obs):
-  """Returns the image or mean of each class, those of one image first."""
+  """Returns the image or mean of each class, classes of one image first."""
   b, k = plan.world.batch_size, plan.world.net.spec.num_classes
   kernel, bias = _rows(plan, obs)
   q = jax.nn.softmax(jnp.zeros(k).at[-1].set(plan.sure))
   # (1)
   counts = b * q - bias
-  # (2), where T is that of the classes without images.
+  # (2), where T comes from the classes without images.
   mixed = q > 0.5 / k  # T plays a part
   absent = mixed & (counts < 0.5)
   total = (kernel / q * absent).sum(1) / jnp.maximum(absent.sum(), 1)

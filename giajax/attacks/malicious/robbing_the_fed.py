@@ -2,8 +2,8 @@
 
 Fowl et al., Robbing the Fed: Directly Obtaining Private Data in Federated
 Learning with Modified Models, ICLR 2022, arXiv 2110.13057. The layer is that of
-`imprint`; h(x) = f . x is a measurement of the image in [0, 1], of which the
-server knows mean and deviation, and q_i are the quantiles of a Gaussian or
+`imprint`; h(x) = f . x is a measurement of the image in [0, 1], whose mean and
+standard deviation the server knows, and q_i are the quantiles of a Gaussian or
 Laplace law. The forms:
 
   cumulative  ReLU, w_i = f, b_i = -q_i. Unit i is reached by all images with
@@ -22,8 +22,8 @@ bias, as
   (1)  x = (g_w,i - g_w,i+1) / (g_b,i - g_b,i+1)     cumulative
   (2)  x = g_w,i / g_b,i                             sparse, one_shot
 
-With equal masses N images in batches of B come back but for those that share a
-bin, N (1 - 1/k)^(B-1) of them.
+With equal masses, all of N images in batches of B come back except those that
+share a bin: N (1 - 1/k)^(B-1) of them.
 
 Assumed known: the model and the batch size; the server alters the architecture
 and, unless it hides in the weights, the parameters; mean and deviation of h, or
@@ -45,11 +45,11 @@ What the client could see is hidden by
            to be seen in the weights, and all of it in the architecture: a
            bottleneck with a steep bounded activation in front
 
-Nothing comes back where no gradient reaches the front, as in a fresh network
-whose classifier starts at zero (torchvision's vision transformers).
+Nothing comes back if no gradient reaches the front, as in a fresh network whose
+classifier starts at zero (torchvision's vision transformers).
 
-Differs from the authors: their code also knows connections that pass the image
-on; here the network behind reads grey images of the measurement's level (with
+Differs from the authors: their code also has connections that pass the image
+on; here the network reads grey images of the measurement's level (with
 hidden weights, noise that depends on the image), and no more than 2 d k + k + d
 parameters are added. Their one-shot form takes a bin in the middle, which holds
 a single image by chance; with `target` it is aimed.
@@ -95,14 +95,14 @@ class Plan(NamedTuple):
 
   Attributes:
     world: the attacker's picture of the system.
-    units: k, of the layer.
-    bound: c of the activation, None for ReLU.
+    units: the number of units k of the layer.
+    bound: the bound c of the activation, None for ReLU.
     hide: 'none', 'order' or 'weights'.
     functional: what is measured, `(key, (H, W, C)) -> f [H, W, C]`.
-    location: mean of the measurement, None to measure it.
-    scale: its standard deviation, likewise.
-    low: [k] lower ends of the bins, in deviations.
-    slopes: [k] of a unit in its bin, in units of 1 / deviation.
+    location: the mean of the measurement, or None to measure it.
+    scale: the standard deviation of the measurement, treated like `location`.
+    low: the lower ends of the bins, in standard deviations, [k].
+    slopes: the slope of each unit in its bin, in units of 1 / deviation, [k].
     gain: every entry of V.
     shift: every entry of e.
   """
@@ -141,22 +141,23 @@ def robbing_the_fed(
 
   Args:
     world: the attacker's picture of the system.
-    bins: k, of equal mass.
+    bins: the number of bins k, of equal mass.
     form: 'cumulative', 'sparse' or 'one_shot'.
     functional: what is measured, a name in `measurements.FUNCTIONALS`.
-    law: the measurement's, a name in `measurements.LAWS`; the authors take
-      'laplace' for 'fourier'.
-    location: mean of the measurement; from 'proxy_data' if None.
-    scale: its standard deviation, likewise.
-    ceiling: c of the bounded activation. The smaller, the larger are the
-      gradients beside the weights, which FedAvg's differences need in float32.
-    target: quantile of the one-shot form's image, in [0, 1).
+    law: the law of the measurement, a name in `measurements.LAWS`; the authors
+      take 'laplace' for 'fourier'.
+    location: the mean of the measurement; measured on 'proxy_data' if None.
+    scale: the standard deviation of the measurement, treated like `location`.
+    ceiling: the bound c of the bounded activation. The smaller it is, the
+      larger the gradients are compared with the weights, which FedAvg's
+      differences need in float32.
+    target: the quantile of the one-shot form's image, in [0, 1).
     hide: 'none', 'order' or, in the sparse form, 'weights', where `ceiling`
       and the measurement have no effect.
 
   Raises:
     ValueError: a name that does not exist, a number outside its range, fewer
-      bins than images (but for one shot), a form that does not survive the
+      bins than images (except for one shot), a form that does not survive the
       local steps of the client, or a network that takes no layer in front.
   """
   registry.lookup(_HIDE, form, 'form')
@@ -231,10 +232,10 @@ def _responses(low, high, grid, bound):
   """Returns the slopes [k] of the units, and what they make of a grid [k, n].
 
   Args:
-    low: [k] lower ends of the bins, in deviations.
-    high: [k] upper ends.
-    grid: [n] measurements that are equally likely.
-    bound: c, or None.
+    low: the lower ends of the bins, in standard deviations, [k].
+    high: the upper ends of the bins, [k].
+    grid: equally likely measurements, [n].
+    bound: the bound c, or None for ReLU.
   """
   inside = grid - low[:, None]
   if bound is None:
@@ -295,7 +296,7 @@ def _read(plan, obs):
   rows, bias = _gradients(plan, obs)
   # The mass of a bin is the denominator of (1) or (2).
   mass = bias if plan.bounded else bias - jnp.append(bias[1:], 0.0)
-  # Where images reach several units, those that they have alone need not be
+  # Where images reach several units, the units that they reach alone may not be
   # the largest.
   several = plan.hide == 'weights' or world.client.local_steps > 1
   considered = plan.units if several else count

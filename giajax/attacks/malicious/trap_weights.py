@@ -16,36 +16,38 @@ and rarely exceeds 0. Where one image alone activates it, that image is
 Convolutions in front hand the image on (`pixel_relay`).
 
 Assumed known: the model and the batch size B; the server alters weights. gamma
-is given, or fitted to public images so that a unit meets so many of a batch on
-average: it is the quantile of
+is given, or fitted to public images so that `images_per_unit` images of a batch
+activate a unit on average: it is the quantile of
 
   (3)  N_i / P_i
 
-of that order over B.
+of order `images_per_unit` / B.
 
-Of the candidates, one per unit, the attacker tells those that are one image by
-its own means: it runs the network on each with each label, and compares the
-gradient of the bias that follows with the one observed. No mixture of images
-agrees. What an image that was found does to all units is known, too, and is
-taken off; units that it shared with one other image now show the other, and so
-on. The B candidates that agree best are returned, with the labels for which
-they do; mixtures that are left fill the slots that no image claims.
+There is one candidate per unit. The attacker itself tells which candidates are
+single images: it runs the network on each candidate with each label, and
+compares the resulting gradient of the bias with the observed one. No mixture of
+images agrees. The effect of a recovered image on all units is known, too, and
+is subtracted; units that it shared with one other image then show the other
+one, and so on. The B candidates that agree best are returned, with the labels
+for which they agree; the remaining mixtures fill the slots that no image
+claims.
 
 `strength` mixes the rows with those of the agreed network, which have the same
 scale: a client finds less to be suspicious of. gamma is fitted for the mixture,
 so that it finds as many images of a fresh MLP (`:strength` of
 `trap_weights_mlp_cifar10`) and fewer of a trained one. A batch of four needs no
 trap: with strength=1e-6 and gamma=0.9, which leaves the weights as agreed, this
-reader finds four images of four, and none of 64.
+attack recovers four images of four, and none of 64.
 
 Dropout in front of the layer changes what it reads, and is refused. Behind it
 the ratios stay exact, but gradients no longer agree with those of a network
-that drops nothing: of eight CIFAR-10 images five come back at a rate of 0.5 for
-eight without, of 64 images 32 for 55.
+that drops nothing: of eight CIFAR-10 images, five come back at a rate of 0.5
+and eight without dropout; of 64 images, 32 come back and 55 without.
 
-Differs from the authors, who read one image per unit once (peelings=1, and then
-one image per unit is best) and are not said to tell it from a mixture, and
-whose sigma is a constant: here it is the standard deviation of the agreed rows.
+Differs from the authors, who read one image per unit once (peelings=1, for
+which one image per unit is best), do not describe how to tell it from a
+mixture, and use a constant sigma: here it is the standard deviation of the
+agreed rows.
 """
 
 import functools
@@ -65,7 +67,7 @@ from giajax.attacks.parts import pixel_relay
 
 _EXACT = jax.lax.Precision.HIGHEST
 _TINY = 1e-30
-_ROUNDING = 1e-4  # what is left of a unit's gradient that was explained
+_ROUNDING = 1e-4  # what remains of a unit's gradient that is fully explained
 _AGREES = 1e-3  # relative error of the gradient of one image
 _REPEATED = 1e-2  # root mean square difference of two views of one image
 
@@ -76,10 +78,11 @@ class Plan(NamedTuple):
   Attributes:
     world: the attacker's picture of the system.
     relay: what the layer reads.
-    gamma: of (1), None to fit it.
-    images_per_unit: of a batch, to fit gamma for.
-    strength: of the manipulation.
-    peelings: how often units are read.
+    gamma: the gamma of (1), or None to fit it.
+    images_per_unit: the images of a batch that activate a unit on average, to
+      fit gamma for.
+    strength: the strength of the manipulation.
+    peelings: the number of times that units are read.
   """
 
   world: worlds.World
@@ -102,13 +105,15 @@ def trap_weights(
 
   Args:
     world: the attacker's picture of the system: a network with a linear layer
-      and a ReLU behind nothing but convolutions that have room for the image.
-    gamma: what the positive weights are of the negative ones, in (0, 1]; None
-      to fit it to 'proxy_data', which is then needed.
-    images_per_unit: of a batch that activate a unit on average, to fit gamma
-      for; above 0, at most the batch size. Three if None, or all of fewer.
-    strength: of the manipulation, in (0, 1].
-    peelings: how often units are read, each time without what was found.
+      and a ReLU after nothing but convolutions that have room for the image.
+    gamma: the ratio of the positive weights to the negative ones, in (0, 1];
+      None to fit it to 'proxy_data', which is then needed.
+    images_per_unit: the images of a batch that activate a unit on average, to
+      fit gamma for; above 0 and at most the batch size. If None, three, or all
+      images of a smaller batch.
+    strength: the strength of the manipulation, in (0, 1].
+    peelings: the number of times that units are read, each time without the
+      images recovered before.
 
   Raises:
     ValueError: a value out of range, a network without such a layer, or a
@@ -185,8 +190,8 @@ def _halves(key, pixels, units):
 
   Args:
     key: consumed.
-    pixels: [D], 1 for features that hold a pixel, else 0.
-    units: k.
+    pixels: 1 for features that hold a pixel, else 0, [D].
+    units: the number of units k.
   """
 
   def row(key):
@@ -216,7 +221,7 @@ def _fitted(plan, side, negative, positive, own, own_bias):
   return jnp.quantile(ratios, plan.images_per_unit / plan.world.batch_size)
 
 
-# What it reads.
+# What the server reads.
 
 
 def _read(plan, obs):
@@ -257,11 +262,11 @@ def _explained(plan, gradients, kernel, bias, floor):
   """Returns each unit's candidate, and how well it explains the unit.
 
   Args:
-    plan: of the attack.
+    plan: the plan of the attack.
     gradients: see `bias_gradients`.
-    kernel: [D, k], what is left of the gradient.
-    bias: [k], likewise.
-    floor: [k], below which nothing is left.
+    kernel: the remaining gradient of the kernel, [D, k].
+    bias: the remaining gradient of the bias, [k].
+    floor: the values below which nothing is left, [k].
 
   Returns:
     The images x [k, H, W, C], their labels y [k], their errors [k], infinite
@@ -283,8 +288,9 @@ def _explained(plan, gradients, kernel, bias, floor):
 def _best_labels(world, gradients, x, bias):
   """Returns labels y [k] that explain [k] biases best, errors and gradients.
 
-  An error is that of the gradient which the candidate of a unit makes at that
-  unit, relative to the observed one; the gradients [k, k] are at all units.
+  The error of a unit is the relative difference between the gradient that its
+  candidate makes at that unit and the observed one; the gradients [k, k] are
+  those at all units.
   """
 
   def slopes(y):
@@ -308,7 +314,7 @@ def _best(known, new):
 
 
 def _repeats(x, errors):
-  """Says which candidates show what one of lower error shows, [k] bool."""
+  """Returns which candidates show the same as one of lower error, [k] bool."""
   flat = x.reshape(len(x), -1)
   squares = jnp.square(flat).sum(1)
   apart = (
@@ -320,7 +326,7 @@ def _repeats(x, errors):
 
 
 def _require_relu(net, layer):
-  """Looks whether a unit below 0 has no gradient."""
+  """Checks whether a unit below 0 has no gradient."""
   variables = net.init(jax.random.key(0))
   kernel, bias = base.kernel_and_bias(variables.params, layer)
 
@@ -333,7 +339,7 @@ def _require_relu(net, layer):
 
   if jnp.abs(jax.grad(total)(jnp.full_like(bias, -1.0))).max() > 0:
     raise ValueError(
-      'Expected a ReLU behind the first linear layer for trap_weights; got '
+      'Expected a ReLU after the first linear layer for trap_weights; got '
       f'{net.spec.name}, whose {layer!r} is followed by something else; use '
       "activation='relu'"
     )

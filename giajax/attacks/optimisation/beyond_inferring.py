@@ -37,10 +37,10 @@ def beyond_inferring(
 
   Args:
     world: the attacker's picture of the system.
-    num_steps: L-BFGS iterations.
-    total_variation: weight of the prior; traced.
-    memory_size: pairs that L-BFGS remembers.
-    max_linesearch_steps: evaluations a line search may take.
+    num_steps: the number of L-BFGS iterations.
+    total_variation: the weight of the prior; traced.
+    memory_size: the number of pairs that L-BFGS remembers.
+    max_linesearch_steps: the evaluations that a line search may take.
     start: see `starts.parse`.
   """
   prior = variation.total_variation(world, p=2.0, q=1.25)

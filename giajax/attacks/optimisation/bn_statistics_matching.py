@@ -1,4 +1,4 @@
-"""Cosine matching beside BatchNorm statistics, against clients that train.
+"""Cosine matching with BatchNorm statistics, against clients that train.
 
 In training mode BatchNorm couples a batch, and a gradient alone is matched by
 images with other statistics. Three attacks of Valadi et al., Practical
@@ -48,12 +48,15 @@ def bn_statistics_matching(
 
   Args:
     world: the attacker's picture of the system.
-    source: of the statistics, a name in `priors.bn_statistics.SOURCES`.
-    num_steps: T.
-    learning_rate: of Adam, in units of the normalised image; traced.
-    total_variation: weight of the prior; traced.
-    bn_statistics: weight of the prior; traced.
-    momentum: of the BatchNorm layers, in (0, 1]; None for the network's own.
+    source: the source of the statistics, a name in
+      `priors.bn_statistics.SOURCES`.
+    num_steps: the number of steps T.
+    learning_rate: the learning rate of Adam, in units of the normalised image;
+      traced.
+    total_variation: the weight of the prior; traced.
+    bn_statistics: the weight of the prior; traced.
+    momentum: the momentum of the BatchNorm layers, in (0, 1]; None for the
+      network's own.
     start: see `starts.parse`.
     form: see `match`.
 

@@ -4,13 +4,13 @@ Dimitrov, Balunović, Konstantinov and Vechev, Data Leakage in Federated
 Averaging, TMLR 2022, arXiv 2206.12395.
 
 Assumed known: the model, the client's protocol, the number of images and the
-labels. The order in which the client took its images is not, so each epoch has
-candidate images of its own, [E, B, H, W, C], and the simulated training takes
-them as they lie:
+labels. The order in which the client took its images is not known, so each
+epoch has candidate images of its own, [E, B, H, W, C], and the simulated
+training takes them in their order:
 
   min over x  D(simulated(x), observed) + a TV(x) + c R(x)
 
-where R asks the epochs for one set of images in any order
+where R makes the epochs agree on one set of images, in any order
 (`priors.epoch_order`). In the end each epoch's images are assigned to those of
 the first, among images of one label, and averaged.
 
@@ -46,16 +46,17 @@ def dimitrov(
   distance: str | distances.Distance = 'cosine',
   start: str = 'normal',
 ) -> base.Attack:
-  """Simulated local training on images that each epoch has of its own.
+  """Simulated local training, with separate images for each epoch.
 
   Args:
     world: the attacker's picture; its client takes local epochs.
-    num_steps: T.
-    learning_rate: of Adam, in units of the normalised image; traced.
-    total_variation: weight of the prior; traced.
-    epoch_order: weight of the prior; traced.
-    distance: a name in `DISTANCES` or a Distance, of the updates.
-    start: as in `starts.parse`, but no 'target'.
+    num_steps: the number of steps T.
+    learning_rate: the learning rate of Adam, in units of the normalised image;
+      traced.
+    total_variation: the weight of the prior; traced.
+    epoch_order: the weight of the prior; traced.
+    distance: the distance of the updates, a name in `DISTANCES` or a Distance.
+    start: a start as in `starts.parse`, except 'target'.
 
   Raises:
     ValueError: a client that does not say what its epochs do, or a start from
@@ -64,7 +65,7 @@ def dimitrov(
   client, images = world.client, world.batch_size
   if client.unrolled is None:
     raise ValueError(
-      'Expected a client that is alone and takes local epochs, without a '
+      'Expected a single client that takes local epochs, without a '
       'defence on its update; got one that cannot be simulated; set '
       'belief.name to fedavg, or use inverting_gradients'
     )
@@ -110,7 +111,7 @@ def dimitrov(
 
 
 def _align(first: types.Array, own: types.Array, y: types.Array) -> types.Array:
-  """Returns the images in the order of the first ones that they resemble."""
+  """Returns the images in the order of the first epoch's most similar ones."""
   a, b = (x.reshape(len(x), -1) for x in (first, own))
   costs = jnp.sum(jnp.square(a[:, None] - b[None]), axis=-1)
   costs = jnp.where(y[:, None] == y[None], costs, _APART)

@@ -1,4 +1,4 @@
-"""GradInversion: matching beside image priors, by restarts that agree.
+"""GradInversion: matching with image priors, by restarts that agree.
 
 Yin, Mallya, Vahdat, Alvarez, Kautz and Molchanov, See through Gradients: Image
 Batch Recovery via GradInversion, CVPR 2021, arXiv 2104.07586.
@@ -9,12 +9,13 @@ labels. Solves
   min over x  w 1/2 |g(x) - g*|^2 + a TV(x) + b L2(x) + c R(x) + d C(x)
 
 with R the distance to the buffers' statistics (`priors.bn_statistics`) and C
-that to the mean of all restarts (`priors.group_consistency`), by Adam with a
-rise over 50 steps, a cosine decay and noise in each step, clipped to images.
-Weights are those of breaching, the framework of Geiping et al., where it has
-them, otherwise the paper's: 20,000 steps, learning rate 0.1, noise 0.2, w = a =
-1e-4, b = 1e-6, c = 0.1, d = 0.01. They are meant for trained networks: the
-buffers of an untrained one are no statistics of images, and mislead.
+the distance to the mean of all restarts (`priors.group_consistency`), by Adam
+with a rise over 50 steps, a cosine decay and noise in each step, clipped to
+images. The weights are those of breaching, the framework of Geiping et al.,
+where it has them, and otherwise the paper's: 20,000 steps, learning rate 0.1,
+noise 0.2, w = a = 1e-4, b = 1e-6, c = 0.1, d = 0.01. They are meant for trained
+networks: the buffers of an untrained network are not statistics of images, and
+mislead the attack.
 
 Differs from the paper: the mean of the restarts is not registered; norms are
 mean squares, and the squared l2 distance has no root, as in the framework;
@@ -53,15 +54,16 @@ def grad_inversion(
 
   Args:
     world: the attacker's picture of the system.
-    num_steps: T.
-    learning_rate: of Adam, in units of the normalised image; traced.
-    matching: weight of the distance; traced.
-    total_variation: weight of the prior; traced.
-    l2: weight of the prior; traced.
-    bn_statistics: weight of the prior; traced.
-    group_consistency: weight of the prior; traced.
-    noise: in a step, in units of the learning rate.
-    warmup_steps: of the learning rate's rise.
+    num_steps: the number of steps T.
+    learning_rate: the learning rate of Adam, in units of the normalised image;
+      traced.
+    matching: the weight of the distance; traced.
+    total_variation: the weight of the prior; traced.
+    l2: the weight of the prior; traced.
+    bn_statistics: the weight of the prior; traced.
+    group_consistency: the weight of the prior; traced.
+    noise: the noise in each step, in units of the learning rate.
+    warmup_steps: the steps over which the learning rate rises.
     distance: a name in `DISTANCES`.
     start: see `starts.parse`.
     form: see `match`.

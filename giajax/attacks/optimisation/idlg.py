@@ -33,9 +33,9 @@ def idlg(
 
   Args:
     world: the attacker's picture of the system, with batch_size 1.
-    num_steps: L-BFGS iterations.
-    memory_size: pairs that L-BFGS remembers.
-    max_linesearch_steps: evaluations a line search may take.
+    num_steps: the number of L-BFGS iterations.
+    memory_size: the number of pairs that L-BFGS remembers.
+    max_linesearch_steps: the evaluations that a line search may take.
     start: see `starts.parse`.
 
   Raises:

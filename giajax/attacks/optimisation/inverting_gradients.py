@@ -8,14 +8,14 @@ Assumed known: the model, the batch size and the labels. Solves (eq. 4)
   min over x in [0, 1]  1 - <g(x), g*> / (|g(x)| |g*|) + a TV(x)
 
 by Adam on the sign of the gradient, in the normalised image space, with the
-step divided by 10 after 3/8, 5/8 and 7/8 of the way. The defaults are the
-CIFAR-10 ones of the authors' framework: 24,000 steps, learning rate 0.1,
-a = 0.2, one restart.
+step divided by 10 after 3/8, 5/8 and 7/8 of the run. The defaults are those of
+the authors' framework for CIFAR-10: 24,000 steps, learning rate 0.1, a = 0.2,
+one restart.
 
 For ImageNet their code also matches only the ten parameter arrays of largest
 observed norm and replaces images by their medians every 500 steps:
-`top_leaves=10`, `median_every=500`. It also offers weights of the layers that
-fall with depth.
+`top_leaves=10`, `median_every=500`. It also offers layer weights that fall with
+depth.
 
 Differs from the authors' code: differences across the border count 0 in TV.
 """
@@ -47,14 +47,16 @@ def inverting_gradients(
 
   Args:
     world: the attacker's picture of the system.
-    num_steps: T.
-    learning_rate: of Adam, in units of the normalised image; traced.
-    total_variation: weight of the prior; traced.
+    num_steps: the number of steps T.
+    learning_rate: the learning rate of Adam, in units of the normalised image;
+      traced.
+    total_variation: the weight of the prior; traced.
     distance: a name in `DISTANCES` or a Distance.
-    top_leaves: how many parameter arrays are matched, 0 for all; see
+    top_leaves: the number of parameter arrays that are matched, 0 for all; see
       `distances.on_leaves`.
-    leaf_weights: 'equal', or falling with depth: 'linear', 'exponential'.
-    median_every: steps between two 3 x 3 median filters, 0 for none.
+    leaf_weights: the weights of the layers: 'equal', or falling with depth,
+      'linear' or 'exponential'.
+    median_every: the steps between two 3 x 3 median filters, 0 for none.
     start: see `starts.parse`.
     form: see `match`.
 

@@ -1,4 +1,4 @@
-"""Modern: Inverting Gradients with what was found to help since.
+"""Modern: Inverting Gradients with later improvements.
 
 The preset of that name of breaching, the framework of Geiping et al.
 (2021-2022), around the attack of Geiping et al., Inverting Gradients, NeurIPS
@@ -43,13 +43,14 @@ def modern(
 
   Args:
     world: the attacker's picture of the system.
-    num_steps: T.
-    learning_rate: of Adam, in units of the normalised image; traced.
-    total_variation: weight of the prior; traced.
-    features: weight of the prior; traced.
-    double_opponents: TV includes the differences of the colours; False for
-      grey images.
-    warmup_steps: of the learning rate's rise.
+    num_steps: the number of steps T.
+    learning_rate: the learning rate of Adam, in units of the normalised image;
+      traced.
+    total_variation: the weight of the prior; traced.
+    features: the weight of the prior; traced.
+    double_opponents: whether TV includes the differences of the colours; False
+      for grey images.
+    warmup_steps: the steps over which the learning rate rises.
     start: see `starts.parse`.
     form: see `match`.
 

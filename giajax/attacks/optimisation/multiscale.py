@@ -42,16 +42,18 @@ def multiscale(
 
   Args:
     world: the attacker's picture of the system.
-    num_steps: T, of all stages together.
-    stages: S; the first has 1 / 2^(S - 1) of the image's resolution.
-    learning_rate: of Adam, in units of the normalised image; traced.
-    total_variation: weight of the prior; traced.
+    num_steps: the number of steps T of all stages together.
+    stages: the number of stages S; the first has 1 / 2^(S - 1) of the image's
+      resolution.
+    learning_rate: the learning rate of Adam, in units of the normalised image;
+      traced.
+    total_variation: the weight of the prior; traced.
     distance: a name in `DISTANCES`.
     start: see `starts.parse`; if empty, noise of the first stage's resolution.
     form: see `match`.
 
   Raises:
-    ValueError: stages that are fewer than one, more than steps, or so many
+    ValueError: the stages are fewer than one or more than the steps, or so many
       that the first has no pixel.
   """
   require.whole(num_steps, 'num_steps')

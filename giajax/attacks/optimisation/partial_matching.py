@@ -13,10 +13,10 @@ Assumed known: the model, the batch size and the labels. Solves
 by Adam on the sign of the gradient. A step takes two derivatives of the
 matching loss, and forms the gradient.
 
-Differs from the paper in unknown ways, as it is written from the abstract and a
-review, and is no reproduction: that the mask m keeps the entries of largest
-observed size in each leaf, the approximation of the penalty
-(`optimizers.flat`), TV, Adam on signs and all defaults are ours.
+Differs from the paper in unknown ways: it is written from the abstract and a
+review, and is not a reproduction. These are ours: the mask m, which keeps the
+entries of largest observed size in each leaf, the approximation of the penalty
+(`optimizers.flat`), TV, Adam on signs and all defaults.
 """
 
 from giajax import world as worlds
@@ -43,9 +43,10 @@ def partial_matching(
 
   Args:
     world: the attacker's picture of the system.
-    num_steps: T.
-    learning_rate: of Adam, in units of the normalised image; traced.
-    total_variation: weight of the prior; traced.
+    num_steps: the number of steps T.
+    learning_rate: the learning rate of Adam, in units of the normalised image;
+      traced.
+    total_variation: the weight of the prior; traced.
     fraction: the part of each leaf's entries that is matched, in (0, 1].
     penalty: see `optimizers.flat`, in [0, 1]; c is penalty x radius.
     radius: see `optimizers.flat`, > 0, in units of the normalised images.

@@ -9,9 +9,9 @@ Assumed known: the model, the batch size and the labels. Solves
 
 by Adam.
 
-Differs from the paper in unknown ways, as it is written from the abstract: that
-the width s_l is the observed leaf's norm, that all leaves count alike, the
-optimiser, its steps and its learning rate are ours.
+Differs from the paper in unknown ways: it is written from the abstract. These
+are ours: the width s_l, which is the observed leaf's norm, the equal weight of
+all leaves, the optimiser, its steps and its learning rate.
 """
 
 from giajax import world as worlds
@@ -33,8 +33,9 @@ def sapag(
 
   Args:
     world: the attacker's picture of the system.
-    num_steps: T.
-    learning_rate: of Adam, in units of the normalised image; traced.
+    num_steps: the number of steps T.
+    learning_rate: the learning rate of Adam, in units of the normalised image;
+      traced.
     start: see `starts.parse`.
     form: see `match`.
   """

@@ -15,8 +15,8 @@ remembered pairs.
 Differs from the paper, where L is the squared difference of prediction and
 label. Differs from the framework's code: optax's L-BFGS with its zoom line
 search replaces torch's, whose step holds up to 20 iterations of fixed size;
-neither the pairs nor the line search know of the projection onto images, as
-there.
+neither the pairs nor the line search take the projection onto images into
+account, as in the framework.
 """
 
 from giajax import world as worlds
@@ -39,10 +39,10 @@ def wei(
 
   Args:
     world: the attacker's picture of the system.
-    num_steps: L-BFGS iterations.
-    task_loss: weight of the prior; traced.
-    memory_size: pairs that L-BFGS remembers.
-    max_linesearch_steps: evaluations a line search may take.
+    num_steps: the number of L-BFGS iterations.
+    task_loss: the weight of the prior; traced.
+    memory_size: the number of pairs that L-BFGS remembers.
+    max_linesearch_steps: the evaluations that a line search may take.
     start: see `starts.parse`.
   """
   return match.match_by_lbfgs(

@@ -1,1 +1,1 @@
-"""What several attacks are made of."""
+"""Parts that several attacks share."""

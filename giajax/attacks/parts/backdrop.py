@@ -1,8 +1,8 @@
-"""What the network behind an imprint layer sees beside an image's level.
+"""What the network after an imprint layer sees besides an image's level.
 
 The layer passes on grey images whose level tells the images apart. A network
 that normalises each image before anything else, as ConvNeXt's first LayerNorm
-does behind a convolution whose bias is zero, maps every positive multiple of an
+does after a convolution whose bias is zero, maps every positive multiple of an
 image to the same logits: it is blind to a grey image's level, and the gradient
 that reaches the layer is rounding. Stripes that do not depend on the level are
 added in front of such a network, so that the level changes what it sees.
@@ -20,7 +20,7 @@ def backdrop(net: models.Net) -> np.ndarray:
   """Returns what is added to the normalised images of the level, [C*H*W].
 
   Args:
-    net: the network behind the layer.
+    net: the network after the layer.
 
   Returns:
     Stripes of 1 and -1, neighbours along a row, in front of a network whose

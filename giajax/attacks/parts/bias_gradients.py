@@ -1,4 +1,4 @@
-"""The gradient of a layer's bias that one image alone would leave."""
+"""The gradient of a layer's bias for a single image."""
 
 from collections.abc import Callable
 
@@ -15,12 +15,12 @@ def bias_gradients(
 ) -> Callable[[types.Array, types.Array], types.Array]:
   """Returns `(x [H, W, C], y []) -> [m]`, the gradient of a bias.
 
-  The gradient of the loss to a layer's output is that of its bias; the network
-  is in inference mode.
+  The gradient of the loss with respect to a layer's output is also that of its
+  bias. The network is in inference mode.
 
   Args:
-    world: of the attack; its network is made of giajax layers.
-    path: of a linear layer with m units.
+    world: the world of the attack; its network is made of giajax layers.
+    path: the path of a linear layer with m units.
     variables: what the client received.
   """
   net = world.net

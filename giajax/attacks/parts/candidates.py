@@ -9,7 +9,7 @@ from giajax import types
 
 # A candidate with a smaller share of the gradient is nothing but rounding.
 _EMPTY = 1e-6
-_SLACK = 0.05  # by which an image that came back may leave [0, 1]
+_SLACK = 0.05  # how far an image that came back may leave [0, 1]
 # Root mean square below which two candidates are one image, and the number of
 # projections from which it is estimated.
 _SAME = 0.01
@@ -17,7 +17,7 @@ _PROJECTIONS = 16
 
 
 class Candidates(NamedTuple):
-  """What may be images, in any number C."""
+  """Any number C of candidates for images."""
 
   x: types.Array  # [C, H, W, c] in units of [0, 1], not clipped
   mass: types.Array  # [C] how much of the gradient each stands for
@@ -28,15 +28,15 @@ def reconstruction(
 ) -> types.Reconstruction:
   """Picks different images among candidates, by what the server can see.
 
-  First those that came back more than once, because no two mixtures of images
-  are alike, then those within [0, 1], then others; empty and repeated ones are
-  left over. No labels are claimed. The score is the share of the batch of which
-  nothing like an image came back.
+  Candidates that came back more than once come first, because no two mixtures
+  of images are alike, then those within [0, 1], then others; empty and repeated
+  ones come last. No labels are claimed. The score is the share of the batch for
+  which nothing like an image came back.
 
   Args:
-    candidates: in descending order of mass.
-    count: M, at most C.
-    batch_size: B.
+    candidates: the candidates, in descending order of mass.
+    count: the number M of images to claim, at most C.
+    batch_size: the batch size B.
   """
   flat = candidates.x.reshape(len(candidates.x), -1)
   holds = candidates.mass > _EMPTY * candidates.mass.max()
@@ -56,7 +56,7 @@ def reconstruction(
 
 
 def _alike(flat: types.Array) -> types.Array:
-  """Says which candidates [C, d] are nearly equal, [C, C], by projections."""
+  """Returns which candidates [C, d] nearly agree, [C, C], by projections."""
   signs = jax.random.rademacher(
     jax.random.key(0), (flat.shape[1], _PROJECTIONS), jnp.float32
   )

@@ -12,10 +12,10 @@ from giajax.attacks.parts import labels
 
 
 class Best(NamedTuple):
-  """An attack's state beside the best iterate so far."""
+  """An attack's state, and the best iterate so far."""
 
   inner: Any  # the attack's state, with a field `variable`
-  variable: Any  # of the best iterate
+  variable: Any  # the variable of the best iterate
   loss: types.Array  # [] the objective there; float64 if that is enabled
 
 
@@ -23,11 +23,12 @@ def keep_best(attack: base.Attack) -> base.Attack:
   """Reads the iterate of lowest objective instead of the last one.
 
   The objective is the attacker's own, as `step` reports it, and belongs to the
-  iterate before the step: what the last step arrives at is no candidate.
+  iterate before the step: the result of the last step is not a candidate.
   Iterates with a non-finite objective are never kept.
 
   Args:
-    attack: one whose state has a field `variable`, all that `read` uses of it.
+    attack: an attack whose state has a field `variable`, which is all that
+      `read` uses of it.
   """
 
   def init(key, obs, hp):
@@ -51,7 +52,7 @@ def keep_best(attack: base.Attack) -> base.Attack:
 
 
 class Labelled(NamedTuple):
-  """An attack's state beside the labels that a rule inferred."""
+  """An attack's state, and the labels that a rule inferred."""
 
   inner: Any
   labels: types.Array  # [B] int32
@@ -61,8 +62,8 @@ def with_labels(attack: base.Attack, rule: labels.Rule) -> base.Attack:
   """Gives an attack labels inferred from the update instead of granted ones.
 
   Args:
-    attack: one that needs 'labels'.
-    rule: of `labels.RULES`.
+    attack: an attack that needs 'labels'.
+    rule: the name of a rule in `labels.RULES`.
   """
 
   def labelled(obs, y):

@@ -1,6 +1,6 @@
 """Distances between the gradient of a candidate and the observed one.
 
-A Distance sees two trees of one structure, candidate g and observed t, and
+A Distance takes two trees of one structure, candidate g and observed t, and
 returns a scalar float32. Those that only depend on <g, t>, |g|^2 and |t|^2 of
 each leaf also come as a function of these moments, and can then be matched
 without forming g (`ops.moments`).
@@ -20,7 +20,7 @@ from giajax import types
 from giajax.ops import fusion_barrier
 from giajax.ops import moments
 
-_EPSILON = 1e-24  # of a squared norm; a norm below 1e-12 counts as none
+_EPSILON = 1e-24  # on a squared norm; a norm below 1e-12 counts as 0
 _ROUNDING = 1e-12  # a leaf of a smaller part of the squared norm is rounding
 
 
@@ -29,7 +29,7 @@ class Distance(NamedTuple):
 
   Attributes:
     on_gradients: `(candidate, observed) -> [] float32`, of trees.
-    on_moments: the same of their moments; None where it has no such form.
+    on_moments: the same from their moments; None if it has no such form.
   """
 
   on_gradients: Callable[[types.Tree, types.Tree], types.Array]
@@ -39,8 +39,8 @@ class Distance(NamedTuple):
 def lookup(distance: str | Distance) -> Distance:
   """Returns a Distance given by name or as itself.
 
-  Its `on_gradients` raises ValueError, while it is traced, for trees of which
-  the leaves or their shapes differ, as arrays of other shapes would broadcast.
+  Its `on_gradients` raises ValueError, while it is traced, for trees whose
+  leaves or shapes differ, because arrays of other shapes would broadcast.
 
   Raises:
     ValueError: an unknown name.
@@ -57,7 +57,7 @@ def lookup(distance: str | Distance) -> Distance:
 
 
 def require_alike(candidate: types.Tree, observed: types.Tree) -> None:
-  """Requires an observed gradient of the candidate's leaves and shapes.
+  """Requires an observed gradient with the candidate's leaves and shapes.
 
   Args:
     candidate: the candidate's gradient, or the parameters that it belongs to.
@@ -91,15 +91,15 @@ def _l1(g: types.Tree, t: types.Tree) -> types.Array:
 
 
 def _cosine(m: moments.Moments) -> types.Array:
-  """1 - cosine of all leaves together (Geiping et al. 2020, 2003.14053)."""
+  """1 - cosine over all leaves (Geiping et al. 2020, arXiv 2003.14053)."""
   return 1 - _similarity(_sum(m.dot), _sum(m.squared), _sum(m.target))
 
 
 def _layer_cosine(m: moments.Moments) -> types.Array:
-  """Mean over the leaves of 1 - cosine; a leaf of rounding errors counts 0.
+  """Mean over the leaves of 1 - cosine; rounding errors count as 0.
 
-  That is one observed with less than 1e-6 of the whole norm, such as the bias
-  of a convolution before a BatchNorm in training mode.
+  A leaf of rounding errors has less than 1e-6 of the whole observed norm, such
+  as the bias of a convolution before a BatchNorm in training mode.
   """
   least = _ROUNDING * _sum(m.target)
   parts = [
@@ -125,14 +125,14 @@ def _gaussian(m: moments.Moments) -> types.Array:
 
   The Gaussian kernel of the difference of Wang et al., SAPAG, 2020, arXiv
   2009.06228, whose width follows the observed gradient; that the width is the
-  norm of the leaf is ours. A leaf of rounding errors counts 0, as above.
+  norm of the leaf is ours. A leaf of rounding errors counts as 0, as above.
   """
   least = _ROUNDING * _sum(m.target)
   parts = []
   for n, target in m.target.items():
     squared = jnp.maximum(m.squared[n] - 2 * m.dot[n] + target, 0.0)
     ratio = squared / jnp.maximum(target, _EPSILON)
-    # In these words, a NaN counts.
+    # Written in this way, a NaN counts.
     parts.append(jnp.where(target <= least, 0.0, 1 - jnp.exp(-ratio)))
   return sum(parts, jnp.zeros(())) / len(parts)
 
@@ -179,11 +179,14 @@ def on_leaves(
   products of each leaf are multiplied by its weight before they are summed.
 
   Args:
-    distance: one that sums products over the leaves: cosine, l2 or angular.
-    top: only the `top` leaves of largest observed norm count; 0 for all.
-    weights: 'equal', or falling from the first layer to the last: 'linear'
-      from 1 to 1 / n, 'exponential' by a factor of e per leaf.
-    order: dotted names from the first layer to the last, for `weights`.
+    distance: a distance that sums products over the leaves: cosine, l2 or
+      angular.
+    top: the number of leaves, those of largest observed norm, that count; 0 for
+      all.
+    weights: the weights of the leaves: 'equal', or falling from the first layer
+      to the last, 'linear' from 1 to 1 / n or 'exponential' by a factor of e
+      per leaf.
+    order: the dotted names from the first layer to the last, for `weights`.
 
   Raises:
     ValueError: another distance, a negative `top` or unknown weights.
@@ -218,7 +221,8 @@ def on_entries(distance: str | Distance, fraction: float) -> Distance:
   """Returns a distance of the entries of largest observed size only.
 
   Args:
-    distance: of the entries that are kept; the others are 0 in both trees.
+    distance: the distance of the entries that are kept; the others are 0 in
+      both trees.
     fraction: the part of each leaf's entries that is kept, in (0, 1].
 
   Raises:
@@ -230,7 +234,7 @@ def on_entries(distance: str | Distance, fraction: float) -> Distance:
   def kept(leaf):
     size = jnp.abs(leaf).ravel()
     count = max(1, round(fraction * size.size))
-    # A NaN is kept, or nobody would see it.
+    # A NaN is kept; otherwise it would go unnoticed.
     return ~(jnp.abs(leaf) < jnp.sort(size)[size.size - count])
 
   def on_gradients(g: types.Tree, t: types.Tree) -> types.Array:

@@ -25,7 +25,8 @@ def to_pixels(vector: types.Array, spec: models.Spec) -> types.Array:
 
   Args:
     vector: [..., C*H*W], normalised.
-    spec: of the network, for the shape of its images and its normalisation.
+    spec: the spec of the network, for the shape of its images and its
+      normalisation.
 
   Returns:
     [..., H, W, C], not clipped.

@@ -14,7 +14,7 @@ proportion
 
   (4)  dL/dw_i = dL/db_i x
 
-so that a unit which one image of the batch alone reached gives it away. With
+so a unit that only one image of the batch reached gives that image away. With
 w_i = w, a measurement h(x) = w . x, and biases at the quantiles of h, every
 image falls into one of k bins of equal mass (`measurements`).
 
@@ -40,16 +40,16 @@ from giajax.models.parts import initializers
 
 
 class Front(layers.Layer):
-  """Linear, bounded or not, linear: from any values to an image's.
+  """A linear layer, an activation, bounded or not, and a linear layer.
 
   Args:
-    inputs: values that it reads.
+    inputs: the number of values that it reads.
     image_shape: (H, W, C) of what it returns.
-    bins: k, units in between.
-    ceiling: c of (2); None for ReLU.
-    fresh: its weights are drawn as torch does; otherwise they are zeros, which
-      the server replaces.
-    rngs: source of the initial weights.
+    bins: the number of units k in between.
+    ceiling: the c of (2); None for ReLU.
+    fresh: whether its weights are drawn as torch draws them; otherwise they are
+      zeros, which the server replaces.
+    rngs: the source of the initial weights.
   """
 
   def __init__(
@@ -86,7 +86,7 @@ class Front(layers.Layer):
 def insert(
   make: Callable[..., layers.Layer],
 ) -> Callable[[models.Net], models.Net]:
-  """Returns what puts `make(rngs=rngs)` in front of a network."""
+  """Returns a function that puts `make(rngs=rngs)` in front of a network."""
 
   def change(module, rngs):
     setattr(module, models.FRONT, make(rngs=rngs))
@@ -95,13 +95,14 @@ def insert(
 
 
 def grey_levels(activations: np.ndarray) -> tuple[float, float]:
-  """Returns the entries of V and e in (3) by which the network goes on working.
+  """Returns the entries of V and e in (3) with which the network still works.
 
-  The network behind the layer reads grey images whose level has mean 0 and
+  The network after the layer reads grey images whose level has mean 0 and
   variance 1, as normalised images have.
 
   Args:
-    activations: [k, n], of all units for n equally likely measurements.
+    activations: the activations of all units for n equally likely measurements,
+      [k, n].
   """
   total = activations.sum(0)
   spread = max(float(total.std()), 1e-6)
@@ -121,13 +122,14 @@ def check(
   """Raises ValueError for arguments that no imprint attack can work with.
 
   Args:
-    world: whose network must take a layer in front.
-    who: the attack.
-    bins: k.
-    images: how many are to fall into bins of their own.
+    world: the attacker's picture of the system; its network must take a layer
+      in front.
+    who: the name of the attack.
+    bins: the number of bins k.
+    images: the number of images that should fall into bins of their own.
     law: see `measurements.check`.
-    location: likewise.
-    scale: likewise.
+    location: see `measurements.check`.
+    scale: see `measurements.check`.
   """
   if world.net.edit is None:
     raise ValueError(

@@ -5,9 +5,9 @@ mean loss over B images is
 
   dL/db_k = mean_i (p_ik - [y_i = k])        dL/dW_k = mean_i (...) h_i
 
-with p the softmax. What several local steps changed is read as one gradient
-(`Client.as_gradient`). A rule asks for no more of the update than it reads: an
-update that covers the classifier's bias alone is enough for `idlg` and
+with p the softmax. The change over several local steps is read as one gradient
+(`Client.as_gradient`). A rule requires only the parts of the update that it
+reads: an update that covers only the classifier's bias is enough for `idlg` and
 `bias_corrected`. A row is a factory `(world) -> Rule`.
 """
 
@@ -38,14 +38,14 @@ class Rule(NamedTuple):
 
 
 def idlg(world: worlds.World) -> Rule:
-  """The class whose gradient row points against all others; batch 1.
+  """The class whose gradient row points against all others; one image only.
 
   Zhao, Mopuri and Bilen, iDLG: Improved Deep Leakage from Gradients, 2020,
   arXiv 2001.02610, eq. 6. The row of the label is the one whose product with
   every other row is not positive; with a bias this is its negative entry.
 
   Raises:
-    ValueError: a batch of more than one image, or an update that covers nothing
+    ValueError: a batch of more than one image, or an update that covers no part
       of the classifier.
   """
   require.batch_of_one(
@@ -140,14 +140,14 @@ def ilrg(world: worlds.World) -> Rule:
 
   Ma et al., Instance-wise Batch Label Restoration via Gradients in Federated
   Learning, ICLR 2023. The ratio dL/dW_k / dL/db_k stands for the embedding h_k
-  of the images of class k, of which the classifier makes their softmax p_k.
-  The counts n then solve, by least squares,
+  of the images of class k, from which the classifier computes their softmax
+  p_k. The counts n then solve, by least squares,
 
     sum_k n_k p_kj - n_j = B dL/db_j for each class j,    sum_k n_k = B
 
   Negative counts become 0, and the others are rounded so that they sum to B. A
-  class of about as many images as the softmax predicts has hardly any gradient,
-  and so an embedding that is far off: with many images per class,
+  class with about as many images as the softmax predicts has hardly any
+  gradient, and therefore an inaccurate embedding: with many images per class,
   `bias_corrected` errs less.
 
   Raises:
@@ -163,7 +163,7 @@ def ilrg(world: worlds.World) -> Rule:
     held = trees.named_leaves(obs.message.variables.params)
     kernel = _gradient(world, obs, path, 'kernel')
     bias = _gradient(world, obs, path, 'bias')
-    # Without any gradient a class has no embedding.
+    # A class without any gradient has no embedding.
     embeddings = kernel.T / jnp.where(bias == 0, 1.0, bias)[:, None]
     out = embeddings @ held[f'{path}.kernel'] + held[f'{path}.bias']
     p = jax.nn.softmax(out)
@@ -176,7 +176,7 @@ def ilrg(world: worlds.World) -> Rule:
 
 
 def _largest_remainders(counts: types.Array, total: int) -> types.Array:
-  """Returns [total] ascending labels: repeatedly, the largest remainder."""
+  """Returns [total] ascending labels, by the largest remainders."""
 
   def take(remainders, _):
     k = jnp.argmax(remainders)

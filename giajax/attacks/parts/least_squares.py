@@ -10,7 +10,7 @@ from giajax import trees
 from giajax import types
 
 _TINY = 1e-30
-# Relative to the start; what float32 leaves of the normal equations.
+# Relative to the start; the accuracy of the normal equations in float32.
 _TOLERANCE = 1e-7
 
 
@@ -19,7 +19,7 @@ class LinearSystem(NamedTuple):
 
   Attributes:
     apply: `x -> A x`, a tree of arrays.
-    transpose: `rows -> A' rows`, of such a tree.
+    transpose: `rows -> A' rows`, for a tree like the result of `apply`.
     right: b, such a tree.
   """
 
@@ -35,12 +35,12 @@ def solve(
 
   Hestenes and Stiefel, Methods of Conjugate Gradients for Solving Linear
   Systems, 1952, section 10: on the normal equations, with the residual of the
-  system itself carried along. It starts at zero, so that of many solutions it
-  is the shortest.
+  system itself carried along. It starts at zero, so the result is the shortest
+  of all solutions.
 
   Args:
-    system: A x = b.
-    iterations: at most.
+    system: the system A x = b.
+    iterations: the largest number of iterations.
 
   Returns:
     x, and |A x - b|^2 / |b|^2, [].

@@ -63,18 +63,22 @@ def match(
     optimizer: maps gradients to updates of unit learning rate; may use
       `value`, `grad` and `value_fn` as optax's line searches do, the step's
       `key`, and `hp`.
-    num_steps: T >= 1.
-    learning_rate: factor of every update, > 0; traced.
+    num_steps: the number of steps T >= 1.
+    learning_rate: the factor of every update, > 0; traced.
     terms: `{name: (weight, prior)}`; the weights are traced.
-    matching: weight of the distance; traced. None for 1, and no knob.
-    keep_best: read the iterate of lowest objective instead of the last one.
+    matching: the weight of the distance; traced. None for a weight of 1 and no
+      knob.
+    keep_best: whether to read the iterate of lowest objective instead of the
+      last one.
     form: 'explicit' forms the candidate's update; 'moments' matches without
-      forming it; 'auto' takes the latter where distance and client allow.
+      forming it; 'auto' does the latter where the distance and the client allow
+      it.
 
   Raises:
     ValueError: a number outside its range, a term whose name is taken, an
       unknown form, or form='moments' where it is impossible. While it is
-      traced: a candidate's update of other leaves or shapes than the observed.
+      traced: a candidate's update with other leaves or shapes than the observed
+      one.
   """
   require.whole(
     num_steps, 'num_steps', advice='without steps it would return its start'
@@ -166,9 +170,9 @@ def match_by_lbfgs(
   Args:
     world: the attacker's picture of the system.
     variable: see `match`.
-    num_steps: L-BFGS iterations.
+    num_steps: the number of L-BFGS iterations.
     memory_size: see `optimizers.lbfgs`.
-    max_linesearch_steps: likewise.
+    max_linesearch_steps: see `optimizers.lbfgs`.
     terms: see `match`.
 
   Raises:
@@ -241,7 +245,7 @@ def _objective_parts(
 
 
 def _needs(world: worlds.World) -> frozenset[str]:
-  """The candidate's forward pass, by the buffers that it reads."""
+  """The candidate's forward pass, with the buffers that it reads."""
   buffers = not world.client.train_mode and inspect.has_batch_norm(world.net)
   needs = {'model', 'batch_size'}
   return frozenset(needs | {'bn_buffers_before'} if buffers else needs)

@@ -1,8 +1,8 @@
 """Measurements of an image, h(x) = f . x, and bins of equal mass for them.
 
-A malicious server chooses f, knows mean and deviation of h and assumes a law
-of it, and parts a batch into its images by the bins that they fall into
-(`imprint`).
+A malicious server chooses f, knows the mean and the standard deviation of h and
+assumes its law. It separates the images of a batch by the bins that they fall
+into (`imprint`).
 """
 
 from collections.abc import Callable, Mapping
@@ -84,8 +84,8 @@ def check(law: str, location: float | None, scale: float | None) -> None:
 
   Args:
     law: a name in `LAWS`.
-    location: mean of the measurement, or None, like `scale`.
-    scale: its standard deviation.
+    location: the mean of the measurement, or None, like `scale`.
+    scale: the standard deviation of the measurement.
   """
   registry.lookup(LAWS, law, 'law')
   if (location is None) != (scale is None):
@@ -115,10 +115,11 @@ def statistics(
   """Returns mean and standard deviation of a measurement of images in [0, 1].
 
   Args:
-    side: with 'proxy_data' [P, H, W, C] where the next are None.
-    weights: f [H, W, C] of the measurement.
-    location: its mean, where that is known.
-    scale: its standard deviation, likewise.
+    side: the side knowledge, with 'proxy_data' [P, H, W, C] if `location` and
+      `scale` are None.
+    weights: the weights f of the measurement, [H, W, C].
+    location: its mean, if that is known.
+    scale: its standard deviation, if that is known.
   """
   if location is not None and scale is not None:
     return location, scale

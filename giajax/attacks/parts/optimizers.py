@@ -1,8 +1,8 @@
 """Parts of the optimisers that attacks use, as optax transformations.
 
 Their updates have unit learning rate: `match` multiplies them by the traced
-knob. Beside optax's own extra arguments, `match` passes the step's `key` and
-the knobs `hp`.
+knob. In addition to optax's own extra arguments, `match` passes the step's
+`key` and the knobs `hp`.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from giajax import types
 
 
 class Count(NamedTuple):
-  """The steps taken."""
+  """The number of steps taken."""
 
   count: types.Array  # [] int32
 
@@ -65,11 +65,11 @@ def coarse_to_fine(
 
   Stage i of S equal ones has blocks of sides[i] pixels. An image that is flat
   in each block (the start 'coarse:...') stays so within the stage under any
-  optimiser that works pixel by pixel: this is optimisation of an image of a
-  lower resolution, enlarged to the next one by repeating its pixels.
+  optimiser that works pixel by pixel: this optimises an image of lower
+  resolution, which is enlarged to the next resolution by repeating its pixels.
 
   Args:
-    sides: of the stages, descending to 1.
+    sides: the sides of the stages, descending to 1.
     num_steps: T of the run.
   """
 
@@ -115,8 +115,8 @@ def flat(
   Generalization in Deep Learning, ICML 2022, arXiv 2202.03599, eq. 10.
 
   Args:
-    fraction: f in [0, 1].
-    radius: r > 0, in units of what is optimised.
+    fraction: the fraction f, in [0, 1].
+    radius: the radius r > 0, in units of what is optimised.
 
   Raises:
     ValueError: a number out of range.
@@ -147,7 +147,7 @@ def langevin(scale: float) -> optax.GradientTransformationExtraArgs:
   Yin et al., See through Gradients, CVPR 2021, arXiv 2104.07586.
 
   Args:
-    scale: standard deviation at the full learning rate.
+    scale: the standard deviation at the full learning rate.
   """
 
   def update(updates, state, params=None, **extra):
@@ -166,13 +166,13 @@ def langevin(scale: float) -> optax.GradientTransformationExtraArgs:
 
 
 def median_filter(every: int) -> optax.GradientTransformationExtraArgs:
-  """Replaces images by their 3 x 3 medians now and then; the last part.
+  """Replaces images by their 3 x 3 medians at intervals; must be the last part.
 
   Borders are reflected. The authors' code of Geiping et al. 2020 (arXiv
   2003.14053) has it as an option, every 500 steps.
 
   Args:
-    every: steps between two filters, 0 for none.
+    every: the steps between two filters, 0 for none.
 
   Raises:
     ValueError: a number that is not whole, or negative.
@@ -202,8 +202,8 @@ def medians(x: types.Array) -> types.Array:
   """Returns the median of each pixel's 3 x 3 neighbours, [B, H, W, C]."""
   h, w = x.shape[1:3]
   x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode='reflect')
-  # The median of nine is that of the largest of the minima, the median of the
-  # medians and the smallest of the maxima of three rows of three.
+  # The median of nine is the median of three values: the largest of the minima,
+  # the median of the medians and the smallest of the maxima of three rows.
   rows = [
     _sorted(*(x[:, i : i + h, j : j + w] for j in range(3))) for i in range(3)
   ]
@@ -235,7 +235,7 @@ def repeated(
   Args:
     schedule: `steps -> schedule`, for the steps of a stage.
     num_steps: T of the run.
-    stages: S, equal ones.
+    stages: the number S of equal stages.
   """
   within = schedule(num_steps // stages)
 
@@ -251,8 +251,8 @@ def cosine_decay(num_steps: int, warmup_steps: int) -> optax.Schedule:
   """Returns half a cosine from 1 to 0, after a linear rise.
 
   Args:
-    num_steps: T, where it is 0.
-    warmup_steps: steps of the rise, the first of them at 1 / warmup_steps.
+    num_steps: the step T at which it is 0.
+    warmup_steps: the steps of the rise, the first of them at 1 / warmup_steps.
 
   Raises:
     ValueError: a number of steps that is not whole, or negative.
@@ -273,13 +273,13 @@ def adam(
   after: Sequence[optax.GradientTransformation] = (),
   last: Sequence[optax.GradientTransformation] = (),
 ) -> optax.GradientTransformationExtraArgs:
-  """Returns Adam with a schedule and what surrounds it.
+  """Returns Adam with a schedule and further parts.
 
   Args:
-    schedule: factor of the learning rate.
-    before: on the gradient.
-    after: on Adam's direction; scaled by the schedule.
-    last: on the whole step.
+    schedule: the factor of the learning rate.
+    before: a transformation of the gradient.
+    after: a transformation of Adam's direction; scaled by the schedule.
+    last: a transformation of the whole step.
   """
   return optax.chain(
     *before,
@@ -302,8 +302,8 @@ def lbfgs(
   """L-BFGS with a zoom line search; updates of unit learning rate.
 
   Args:
-    memory_size: pairs that L-BFGS remembers, >= 1.
-    max_linesearch_steps: evaluations a line search may take, >= 1.
+    memory_size: the number of pairs that L-BFGS remembers, >= 1.
+    max_linesearch_steps: the evaluations that a line search may take, >= 1.
 
   Raises:
     ValueError: a number below 1.

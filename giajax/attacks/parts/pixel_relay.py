@@ -6,11 +6,11 @@ A convolution of stride s and padding p copies the phase (i, j) of a channel,
   (1)  1 at (p + i, p + j) and 0 elsewhere
 
 With s^2 times the channels nothing is lost (Boenisch et al., EuroS&P 2023,
-arXiv 2112.02918, for s = 1). ReLU leaves images in [0, 1] alone. A 2x2 max-pool
-keeps the largest of four pixels x; it is given -x + 1 too, which keeps the
-smallest, and, where there are channels left, the same shifted by a pixel right,
-down and both ways (Wang et al., WACV 2024, arXiv 2310.19222). Behind r x r of
-those windows a pixel lies between
+arXiv 2112.02918, for s = 1). ReLU does not change images in [0, 1]. A 2x2
+max-pool keeps the largest of four pixels x; it is also given -x + 1, which
+keeps the smallest, and, where there are channels left, the same shifted by a
+pixel right, down and both ways (Wang et al., WACV 2024, arXiv 2310.19222).
+Behind r x r of those windows a pixel lies between
 
   (2)  max over the windows that hold it of min x,  min over these of max x
 
@@ -34,18 +34,19 @@ from giajax.ops import moments
 
 
 class PixelRelay(NamedTuple):
-  """What the first linear layer reads of an image, behind such weights.
+  """What the first linear layer reads of an image, after such weights.
 
   Attributes:
-    layer: path of that layer.
-    leaves: the weights, by dotted name; none where it is the network's first.
+    layer: the path of that layer.
+    leaves: the weights, by dotted name; empty if the layer is the network's
+      first.
     start: [D] int, the first pixel of a feature's window, of the H W C of an
       image.
     sign: [D] int8, 1 for the largest pixel of the window, -1 for one minus the
       smallest, 0 for a feature that holds nothing.
-    side: r, the window's side; 1 where every feature is one pixel.
+    side: the window's side r; 1 if every feature is one pixel.
     mean, std: [D] float32; the feature is (pixel - mean) / std.
-    shape: H, W, C.
+    shape: the shape (H, W, C) of an image.
   """
 
   layer: str
@@ -97,10 +98,10 @@ class _Convolution(NamedTuple):
   """A convolution in front of the linear layer.
 
   Attributes:
-    path: its own.
+    path: its path.
     site: where it meets its input.
-    kernel: shape of its kernel, (side, side, inputs, outputs).
-    pooled: something halves what it gives.
+    kernel: the shape of its kernel, (side, side, inputs, outputs).
+    pooled: whether a pool halves its output.
   """
 
   path: str
@@ -119,12 +120,12 @@ class _Channels(NamedTuple):
 
 
 def pixel_relay(net: models.Net, who: str) -> PixelRelay:
-  """Returns what hands images on to a network's first linear layer.
+  """Returns the weights that hand images on to the first linear layer.
 
   Args:
     net: a network of convolutions and max-pools, or nothing, in front of that
       layer, with activations that leave [0, 1] alone.
-    who: the attack that asks, for the message.
+    who: the name of the attack, for the message.
 
   Raises:
     ValueError: another network, or one with too few channels.
@@ -170,7 +171,7 @@ def _stack(net, who) -> tuple[str, list[_Convolution]]:
 
 
 def _is_pooled(site, kernel, reads) -> bool:
-  """Says whether the next layer reads half of what a convolution gives."""
+  """Returns whether the next layer reads half of what a convolution gives."""
   stride = site.geometry.strides[0]
   rows, columns = (-(-v // stride) for v in site.input.shape[1:3])
   if len(reads) == 4:
@@ -182,10 +183,10 @@ def _build(spec, convolutions, pools, shifted):
   """Returns leaves, channels and grid (h, w, n); None with too few channels.
 
   Args:
-    spec: of the network.
-    convolutions: in front of the linear layer.
-    pools: how many of them are pooled.
-    shifted: how many of the last pools see shifted images, too.
+    spec: the spec of the network.
+    convolutions: the convolutions in front of the linear layer.
+    pools: the number of convolutions that are pooled.
+    shifted: the number of the last pools that see shifted images, too.
   """
   colours = spec.image_shape[2]
   signs = (1, -1) if pools else (1,)
@@ -199,7 +200,7 @@ def _build(spec, convolutions, pools, shifted):
   for i, convolution in enumerate(convolutions):
     pools_behind += convolution.pooled
     stride = convolution.site.geometry.strides[0]
-    # The padding of the first is no black, but the mean.
+    # The padding of the first convolution is not black, but the mean.
     shift = convolution.pooled and i > 0 and pools_behind > pools - shifted
     step = 2 if shift else stride
     if not _fits(convolution, channels, step, shift):
@@ -218,7 +219,7 @@ def _build(spec, convolutions, pools, shifted):
 
 
 def _fits(convolution, channels, step, shift) -> bool:
-  """Says whether a convolution can copy `step`^2 phases of each channel."""
+  """Returns whether a convolution can copy `step`^2 phases of each channel."""
   geometry, (side, *_, outputs) = convolution.site.geometry, convolution.kernel
   return (
     geometry.groups == 1
@@ -232,10 +233,10 @@ def _copy(convolution, channels, step, spec):
   """Returns a convolution's leaves by (1), and what its outputs hold.
 
   Args:
-    convolution: which one.
-    channels: what its inputs hold.
-    step: phases along each side that it copies.
-    spec: of the network for its first convolution, which undoes the
+    convolution: the convolution.
+    channels: the pixels that its inputs hold.
+    step: the number of phases that it copies along each side.
+    spec: the spec of the network for its first convolution, which undoes the
       normalisation and makes -x + 1 of x; None for others.
   """
   pad = convolution.site.geometry.padding[0][0]
@@ -276,7 +277,7 @@ def _layout(spec, layer, leaves, channels, grid) -> PixelRelay:
   # As `layers.flatten` does, channels first.
   start, sign = (np.moveaxis(a, -1, 0).reshape(-1) for a in (start, sign))
   mean, std = np.zeros(len(start)), np.ones(len(start))
-  if not leaves:  # nobody has undone the normalisation
+  if not leaves:  # the normalisation has not been undone
     mean, std = (np.array(v)[start % shape[2]] for v in (spec.mean, spec.std))
   return PixelRelay(
     layer,
@@ -291,7 +292,7 @@ def _layout(spec, layer, leaves, channels, grid) -> PixelRelay:
 
 
 def _require_relay(net, who, relay: PixelRelay) -> None:
-  """Looks whether the network does with a random image what is expected."""
+  """Checks that the network does what is expected with a random image."""
   variables = net.init(jax.random.key(0))
   params = trees.replaced(variables.params, relay.leaves)
   x = jax.random.uniform(jax.random.key(1), (1, *net.spec.image_shape))

@@ -1,9 +1,10 @@
 """A search for a threshold that only one of several unknown numbers exceeds.
 
-Nothing is known of the numbers but, for every threshold that was tried, how
-many exceed it and what their mean is. That mean is the next threshold while
-there are several, as at least one of them exceeds it unless they are equal;
-where none exceeds a threshold, the search goes back by half.
+For every threshold that was tried, it is known how many numbers exceed it and
+what their mean is; nothing else is known about them. While several numbers
+exceed the threshold, their mean is the next one, because at least one of them
+exceeds it unless they are equal. If none exceeds a threshold, the search goes
+halfway back.
 """
 
 from collections.abc import Iterable
@@ -25,11 +26,11 @@ def threshold(
   """Returns the next threshold, [].
 
   Args:
-    answers: how many numbers exceeded each threshold that was tried, [], and
-      their mean, []; counts need not be whole.
+    answers: for each threshold that was tried, how many numbers exceeded it,
+      [], and their mean, []; counts need not be whole.
     start: the threshold that was tried first.
     low: a threshold that several numbers exceed.
-    high: one that none exceeds.
+    high: a threshold that no number exceeds.
   """
   v = start
   for count, mean in answers:

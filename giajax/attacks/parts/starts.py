@@ -39,7 +39,7 @@ class Start(NamedTuple):
       of optimisation, to which `to_space` brings images in [0, 1]; the key is
       consumed.
     needs: the grants (`threat.GRANTS`) that it uses.
-    hparams: default values of the traced knobs that it reads.
+    hparams: the default values of the traced knobs that it reads.
   """
 
   draw: Callable[
@@ -60,7 +60,8 @@ def parse(text: str, image_shape: tuple[int, int, int]) -> Start:
   """Returns the start that 'name' or 'name:argument' describes.
 
   Args:
-    text: a name in `STARTS`, and behind a colon what that row's factory takes.
+    text: a name in `STARTS` and, after a colon, the argument of that row's
+      factory.
     image_shape: (H, W, C) of the images.
 
   Raises:
@@ -138,10 +139,10 @@ def image(argument: str, image_shape: tuple[int, int, int]) -> Start:
 def target(argument: str, image_shape: tuple[int, int, int]) -> Start:
   """The truth, with noise for a fraction of its pixels; diagnostic.
 
-  It separates what an update tells from what the start already told. The knob
-  `noised_fraction` in [0, 1] is the fraction of the pixels that normal noise
-  replaces, all channels of a pixel together; pixels that are replaced at a
-  lower fraction are replaced at a higher one, too. Initialisation study of
+  It separates what an update reveals from what the start already revealed. The
+  knob `noised_fraction` in [0, 1] is the fraction of the pixels that normal
+  noise replaces, all channels of a pixel together; pixels that are replaced at
+  a lower fraction are replaced at a higher one, too. Initialisation study of
   Valadi et al., Practical Feasibility of Gradient Inversion Attacks in
   Federated Learning, 2025, arXiv 2508.19819.
   """

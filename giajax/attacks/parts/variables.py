@@ -19,9 +19,9 @@ class Variable(NamedTuple):
   Attributes:
     init: `(key, obs, hp) -> tree` of float32 arrays; the key is consumed.
     batch: `(tree, obs) -> Batch`, differentiable.
-    project: `tree -> tree`, the nearest allowed one.
+    project: `tree -> tree`, the nearest allowed tree.
     needs: the grants that it uses.
-    hparams: default values of the traced knobs that `init` reads.
+    hparams: the default values of the traced knobs that `init` reads.
   """
 
   init: Callable[[types.Array, types.Observation, types.HParams], types.Tree]
@@ -42,13 +42,14 @@ def pixels(
   """The pixels themselves, and soft labels where these are unknown.
 
   Args:
-    world: for the image shape, its normalisation and the number of images.
+    world: the attacker's picture of the system, for the image shape, its
+      normalisation and the number of images.
     start: see `starts.parse`; noise is drawn in the space of optimisation.
-    box: project onto images in [0, 1] after each step.
+    box: whether to project onto images in [0, 1] after each step.
     space: 'normalised', the network's input space, in which the literature's
       learning rates are meant, or 'unit' for [0, 1].
-    joint_labels: optimise soft labels, too (through the task's `relax`),
-      instead of taking labels from the observation.
+    joint_labels: whether to optimise soft labels, too (through the task's
+      `relax`), instead of taking labels from the observation.
 
   Raises:
     ValueError: an unknown start or space.

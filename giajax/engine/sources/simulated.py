@@ -31,10 +31,10 @@ def item(setup: experiment.Setup, case: int, control: bool = False) -> Item:
   Args:
     setup: the experiment.
     case: the number of the case.
-    control: whether the update is to be replaced by noise.
+    control: whether the update is replaced by noise.
 
   Raises:
-    ValueError: see `draw`.
+    ValueError: the same as for `draw`.
   """
   indices, batch = draw(setup.dataset, setup.net.spec, setup.cases, case)
   return Item(case, control, indices, batch)
@@ -49,9 +49,9 @@ def draw(
   """Returns which images form the batch of a case, [B] int32, and the batch.
 
   Args:
-    dataset: where its images come from.
-    spec: of the network that reads them.
-    cases: how they are drawn.
+    dataset: the data set that its images come from.
+    spec: the spec of the network that reads them.
+    cases: how the images are drawn.
     case: the number of the case.
 
   Raises:

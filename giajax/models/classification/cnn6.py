@@ -81,7 +81,7 @@ def cnn6(
     image_shape: (H, W, C).
     num_classes: size of the last layer.
     widths: channels of the six convolutions.
-    slope: of the activations below zero, in [0, 1); 0 for ReLU.
+    slope: the slope of the activations below zero, in [0, 1); 0 for ReLU.
     normalisation: a name in `base.NORMALISATIONS`.
     lowering: name of the convolution lowering.
 

@@ -7,7 +7,7 @@ form, for images of up to 64 pixels, has the stem of the CIFAR ResNets, a 3x3
 convolution of stride 1, in place of patches of 4 pixels.
 
 The ablations of the feasibility study (Valadi et al., arXiv 2508.19819) are
-options: the norm behind the pointwise layers, as in a ResNet, instead of in
+options: the norm after the pointwise layers, as in a ResNet, instead of in
 front of them; another kind of norm; the small stem; no skip. Behind the pool
 the norm is always LayerNorm, because BatchNorm would have one value per image
 there.
@@ -143,7 +143,8 @@ def convnext(
     stem: 'cifar' (3x3, stride 1) or 'patch' (4x4, stride 4); by image size if
       None.
     norm: a name in `norms.NORMS`, of all norms but the classifier's.
-    placement: of a block's norm, 'before' the pointwise layers or 'after'.
+    placement: the placement of a block's norm, 'before' the pointwise layers or
+      'after'.
     skip: whether blocks have a skip connection.
     activation: a name in `layers.ACTIVATIONS`.
     layer_scale: first value of each block's scale.

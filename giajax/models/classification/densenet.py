@@ -1,9 +1,9 @@
-"""DenseNet: every layer sees the outputs of all earlier ones of its block.
+"""DenseNet: every layer reads the outputs of all earlier layers of its block.
 
 Huang et al., Densely Connected Convolutional Networks, CVPR 2017,
 arXiv 1608.06993, with bottlenecks and compression by 2 (DenseNet-BC). Names are
-torchvision's (`features.denseblock1.denselayer1.norm1`), whatever the norms'
-kind. The CIFAR form has a 3x3 stem of stride 1 and no max-pool.
+torchvision's (`features.denseblock1.denselayer1.norm1`), whatever the kind of
+norm. The CIFAR form has a 3x3 stem of stride 1 and no max-pool.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ _conv = functools.partial(
 
 
 class DenseLayer(nnx.Module):
-  """A 1x1 and a 3x3 convolution, each behind its norm and activation."""
+  """A 1x1 and a 3x3 convolution, each after its norm and activation."""
 
   def __init__(self, inputs, growth, norm, activation, rate, *, rngs):
     inner = _BOTTLENECK * growth
@@ -152,7 +152,7 @@ def densenet(
     growth: channels that a layer adds; the stem has twice as many.
     norm: a name in `norms.NORMS`.
     activation: a name in `layers.ACTIVATIONS`.
-    dropout: rate in [0, 1) behind each layer.
+    dropout: rate in [0, 1) after each layer.
     stem: 'cifar' or 'imagenet' (7x7, stride 2, max-pool), by image size if
       None.
     normalisation: a name in `base.NORMALISATIONS`.

@@ -7,8 +7,8 @@ in one convolution. Attribute names are those of torchvision
 (`features.1.0.block.0.0`), with its BatchNorm of epsilon 1e-3 in V2.
 
 The CIFAR form, which torchvision does not have, has a stem of stride 1, so that
-a side is divided by 16 and not by 32. The width factor works on V2-S as it does
-on B0 in the making of B1 to B7; V2-S keeps its 1280 last channels.
+a side is divided by 16 and not by 32. The width factor scales V2-S as it scales
+B0 to make B1 to B7; V2-S keeps its 1280 last channels.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
   fused: bool  # widen and mix in one convolution, without a gate
   expansion: int
-  size: int  # of the kernel
+  size: int  # the side of the kernel
   stride: int
   outputs: int
   count: int = 1
@@ -47,8 +47,8 @@ class Variant(NamedTuple):
 
   stem: int  # channels
   stages: tuple[Row, ...]
-  last: int | None  # channels behind the stages; 4 times the stages' if None
-  epsilon: float  # of BatchNorm
+  last: int | None  # channels after the stages; 4 times their own if None
+  epsilon: float  # the epsilon of BatchNorm
 
 
 _VARIANTS = {
@@ -170,15 +170,15 @@ def efficientnet(
     image_shape: (H, W, C).
     num_classes: size of the last layer.
     variant: 'b0' or 'v2_s'.
-    width: factor of the channels, which stay multiples of 8.
-    depth: how many of the 16 or 40 blocks are kept, from the first; all if
-      None.
+    width: the factor of the channels, which stay multiples of 8.
+    depth: the number of blocks, of 16 or 40, that are kept from the first; all
+      if None.
     stem: 'cifar' (stride 1) or 'imagenet' (stride 2); by image size if None.
-    norm: a name in `norms.NORMS`; convolutions have no bias with any.
+    norm: a name in `norms.NORMS`; convolutions have no bias with any of them.
     activation: a name in `layers.ACTIVATIONS`; the gates remain sigmoid.
     dropout: rate in front of the classifier.
-    stochastic_depth: rate at which a training pass would leave out a block
-      behind the last; it grows from 0 at the first, linearly.
+    stochastic_depth: the rate at which a training pass would leave out a block
+      after the last one; the rate grows linearly from 0 at the first block.
     normalisation: a name in `base.NORMALISATIONS`.
     lowering: name of the convolution lowering.
 
@@ -195,7 +195,7 @@ def efficientnet(
   stem = dimensions.image_form(image_shape, stem)
   dimensions.require_size(image_shape, _REDUCTIONS[stem])
   small = stem == 'cifar'
-  layers.Dropout(stochastic_depth)  # checks a rate that no block has in full
+  layers.Dropout(stochastic_depth)  # checks a rate that no block reaches
   stages = _stages(published.stages, width, depth)
   last = published.last or 4 * stages[-1][-1].outputs
   make = functools.partial(

@@ -1,14 +1,15 @@
 """GoogLeNet: nine inception modules of four branches each.
 
 Szegedy et al., Going Deeper with Convolutions, CVPR 2015, arXiv 1409.4842, as
-torchvision has it: with BatchNorm of epsilon 1e-3, 3x3 convolutions where the
-paper has 5x5, pools that round up, and torchvision's names
+in torchvision: with BatchNorm of epsilon 1e-3, 3x3 convolutions where the paper
+has 5x5, pools that round up, and torchvision's names
 (`inception3a.branch2.0.conv`). The auxiliary classifiers, which serve training
 from scratch only, do not exist here: a state dict with `aux1` and `aux2` is
 refused; torchvision's pretrained network has none unless asked
-(`aux_logits=False`). Its `transform_input` is a matter of normalisation.
+(`aux_logits=False`). Its `transform_input` is a normalisation of the input,
+which is set by `normalisation` here.
 
-The CIFAR form has a 3x3 stem of stride 1 and no pool behind it.
+The CIFAR form has a 3x3 stem of stride 1 and no pool after it.
 """
 
 from collections.abc import Sequence
@@ -155,8 +156,8 @@ def googlenet(
     image_shape: (H, W, C), at least 8x8 with the CIFAR stem and 32x32 with the
       ImageNet stem.
     num_classes: size of the last layer.
-    blocks: how many inception modules of the stages 3, 4 and 5 there are, the
-      first of each; at most (2, 5, 2).
+    blocks: the number of inception modules in the stages 3, 4 and 5, counted
+      from the first of each; at most (2, 5, 2).
     width: factor of all channels.
     norm: a name in `norms.NORMS`.
     activation: a name in `layers.ACTIVATIONS`.

@@ -4,7 +4,7 @@ Zhu, Liu and Han, Deep Leakage from Gradients, NeurIPS 2019, arXiv 1906.08935.
 The paper's experiments are usually repeated with four convolutions; the
 authors' repository has since dropped the last. Like theirs, the network sees
 pixels in [0, 1] and, with `init='dlg'`, draws all weights and biases from
-U(-0.5, 0.5). Attribute names are theirs but for `fc.0`, here `fc`:
+U(-0.5, 0.5). Attribute names are theirs except `fc.0`, which is `fc` here:
 `convert.load(path, net, rename={'fc.0': 'fc'})`.
 """
 

@@ -91,7 +91,7 @@ class MBConv(nnx.Module):
 
 
 class PartitionAttention(nnx.Module):
-  """Attention and two linear layers, both behind a norm and beside a skip."""
+  """Attention, then two linear layers, both after a norm and with a skip."""
 
   def __init__(self, dim, rate, style, *, rngs):
     norm = functools.partial(norms.LayerNorm, dim, rngs=rngs)
@@ -233,8 +233,8 @@ def maxvit(
     partition: side of a window and of a grid, in tokens; by `stem` if None.
     norm: a name in `norms.NORMS`, of the convolutions.
     activation: a name in `layers.ACTIVATIONS`, of all but the gates.
-    dropout: rate behind the linear layers of each attention.
-    attention_dropout: rate behind each attention.
+    dropout: rate after the linear layers of each attention.
+    attention_dropout: rate after each attention.
     stochastic_depth: rate of the last layer, in [0, 1), to which the rates rise
       from 0.
     normalisation: a name in `base.NORMALISATIONS`.

@@ -6,7 +6,7 @@ torchvision (`features.1.conv.0.0`), whose weights fit at 224x224.
 
 The CIFAR form, which torchvision does not have, keeps the strides of the stem
 and of the 24-channel stage at 1, so that a side is divided by 8 and not by 32.
-The width factor scales all channels but, below 1, the last.
+The width factor scales all channels except, below 1, the last.
 """
 
 from collections.abc import Sequence
@@ -123,10 +123,11 @@ def mobilenet_v2(
     num_classes: size of the last layer.
     width: factor of the channels, which stay multiples of 8; below 1 the last
       convolution keeps its 1280.
-    depth: how many of the 17 blocks are kept, from the first; all if None.
+    depth: the number of blocks, of 17, that are kept from the first; all if
+      None.
     stem: 'cifar' (strides 1 in the stem and the 24-channel stage) or
       'imagenet'; by image size if None.
-    norm: a name in `norms.NORMS`; convolutions have no bias with any.
+    norm: a name in `norms.NORMS`; convolutions have no bias with any of them.
     activation: a name in `layers.ACTIVATIONS`.
     dropout: rate in front of the classifier.
     normalisation: a name in `base.NORMALISATIONS`.

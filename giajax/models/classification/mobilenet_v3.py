@@ -3,7 +3,7 @@
 Howard et al., Searching for MobileNetV3, ICCV 2019, arXiv 1905.02244.
 Attribute names are those of torchvision (`features.1.block.0.0`), with its
 BatchNorm (epsilon 1e-3, momentum 0.01) and, as there, a linear layer for the
-last convolution behind the pool and 1280 or 1024 features of it.
+last convolution after the pool and 1280 or 1024 features of it.
 
 The CIFAR form, which torchvision does not have, has a stem of stride 1, so that
 a side is divided by 16 and not by 32.
@@ -31,7 +31,7 @@ from giajax.models.parts import pools
 class Row(NamedTuple):
   """A block, as in the paper's tables 1 and 2."""
 
-  size: int  # of the depthwise kernel
+  size: int  # the side of the depthwise kernel
   hidden: int
   outputs: int
   gated: bool
@@ -69,7 +69,7 @@ _LARGE = (
   Row(5, 960, 160, True, True, 1),
   Row(5, 960, 160, True, True, 1),
 )
-# Rows, and features behind the pool.
+# Rows, and features after the pool.
 _SIZES = {'small': (_SMALL, 1024), 'large': (_LARGE, 1280)}
 _STEM = 16  # channels
 _REDUCTIONS = {'cifar': 16, 'imagenet': 32}
@@ -174,10 +174,10 @@ def mobilenet_v3(
     num_classes: size of the last layer.
     size: 'small' or 'large'.
     width: factor of the channels, which stay multiples of 8.
-    depth: how many of the 11 or 15 blocks are kept, from the first; all if
-      None.
+    depth: the number of blocks, of 11 or 15, that are kept from the first; all
+      if None.
     stem: 'cifar' (stride 1) or 'imagenet' (stride 2); by image size if None.
-    norm: a name in `norms.NORMS`; convolutions have no bias with any.
+    norm: a name in `norms.NORMS`; convolutions have no bias with any of them.
     activation: a name in `layers.ACTIVATIONS` in place of both ReLU and
       hardswish; the gates remain hardsigmoid.
     dropout: rate in front of the last layer.

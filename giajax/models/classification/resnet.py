@@ -11,9 +11,9 @@ those of akamaster/pytorch_resnet_cifar10 (the classifier is called `linear`).
 The norm of convolution i is `bn<i>` whatever its kind, and convolutions have no
 bias even without norms. The CIFAR form has a 3x3 stem of stride 1 and no pool.
 
-Pre-activation nets have a `bn` in front of the global pool, none behind the
+Pre-activation nets have a `bn` in front of the global pool, none after the
 stem, and call a projection `shortcut.0`. As in the authors' code, a projection
-starts behind the block's first activation and all else in front of it.
+starts after the block's first activation and all else in front of it.
 
 The ResNets of breaching are ours with shortcut B under other names, read by
 
@@ -40,7 +40,7 @@ from giajax.models.parts import norms
 from giajax.models.parts import pools
 from giajax.ops import fusion_barrier
 
-# Blocks a stage. Three stages are the CIFAR nets.
+# Blocks per stage. The nets of three stages are the CIFAR nets.
 _BLOCKS = {
   18: (2, 2, 2, 2),
   20: (3, 3, 3),
@@ -53,7 +53,7 @@ _BLOCKS = {
   152: (3, 8, 36, 3),
 }
 _BOTTLENECKS = (50, 101, 152)
-# Whether it is in front of the convolution.
+# Whether the norm is in front of the convolution.
 _PLACEMENTS = {'after': False, 'before': True}
 
 
@@ -71,7 +71,7 @@ class Style(NamedTuple):
   skip: bool  # whether there are shortcuts
   option_a: bool  # those that change the shape have no parameters
   bottleneck: bool
-  groups: int  # of a bottleneck's 3x3 convolution
+  groups: int  # groups of a bottleneck's 3x3 convolution
   group_width: int  # channels per group, for 64 channels of the block
 
   def outputs(self, width: int) -> int:
@@ -89,7 +89,7 @@ class Style(NamedTuple):
     inner = width * self.group_width // 64 * self.groups
     if inner < 1:
       raise ValueError(
-        'Expected at least one channel a group; got '
+        'Expected at least one channel per group; got '
         f'group_width={self.group_width} of 64 channels, of which there are '
         f'{width}; use a larger group_width or width'
       )
@@ -153,7 +153,7 @@ class Block(nnx.Module):
     ]
 
   def _plus(self, y, x):
-    """Returns y with the shortcut of x, if there is any."""
+    """Returns y with the shortcut of x, if there is one."""
     if not self.style.skip:
       return y
     if self.projects:
@@ -228,10 +228,13 @@ def resnet(
   Args:
     image_shape: (H, W, C).
     num_classes: size of the last layer.
-    depth: counted layers; from 50 on but 56, blocks are bottlenecks.
-    blocks: a stage, in place of the depth's; their kind remains.
+    depth: the number of layers; from 50 on, except for 56, blocks are
+      bottlenecks.
+    blocks: the number of blocks per stage, in place of those of the depth;
+      their kind remains.
     width: factor of all channels.
-    groups: of the bottlenecks' 3x3 convolution; 32 make ResNeXt.
+    groups: the number of groups of the bottlenecks' 3x3 convolution; 32 make
+      ResNeXt.
     group_width: channels of each group in the first stage, before `width`; 128
       in one group make a Wide-ResNet.
     stem: 'cifar' or 'imagenet' (7x7, stride 2, max-pool), by image size if
@@ -240,7 +243,8 @@ def resnet(
     shortcut: where the shape changes, 'A' subsamples and pads with zeros, 'B'
       projects. The CIFAR nets have either ('A' if None), the others 'B'.
     norm: a name in `norms.NORMS`.
-    placement: of norm and activation, 'after' or 'before' the convolutions.
+    placement: the placement of norm and activation, 'after' or 'before' the
+      convolutions.
     activation: a name in `layers.ACTIVATIONS`.
     normalisation: a name in `base.NORMALISATIONS`.
     lowering: name of the convolution lowering.

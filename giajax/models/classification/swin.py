@@ -4,7 +4,7 @@ Version 1: Liu et al., Swin Transformer: Hierarchical Vision Transformer Using
 Shifted Windows, ICCV 2021, arXiv 2103.14030. Version 2: Liu et al., Swin
 Transformer V2: Scaling Up Capacity and Resolution, CVPR 2022, arXiv 2111.09883;
 its attention is by cosine, its position bias comes from two linear layers, and
-its norms stand behind the branches.
+its norms come after the branches.
 
 Attribute names are torchvision's (`features.1.0.attn.qkv`); so are the
 definition and the initial weights. As there, a map that windows do not tile is
@@ -54,7 +54,7 @@ class Style(NamedTuple):
 
 
 class Block(nnx.Module):
-  """Attention and two linear layers, each with a norm and beside a skip."""
+  """Attention, then two linear layers, each with a norm and a skip."""
 
   def __init__(self, dim, shift, rate, style, *, rngs):
     self.norm1 = norms.LayerNorm(dim, rngs=rngs)
@@ -164,7 +164,7 @@ def swin(
     patch: side of a patch, in pixels.
     window: side of a window, in tokens; by image size and version if None.
     activation: a name in `layers.ACTIVATIONS`.
-    dropout: rate behind each linear layer of a block but the first.
+    dropout: rate after each linear layer of a block except the first.
     attention_dropout: rate of the attention weights.
     stochastic_depth: rate of the last block, in [0, 1), to which the rates rise
       from 0.

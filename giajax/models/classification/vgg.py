@@ -2,7 +2,7 @@
 
 Simonyan and Zisserman, Very Deep Convolutional Networks for Large-Scale Image
 Recognition, ICLR 2015, arXiv 1409.1556; with BatchNorm as in torchvision. The
-names are torchvision's (`features.3.weight`; a norm shifts the indices behind
+names are torchvision's (`features.3.weight`; a norm shifts the indices after
 it by one whatever its kind).
 
 The CIFAR form is the one in common use: the same `features`, a global average
@@ -107,8 +107,8 @@ def vgg(
   Args:
     image_shape: (H, W, C), at least 32x32.
     num_classes: size of the last layer.
-    depth: counted layers.
-    norm: a name in `norms.NORMS`, behind each convolution.
+    depth: the number of layers.
+    norm: a name in `norms.NORMS`, after each convolution.
     activation: a name in `layers.ACTIVATIONS`.
     width: factor of all channels and of the hidden layers.
     dropout: rate in [0, 1); 0.5 in the ImageNet form and 0 in the CIFAR form if

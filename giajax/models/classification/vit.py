@@ -1,7 +1,7 @@
 """ViT: a transformer over the patches of an image, and a class token.
 
 Dosovitskiy et al., An Image Is Worth 16x16 Words, ICLR 2021, arXiv 2010.11929;
-the tiny and the small one are those of Touvron et al., Training Data-efficient
+the tiny and the small form are those of Touvron et al., Training Data-efficient
 Image Transformers & Distillation through Attention, ICML 2021, arXiv
 2012.12877. Attribute names are torchvision's (`encoder.layers.encoder_layer_0.
 self_attention.in_proj`), and so are the definition and, by default, the initial
@@ -41,12 +41,12 @@ class Shape(NamedTuple):
   activation: Callable[[types.Array], types.Array]
   dropout: float
   attention_dropout: float
-  rank: int  # of the adapters, 0 for none
+  rank: int  # the rank of the adapters, 0 for none
   init: Callable[..., types.Array] | None
 
 
 class EncoderBlock(nnx.Module):
-  """Attention, then two linear layers, both behind a norm and beside a skip."""
+  """Attention, then two linear layers, both after a norm and with a skip."""
 
   def __init__(self, shape: Shape, *, rngs: nnx.Rngs):
     dim = shape.dim
@@ -160,14 +160,14 @@ def vit(
     num_classes: size of the last layer.
     width: features of a token.
     depth: number of blocks.
-    heads: of each attention, a divisor of `width`.
+    heads: the number of heads of each attention, a divisor of `width`.
     hidden: features between a block's linear layers, as a multiple of `width`.
     patch: side of a patch; by image size, 4 or 16, if None.
     activation: a name in `layers.ACTIVATIONS`.
-    dropout: rate behind the positions and each branch's linear layers.
+    dropout: rate after the positions and each branch's linear layers.
     attention_dropout: rate of the attention weights.
-    lora_rank: of an adapter on the fused queries, keys and values of each block
-      (Hu et al., LoRA, 2021, arXiv 2106.09685), `in_proj.lora_a` and
+    lora_rank: the rank of an adapter on the fused queries, keys and values of
+      each block (Hu et al., LoRA, 2021, arXiv 2106.09685), `in_proj.lora_a` and
       `in_proj.lora_b`; 0 for none.
     init: 'torchvision', or 'timm' for linear layers, the head too, of standard
       deviation 0.02.

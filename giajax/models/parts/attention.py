@@ -26,12 +26,13 @@ class SelfAttention(nnx.Module):
   """torch.nn.MultiheadAttention of a sequence with itself.
 
   Args:
-    dim: features of a token.
-    heads: a divisor of `dim`.
-    dropout: rate, of the attention weights.
-    rank: of a low-rank adapter on queries, keys and values; 0 for none.
+    dim: the number of features of a token.
+    heads: the number of heads, a divisor of `dim`.
+    dropout: the dropout rate of the attention weights.
+    rank: the rank of a low-rank adapter on queries, keys and values; 0 for
+      none.
     init: initialiser of both kernels; torch's if None, Xavier's for `in_proj`.
-    rngs: source of the initial weights.
+    rngs: the source of the initial weights.
   """
 
   def __init__(
@@ -79,14 +80,14 @@ def attend(
   bias: types.Array | None = None,
   dropout: Callable[[types.Array], types.Array] = layers.identity,
 ) -> types.Array:
-  """Returns what tokens gather from each other.
+  """Returns what each token gathers from the others.
 
   Args:
     q: [..., T, heads, d] queries, scaled.
     k: keys, of the same shape.
     v: values, of the same shape.
     bias: [..., heads, T, T] or less, added to the logits.
-    dropout: of the attention weights.
+    dropout: the dropout rate of the attention weights.
 
   Returns:
     [..., T, heads * d].
@@ -113,7 +114,7 @@ def relative_bias(table: types.Array, side: int) -> types.Array:
   Args:
     table: [(2 side - 1)^2, heads], by the difference of rows, then of columns,
       query minus key.
-    side: of the window.
+    side: the side of the window.
 
   Returns:
     [heads, side^2, side^2].
@@ -168,16 +169,16 @@ def perceptron(
   bias_init: Callable[..., types.Array] = initializers.zeros,
   rngs: nnx.Rngs,
 ) -> layers.Sequential:
-  """Returns the two linear layers, with dropout, behind an attention.
+  """Returns the two linear layers, with dropout, after an attention.
 
   Args:
-    dim: features of a token.
-    hidden: features between.
-    activation: between.
-    dropout: rate, behind each of the two.
-    init: kernel initialiser.
-    bias_init: the biases', likewise.
-    rngs: source of the initial weights.
+    dim: the number of features of a token.
+    hidden: the number of features between the layers.
+    activation: the activation between the layers.
+    dropout: the dropout rate after each of the two layers.
+    init: the initialiser of the kernels.
+    bias_init: the initialiser of the biases.
+    rngs: the source of the initial weights.
   """
   linear = functools.partial(
     layers.Linear, init=init, bias_init=bias_init, rngs=rngs

@@ -57,14 +57,14 @@ def conv_norm(
   """Returns a convolution that keeps the size, a norm and an activation.
 
   Args:
-    inputs: channels in.
-    outputs: channels out.
-    size: kernel side, odd.
-    stride: in both directions.
-    groups: blocks of channels that do not mix.
-    norm: `(features, *, rngs) -> module`.
-    activation: none at the end of a block.
-    rngs: source of the initial weights.
+    inputs: the number of channels in.
+    outputs: the number of channels out.
+    size: the side of the kernel, odd.
+    stride: the stride in both directions.
+    groups: the number of blocks of channels that do not mix.
+    norm: the factory of the norm, `(features, *, rngs) -> module`.
+    activation: the activation; the identity at the end of a block.
+    rngs: the source of the initial weights.
   """
   conv = layers.Conv(
     inputs,
@@ -97,15 +97,16 @@ def inverted(
   """Returns the residual branch of MobileNetV3 and of the EfficientNets.
 
   Args:
-    inputs: channels in.
-    hidden: channels between; where they equal `inputs`, nothing widens.
-    outputs: channels out.
-    size: side of the depthwise kernel.
-    stride: of the depthwise convolution.
-    gate: stands behind the depthwise convolution, or None.
-    norm: `(features, *, rngs) -> module`.
-    activation: of the first two convolutions.
-    rngs: source of the initial weights.
+    inputs: the number of channels in.
+    hidden: the number of channels between; if it equals `inputs`, nothing is
+      widened.
+    outputs: the number of channels out.
+    size: the side of the depthwise kernel.
+    stride: the stride of the depthwise convolution.
+    gate: the gate after the depthwise convolution, or None.
+    norm: the factory of the norm, `(features, *, rngs) -> module`.
+    activation: the activation of the first two convolutions.
+    rngs: the source of the initial weights.
   """
   make = functools.partial(conv_norm, norm=norm, rngs=rngs)
   act = {'activation': activation}
@@ -116,14 +117,14 @@ def inverted(
 
 
 def unbiased(layer: layers.Conv | layers.Linear):
-  """Returns the layer, its bias set to zero as torchvision does."""
+  """Returns the layer with its bias set to zero, as torchvision does."""
   if layer.bias is not None:
     layer.bias[...] = jnp.zeros_like(layer.bias[...])
   return layer
 
 
 def divisible(width: float) -> int:
-  """Returns the multiple of 8 next to a width, not below 90 % of it."""
+  """Returns the multiple of 8 nearest to a width, not below 90 % of it."""
   near = max(8, int(width + 4) // 8 * 8)
   return near + 8 if near < 0.9 * width else near
 
@@ -141,7 +142,7 @@ def leading(rows: Sequence[Any], depth: int | None) -> Sequence[Any]:
   """Returns the first `depth` rows, or all if None.
 
   Raises:
-    ValueError: there are not so many, or the depth is below 1.
+    ValueError: there are fewer rows, or the depth is below 1.
   """
   depth = len(rows) if depth is None else depth
   if not 1 <= depth <= len(rows):

@@ -22,7 +22,7 @@ def normal(std: float) -> Callable[..., types.Array]:
 
 
 def truncated_normal(std: float) -> Callable[..., types.Array]:
-  """Returns torch's trunc_normal_, of standard deviation `std` within 2."""
+  """Returns torch's trunc_normal_, of standard deviation `std` within +-2."""
 
   def draw(key, shape):
     size, bound = (math.prod(shape),), 2 / std

@@ -24,9 +24,9 @@ class BatchNorm(layers.Layer):
   static), not an update that leaks nothing.
 
   Args:
-    features: channels.
-    momentum: weight of the batch in the new running statistics.
-    epsilon: added to the variance.
+    features: the number of channels.
+    momentum: the weight of the batch in the new running statistics.
+    epsilon: a number that is added to the variance.
     rngs: unused, as the layer starts from constants.
   """
 
@@ -77,8 +77,8 @@ class LayerNorm(layers.Layer):
   """torch.nn.LayerNorm over the last axis, the channels of an NHWC image.
 
   Args:
-    features: size of the last axis.
-    epsilon: added to the variance.
+    features: the size of the last axis.
+    epsilon: a number that is added to the variance.
     rngs: unused, as the layer starts from constants.
   """
 
@@ -99,10 +99,10 @@ class GroupNorm(layers.Layer):
   """torch.nn.GroupNorm on NHWC images.
 
   Args:
-    features: channels.
-    groups: of neighbouring channels; the largest divisor of `features` up to
-      32 that is a power of two if None.
-    epsilon: added to the variance.
+    features: the number of channels.
+    groups: the number of groups of neighbouring channels; the largest divisor
+      of `features` up to 32 that is a power of two if None.
+    epsilon: a number that is added to the variance.
     rngs: unused, as the layer starts from constants.
   """
 
@@ -129,7 +129,7 @@ class GroupNorm(layers.Layer):
 
 
 class Identity(layers.Layer):
-  """No normalisation, in the place of one."""
+  """No normalisation, in the place of a norm."""
 
   def __init__(self, features: int, *, rngs: nnx.Rngs):
     del features, rngs
@@ -140,7 +140,7 @@ class Identity(layers.Layer):
 
 
 # By option: BatchNorm, LayerNorm over the channels, GroupNorm, or none. Each is
-# `(features, *, rngs)`.
+# called with `(features, *, rngs)`.
 NORMS = {
   'batch': BatchNorm,
   'group': GroupNorm,
@@ -162,8 +162,8 @@ def factory(
 
   Args:
     kind: a name in `NORMS`.
-    momentum: of 'batch'.
-    epsilon: of 'batch'; the other kinds have their own.
+    momentum: the momentum of 'batch'.
+    epsilon: the epsilon of 'batch'; the other kinds have their own.
 
   Raises:
     ValueError: an unknown kind.

@@ -17,16 +17,16 @@ def max_pool(
 ) -> types.Array:
   """torch.nn.MaxPool2d on [B, H, W, C].
 
-  The maximum of shifted slices, whose second derivative is faster on a CPU than
-  that of `lax.reduce_window`. Of equal values, the first row's first is the one
-  that has a derivative, as in torch.
+  It is the maximum of shifted slices, whose second derivative is faster on a
+  CPU than that of `lax.reduce_window`. Of equal values, the first one of the
+  first row has the derivative, as in torch.
 
   Args:
-    x: images.
-    size: of the window.
-    stride: in both directions.
-    padding: on every side, of minus infinity.
-    ceil: keep a last window that reaches over the end (`ceil_mode`).
+    x: the images.
+    size: the size of the window.
+    stride: the stride in both directions.
+    padding: the padding on every side, of minus infinity.
+    ceil: whether to keep a last window that reaches over the end (`ceil_mode`).
   """
   for axis in (2, 1):
     x = _max_along(x, axis, size, stride, padding, ceil)

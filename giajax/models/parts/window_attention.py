@@ -1,4 +1,4 @@
-"""Attention within the windows of a map, as Swin's versions and MaxViT have it.
+"""Attention within the windows of a map, as in Swin, Swin V2 and MaxViT.
 
 Liu et al., Swin Transformer, ICCV 2021, arXiv 2103.14030, and Swin Transformer
 V2, CVPR 2022, arXiv 2111.09883; Tu et al., MaxViT, ECCV 2022, arXiv 2204.01697.
@@ -31,11 +31,11 @@ _linear = functools.partial(
 class KeylessBias(layers.Layer):
   """A linear layer to queries, keys and values, whose keys have no bias.
 
-  As in torchvision, the bias has entries for them, which are not used.
+  As in torchvision, the bias has entries for the keys, which are not used.
 
   Args:
-    dim: features of a token.
-    rngs: source of the initial weights.
+    dim: the number of features of a token.
+    rngs: the source of the initial weights.
   """
 
   def __init__(self, dim: int, *, rngs: nnx.Rngs):
@@ -55,15 +55,15 @@ class WindowAttention(nnx.Module):
   """Attention within the windows of a map, rolled by `shift` tokens before.
 
   Args:
-    dim: features of a token.
-    heads: a divisor of `dim`.
-    window: side of a window, in tokens.
-    shift: of the map, along each axis that has more than one window.
-    cosine: as version 2: logits are scaled cosines, the position bias comes
-      from two linear layers, and keys have no bias.
-    dropout: rate, of the output.
-    attention_dropout: rate, of the attention weights.
-    rngs: source of the initial weights.
+    dim: the number of features of a token.
+    heads: the number of heads, a divisor of `dim`.
+    window: the side of a window, in tokens.
+    shift: the shift of the map, along each axis that has more than one window.
+    cosine: whether to follow version 2: logits are scaled cosines, the position
+      bias comes from two linear layers, and keys have no bias.
+    dropout: the dropout rate of the output.
+    attention_dropout: the dropout rate of the attention weights.
+    rngs: the source of the initial weights.
   """
 
   def __init__(
@@ -133,10 +133,10 @@ class RelativeAttention(nnx.Module):
   """MaxViT's attention, with a position bias, among the tokens of a window.
 
   Args:
-    dim: features of a token.
-    heads: a divisor of `dim`.
-    window: side of a window, in tokens.
-    rngs: source of the initial weights.
+    dim: the number of features of a token.
+    heads: the number of heads, a divisor of `dim`.
+    window: the side of a window, in tokens.
+    rngs: the source of the initial weights.
   """
 
   def __init__(self, dim: int, heads: int, *, window: int, rngs: nnx.Rngs):
@@ -157,7 +157,7 @@ class RelativeAttention(nnx.Module):
     q, k, v = attention.split(self.to_qkv(x), self.heads)
     table = self.relative_position_bias_table()
     bias = attention.relative_bias(table, self.window)
-    scale = x.shape[-1] ** -0.5  # of all heads together, as in torchvision
+    scale = x.shape[-1] ** -0.5  # for all heads together, as in torchvision
     return self.merge(attention.attend(q, k * scale, v, bias))
 
 
@@ -177,12 +177,12 @@ def _offsets(side):
 
 
 def _mask(size, side, shifts):
-  """Returns what forbids attention across the seams of a rolled map.
+  """Returns a mask against attention across the seams of a rolled map.
 
   Args:
     size: (H, W) of the padded map.
-    side: of a window.
-    shifts: by which the map was rolled.
+    side: the side of a window.
+    shifts: the shifts by which the map was rolled.
 
   Returns:
     [1, H/side, W/side, 1, side^2, side^2].

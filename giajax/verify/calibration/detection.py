@@ -1,4 +1,4 @@
-"""Who wins: the malicious servers, or the client that checks.
+"""Which check detects which malicious server.
 
   python -m giajax.verify.calibration.detection [--out=FILE.md] [--quick]
     [--data_dir=DIR] [--trained=DIR] [--seeds=10] [--probe=16] [--rounds=3]
@@ -16,12 +16,12 @@ alarms are 1 % (see `thresholds`). A dash stands for a check that has no layer
 of the network to look at. The rows of `nobody` are the honest weights
 themselves, and the shares of them that are flagged.
 
-The client is that of `giajax verify`: it knows the agreed network, and tries
-that one. Between what it accepted last and what the server alters lies one
-honest round, of 1, 5 or 20 steps by turns. The checks of the change are less
-reliable for a client that missed more rounds. Of an attack of several rounds a
-check counts with its highest score in the first --rounds of them. --quick takes
-two fresh networks and three seeds.
+The client is the one of `giajax verify`: it knows the agreed network and tries
+that one. One honest round, of 1, 5 or 20 steps in turn, lies between the
+weights that it accepted last and those that the server alters. The checks of
+the change are less reliable for a client that missed more rounds. For an attack
+of several rounds, a check counts with its highest score in the first --rounds
+rounds. --quick takes two fresh networks and three seeds.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -53,9 +53,9 @@ class Line(NamedTuple):
 
   Attributes:
     server: a name in `malicious_servers.SERVERS`.
-    network: kind and name.
-    crafted: verdicts on each crafted model, by check.
-    honest: rows of `honest_models.scores`, of the same network.
+    network: the kind and the name of the network.
+    crafted: the verdicts on each crafted model, by check.
+    honest: the rows of `honest_models.scores` of the same network.
   """
 
   server: str
@@ -110,9 +110,9 @@ def page(
 
   Args:
     lines: one per server and network.
-    notes: why a server was not run, one sentence each.
-    command: that made the table.
-    minutes: that it took.
+    notes: sentences that say why a server was not run.
+    command: the command that made the table.
+    minutes: the minutes that it took.
   """
   head = ['attack', 'network', 'models', 'any', *VERIFIERS]
   rows = [head, ['-'] * len(head)]
@@ -151,17 +151,17 @@ def cell(
   honest: Sequence[Mapping[str, Any]],
   check: str,
 ) -> str:
-  """Returns AUC and detection of one check, – where it has nothing to look at.
+  """Returns AUC and detection of one check, – if it has nothing to look at.
 
   Args:
-    crafted: verdicts on crafted models, by check.
-    honest: rows of `honest_models.scores`.
-    check: its name.
+    crafted: the verdicts on crafted models, by check.
+    honest: the rows of `honest_models.scores`.
+    check: the name of the check.
   """
   verdicts = [v[check] for v in crafted if v[check].ran]
   if not verdicts:
     return '–'
-  # A layer that an honest network lacks, as an imprint, scores 0 there.
+  # A layer that an honest network lacks, such as an imprint, scores 0 there.
   normal = [row['scores'].get(check, 0.0) for row in honest]
   detected = np.mean([v.flagged for v in verdicts])
   return f'{auc([v.score for v in verdicts], normal):.2f} / {detected:.0%}'
@@ -230,25 +230,25 @@ def _crafted(
 def _flags() -> flags.FlagValues:
   values = options.common(seeds=10)
   flags.DEFINE_string(
-    'out', '', 'Markdown file to write the table to.', flag_values=values
+    'out', '', 'The Markdown file to write the table to.', flag_values=values
   )
   flags.DEFINE_bool(
     'quick',
     False,
-    'Take two fresh networks and three seeds: minutes on two cores.',
+    'Takes two fresh networks and three seeds: minutes on two cores.',
     flag_values=values,
   )
   flags.DEFINE_integer(
     'rounds',
     3,
-    'Rounds of an attack that are looked at, at most.',
+    'The largest number of rounds of an attack.',
     1,
     flag_values=values,
   )
   flags.DEFINE_list(
     'attacks',
     None,
-    'Names of malicious servers; all of them by default.',
+    'The names of malicious servers; all of them by default.',
     flag_values=values,
   )
   return values

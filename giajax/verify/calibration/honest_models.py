@@ -1,4 +1,4 @@
-"""Honest models, fresh and trained, and what a client's checks say of them."""
+"""Honest models, fresh and trained, and what the checks say about them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import csv
@@ -24,7 +24,7 @@ from giajax.tasks import classification
 from giajax.verify import base
 from giajax.verify import VERIFIERS
 
-# Rows of the zoo, shrunk where that leaves the kind of network.
+# Rows of the zoo, shrunk if that does not change the kind of network.
 FRESH: dict[str, dict[str, Any]] = {
   'mlp': dict(name='mlp'),
   'mlp_small': dict(name='mlp', widths=(64,)),
@@ -48,20 +48,21 @@ FRESH: dict[str, dict[str, Any]] = {
 }
 # Checks of what changed since the weights that were accepted last.
 _OF_CHANGE = frozenset(('update_distance', 'update_rank'))
-# The honest rounds between: steps by turns, learning rate, images per step.
+# The honest rounds in between: steps in turn, learning rate, images per step.
 _STEPS, _RATE, _LOCAL = (1, 5, 20), 0.01, 16
 
 
 class Honest(NamedTuple):
-  """A network with honest weights, and the data that it is for.
+  """A network with honest weights, and the data that it is meant for.
 
   Attributes:
-    name: of the network, or of the file.
+    name: the name of the network, or of the file.
     kind: 'fresh' or 'trained'.
     entry: the model's entry in a config.
     net: the network.
-    dataset: its images.
-    paths: of the weights, one per model; '' for fresh ones of seeds 0, 1, ...
+    dataset: the data set of its images.
+    paths: the paths of the weights, one per model; '' for fresh ones of seeds
+      0, 1, ...
   """
 
   name: str
@@ -76,7 +77,8 @@ def entry(data_dir: str) -> dict[str, Any]:
   """Returns a config's dataset entry: CIFAR-10's test images, or photographs.
 
   Args:
-    data_dir: of tfds, with CIFAR-10; '' for photographs of 32 x 32 pixels.
+    data_dir: the `data_dir` of tfds, with CIFAR-10; '' for photographs of 32 x
+      32 pixels.
   """
   if not data_dir:
     return dict(name='photographs', size=32)
@@ -86,7 +88,7 @@ def entry(data_dir: str) -> dict[str, Any]:
 def fresh(
   images: data.Dataset, names: Sequence[str], seeds: int
 ) -> Iterator[Honest]:
-  """Yields rows of the zoo with weights as they are drawn."""
+  """Yields rows of the zoo with freshly drawn weights."""
   for name in names:
     yield _honest(name, 'fresh', FRESH[name], images, [''] * seeds)
 
@@ -105,12 +107,12 @@ def trained(folder: str, images: data.Dataset) -> Iterator[Honest]:
 
 
 def published(folder: str, images: data.Dataset) -> Iterator[Honest]:
-  """Yields published weights, as far as a folder has them.
+  """Yields the published weights that a folder has.
 
   Args:
-    folder: with cifar10_resnet/resnetN.npz and imagenet/mobilenet_v2.npz, and
-      beside it a folder `imagenet` of photographs.
-    images: CIFAR-10, for the former.
+    folder: a folder with cifar10_resnet/resnetN.npz and
+      imagenet/mobilenet_v2.npz, next to a folder `imagenet` of photographs.
+    images: CIFAR-10, for the ResNets.
   """
   root = pathlib.Path(folder)
   for depth in (20, 32, 44, 56):
@@ -178,10 +180,11 @@ def scores(
 
   Args:
     honest: the model.
-    probe: number of images.
-    probes: number of draws of images for each of the weights.
-    names: of checks.
-    known_rate: whether the client knows rate times steps of the round.
+    probe: the number of images.
+    probes: the number of draws of images for each of the weights.
+    names: the names of checks.
+    known_rate: whether the client knows the learning rate times the steps of
+      the round.
   """
   task = classification.classification(honest.dataset.num_classes)
   view = base.view(honest.net, task)
@@ -199,7 +202,7 @@ def scores(
       verdicts = {}
       for name in names:
         sent = later if name in _OF_CHANGE else message
-        # As `giajax verify` draws: not the key that a fresh model is of.
+        # As `giajax verify` draws, and not the key of a fresh model.
         key = keys.named(keys.at(jax.random.key(model), draw), name)
         verdicts[name] = VERIFIERS[name](known)(key, sent, images)
       yield {
@@ -224,7 +227,7 @@ def one_round(
 ) -> Callable[[types.Variables, np.random.Generator, int], types.Variables]:
   """Returns `(variables, rng, turn) -> variables` after an honest round.
 
-  A client of FedAvg takes 1, 5 or 20 steps by turns, each on random images of
+  A client of FedAvg takes 1, 5 or 20 steps in turn, each on random images of
   the model's data, in training mode where there is BatchNorm.
   """
   images = honest.dataset

@@ -1,4 +1,4 @@
-"""Malicious servers, and what a client's checks say of what they send."""
+"""Malicious servers, and what a client's checks say about what they send."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from giajax.verify import checkup
 from giajax.verify import VERIFIERS
 from giajax.verify.calibration import honest_models
 
-_ROUND = 1  # tells the draws of the honest round from others
+_ROUND = 1  # separates the draws of the honest round from others
 _ANY = ('mlp', 'convnet', 'lenet_relu', 'resnet20')
 _READERS = ('mlp', 'mlp_deep')
 
@@ -29,10 +29,10 @@ class Server(NamedTuple):
 
   Attributes:
     attack: the attack's entry in a config.
-    networks: names in `honest_models.FRESH` that it is run on.
-    clients: number of clients whose aggregate it attacks.
-    batch: images per client.
-    public: images that the server has.
+    networks: the names in `honest_models.FRESH` that it is run on.
+    clients: the number of clients whose aggregate it attacks.
+    batch: the number of images per client.
+    public: the number of images that the server has.
   """
 
   attack: Mapping[str, Any]
@@ -47,7 +47,7 @@ def _trap(strength: float) -> Server:
   return Server(attack, _READERS, batch=64, public=256)
 
 
-# By the attack's name; the form of the attack stands behind a colon.
+# By the attack's name; the form of the attack follows after a colon.
 SERVERS: dict[str, Server] = {
   'fishing': Server(dict(name='fishing'), ('convnet', 'resnet20')),
   'loki': Server(dict(name='loki', bins=64), _ANY, 2),
@@ -62,7 +62,7 @@ SERVERS: dict[str, Server] = {
   'robbing_the_fed: weights': Server(
     dict(name='robbing_the_fed', bins=128, form='sparse', hide='weights'), _ANY
   ),
-  # A small batch comes back from agreed weights as well, so that weakened trap
+  # A small batch comes back from agreed weights as well, so weakened trap
   # weights are run on a batch that does not.
   'trap_weights: batch of 4': Server(dict(name='trap_weights'), _READERS),
   'trap_weights': _trap(1.0),
@@ -95,7 +95,7 @@ HONEST = frozenset(
 
 
 def unlisted(table: Mapping[str, Any]) -> list[str]:
-  """Returns the attacks of a table which neither SERVERS nor HONEST know."""
+  """Returns the attacks of a table that neither SERVERS nor HONEST names."""
   known = HONEST | {server.attack['name'] for server in SERVERS.values()}
   return sorted(set(table) - known)
 
@@ -111,18 +111,19 @@ def verdicts(
 ) -> Iterator[dict[str, base.Verdict]]:
   """Yields the verdicts on what a server sends, by check, for each seed.
 
-  Of an attack of several rounds a check counts with its highest score.
+  For an attack of several rounds, a check counts with its highest score.
 
   Args:
     server: the malicious server.
-    model: whose weights, the last of them if trained, the server starts from.
-    seeds: number of batches, and of weights if fresh.
-    rounds: of the attack, at most.
-    probe: number of images of the client.
-    data_dir: as of `honest_models.entry`.
+    model: the model whose weights, the last of them if trained, the server
+      starts from.
+    seeds: the number of batches, and of weights if fresh.
+    rounds: the number of rounds of the attack, at most.
+    probe: the number of images of the client.
+    data_dir: as for `honest_models.entry`.
 
   Raises:
-    ValueError: an attack that alters nothing, or that cannot be run.
+    ValueError: the attack alters nothing, or cannot be run.
   """
   view, images = None, model.dataset
   after_round = honest_models.one_round(model)

@@ -18,34 +18,34 @@ def common(*, seeds: int) -> flags.FlagValues:
   """
   values = flags.FlagValues()  # no flag is shared between the commands
   flags.DEFINE_bool(
-    'help', False, 'Print this text.', short_name='h', flag_values=values
+    'help', False, 'Prints this text.', short_name='h', flag_values=values
   )
   flags.DEFINE_string(
     'data_dir',
     '',
-    'Folder of tfds that holds CIFAR-10; without it, photographs are used.',
+    'The folder of tfds with CIFAR-10; without it, photographs are used.',
     flag_values=values,
   )
   flags.DEFINE_string(
     'trained',
     '',
-    'Folder of models that `giajax train` wrote; taken with --data_dir only.',
+    'The folder of models that `giajax train` wrote; needs --data_dir.',
     flag_values=values,
   )
   flags.DEFINE_integer(
-    'seeds', seeds, 'Models per fresh network.', 1, flag_values=values
+    'seeds', seeds, 'Number of models per fresh network.', 1, flag_values=values
   )
   flags.DEFINE_integer(
     'probe',
     16,
-    'Images that the client tries a model on.',
+    'The number of images that the client tries a model on.',
     base.LEAST_PROBE,
     flag_values=values,
   )
   flags.DEFINE_list(
     'networks',
     None,
-    'Names of fresh networks; all of them by default.',
+    'The names of fresh networks; all of them by default.',
     flag_values=values,
   )
   return values
@@ -59,10 +59,10 @@ def parse(
   """Reads a command line into flags.
 
   Args:
-    values: from `common`, with further flags.
+    values: the flags of `common`, with further flags.
     argv: the program and its arguments.
-    tables: by the name of a flag that lists names, what they are, and the table
-      that must have them.
+    tables: for each flag that lists names, what they are and the table that
+      must have them.
 
   Raises:
     ValueError: an unknown flag or name, or a value that does not fit.

@@ -9,10 +9,10 @@ runs every check on fresh rows of the zoo (--seeds models of each), on what
 `giajax train` left in --trained and on the published weights under --weights,
 each of the latter two on --probes draws of images, and prints the distribution
 of each score. The threshold to commit is the larger of the 99 % quantiles over
-fresh and over trained check-ups (the next higher score where there is none at
-99 %), rounded up; no attack has a say in it. The last columns of the table are
-the committed threshold and its false alarms here; the last line says how often
-any check objects.
+fresh and over trained check-ups (if there is no score at 99 %, the next higher
+one), rounded up; no attack is considered. The last columns of the table are the
+committed threshold and its false alarms here; the last line says how often any
+check objects.
 
 Without --data_dir, which holds CIFAR-10 as tfds prepares it, photographs are
 the probes, and trained models are left out. --rows prints the table of what
@@ -69,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
       )
     )
     rows += own
-    if values.out:  # after each model: the whole takes an hour
+    if values.out:  # after each model, because the whole takes an hour
       with open(values.out, 'a') as file:
         file.writelines(json.dumps(row) + '\n' for row in own)
     jax.clear_caches()
@@ -88,7 +88,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
   """Returns the distributions of scores as Markdown.
 
   Args:
-    rows: of `honest_models.scores`.
+    rows: the rows of `honest_models.scores`.
   """
   names = [n for n in VERIFIERS if any(n in row['scores'] for row in rows)]
   kinds = sorted({row['kind'] for row in rows})
@@ -158,10 +158,10 @@ def _models(values: flags.FlagValues) -> Iterator[honest_models.Honest]:
 def _flags() -> flags.FlagValues:
   values = options.common(seeds=8)
   flags.DEFINE_string(
-    'out', '', 'File that the rows are added to, as JSON.', flag_values=values
+    'out', '', 'The file that rows are added to, as JSON.', flag_values=values
   )
   flags.DEFINE_string(
-    'weights', '', 'Folder of published weights.', flag_values=values
+    'weights', '', 'The folder of published weights.', flag_values=values
   )
   flags.DEFINE_integer(
     'probes', 4, 'Draws of images per trained model.', 1, flag_values=values
@@ -169,25 +169,25 @@ def _flags() -> flags.FlagValues:
   flags.DEFINE_bool(
     'known_rate',
     False,
-    'The client knows rate times steps, as by `giajax verify --learning_rate`.',
+    'The client knows rate times steps, as with `verify --learning_rate`.',
     flag_values=values,
   )
   flags.DEFINE_bool(
     'quick',
     False,
-    'Take two fresh networks and two models of each.',
+    'Takes two fresh networks and two models of each.',
     flag_values=values,
   )
   flags.DEFINE_list(
     'only',
     None,
-    'Names of checks; all of them by default.',
+    'The names of checks; all of them by default.',
     flag_values=values,
   )
   flags.DEFINE_list(
     'rows',
     [],
-    'Files that --out wrote, to print instead of a run.',
+    'The files that --out wrote, to print instead of a run.',
     flag_values=values,
   )
   return values

@@ -25,7 +25,7 @@ Statistics = Mapping[str, types.Array]
 
 
 class Examples(NamedTuple):
-  """What the single images of a probe would give away.
+  """What the individual images of a probe would give away.
 
   Attributes:
     norms: [B] by parameter, the norm of each image's own gradient.
@@ -45,7 +45,7 @@ def reader(net: models.Net) -> str | None:
   """Returns the path of the first linear layer that reads an image as a whole.
 
   The gradient of each of its rows is a weighted sum of its inputs, from which
-  malicious weights isolate single images. None where the classifier is the only
+  malicious weights isolate single images. None if the classifier is the only
   such layer.
   """
   tap = inspect.features(net)
@@ -84,7 +84,7 @@ def training(
 
   def run(variables: types.Variables, probe: types.Batch) -> Norms:
     def loss(params):
-      # Any key will do: what dropout draws is no secret.
+      # Any key will do, because the draws of dropout are not secret.
       key, own = jax.random.key(0), variables._replace(params=params)
       out = net.apply(own, probe.x, train=True, key=key)
       return clients.loss(task, out, probe.y)
@@ -107,7 +107,7 @@ def statistics(
     return jnp.stack([x.mean(axes), x.var(axes)])
 
   def run(variables: types.Variables, probe: types.Batch) -> Statistics:
-    # Any key will do: what dropout draws is no secret.
+    # Any key will do, because the draws of dropout are not secret.
     key = jax.random.key(0)
     out = net.apply(variables, probe.x, train=True, taps=taps, key=key)
     return {path: moments(out.taps[f'{path}.input']) for path in paths}

@@ -1,6 +1,6 @@
 """Trying the received weights on the client's probe, and judging the result.
 
-`of_probe` and `of_reader` make whole verifiers of a function that judges what
+`of_probe` and `of_reader` make whole verifiers from a function that judges what
 the images of the probe would give away.
 """
 
@@ -20,14 +20,14 @@ def examples(
 ) -> passes.Examples | base.Verdict:
   """Returns what the probe's images would give away, or why that is unknown.
 
-  Numbers that overflow or are undefined are an objection by themselves: no
-  comparison with a threshold could tell them from small ones.
+  Numbers that overflow or are undefined are an objection by themselves, because
+  no comparison with a threshold could distinguish them from small ones.
 
   Args:
     view: what the client knows.
-    variables: of `view.net`, from `weights.agreed_variables`; None where
-      weights are missing.
-    probe: labelled images.
+    variables: the variables of `view.net`, from `weights.agreed_variables`;
+      None if weights are missing.
+    probe: the labelled images of the client.
   """
   if variables is None:
     return base.OTHER_WEIGHTS
@@ -49,7 +49,7 @@ def of_probe(
 
   Args:
     view: what the client knows.
-    judge: the verdict on what the images give away.
+    judge: a function that returns the verdict on what the images give away.
   """
 
   def verify(
@@ -70,8 +70,8 @@ def of_reader(
 
   Args:
     view: what the client knows.
-    judge: the verdict on what the images give away at that layer, whose path
-      is its first argument.
+    judge: a function that returns the verdict on what the images give away at
+      that layer, whose path is its first argument.
   """
   path = passes.reader(view.net)
   if path is None:

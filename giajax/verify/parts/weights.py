@@ -1,6 +1,6 @@
 """Looking at weights: the layers that arrived, and how they compare.
 
-`of_classifier` and `of_layers` make whole verifiers of a function that judges
+`of_classifier` and `of_layers` make whole verifiers from a function that judges
 the classifier, or scores one layer.
 """
 
@@ -23,7 +23,7 @@ _BLOCK = 512  # rows whose cosines with all others are in memory at once
 class Kernel(NamedTuple):
   """The weights of a convolution or of a linear layer, as received."""
 
-  name: str  # of its layer
+  name: str  # the path of its layer
   weight: np.ndarray  # [..., inputs, units]
   bias: np.ndarray | None  # [units]
 
@@ -51,7 +51,7 @@ def of_classifier(
 
   Args:
     view: what the client knows.
-    judge: the verdict on the received classifier.
+    judge: a function that returns the verdict on the received classifier.
   """
   tap = inspect.features(view.net)
   path = tap and tap.removesuffix('.input')
@@ -75,11 +75,12 @@ def of_layers(
   """Returns the verifier that scores layers one by one and reports the worst.
 
   Args:
-    score: the score of a layer, or None for a layer that is passed over; one
-      below 0 counts as 0. It may draw from the key.
-    threshold: above which a score is flagged.
+    score: a function that returns the score of a layer, or None for a layer
+      that is passed over; a score below 0 counts as 0. It may draw from the
+      key.
+    threshold: the score above which a layer is flagged.
     words: the sentence, with {name}, {score} and {limit}.
-    nothing: the sentence where every layer is passed over.
+    nothing: the sentence if every layer is passed over.
   """
 
   def verify(
@@ -119,11 +120,11 @@ def change(
 def select(
   variables: types.Variables, like: types.Variables
 ) -> types.Variables | None:
-  """Returns the leaves that others have, too; None if one is missing.
+  """Returns the leaves that `like` has, too; None if one is missing.
 
   Args:
-    variables: to choose from.
-    like: arrays or shapes, whose names and shapes decide.
+    variables: the variables to choose from.
+    like: the arrays or shapes whose names and shapes decide.
   """
   parts = []
   for part, wanted in zip(variables, like):
@@ -136,12 +137,12 @@ def select(
 
 
 def sample(key: types.Array, size: int, most: int) -> np.ndarray:
-  """Returns indices of units to look at: all, or `most` that nobody foresees.
+  """Returns indices of units to look at: all, or `most` unpredictable ones.
 
   Args:
-    key: the check's.
-    size: number of units.
-    most: number of units that are looked at.
+    key: the key of the check.
+    size: the number of units.
+    most: the number of units that are looked at.
   """
   if size <= most:
     return np.arange(size)

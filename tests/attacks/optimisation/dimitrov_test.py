@@ -93,5 +93,5 @@ def test_it_finds_what_the_shuffled_epochs_saw():
   ],
 )
 def test_clients_that_cannot_be_simulated(client):
-  with pytest.raises(ValueError, match=r'^Expected a client that is alone'):
+  with pytest.raises(ValueError, match=r'^Expected a single client that takes'):
     dimitrov.dimitrov(WORLD._replace(client=client))
