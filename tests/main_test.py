@@ -43,6 +43,7 @@ def test_help(capsys):
 def test_every_command_has_help(capsys, name):
   command = importlib.import_module(f'giajax.commands.{name}')
   out = _out(capsys, name, '--help')
+  assert _out(capsys, name, '--nonsense=x', 'y', '--help') == out
   assert out.startswith(command.__doc__.strip())
   for flag in command.FLAGS:
     assert f'\n  --{flag.name}' in out

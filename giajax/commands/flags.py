@@ -93,8 +93,11 @@ def read(
     ValueError: a flag is unknown, a value does not fit, or an argument is
       missing or superfluous.
   """
-  rest, overrides = _split(argv)
   values = _values(flags)
+  line = shlex.join([*command.split(), *argv])
+  if {'--help', '-help', '-h'} & {*argv}:
+    return Arguments(values, [], {}, line, True)
+  rest, overrides = _split(argv)
   try:
     words = values([command, *rest])[1:]
   except absl_flags.UnrecognizedFlagError as error:
@@ -106,10 +109,8 @@ def read(
     ) from error
   if overrides and not any(flag.name == 'config' for flag in flags):
     raise _unknown(command, f'config.{next(iter(overrides))}', flags)
-  line = shlex.join([*command.split(), *argv])
-  arguments = Arguments(values, words, overrides, line, values.help)
-  if not values.help:
-    _check(arguments, command, usage, argv)
+  arguments = Arguments(values, words, overrides, line, False)
+  _check(arguments, command, usage, argv)
   return arguments
 
 

@@ -5,6 +5,7 @@ import platform
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import giajax
@@ -14,9 +15,13 @@ from giajax.engine import schema
 
 
 def named(config: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns a resolved config and the hash that names it."""
+  """Returns a resolved config, the hash that names it, and the precision."""
   resolved = schema.resolve(config)
-  return {'config': resolved, 'hash': schema.config_hash(resolved)}
+  return {
+    'config': resolved,
+    'hash': schema.config_hash(resolved),
+    'precision': str(jnp.result_type(float)),
+  }
 
 
 def meta(
@@ -35,6 +40,7 @@ def meta(
   return {
     'config': config,
     'hash': whole.config_hash,
+    'precision': str(jnp.result_type(float)),
     'inputs': dict(whole.inputs),
     'card': card,
     'command': command,

@@ -89,8 +89,8 @@ def check(folder: pathlib.Path, meta: Mapping[str, Any]) -> dict | None:
 
   Args:
     folder: the workdir.
-    meta: what would be written, with 'config' and 'hash', and 'inputs' if these
-      are known.
+    meta: what would be written, with 'config', 'hash' and 'precision', and
+      'inputs' if these are known.
 
   Raises:
     ValueError: the folder belongs to another config or to other files, one of
@@ -114,6 +114,13 @@ def check(folder: pathlib.Path, meta: Mapping[str, Any]) -> dict | None:
     raise ValueError(
       f'Expected the config that {folder} was made with, {key}={old!r}; got '
       f'{key}={new!r}; choose another --workdir'
+    )
+  precision = there.get('precision', meta['precision'])
+  if precision != meta['precision']:
+    raise ValueError(
+      f'Expected the precision that {folder} was made with, {precision}; got '
+      f'{meta["precision"]}; set JAX_ENABLE_X64 as before, or choose another '
+      '--workdir'
     )
   if 'inputs' in meta:
     identity.check(there.get('inputs') or {}, meta['inputs'], folder)

@@ -10,7 +10,8 @@ from giajax.engine import workdir
 
 
 def _meta(**config):
-  return {'config': config, 'hash': repr(sorted(config.items()))}
+  digest = repr(sorted(config.items()))
+  return {'config': config, 'hash': digest, 'precision': 'float32'}
 
 
 def test_second_holder_is_refused(tmp_path):
@@ -49,6 +50,12 @@ def test_another_config_is_refused_by_the_key(tmp_path):
   with pytest.raises(ValueError, match=r"lpips=None; got lpips='x'"):
     workdir.claim(tmp_path, longer)
   assert json.loads((tmp_path / 'config.json').read_text()) == old
+
+
+def test_another_precision_is_refused(tmp_path):
+  assert workdir.claim(tmp_path, _meta(seed=0))
+  with pytest.raises(ValueError, match=r'float32; got float64; set JAX_ENAB'):
+    workdir.claim(tmp_path, _meta(seed=0) | {'precision': 'float64'})
 
 
 @pytest.mark.parametrize('text', ['', '{', '[]', '{"config": 1}'])

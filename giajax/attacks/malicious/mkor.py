@@ -189,5 +189,5 @@ def _unfit(net):
   return ValueError(
     'Expected linear layers with biases, all trained, at least as many units '
     'as classes and ReLU for mkor, and nothing between; got '
-    f'{net.spec.name}; use mlp'
+    f'{net.spec.name}; use mlp with more units than classes'
   )
