@@ -34,6 +34,7 @@ from giajax.engine import provenance
 from giajax.engine import signals
 from giajax.engine import workdir as folders
 from giajax.engine.sources import simulated
+from giajax.results import wording
 
 Interrupted = signals.Interrupted
 _log = logging.getLogger('giajax')
@@ -115,11 +116,11 @@ def _run(folder, cohorts, shard, hooks, stop, finish) -> join.Rows:
   """Runs this shard's parts and joins the parts that exist."""
   todo = plan.parts(cohorts, plan.finished(folder), shard)
   _log.info(
-    '%d updates to attack in %d cohorts; %d left, in %d parts',
-    sum(len(cohort.work) for cohort in cohorts),
-    len(cohorts),
+    '%s to attack in %s; %d left, in %s',
+    wording.plural(sum(len(cohort.work) for cohort in cohorts), 'update'),
+    wording.plural(len(cohorts), 'cohort'),
     sum(part.stop - part.start for part in todo),
-    len(todo),
+    wording.plural(len(todo), 'part'),
   )
   compiler = _Compiler()
   for _, parts in itertools.groupby(todo, lambda part: part.cohort.number):
