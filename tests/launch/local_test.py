@@ -90,7 +90,7 @@ def test_two_shards_and_a_join(config, tmp_path):
   out, _ = process.communicate(timeout=300)
   assert process.returncode == 0, out
   for prefix in ('[0/2] ', '[1/2] '):
-    assert prefix + 'giajax: 2 updates to attack in 1 cohorts; 1 left' in out
+    assert prefix + 'giajax: 2 updates to attack in 1 cohort; 1 left' in out
   assert f'report: {tmp_path}/run/report.html' in out
   meta = json.loads((tmp_path / 'run' / 'config.json').read_text())
   assert meta['command'] == f'giajax --config={config} --workdir={tmp_path}/run'
