@@ -98,7 +98,11 @@ def test_average_pool_drops_the_odd_row():
     (resnet.resnet, {'skip': False, 'shortcut': 'B'}, 'skip=False'),
     (resnet.resnet, {'groups': 2}, 'depth=18'),
     (resnet.resnet, {'depth': 50, 'groups': 0}, r'\(0, 64\)'),
-    (resnet.resnet, {'depth': 50, 'group_width': 1, 'width': 0.5}, 'a group'),
+    (
+      resnet.resnet,
+      {'depth': 50, 'group_width': 1, 'width': 0.5},
+      'channel per group',
+    ),
     (resnet.resnet, {'width': 0}, 'width=0'),
     (resnet.resnet, {'blocks': (2, 0)}, r'blocks=\(2, 0\)'),
     (resnet.resnet, {'placement': 'pre'}, "placement='pre'"),
