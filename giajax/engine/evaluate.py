@@ -21,6 +21,7 @@ from giajax.engine.sources import simulated
 from giajax.metrics import assignment
 from giajax.metrics import base
 from giajax.metrics import baselines
+from giajax.metrics import iip
 from giajax.metrics import METRICS
 from giajax.metrics import psnr as psnr_metric
 from giajax.metrics import scoring
@@ -132,6 +133,23 @@ def conclude(
   }
   table = np.stack([np.stack([*scores.values()]) for scores in beside.values()])
   return concluded, {'baselines': table.astype(np.float32)}
+
+
+def images(setup: experiment.Setup, case: int) -> set[int]:
+  """Returns which images of the data set an update and its scoring read."""
+  size, labels = setup.dataset.size, setup.dataset.labels
+  batch = setup.cases.indices(setup.dataset, case)
+  draw = functools.partial(cases.held_out, size, seed=setup.seed)
+  needed = {*batch.tolist(), *draw((), case=0, count=_SAMPLE).tolist()}
+  if size > len(batch):
+    count = max(len(batch), setup.proxy_images)
+    needed |= {*draw(batch, case=case, count=count).tolist()}
+  for i in batch:
+    rivals = cases.same_class(
+      labels, i, seed=setup.seed, case=case, count=iip.RIVALS
+    )
+    needed |= {*rivals.tolist()}
+  return needed
 
 
 def prepare(setup: experiment.Setup, item: simulated.Item, seed: int) -> None:

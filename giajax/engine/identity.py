@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import functools
 import hashlib
 import inspect
+import logging
 import os
 import pathlib
 import sys
@@ -20,10 +21,12 @@ from giajax.data import base as data
 
 # A data set of more files than this is named by one checksum over all of them.
 _LISTED = 64
+_SILENT = 1e9  # bytes that are read without a line in the log
 # Folders of installed packages, whichever environment or user they belong to.
 _PACKAGES = frozenset({'site-packages', 'dist-packages'})
 _STANDARD = pathlib.Path(os.__file__).resolve().parent
 _GIAJAX = pathlib.Path(__file__).resolve().parents[1]
+_log = logging.getLogger('giajax')
 
 
 def inputs(config: Mapping[str, Any], rows: Iterable[Any]) -> dict[str, str]:
@@ -52,6 +55,9 @@ def images(dataset: data.Dataset) -> dict[str, str]:
     ValueError: a file cannot be read.
   """
   files = sorted(dataset.files)
+  size = sum(path.stat().st_size for path in files if path.is_file())
+  if size > _SILENT:
+    _log.info('reading %.0f GB of images to identify the run', size / 1e9)
   if len(files) <= _LISTED:
     return {str(path): _sha256(path) for path in files}
   folder = os.path.commonpath([path.parent for path in files])

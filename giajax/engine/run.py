@@ -122,6 +122,7 @@ def _run(folder, cohorts, shard, hooks, stop, finish) -> join.Rows:
     sum(part.stop - part.start for part in todo),
     wording.plural(len(todo), 'part'),
   )
+  _read_images(todo)
   compiler = _Compiler()
   for _, parts in itertools.groupby(todo, lambda part: part.cohort.number):
     parts = list(parts)
@@ -142,6 +143,24 @@ def _run(folder, cohorts, shard, hooks, stop, finish) -> join.Rows:
         finish(folder)
       checkpoint.remove(folder / 'checkpoints')
     return rows
+
+
+def _read_images(parts: Sequence[plan.Part]) -> None:
+  """Reads every image that the parts need, before the first of them runs.
+
+  Raises:
+    ValueError: an image that cannot be read.
+  """
+  settings = {part.cohort.number: part.cohort.setup for part in parts}
+  updates = {(p.cohort.number, w.case) for p in parts for w in p.work}
+  needed: dict[Callable[..., Any], set[int]] = {}
+  for number, case in updates:
+    setup = settings[number]
+    indices = needed.setdefault(setup.dataset.take, set())
+    indices |= evaluate.images(setup, case)
+  for take, indices in needed.items():
+    for i in sorted(indices):
+      take([i])
 
 
 def _run_part(folder, part, width, client, compiler, hooks, stop) -> None:

@@ -8,12 +8,14 @@ import time
 from flax import nnx
 import jax
 import numpy as np
+from PIL import Image
 import pytest
 import tiny
 
 from giajax import models
 from giajax import trees
 from giajax.engine import build
+from giajax.engine import evaluate
 from giajax.engine import loop
 from giajax.engine import program as programs
 from giajax.engine import run
@@ -408,3 +410,30 @@ def test_float64_is_a_reference_from_end_to_end(tmp_path):
   arrays = _arrays(tmp_path)
   assert arrays['0000/x'].dtype == arrays['0000/x_hat'].dtype == np.float64
   assert arrays['0000/scores'].dtype == np.float64
+
+
+def test_an_image_of_a_later_part_is_read_before_the_first(
+  tmp_path, monkeypatch
+):
+  folder = tmp_path / 'images'
+  folder.mkdir()
+  rng = np.random.default_rng(0)
+  for name in 'abc':
+    pixels = rng.integers(0, 256, (12, 12, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / f'{name}.png')
+  config = tiny.config(
+    dataset={'name': 'folder', 'path': str(folder), 'size': 12},
+    attack={'name': 'linear_layer'},
+    noise_control=False,
+    restarts=1,
+    run__cases_per_batch=1,
+  )
+  setup = build.setup(build.resolve(config))
+  first, later = (setup.cases.indices(setup.dataset, c)[0] for c in (0, 1))
+  assert first != later
+  # What scoring needs is the same for both; only their own images differ.
+  monkeypatch.setattr(evaluate, 'prepare', lambda *args: None)
+  (folder / f'{"abc"[later]}.png').write_bytes(b'no image')
+  with pytest.raises(ValueError, match=f'{"abc"[later]}.png'):
+    run.audit(config, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
