@@ -102,7 +102,11 @@ def experiment(config: Mapping[str, Any]) -> records.Experiment:
     inputs |= identity.images(images)
   resolved = resolve(config)
   digest = schema.config_hash(resolved)
-  return records.Experiment([*cohorts.values()], resolved, digest, inputs)
+  level, extra = resolved['threat']['level'], resolved['threat']['grants']
+  described = {'level': level, **threat.describe(threat.grants(level, extra))}
+  return records.Experiment(
+    [*cohorts.values()], resolved, digest, inputs, described
+  )
 
 
 def setup(
@@ -218,6 +222,33 @@ def system(
   return records.System(
     images, task, agreed.net, viewer, agreed, defense, client
   )
+
+
+def training(
+  resolved: Mapping[str, Any], *, split: str, batch_size: int, seed: int
+) -> records.Training:
+  """Builds the system of a config for training it.
+
+  Args:
+    resolved: a config as `resolve` returns it, without sweep.
+    split: the split of the data set to train on, if it has splits.
+    batch_size: the number of images of one client.
+    seed: the seed of fresh weights.
+
+  Raises:
+    ValueError: see `system` and `variables`.
+  """
+  own, taught = resolved['dataset'], dict(resolved['dataset'])
+  if 'split' in own:
+    taught['split'] = split
+  client = {**resolved['client'], 'train_mode': True}
+  # Other lowerings are for second derivatives.
+  lowering = resolved['run']['lowering']
+  run = {'lowering': 'lax' if lowering == 'auto' else lowering}
+  changed = {**resolved, 'dataset': taught, 'client': client, 'run': run}
+  parts = system(changed, batch_size)
+  start = variables(parts.net, resolved['weights'], seed)
+  return records.Training(parts, dataset(own), start, changed)
 
 
 def dataset(entry: Mapping[str, Any]) -> data.Dataset:

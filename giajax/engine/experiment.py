@@ -168,6 +168,22 @@ class Cohort(NamedTuple):
   points: Sequence[Point]
 
 
+class Training(NamedTuple):
+  """A system that is trained.
+
+  Attributes:
+    system: the system, whose data set is the training set.
+    tested: the data set that the audit uses.
+    start: the weights to start from.
+    config: the config that it was made of, for the record.
+  """
+
+  system: System
+  tested: data.Dataset
+  start: types.Variables
+  config: Mapping[str, Any]
+
+
 class Experiment(NamedTuple):
   """Everything that a run needs.
 
@@ -176,12 +192,14 @@ class Experiment(NamedTuple):
     config: the resolved config, which is kept with the results.
     config_hash: its hash, without the keys that change only the speed.
     inputs: the sha256 of every file that decides the results, by its path.
+    threat: the level and the grants, in words.
   """
 
   cohorts: Sequence[Cohort]
   config: Mapping[str, Any]
   config_hash: str
   inputs: Mapping[str, str]
+  threat: Mapping[str, Any]
 
   @property
   def points(self) -> list[Point]:

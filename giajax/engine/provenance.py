@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 import giajax
-from giajax import threat
 from giajax.engine import experiment
 from giajax.engine import schema
 
@@ -34,11 +33,9 @@ def meta(
     card: the experiment in words.
     command: how to run it again.
   """
-  config, dataset = whole.config, whole.cohorts[0].setup.dataset
-  level = config['threat']['level']
-  granted = threat.grants(level, config['threat']['grants'])
+  dataset = whole.cohorts[0].setup.dataset
   return {
-    'config': config,
+    'config': whole.config,
     'hash': whole.config_hash,
     'precision': str(jnp.result_type(float)),
     'inputs': dict(whole.inputs),
@@ -46,7 +43,7 @@ def meta(
     'command': command,
     'versions': versions(),
     'device': device(),
-    'threat': {'level': level, **threat.describe(granted)},
+    'threat': dict(whole.threat),
     'class_names': list(dataset.class_names),
     'data_note': dataset.note,
   }

@@ -174,19 +174,13 @@ def train_config(
   """
   path = pathlib.Path(out)
   archives.check(path)
-  resolved = dict(sweep.only(config, point).config)
-  own, taught = resolved['dataset'], dict(resolved['dataset'])
-  if 'split' in own:
-    taught['split'] = split
-  client = {**resolved['client'], 'train_mode': True}
-  # Other lowerings are for second derivatives.
-  lowering = resolved['run']['lowering']
-  run = {'lowering': 'lax' if lowering == 'auto' else lowering}
-  changed = {**resolved, 'dataset': taught, 'client': client, 'run': run}
-  system = build.system(changed, plan.batch_size)
-  tested = build.dataset(own)
+  system, tested, start, changed = build.training(
+    sweep.only(config, point).config,
+    split=split,
+    batch_size=plan.batch_size,
+    seed=plan.seed,
+  )
   began = time.perf_counter()
-  start = build.variables(system.net, resolved['weights'], plan.seed)
 
   def record(file, epochs, variables):
     archives.write(file, convert.to_state_dict(variables))
