@@ -152,17 +152,6 @@ def images(setup: experiment.Setup, case: int) -> set[int]:
   return needed
 
 
-def prepare(setup: experiment.Setup, item: simulated.Item, seed: int) -> None:
-  """Reads every image that scoring an item will need, before an attack runs.
-
-  Raises:
-    ValueError: an image of the data set that cannot be read.
-  """
-  settings.describe(setup, seed)
-  _guesses(setup, item, seed)
-  features.rivals(setup, item, seed)
-
-
 def _scored(setup, item, guesses, history, seed):
   """Returns the metrics of each guess by its name, and those of the batch."""
   size, x = len(item.indices), item.batch.x

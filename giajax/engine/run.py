@@ -174,9 +174,6 @@ def _run_part(folder, part, width, client, compiler, hooks, stop) -> None:
     setup.run.restarts_per_batch or programs.restarts_per_batch(setup.world),
     together=setup.attack.group,
   )
-  for item in items:
-    if not item.control:
-      evaluate.prepare(setup, item, setup.seed)
   play, observe = client
   observation = observe(items)
   degenerates = join.degenerates(setup, observation, len(items))

@@ -1,55 +1,21 @@
 """Tests of giajax.defenses.base: no defence, and several."""
 
+import constant_client
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from giajax import types
-from giajax.clients import base as clients
 from giajax.defenses import base
 from giajax.defenses import noise
 from giajax.defenses import pruning
-from giajax.models.classification import mlp
-
-QUERY = types.ServerMessage(types.Variables({}, {}))
-BATCH = types.Batch(jnp.zeros((1, 1, 1, 1)), jnp.zeros(1, jnp.int32))
-
-
-def constant(entries=2.0):
-  """A client that sends the same entries, a number or [3000], every time."""
-  flat = jnp.broadcast_to(jnp.asarray(entries, jnp.float32), 3000)
-  delta = {'a': {'b': flat[:2000].reshape(40, 50)}, 'c': flat[2000:]}
-  update = types.Update(delta, {'bn': jnp.ones(3)}, jnp.int32(1))
-  output = types.Output(jnp.zeros((1, 2)), {}, {})
-  return clients.Client(
-    lambda key, message, batch, taps=(): (update, output),
-    lambda *args: None,
-    lambda delta: delta,
-    train_mode=True,
-    net=mlp.mlp((1, 1, 1), 2),
-  )
-
-
-def sent(defense, seed=0, client=None):
-  """Returns what leaves the device, [3000] entries."""
-  client = defense.on_client(client or constant())
-  update, _ = client.update(jax.random.key(seed), QUERY, BATCH)
-  leaves = jax.tree.leaves(update.delta)
-  return np.concatenate([np.ravel(leaf) for leaf in leaves])
-
-
-def has_deviation(entries, mean, std):
-  """Whether entries look drawn from N(mean, std^2), at 4.5 sigma."""
-  n = len(entries)
-  centred = abs(entries.mean() - mean) < 4.5 * std / np.sqrt(n)
-  spread = abs(entries.std() / std - 1) < 4.5 / np.sqrt(2 * n)
-  return centred and spread
 
 
 def test_none_is_the_identity():
-  none, client, marker = base.none(), constant(), object()
+  none, client, marker = base.none(), constant_client.constant(), object()
   assert none.on_net(marker) is marker
-  assert none.on_batch(jax.random.key(0), BATCH) is BATCH
+  assert (
+    none.on_batch(jax.random.key(0), constant_client.BATCH)
+    is constant_client.BATCH
+  )
   assert none.on_client(client) is client
   assert none.on_belief(client) is client
 
@@ -78,31 +44,37 @@ def times(factor):
 def test_chain_applies_in_order():
   chained = base.chain(times(2), times(3))
   assert chained.on_net([]) == [2, 3]
-  x = chained.on_batch(jax.random.key(0), BATCH).x
+  x = chained.on_batch(jax.random.key(0), constant_client.BATCH).x
   np.testing.assert_allclose(x, 3 * 2 + 3)
 
 
 def test_the_last_of_a_chain_touches_the_update_last():
   louder = noise.gaussian_noise(scale=1.0)
-  assert has_deviation(sent(base.chain(louder, times(10))), 20, 10)
-  assert has_deviation(sent(base.chain(times(10), louder)), 20, 1)
+  assert constant_client.has_deviation(
+    constant_client.sent(base.chain(louder, times(10))), 20, 10
+  )
+  assert constant_client.has_deviation(
+    constant_client.sent(base.chain(times(10), louder)), 20, 1
+  )
 
 
 def test_pruning_then_noise_is_both_by_hand():
   """The noise is on all entries, also those that are not sent."""
   start = np.linspace(-1, 1, 3000)
   defenses = pruning.pruning(keep=0.25), noise.gaussian_noise(scale=0.01)
-  client = constant(start)
+  client = constant_client.constant(start)
   chained = base.chain(*defenses)
   one_by_one = client
   for defense in defenses:
     one_by_one = defense.on_client(one_by_one)
-  found = sent(chained, client=client)
-  np.testing.assert_array_equal(found, sent(base.none(), client=one_by_one))
-  kept = sent(defenses[0], client=client)
-  assert has_deviation(found - kept, 0, 0.01)
+  found = constant_client.sent(chained, client=client)
+  np.testing.assert_array_equal(
+    found, constant_client.sent(base.none(), client=one_by_one)
+  )
+  kept = constant_client.sent(defenses[0], client=client)
+  assert constant_client.has_deviation(found - kept, 0, 0.01)
   # The other way around, nothing that is not sent is noisy.
-  turned = sent(base.chain(*defenses[::-1]), client=client)
+  turned = constant_client.sent(base.chain(*defenses[::-1]), client=client)
   for part, size in ((start[:2000], 500), (start[2000:], 250)):
     least = np.sort(np.abs(part))[-size]
     own = slice(0, 2000) if len(part) == 2000 else slice(2000, 3000)
@@ -111,7 +83,9 @@ def test_pruning_then_noise_is_both_by_hand():
     )
     assert (turned[own] == 0).sum() == len(part) - size
   # A server that knows of both prunes likewise, and sees no draw.
-  believed = chained.on_belief(client).update(jax.random.key(0), QUERY, BATCH)
+  believed = chained.on_belief(client).update(
+    jax.random.key(0), constant_client.MESSAGE, constant_client.BATCH
+  )
   leaves = jax.tree.leaves(believed[0].delta)
   np.testing.assert_array_equal(np.concatenate([*map(np.ravel, leaves)]), kept)
 
@@ -119,9 +93,9 @@ def test_pruning_then_noise_is_both_by_hand():
 def test_noises_of_a_chain_are_independent():
   """Variances add, 3^2 + 4^2 = 5^2; one noise used twice would give 7."""
   parts = [noise.gaussian_noise(scale=s) for s in (3.0, 4.0)]
-  entries = sent(base.chain(*parts))
-  assert has_deviation(entries, 2, 5)
-  assert not has_deviation(entries, 2, 7)
+  entries = constant_client.sent(base.chain(*parts))
+  assert constant_client.has_deviation(entries, 2, 5)
+  assert not constant_client.has_deviation(entries, 2, 7)
 
 
 def test_batch_changes_of_a_chain_draw_from_keys_of_their_own():
@@ -132,9 +106,13 @@ def test_batch_changes_of_a_chain_draw_from_keys_of_their_own():
     return batch
 
   recording = base.Defense(on_batch=on_batch)
-  base.chain(recording, recording).on_batch(jax.random.key(0), BATCH)
+  base.chain(recording, recording).on_batch(
+    jax.random.key(0), constant_client.BATCH
+  )
   assert len(set(drawn_from)) == 2
 
 
 def test_empty_chain_is_none():
-  np.testing.assert_array_equal(sent(base.chain()), np.full(3000, 2.0))
+  np.testing.assert_array_equal(
+    constant_client.sent(base.chain()), np.full(3000, 2.0)
+  )
