@@ -106,7 +106,7 @@ def _time(workload: Workload, values: Any) -> dict[str, Any]:
   width = programs.restarts_per_batch(setup.world)
   restarts = values.restarts or width * jax.device_count()
   where = mesh.layout(1, restarts, width, together=setup.attack.group)
-  program = programs.program(setup.attack, where)
+  program = programs.program(setup.attack, where, setup.products)
   item, both = mesh.P(mesh.ITEM), mesh.P(mesh.ITEM, mesh.RESTART)
   inputs = (
     mesh.put(message, where, mesh.P()),

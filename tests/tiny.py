@@ -6,11 +6,13 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import time
 
 from giajax.engine import build
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+_errors = {}  # where each process writes its stderr to
 
 
 def config(**changes):
@@ -48,27 +50,37 @@ def write(path, changes=''):
 
 def start(*arguments, devices=1):
   """Starts giajax on the CPU, in a process of its own."""
-  return subprocess.Popen(
-    [sys.executable, '-m', 'giajax.main', *map(str, arguments)],
-    cwd=ROOT,
-    env={
-      **os.environ,
-      'JAX_PLATFORMS': 'cpu',
-      'JAX_NUM_CPU_DEVICES': str(devices),
-      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-    },
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
+  # A pipe that nobody reads yet would stop it when the pipe is full.
+  with tempfile.NamedTemporaryFile(delete=False) as file:
+    process = subprocess.Popen(
+      [sys.executable, '-m', 'giajax.main', *map(str, arguments)],
+      cwd=ROOT,
+      env={
+        **os.environ,
+        'JAX_PLATFORMS': 'cpu',
+        'JAX_NUM_CPU_DEVICES': str(devices),
+        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+        'TF_CPP_MIN_LOG_LEVEL': '3',  # some versions of XLA warn of its cache
+      },
+      stdout=subprocess.DEVNULL,
+      stderr=file,
+    )
+  _errors[process] = pathlib.Path(file.name)
+  return process
+
+
+def errors(process):
+  """Returns what a process has written to stderr so far."""
+  return _errors[process].read_text()
 
 
 def finish(process, code=0):
   """Waits for a process, checks its exit code, and returns its stderr."""
-  with process:
-    _, errors = process.communicate(timeout=300)
-  assert process.returncode == code, errors
-  return errors
+  process.wait(timeout=300)
+  text = errors(process)
+  _errors.pop(process).unlink()
+  assert process.returncode == code, text
+  return text
 
 
 def wait_for(process, condition):
@@ -86,7 +98,8 @@ def kill(process):
   """Kills a process as `kill -9` does."""
   with contextlib.suppress(ProcessLookupError):
     process.kill()
-  process.communicate()
+  process.wait()
+  _errors.pop(process).unlink()
 
 
 def digest(workdir):

@@ -16,10 +16,14 @@ def use_machine() -> None:
 
   Each CPU core becomes a device, unless the user says otherwise: independent
   restarts keep all cores busy even if one of them is too small to be split.
-  Garbage is collected rarely, because tracing makes millions of objects that
-  stay, and searching them again and again would take much of its time.
+  Matrices are multiplied in their own precision: an accelerator would round
+  their entries first. Garbage is collected rarely, because tracing makes
+  millions of objects that stay, and searching them again and again would take
+  much of its time.
   """
   gc.set_threshold(1_000_000)
+  if 'JAX_DEFAULT_MATMUL_PRECISION' not in os.environ:
+    jax.config.update('jax_default_matmul_precision', 'highest')
   if 'JAX_NUM_CPU_DEVICES' not in os.environ:
     jax.config.update('jax_num_cpu_devices', len(os.sched_getaffinity(0)))
 

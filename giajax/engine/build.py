@@ -12,6 +12,7 @@ import json
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from giajax import keys
@@ -42,6 +43,7 @@ from giajax.metrics import scoring
 from giajax.models import base as models
 from giajax.models import convert
 from giajax.models import MODELS
+from giajax.models import precision
 from giajax.models import subset
 from giajax.tasks import TASKS
 
@@ -132,11 +134,15 @@ def setup(
   share = count // parties
   parts = system(resolved, share, images)
   granted = threat.grants(threats['level'], threats['grants'])
-  belief, needs = _belief(resolved['belief'], parts, share)
+  exactness = _precision(resolved['precision'])
+  pictured = parts.client
+  if exactness.on_net:
+    pictured = parts.altered(exactness.on_net)
+  belief, needs = _belief(resolved['belief'], parts, pictured, share)
   if 'defense' in granted:
     belief = parts.defense.on_belief(belief)
   belief = aggregate.aggregate(belief, parties)
-  world = worlds.World(parts.net, parts.task, belief, count)
+  world = worlds.World(pictured.net, parts.task, belief, count)
   attack = _attack(resolved, world)
   attack = attack._replace(needs=attack.needs | needs)
   name = resolved['attack']['name']
@@ -176,6 +182,7 @@ def setup(
     restarts=resolved['restarts'],
     records=resolved['records'],
     noise_control=resolved['noise_control'],
+    products=exactness.products,
     run=records.RunFlags(**resolved['run']),
   )
 
@@ -348,18 +355,32 @@ def _attack(resolved, world) -> attacks.Attack:
   return compose.with_labels(attack, make(world))
 
 
-def _belief(entry, parts, num_images):
+def _precision(name):
+  """Returns how the attacker multiplies.
+
+  Raises:
+    ValueError: products that are coarser than JAX's own numbers.
+  """
+  if name != 'full' and jnp.result_type(float) == jnp.float64:
+    raise ValueError(
+      "Expected precision='full' under JAX_ENABLE_X64, whose numbers no other "
+      f'precision rounds; got precision={name!r}; unset one of them'
+    )
+  return precision.PRECISIONS[name]
+
+
+def _belief(entry, parts, pictured, num_images):
   """Returns the client that the server assumes, and the grants for that."""
   belief = factories.make(
     BELIEFS,
     entry,
     'belief',
-    client=parts.client,
-    net=parts.net,
+    client=pictured,
+    net=pictured.net,
     task=parts.task,
     num_images=num_images,
   )
-  knows = belief is parts.client and parts.client.local_steps > 1
+  knows = belief is pictured and pictured.local_steps > 1
   return belief, frozenset({'client_hparams'} if knows else ())
 
 

@@ -120,6 +120,8 @@ class Setup(NamedTuple):
     restarts: R, the number of restarts.
     records: the number of steps at which the objective is recorded.
     noise_control: whether the attack also runs on an update of noise.
+    products: the precision of the attack's matrix products, as
+      `jax.default_matmul_precision` takes it.
     run: what changes the speed.
   """
 
@@ -142,6 +144,7 @@ class Setup(NamedTuple):
   restarts: int
   records: int
   noise_control: bool
+  products: str
   run: RunFlags
 
 

@@ -17,6 +17,7 @@ import jax
 
 from giajax.attacks import base as attacks
 from giajax.engine import experiment
+from giajax.engine import program as programs
 from giajax.engine import workdir
 
 # The bytes that the observed updates of one part may take, on the host and on
@@ -163,5 +164,7 @@ def _width(setup, count) -> int:
   copies = 1 if setup.attack.craft is attacks.honest else 2
   leaves = jax.tree.leaves(setup.message)
   size = 4 * copies * sum(leaf.size for leaf in leaves)
-  limit = setup.run.cases_per_batch or max(1, int(_PART_BYTES / size))
-  return min(limit, count)
+  if setup.run.cases_per_batch:
+    return min(setup.run.cases_per_batch, count)
+  together = programs.items_together(setup.world, setup.restarts)
+  return min(max(1, int(_PART_BYTES / size)), together or count, count)

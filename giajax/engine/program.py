@@ -31,10 +31,11 @@ from giajax.ops import loop_invariants
 # another choice costs.
 _CACHE_BYTES = 2**18
 _CPU_RESTARTS = 8
-# Memory is a limit everywhere: the bytes that one device may give to the
-# activations of a matching step, each of which is kept about this many times.
-_DEVICE_BYTES = {'gpu': 16e9, 'tpu': 4e9}
+_ACCELERATOR_RESTARTS = 1024
+# Memory is a limit everywhere: a matching step keeps each activation about this
+# many times, and may take half of what there is.
 _COPIES = 16
+_SMALL_DEVICE_BYTES = 4e9  # of devices that do not say how much they have
 
 
 class Carry(NamedTuple):
@@ -68,30 +69,47 @@ class Program(NamedTuple):
 
 def restarts_per_batch(world: worlds.World) -> int:
   """Returns how many restarts run best together on one device."""
-  if world.net.probe is None:
-    inputs = [math.prod(world.net.spec.image_shape)] * 16
-  else:
-    sites = inspect.sites(world.net).values()
-    inputs = [math.prod(site.input.shape) for site in sites]
-  backend = jax.default_backend()
-  room = _cpu_bytes() if backend == 'cpu' else _DEVICE_BYTES.get(backend, 4e9)
-  fitting = int(room / (4 * _COPIES * sum(inputs) * world.batch_size))
-  if backend == 'cpu':
-    weights = models.count(inspect.abstract_variables(world.net))
-    amortising = -(-weights // (sum(inputs) * world.batch_size))
-    cached = _CACHE_BYTES // (4 * max(inputs) * world.batch_size)
-    fastest = min(_CPU_RESTARTS, max(cached, amortising))
-  else:
-    fastest = 1024
-  return max(1, min(fastest, fitting))
+  if jax.default_backend() != 'cpu':
+    return min(_ACCELERATOR_RESTARTS, fitting(world))
+  inputs = _inputs(world)
+  weights = models.count(inspect.abstract_variables(world.net))
+  amortising = -(-weights // (sum(inputs) * world.batch_size))
+  cached = _CACHE_BYTES // (4 * max(inputs) * world.batch_size)
+  fastest = min(_CPU_RESTARTS, max(cached, amortising))
+  return max(1, min(fastest, fitting(world)))
 
 
-def program(attack: attacks.Attack, where: mesh.Layout) -> Program:
+def items_together(world: worlds.World, restarts: int) -> int | None:
+  """Returns how many items this machine's devices hold at once.
+
+  None for any number, where items run one after the other.
+
+  Args:
+    world: what the attacker believes of each of them.
+    restarts: the number of restarts of an item.
+  """
+  if jax.default_backend() == 'cpu':
+    return None
+  width = min(restarts, restarts_per_batch(world))
+  return max(1, fitting(world) // width) * jax.device_count()
+
+
+def fitting(world: worlds.World) -> int:
+  """Returns how many restarts' steps one device holds at once, at least 1."""
+  size = 4 * _COPIES * sum(_inputs(world)) * world.batch_size
+  return max(1, int(_device_bytes() / size))
+
+
+def program(
+  attack: attacks.Attack, where: mesh.Layout, products: str = 'highest'
+) -> Program:
   """Returns the compiled part of an experiment.
 
   Args:
     attack: what to run.
     where: how items and restarts lie on devices.
+    products: the precision of matrix products whose code asks for none, as
+      `jax.default_matmul_precision` takes it.
   """
   item, both = mesh.P(mesh.ITEM), mesh.P(mesh.ITEM, mesh.RESTART)
   none = mesh.P()
@@ -130,6 +148,9 @@ def program(attack: attacks.Attack, where: mesh.Layout) -> Program:
 
     return over_items(_each(restart), message, obs, hp, (carry,), width)
 
+  init, chunk, read = (
+    jax.default_matmul_precision(products)(part) for part in (init, chunk, read)
+  )
   chunk_specs = (none, item, item, both, both, none, none)
   steps = attack.num_steps > 0
   return Program(
@@ -247,10 +268,21 @@ def _batches(function, each, width):
   return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), done)
 
 
-def _cpu_bytes() -> float:
-  """Returns half of this machine's memory, shared by its devices."""
-  memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
-  return memory / 2 / jax.local_device_count()
+def _inputs(world: worlds.World) -> list[int]:
+  """Returns the size of each layer's input, for one image."""
+  if world.net.probe is None:
+    return [math.prod(world.net.spec.image_shape)] * 16
+  sites = inspect.sites(world.net).values()
+  return [math.prod(site.input.shape) for site in sites]
+
+
+def _device_bytes() -> float:
+  """Returns half of the memory of one device."""
+  if jax.default_backend() == 'cpu':  # the devices share the machine's
+    memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    return memory / 2 / jax.local_device_count()
+  facts = jax.local_devices()[0].memory_stats() or {}
+  return facts.get('bytes_limit', _SMALL_DEVICE_BYTES) / 2
 
 
 def _key(seed: types.Array) -> types.Array:

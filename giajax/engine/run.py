@@ -105,7 +105,8 @@ class _Compiler:
     if key not in self._programs:
       number = len(self._programs) + 1
       _log.info('compiling program %d', number)
-      jitted = programs.program(cohort.setup.attack, where)
+      setup = cohort.setup
+      jitted = programs.program(setup.attack, where, setup.products)
       self._programs[key] = programs.compiled(jitted, *inputs)
       seconds = self._programs[key].seconds
       _log.info('compiled program %d in %.1f s', number, seconds)

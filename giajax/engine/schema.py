@@ -18,6 +18,7 @@ import ml_collections
 import numpy as np
 
 from giajax import registry
+from giajax.models import precision
 from giajax.ops import convolution
 
 DEFAULTS: dict[str, Any] = {
@@ -45,6 +46,7 @@ DEFAULTS: dict[str, Any] = {
   'restarts': 1,
   'records': 50,
   'noise_control': True,
+  'precision': 'full',
   'lpips': '',
   'gradient_similarity': False,
   'gradient_share': False,
@@ -83,6 +85,7 @@ _LEAST = {
   'run.save_seconds': 0,
 }
 _OPTIONAL = ('cases.given', 'threat.level')
+_HASHED_IF_SET = ('precision', 'sweep')
 _WORDS = {
   bool: 'True or False',
   int: 'a whole number',
@@ -132,6 +135,7 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
   resolved = _merge(DEFAULTS, plain(config), '')
   lowerings = {'auto': None, **convolution.LOWERINGS}
   registry.lookup(lowerings, resolved['run']['lowering'], 'run.lowering')
+  registry.lookup(precision.PRECISIONS, resolved['precision'], 'precision')
   for name, least in _LEAST.items():
     section, _, key = name.rpartition('.')
     value = (resolved[section] if section else resolved)[key]
@@ -145,12 +149,14 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
 def config_hash(resolved: Mapping[str, Any]) -> str:
   """Returns a hash of everything that decides the results, in 12 hex digits.
 
-  A point of a sweep has the hash of the config that runs it alone.
+  A point of a sweep has the hash of the config that runs it alone. A key that
+  is younger than some results enters it where it is not at its default.
   """
   content = {
     key: value
     for key, value in resolved.items()
-    if key not in ('run', 'study') and not (key == 'sweep' and not value)
+    if key not in ('run', 'study')
+    and not (key in _HASHED_IF_SET and value == DEFAULTS[key])
   }
   text = json.dumps(content, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -186,7 +186,7 @@ def normalise(x: types.Array, spec: Spec) -> types.Array:
       f'{spec.name}; got shape={x.shape}; build the network with their '
       'image_shape, or resize them'
     )
-  return (x - jnp.asarray(spec.mean)) / jnp.asarray(spec.std)
+  return (x - jnp.asarray(spec.mean, x.dtype)) / jnp.asarray(spec.std, x.dtype)
 
 
 def whole(variables: types.Variables) -> types.Tree:

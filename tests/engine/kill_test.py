@@ -59,10 +59,7 @@ def test_sigterm_saves_and_the_same_command_continues(undisturbed, tmp_path):
     '--config.run.save_seconds=1e6',
   )
   process = tiny.start(*arguments)
-  assert process.stderr
-  for line in process.stderr:
-    if line.startswith('step '):
-      break
+  tiny.wait_for(process, lambda: '\nstep ' in tiny.errors(process))
   process.send_signal(signal.SIGTERM)
   errors = tiny.finish(process, code=85)
   assert 'the same command continues' in errors

@@ -16,8 +16,11 @@ from giajax import types
 from giajax import world as worlds
 from giajax.attacks import base
 from giajax.engine import build
+from giajax.engine import exchange
 from giajax.engine import mesh
+from giajax.engine import plan
 from giajax.engine import program as programs
+from giajax.engine.sources import simulated
 
 _COLLECTIVES = re.compile(
   r'all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter'
@@ -238,5 +241,45 @@ def test_restarts_fit_the_memory(monkeypatch):
   world = build.setup(build.resolve(tiny.config())).world
   plenty = programs.restarts_per_batch(world)
   assert plenty > 1
-  monkeypatch.setattr(programs, '_cpu_bytes', lambda: 1.0)
+  assert programs.items_together(world, 4) is None
+  monkeypatch.setattr(programs, '_device_bytes', lambda: 1.0)
   assert programs.restarts_per_batch(world) == 1
+
+
+def test_items_that_run_together_fit_an_accelerator(monkeypatch):
+  setup = build.setup(build.resolve(tiny.config(cases__count=9)))
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  cpu = jax.local_devices()[0]
+  assert programs._device_bytes() == 2e9, f'{cpu} says nothing of its memory'
+  one = 4 * 16 * (12 * 12 * 3 + 8)  # float32, copies, both layers' inputs
+  monkeypatch.setattr(programs, '_device_bytes', lambda: 7.5 * one)
+  assert programs.fitting(setup.world) == 7
+  assert programs.restarts_per_batch(setup.world) == 7
+  assert programs.items_together(setup.world, 2) == 3 * jax.device_count()
+  assert programs.items_together(setup.world, 16) == jax.device_count()
+  part, *_ = plan.parts(
+    [plan.cohorts(build.experiment(tiny.config(cases__count=9)))[0]], {}
+  )
+  assert len(part.work) <= 3 * jax.device_count()
+
+
+@pytest.mark.parametrize('products', ['highest', 'tensorfloat32'])
+def test_products_are_as_exact_as_they_are_asked_to_be(products):
+  setup = build.setup(build.resolve(tiny.config()))
+  where = mesh.layout(1, 2, 2)
+  program = programs.program(setup.attack, where, products)
+  item = simulated.item(setup, 0)
+  obs = exchange.observer(setup, exchange.player(setup))([item])
+  hp = {
+    name: np.float32([value]) for name, value in setup.attack.hparams.items()
+  }
+  seeds = programs.seeds(0, [0], [False], where)
+  inputs = (obs.message, obs._replace(message=types.NO_MESSAGE), hp, seeds)
+  with jax.default_matmul_precision('bfloat16'):  # which it is not to inherit
+    carry = jax.eval_shape(program.init, *inputs)
+    bounds = np.int32(0), np.int32(1)
+    text = program.chunk.lower(*inputs, carry, *bounds).as_text()
+  exact = set(re.findall(r'precision = \[(\w+), (\w+)\]', text))
+  wanted = {'highest': 'HIGHEST', 'tensorfloat32': 'HIGH'}[products]
+  assert (wanted, wanted) in exact
+  assert exact <= {(wanted, wanted), ('HIGHEST', 'HIGHEST')}

@@ -15,6 +15,7 @@ import tiny
 from giajax import models
 from giajax import trees
 from giajax.engine import build
+from giajax.engine import exchange
 from giajax.engine import loop
 from giajax.engine import program as programs
 from giajax.engine import run
@@ -409,6 +410,34 @@ def test_float64_is_a_reference_from_end_to_end(tmp_path):
   arrays = _arrays(tmp_path)
   assert arrays['0000/x'].dtype == arrays['0000/x_hat'].dtype == np.float64
   assert arrays['0000/scores'].dtype == np.float64
+
+
+def test_float64_takes_no_coarser_products():
+  with jax.enable_x64(True), pytest.raises(ValueError, match='JAX_ENABLE_X64'):
+    build.experiment(tiny.config(precision='bfloat16'))
+
+
+def test_precision_is_the_attackers(tmp_path):
+  coarse = {'precision': ('full', 'bfloat16')}
+  rows = run.audit(tiny.config(sweep=coarse), tmp_path)
+  assert [row['sweep'] for row in rows[::2]] == [
+    {'precision': 'full'},
+    {'precision': 'bfloat16'},
+  ]
+  full, rounded = (row['score'] for row in rows[::2])
+  assert 0 < abs(full - rounded) < 0.1
+  setups = [
+    c.setup for c in build.experiment(tiny.config(sweep=coarse)).cohorts
+  ]
+  assert setups[0].world.net is setups[0].net
+  updates = [
+    exchange.observer(setup, exchange.player(setup))(
+      [simulated.item(setup, 0)]
+    ).update
+    for setup in setups
+  ]
+  for exact, other in zip(*map(jax.tree.leaves, updates)):
+    np.testing.assert_array_equal(exact, other)
 
 
 def test_an_image_of_a_later_part_is_read_before_the_first(

@@ -31,6 +31,7 @@ def _defaults(**changes):
     ({'run': {'save_seconds': -1}}, 'run.save_seconds of at least 0'),
     ({'run': {'restarts_per_batch': -2}}, 'run.restarts_per_batch of at lea'),
     ({'lpips': None}, 'a string for lpips'),
+    ({'precision': 'bfloat61'}, "did you mean 'bfloat16'"),
     ({'study': {'a': np.ones(2)}}, 'dicts, lists, numbers'),
   ],
 )
@@ -79,6 +80,8 @@ def test_hash_names_what_decides_results():
   assert len(plain) == 12
   assert plain == schema.config_hash(_defaults(run={'save_seconds': 1.0}))
   assert plain != schema.config_hash(_defaults(seed=1))
+  assert plain == schema.config_hash(_defaults(precision='full'))
+  assert plain != schema.config_hash(_defaults(precision='bfloat16'))
   point = _defaults()
   del point['sweep']  # as the points of a sweep are
   assert plain == schema.config_hash(point)

@@ -103,10 +103,10 @@ class WindowAttention(nnx.Module):
     x = jnp.pad(x, ((0, 0), (0, -h % side), (0, -w % side), (0, 0)))
     size = x.shape[1:3]
     shifts = [self.shift if n > side else 0 for n in size]
-    bias = self._bias()
+    bias = self._bias(x.dtype)
     if any(shifts):
       x = jnp.roll(x, [-s for s in shifts], (1, 2))
-      bias = bias + _mask(size, side, shifts)
+      bias = bias + jnp.asarray(_mask(size, side, shifts), bias.dtype)
     q, k, v = attention.split(self.qkv(attention.windows(x, side)), self.heads)
     y = attention.attend(*self._scaled(q, k), v, bias, self.attention_dropout)
     x = attention.unwindows(self.dropout(self.proj(y)))
@@ -120,9 +120,9 @@ class WindowAttention(nnx.Module):
     scale = jnp.exp(jnp.minimum(self.logit_scale(), math.log(100)))
     return _unit(q) * scale[:, 0], _unit(k)
 
-  def _bias(self):  # [heads, T, T]
+  def _bias(self, dtype):  # [heads, T, T]
     if self.cosine:
-      table = self.cpb_mlp(jnp.asarray(_offsets(self.window)))
+      table = self.cpb_mlp(jnp.asarray(_offsets(self.window), dtype))
       table = 16 * jax.nn.sigmoid(table)
     else:
       table = self.relative_position_bias_table()
@@ -173,7 +173,7 @@ def _offsets(side):
   steps = np.arange(1 - side, side) * 8 / (side - 1)
   steps = np.sign(steps) * np.log2(np.abs(steps) + 1) / 3
   grid = np.stack(np.meshgrid(steps, steps, indexing='ij'), -1)
-  return grid.reshape(-1, 2).astype(np.float32)
+  return grid.reshape(-1, 2)
 
 
 def _mask(size, side, shifts):
@@ -195,4 +195,4 @@ def _mask(size, side, shifts):
   regions = attention.windows(regions, side)  # pyrefly: ignore
   regions = regions.reshape(*regions.shape[:3], 1, -1)
   apart = regions[..., :, None] != regions[..., None, :]
-  return np.where(apart, np.float32(_MASKED), np.float32(0))
+  return np.where(apart, _MASKED, 0.0)
