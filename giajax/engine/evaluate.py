@@ -277,7 +277,7 @@ def _guesses(setup, item, seed) -> dict[str, np.ndarray]:
 
 
 @functools.lru_cache(maxsize=4)
-def _sample(take, size: int, seed: int) -> baselines.Sample:
+def _sample(take, size: int, seed: int) -> baselines.SampleSum:
   """Returns the sample behind a data set's mean image, which is read once."""
   indices = cases.held_out(size, (), seed=seed, case=0, count=_SAMPLE)
   return baselines.sample(take, indices)

@@ -26,7 +26,7 @@ _BLOCK = 8  # images per pass: any number of them takes one compilation
 _REMEMBERED = 2e8  # bytes of features that are kept for later batches
 
 
-class View(NamedTuple):
+class Activations(NamedTuple):
   """What a network computes from an image."""
 
   features: Any  # [n, F] array, F = 0 if the network cannot report them
@@ -111,23 +111,23 @@ def rivals(
   ]
 
 
-def view(setup: experiment.Setup, x: npt.ArrayLike) -> View:
+def view(setup: experiment.Setup, x: npt.ArrayLike) -> Activations:
   """Returns what the agreed network computes from n >= 1 images."""
   look, x = _looker(setup.viewer), np.asarray(x)
   blocks = []
   for i in range(0, len(x), _BLOCK):
     block = x[i : i + _BLOCK]
     rest = [(0, _BLOCK - len(block)), (0, 0), (0, 0), (0, 0)]
-    views = look(setup.variables, np.pad(block, rest))
-    blocks.append([np.asarray(v)[: len(block)] for v in views])
-  return View(*(np.concatenate(parts) for parts in zip(*blocks)))
+    outputs = look(setup.variables, np.pad(block, rest))
+    blocks.append([np.asarray(v)[: len(block)] for v in outputs])
+  return Activations(*(np.concatenate(parts) for parts in zip(*blocks)))
 
 
 @functools.lru_cache(maxsize=4)
 def _looker(
   viewer: Callable[[], models.Net],
-) -> Callable[[types.Variables, npt.ArrayLike], View]:
-  """Returns `(variables, x) -> View`, compiled once for all items."""
+) -> Callable[[types.Variables, npt.ArrayLike], Activations]:
+  """Returns `(variables, x) -> Activations`, compiled once for all items."""
   net = viewer()
   tap = inspect.features(net)
   taps = () if tap is None else (tap,)
@@ -136,8 +136,8 @@ def _looker(
   def look(variables, x):
     output = net.apply(variables, x, taps=taps)
     if tap is None:
-      return View(jnp.zeros((len(x), 0)), output.out)
-    return View(output.taps[tap].reshape(len(x), -1), output.out)
+      return Activations(jnp.zeros((len(x), 0)), output.out)
+    return Activations(output.taps[tap].reshape(len(x), -1), output.out)
 
   return look
 

@@ -85,7 +85,7 @@ def score(
   return rows, arrays
 
 
-def join(folder: pathlib.Path, cohorts: Sequence[plan.Cohort]) -> Rows:
+def join(folder: pathlib.Path, cohorts: Sequence[plan.CohortWork]) -> Rows:
   """Joins the parts, if all of them exist.
 
   Returns:
@@ -134,7 +134,7 @@ def _control(point: int) -> str:
   return f'control/{point:04d}'
 
 
-def _facts(cohort: plan.Cohort, work: plan.Work) -> dict[str, Any]:
+def _facts(cohort: plan.CohortWork, work: plan.Work) -> dict[str, Any]:
   setup = cohort.setup
   return {
     'row': work.row,

@@ -61,7 +61,7 @@ _TINY = 1e-30
 _ZERO = 1e-5  # in units of a layer's root mean square
 
 
-class Layer(NamedTuple):
+class AffineLayer(NamedTuple):
   """A layer z = W x + b and what is known about it.
 
   Attributes:
@@ -220,7 +220,7 @@ def _active(x, slope):
   return x > least
 
 
-def _layer(link, weights, gradients) -> Layer:
+def _layer(link, weights, gradients) -> AffineLayer:
   """Returns a layer with its weights and their gradient, by dotted name."""
   site, kernel = link.site, weights[f'{link.path}.kernel']
   if site.kind == 'conv':
@@ -234,10 +234,10 @@ def _layer(link, weights, gradients) -> Layer:
     )
   bias = weights.get(f'{link.path}.bias', 0.0)
   gradient = gradients[f'{link.path}.kernel']
-  return Layer(faces, link.slope, kernel, bias, gradient)
+  return AffineLayer(faces, link.slope, kernel, bias, gradient)
 
 
-def _system(layer: Layer, x, k) -> least_squares.LinearSystem:
+def _system(layer: AffineLayer, x, k) -> least_squares.LinearSystem:
   """Returns the constraints on a layer's input.
 
   Args:

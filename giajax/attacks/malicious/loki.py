@@ -76,7 +76,7 @@ class Sets(layers.Layer):
     return self.bins(jax.nn.relu(self.conv(x)))
 
 
-class Plan(NamedTuple):
+class SetsPlan(NamedTuple):
   """What the server puts in front of the network.
 
   Attributes:
@@ -147,7 +147,7 @@ def loki(
   gain, shift = imprint.grey_levels(
     np.clip(grid / np.diff(ends)[:, None], 0, 1)
   )
-  plan = Plan(world, bins, law, location, scale, scaling, gain, shift)
+  plan = SetsPlan(world, bins, law, location, scale, scaling, gain, shift)
   needs = {
     'model',
     'batch_size',

@@ -90,7 +90,7 @@ _FIRST, _SECOND = f'{models.FRONT}.first', f'{models.FRONT}.second'
 _SPREAD = 3
 
 
-class Plan(NamedTuple):
+class ImprintPlan(NamedTuple):
   """The layer that the server puts in front.
 
   Attributes:
@@ -195,7 +195,7 @@ def robbing_the_fed(
   grid = measurements.centres(law, min(bins, 1000))
   slopes, activations = _responses(low, high, grid, bound)
   gain, shift = imprint.grey_levels(activations)
-  plan = Plan(
+  plan = ImprintPlan(
     world,
     len(low),
     bound,
