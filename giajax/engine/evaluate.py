@@ -219,9 +219,9 @@ def _claimed(values, slots) -> dict[str, Any]:
 
 def _labels(setup, y, claimed, slots) -> dict[str, Any]:
   """Returns the outcome for the labels, whatever the outcome for the images."""
-  known = {'labels', 'label_counts'} & setup.granted & setup.attack.needs
+  grants = {'labels', 'label_counts'} & setup.granted & setup.attack.needs
   return {
-    'labels_granted': bool(known),
+    'labels_granted': bool(grants),
     'labels_recovered': success.labels_recovered(y, claimed),
     'labels_matched': success.labels_matched(y, claimed, slots),
   }

@@ -88,26 +88,26 @@ def rivals(
     item: the truth.
     seed: the seed of the experiment.
   """
-  wanted = [
+  indices = [
     cases.same_class(
       setup.dataset.labels, i, seed=seed, case=item.case, count=iip.RIVALS
     ).tolist()
     for i in item.indices
   ]
-  known = _known(setup.viewer, setup.dataset.take, Same(setup.variables))
-  missing = sorted({i for one in wanted for i in one} - known.keys())
+  memory = _memory(setup.viewer, setup.dataset.take, Same(setup.variables))
+  missing = sorted({i for one in indices for i in one} - memory.keys())
   fresh = {}
   for i in range(0, len(missing), _BLOCK):
     block = missing[i : i + _BLOCK]
     x = np.asarray(setup.dataset.take(block).x)
     fresh |= zip(block, view(setup, x).features)
-  every = {**known, **fresh}
+  every = {**memory, **fresh}
   size = next((f.nbytes for f in every.values()), 0)
   if len(every) * size <= _REMEMBERED:
-    known |= fresh
+    memory |= fresh
   nothing = np.zeros((0, 1), np.float32)
   return [
-    np.stack([every[i] for i in one]) if one else nothing for one in wanted
+    np.stack([every[i] for i in one]) if one else nothing for one in indices
   ]
 
 
@@ -143,7 +143,7 @@ def _looker(
 
 
 @functools.lru_cache(maxsize=1)  # it keeps the weights alive
-def _known(viewer, take, variables) -> dict[int, np.ndarray]:
+def _memory(viewer, take, variables) -> dict[int, np.ndarray]:
   """Returns the features that were computed already, by index of the image."""
   del viewer, take, variables  # whose memory it is
   return {}

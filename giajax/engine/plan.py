@@ -143,10 +143,10 @@ def subtract(
   left = [piece]
   for low, high in done:
     left = [
-      kept
+      side
       for a, b in left
-      for kept in ((a, min(b, low)), (max(a, high), b))
-      if kept[0] < kept[1]
+      for side in ((a, min(b, low)), (max(a, high), b))
+      if side[0] < side[1]
     ]
   return left
 

@@ -58,7 +58,7 @@ def sample(
 
 
 def mean_image(
-  known: SampleSum, indices: npt.ArrayLike, x: npt.ArrayLike
+  reference: SampleSum, indices: npt.ArrayLike, x: npt.ArrayLike
 ) -> np.ndarray | None:
   """Returns the mean of a sample in every slot, [B, H, W, C] float32.
 
@@ -66,17 +66,17 @@ def mean_image(
   PSNR and weak in SSIM. None if the batch holds the whole sample.
 
   Args:
-    known: the sample.
+    reference: the sample.
     indices: the indices of the images that form the batch, [B]; those that are
       in the sample as well are left out.
     x: [B, H, W, C] the images of the batch.
   """
   x = np.asarray(x, np.float64)
-  shared = np.isin(indices, known.indices)
-  count = len(known.indices) - int(shared.sum())
+  shared = np.isin(indices, reference.indices)
+  count = len(reference.indices) - int(shared.sum())
   if not count:
     return None
-  mean = (known.total - x[shared].sum(axis=0)) / count
+  mean = (reference.total - x[shared].sum(axis=0)) / count
   return np.repeat(mean[None].clip(0, 1).astype(np.float32), len(x), axis=0)
 
 

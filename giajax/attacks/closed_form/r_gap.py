@@ -248,7 +248,7 @@ def _system(layer: AffineLayer, x, k) -> least_squares.LinearSystem:
   faces, slope, kernel, bias, gradient = layer
   active = _active(x, slope)
   # Where z is known.
-  known = jnp.ones_like(x) if slope else active.astype(x.dtype)
+  mask = jnp.ones_like(x) if slope else active.astype(x.dtype)
   z = jnp.where(active, x, x / slope) if slope else x
   # Rows of (1) and (2) get one length: they determine x better together.
   scale = jnp.sqrt(
@@ -257,12 +257,12 @@ def _system(layer: AffineLayer, x, k) -> least_squares.LinearSystem:
   k = scale * k
 
   def apply(x):
-    return known * faces.output(x, kernel), faces.to_kernel(x, k)
+    return mask * faces.output(x, kernel), faces.to_kernel(x, k)
 
   def transpose(rows):
     z, gradient = rows
-    return faces.to_input(known * z, kernel) + faces.to_input(k, gradient)
+    return faces.to_input(mask * z, kernel) + faces.to_input(k, gradient)
 
   return least_squares.LinearSystem(
-    apply, transpose, (known * (z - bias), scale * gradient)
+    apply, transpose, (mask * (z - bias), scale * gradient)
   )

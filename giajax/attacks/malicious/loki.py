@@ -248,9 +248,9 @@ def _of_client(plan, part, cuts, medians):
   level = part.mean(0)
   # The weight of a unit, whatever its slope.
   mass = jnp.abs(level) * jnp.diff(cuts) / jnp.maximum(medians, 1e-6)
-  amount, picked = jax.lax.top_k(mass, considered)
-  level = jnp.where(level == 0, 1.0, level)[picked]
-  flat = part[:, picked].T * (medians[picked] / level)[:, None]  # (2)
+  amount, units = jax.lax.top_k(mass, considered)
+  level = jnp.where(level == 0, 1.0, level)[units]
+  flat = part[:, units].T * (medians[units] / level)[:, None]  # (2)
   x = image_vectors.to_image(flat, world.net.spec.image_shape)
   return candidates.reconstruction(
     candidates.Candidates(x, amount), share, share

@@ -300,12 +300,12 @@ def _read(plan, obs):
   # the largest.
   several = plan.hide == 'weights' or world.client.local_steps > 1
   considered = plan.units if several else count
-  amount, picked = jax.lax.top_k(jnp.abs(mass), considered)
-  flat, mass = rows(picked), mass[picked]
+  amount, units = jax.lax.top_k(jnp.abs(mass), considered)
+  flat, mass = rows(units), mass[units]
   if not plan.bounded:
     last = plan.units - 1
-    above = rows(jnp.minimum(picked + 1, last))
-    flat -= jnp.where((picked == last)[:, None], 0.0, above)
+    above = rows(jnp.minimum(units + 1, last))
+    flat -= jnp.where((units == last)[:, None], 0.0, above)
   flat /= jnp.where(mass == 0, 1.0, mass)[:, None]
   x = image_vectors.to_pixels(flat, world.net.spec)
   images = candidates.Candidates(x, amount)

@@ -306,10 +306,10 @@ def _best_labels(world, gradients, x, bias):
   return y, errors.min(0), slopes(y)
 
 
-def _best(known, new):
-  """Returns the candidates (x, y, errors) of least error, as many as known."""
-  joined = [jnp.concatenate(pair) for pair in zip(known, new)]
-  order = jnp.argsort(joined[-1])[: len(known[-1])]
+def _best(best, new):
+  """Returns the candidates (x, y, errors) of least error, as many as before."""
+  joined = [jnp.concatenate(pair) for pair in zip(best, new)]
+  order = jnp.argsort(joined[-1])[: len(best[-1])]
   return tuple(a[order] for a in joined)
 
 
