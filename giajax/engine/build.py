@@ -336,7 +336,7 @@ def _attack(resolved, world) -> attacks.Attack:
   attack = factories.make(ATTACKS, own, 'attack', world=world)
   for name in entry.keys() - own.keys():
     names = {*parameters, *attack.hparams} - {'world'}
-    schema.known(name, names, f'attack ({entry["name"]})')
+    schema.require_known(name, names, f'attack ({entry["name"]})')
   if rule == 'granted':
     return attack
   make = registry.lookup({'granted': None, **labels.RULES}, rule, 'label rule')
