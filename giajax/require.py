@@ -102,8 +102,8 @@ def one_of(
 ) -> None:
   """Requires one of a few options, for options that are not rows of a table."""
   if value not in options:
-    known = ', '.join(map(repr, options))
-    raise _refusal(f'{name} among {known}', name, value, advice)
+    listing = ', '.join(map(repr, options))
+    raise _refusal(f'{name} among {listing}', name, value, advice)
 
 
 # The attacker's picture of the system.

@@ -106,11 +106,11 @@ def main(argv: Sequence[str]) -> int:
       return 0
     values = arguments.values
     names = _names(values)
-    known = _known(values.out) if values.out else {}
+    results = _results(values.out) if values.out else {}
   except ValueError as error:
     print(f'launch: {error}', file=sys.stderr)
     return 2
-  failed = _run(names, known, values)
+  failed = _run(names, results, values)
   if failed:
     print(
       f'launch: {len(failed)} of {len(names)} workloads failed: '
@@ -155,7 +155,7 @@ def _zoo() -> list[str]:
 
 
 def _run(
-  names: Sequence[str], known: dict[str, dict[str, Any]], values: Any
+  names: Sequence[str], results: dict[str, dict[str, Any]], values: Any
 ) -> list[str]:
   """Runs and shows the workloads, and returns the names of failed ones."""
   if not values.json:
@@ -164,12 +164,12 @@ def _run(
   for name in names:
     key = _key(name, values)
     try:
-      result = known.get(key) or {'key': key, **_measure(name, values)}
+      result = results.get(key) or {'key': key, **_measure(name, values)}
     except subprocess.CalledProcessError as error:
       failed.append(name)
       _failed(name, error)
       continue
-    if values.out and key not in known:
+    if values.out and key not in results:
       with open(values.out, 'a') as file:
         file.write(json.dumps(result) + '\n')
     _show(name, result, values.json)
@@ -183,7 +183,7 @@ def _key(name: str, values: Any) -> str:
   return ' '.join([*settings, f'--rounds={values.rounds}', *peer])
 
 
-def _known(path: str) -> dict[str, dict[str, Any]]:
+def _results(path: str) -> dict[str, dict[str, Any]]:
   """Returns the results that a file holds, by key; no results without a file.
 
   Raises:

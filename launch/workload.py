@@ -102,7 +102,7 @@ def _time(workload: Workload, values: Any) -> dict[str, Any]:
   config = _config(workload, values)
   setup = build.setup(config)
   hp = build.hparams(config['attack'], setup.attack)
-  message, seen = _observation(setup, simulated.item(setup, 0).batch)
+  message, obs = _observation(setup, simulated.item(setup, 0).batch)
   width = programs.restarts_per_batch(setup.world)
   restarts = values.restarts or width * jax.device_count()
   where = mesh.layout(1, restarts, width, together=setup.attack.group)
@@ -110,7 +110,7 @@ def _time(workload: Workload, values: Any) -> dict[str, Any]:
   item, both = mesh.P(mesh.ITEM), mesh.P(mesh.ITEM, mesh.RESTART)
   inputs = (
     mesh.put(message, where, mesh.P()),
-    mesh.put(jax.tree.map(lambda a: np.asarray(a)[None], seen), where, item),
+    mesh.put(jax.tree.map(lambda a: np.asarray(a)[None], obs), where, item),
     mesh.put({k: np.stack([v]) for k, v in hp.items()}, where, item),
     mesh.put(programs.seeds(0, [0], [False], where), where, both),
   )

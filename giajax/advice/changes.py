@@ -97,8 +97,8 @@ def _local_steps(config: Config) -> dict[str, Any]:
   if client['name'] == 'fedavg':
     epochs = 2 * client.get('epochs', 1)
     return {'client.epochs': epochs, **_believed(config)}
-  kept = {k: v for k, v in client.items() if k != 'name'}
-  changed = {'name': 'fedavg', **_LOCAL, **kept}
+  arguments = {k: v for k, v in client.items() if k != 'name'}
+  changed = {'name': 'fedavg', **_LOCAL, **arguments}
   return {'client': changed, **_believed(config)}
 
 

@@ -24,7 +24,7 @@ _ROUNDS = (5, 100)  # rounds of timing, at least and at most
 _SECONDS = 2.0  # the seconds after which it stops
 
 
-class Client(NamedTuple):
+class CompiledClient(NamedTuple):
   """One client of a setting, ready to compute its update.
 
   Attributes:
@@ -40,7 +40,7 @@ class Client(NamedTuple):
   fidelity: float
 
 
-def client(config: Mapping[str, Any]) -> Client:
+def client(config: Mapping[str, Any]) -> CompiledClient:
   """Returns the first client of a resolved config without a sweep."""
   share = config['cases']['batch_size'] // config['cases']['clients']
   # Other lowerings are for second derivatives.
@@ -55,7 +55,7 @@ def client(config: Mapping[str, Any]) -> Client:
   update = _compiled(protected, key, message, batch)
   own = keys.named(key, 'client')  # as the protected client draws
   bare = _compiled(system.client, own, message, batch)
-  return Client(
+  return CompiledClient(
     update=update,
     images=share,
     parameters=models.count(setup.variables),
@@ -63,7 +63,7 @@ def client(config: Mapping[str, Any]) -> Client:
   )
 
 
-def facts(own: Client, audited: Client) -> dict[str, Any]:
+def facts(own: CompiledClient, audited: CompiledClient) -> dict[str, Any]:
   """Returns what a client costs compared with the audited one, for advice.json.
 
   Both are timed in turn, so that other work on the machine slows both.
@@ -106,9 +106,9 @@ def accuracy(
   if not record.is_file():
     path.parent.mkdir(parents=True, exist_ok=True)
     size = build.dataset(config['dataset']).size
-    batch_size = min(train.Plan().batch_size, size)
-    plan = train.Plan(epochs=epochs, batch_size=batch_size)
-    train.train_config(config, str(path), plan)
+    batch_size = min(train.Recipe().batch_size, size)
+    recipe = train.Recipe(epochs=epochs, batch_size=batch_size)
+    train.train_config(config, str(path), recipe)
   return json.loads(record.read_text(encoding='utf-8'))['accuracy']
 
 

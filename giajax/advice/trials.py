@@ -39,7 +39,7 @@ class Audited(NamedTuple):
 
   config: Mapping[str, Any]
   recovery: comparison.Recovery
-  client: costs.Client
+  client: costs.CompiledClient
   folder: pathlib.Path
   epochs: int
 
@@ -171,7 +171,7 @@ def _try(name: str, audited: Audited) -> dict[str, Any]:
 def _costs(
   audited: Audited,
   config: Mapping[str, Any],
-  client: costs.Client,
+  client: costs.CompiledClient,
   name: str,
   trained: bool,
 ) -> dict[str, Any]:

@@ -87,15 +87,15 @@ def _locate(name: str) -> pathlib.Path:
   if path.suffix != '.py':
     path = folder / f'{name}.py'
   if not path.is_file():
-    known = sorted(
+    names = sorted(
       str(file.relative_to(folder).with_suffix(''))
       for file in folder.rglob('*.py')
       if file.name != '__init__.py'
     )
-    near = registry.closest(name, known)
+    near = registry.closest(name, names)
     advice = f'did you mean {near!r}?' if near else 'correct the name'
     raise ValueError(
-      f'Expected a config file, or one of {", ".join(known)}; got '
+      f'Expected a config file, or one of {", ".join(names)}; got '
       f'--config={name}; {advice}'
     )
   return path
@@ -145,8 +145,9 @@ def _annotation(path: Sequence[str], config: Mapping[str, Any]) -> Any:
     factory = tables.FAMILIES[section].get(str(name))
     parameters = inspect.signature(factory).parameters if factory else {}
     parameter = parameters.get(rest[0])
-    known = parameter and parameter.annotation is not parameter.empty
-    return parameter.annotation if parameter and known else Any
+    if parameter is None or parameter.annotation is parameter.empty:
+      return Any
+    return parameter.annotation
   if section == 'sweep' and rest:
     return tuple
   node: Any = schema.DEFAULTS

@@ -17,7 +17,7 @@ from giajax.commands import configs
 from giajax.commands import flags
 from giajax.engine import train
 
-_DEFAULTS = train.Plan()
+_DEFAULTS = train.Recipe()
 _TEXTS = {
   'epochs': 'Passes over the training set.',
   'batch_size': 'Images per update.',
@@ -54,7 +54,7 @@ def run(arguments: flags.Arguments) -> int:
     train.train_config(
       configs.load(arguments),
       values.out,
-      train.Plan(*(getattr(values, name) for name in train.Plan._fields)),
+      train.Recipe(*(getattr(values, name) for name in train.Recipe._fields)),
       split=values.split,
       point=values.point,
       every=values.every,

@@ -89,13 +89,13 @@ def indices(
 
 
 def held_out(
-  size: int, taken: npt.ArrayLike, *, seed: int, case: int, count: int
+  size: int, batch: npt.ArrayLike, *, seed: int, case: int, count: int
 ) -> np.ndarray:
   """Returns images outside a batch, for baselines and proxy data.
 
   Args:
     size: the size of the data set.
-    taken: the indices of the batch, [B].
+    batch: the indices of the batch, [B].
     seed: the seed of the experiment, at least 0.
     case: the number of the case, at least 0.
     count: the largest number of images to draw.
@@ -106,11 +106,11 @@ def held_out(
   Raises:
     ValueError: the batch is the whole data set, or `count` is below 1.
   """
-  left = np.setdiff1d(np.arange(size), taken)
+  left = np.setdiff1d(np.arange(size), batch)
   if not left.size or count < 1:
     raise ValueError(
       'Expected images outside the batch and a count of at least 1; got '
-      f'size={size}, batch_size={np.size(taken)}, count={count}; use a '
+      f'size={size}, batch_size={np.size(batch)}, count={count}; use a '
       'smaller batch or a larger data set'
     )
   generator = _generator(seed, case, 1)  # a stream apart from the batch's own

@@ -158,11 +158,11 @@ def _listing(root: pathlib.Path) -> _Listing:
 
 def _images(directory: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
   """Returns the image files of a folder, and the names of its other files."""
-  known, images, others = decode.suffixes(), [], []
+  suffixes, images, others = decode.suffixes(), [], []
   for path in sorted(directory.iterdir(), key=lambda p: p.name):
     if not path.is_file() or path.name[0] == '.':
       continue
-    if path.suffix.lower() in known or decode.is_image(path):
+    if path.suffix.lower() in suffixes or decode.is_image(path):
       images.append(path)
     else:
       others.append(path.name)

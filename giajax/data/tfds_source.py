@@ -111,8 +111,10 @@ def _open(
       decoders={image_key: tfds.decode.SkipDecoding()},
     )
   except tfds.core.DatasetNotFoundError as error:
-    known = tfds.list_builders(with_community_datasets=False)
-    near = ' or '.join(difflib.get_close_matches(dataset, known)) or 'another'
+    builders = tfds.list_builders(with_community_datasets=False)
+    near = (
+      ' or '.join(difflib.get_close_matches(dataset, builders)) or 'another'
+    )
     raise ValueError(
       f'Expected a data set that tfds knows; got dataset={dataset!r}; '
       f'choose {near}'

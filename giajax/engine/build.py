@@ -336,14 +336,14 @@ def _defense(entry, num_classes) -> defenses.Defense:
 def _attack(resolved, world) -> attacks.Attack:
   """Returns the attack; other arguments than its factory's must be knobs."""
   entry, rule = resolved['attack'], resolved['labels']
-  taken = factories.parameters(ATTACKS, entry, 'attack')
-  own = {k: v for k, v in entry.items() if k in taken or k == 'name'}
+  parameters = factories.parameters(ATTACKS, entry, 'attack')
+  own = {k: v for k, v in entry.items() if k in parameters or k == 'name'}
   if 'world' in entry:
     own['world'] = entry['world']  # refused
   attack = factories.make(ATTACKS, own, 'attack', world=world)
   for name in entry.keys() - own.keys():
-    names = {*taken, *attack.hparams} - {'world'}
-    schema.known(name, names, f'attack ({entry["name"]})')
+    names = {*parameters, *attack.hparams} - {'world'}
+    schema.require_known(name, names, f'attack ({entry["name"]})')
   if rule == 'granted':
     return attack
   make = registry.lookup({'granted': None, **labels.RULES}, rule, 'label rule')
@@ -420,8 +420,10 @@ def _program(resolved, defense, granted, attack) -> str:
 
 def _numbers(entry: Mapping[str, Any]) -> frozenset[str]:
   """Returns the arguments of an attack's entry that may be traced knobs."""
-  taken = factories.parameters(ATTACKS, entry, 'attack')
-  kinds = {name: str(parameter.annotation) for name, parameter in taken.items()}
+  parameters = factories.parameters(ATTACKS, entry, 'attack')
+  kinds = {
+    name: str(parameter.annotation) for name, parameter in parameters.items()
+  }
   return frozenset(
     name
     for name, value in entry.items()

@@ -219,9 +219,9 @@ def _claimed(values, slots) -> dict[str, Any]:
 
 def _labels(setup, y, claimed, slots) -> dict[str, Any]:
   """Returns the outcome for the labels, whatever the outcome for the images."""
-  known = {'labels', 'label_counts'} & setup.granted & setup.attack.needs
+  grants = {'labels', 'label_counts'} & setup.granted & setup.attack.needs
   return {
-    'labels_granted': bool(known),
+    'labels_granted': bool(grants),
     'labels_recovered': success.labels_recovered(y, claimed),
     'labels_matched': success.labels_matched(y, claimed, slots),
   }
@@ -277,7 +277,7 @@ def _guesses(setup, item, seed) -> dict[str, np.ndarray]:
 
 
 @functools.lru_cache(maxsize=4)
-def _sample(take, size: int, seed: int) -> baselines.Sample:
+def _sample(take, size: int, seed: int) -> baselines.SampleSum:
   """Returns the sample behind a data set's mean image, which is read once."""
   indices = cases.held_out(size, (), seed=seed, case=0, count=_SAMPLE)
   return baselines.sample(take, indices)

@@ -31,7 +31,7 @@ def make(
   arguments = {name: v for name, v in entry.items() if name != 'name'}
   allowed = [name for name in parameters if name not in parts]
   for name, value in arguments.items():
-    schema.known(name, allowed, f'{kind} ({entry["name"]})')
+    schema.require_known(name, allowed, f'{kind} ({entry["name"]})')
     schema.check_argument(value, parameters[name].annotation, f'{kind}.{name}')
   parts = {name: part for name, part in parts.items() if name in parameters}
   missing = [

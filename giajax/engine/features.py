@@ -26,7 +26,7 @@ _BLOCK = 8  # images per pass: any number of them takes one compilation
 _REMEMBERED = 2e8  # bytes of features that are kept for later batches
 
 
-class View(NamedTuple):
+class Activations(NamedTuple):
   """What a network computes from an image."""
 
   features: Any  # [n, F] array, F = 0 if the network cannot report them
@@ -88,46 +88,46 @@ def rivals(
     item: the truth.
     seed: the seed of the experiment.
   """
-  wanted = [
+  indices = [
     cases.same_class(
       setup.dataset.labels, i, seed=seed, case=item.case, count=iip.RIVALS
     ).tolist()
     for i in item.indices
   ]
-  known = _known(setup.viewer, setup.dataset.take, Same(setup.variables))
-  missing = sorted({i for one in wanted for i in one} - known.keys())
+  memory = _memory(setup.viewer, setup.dataset.take, Same(setup.variables))
+  missing = sorted({i for one in indices for i in one} - memory.keys())
   fresh = {}
   for i in range(0, len(missing), _BLOCK):
     block = missing[i : i + _BLOCK]
     x = np.asarray(setup.dataset.take(block).x)
     fresh |= zip(block, view(setup, x).features)
-  every = {**known, **fresh}
+  every = {**memory, **fresh}
   size = next((f.nbytes for f in every.values()), 0)
   if len(every) * size <= _REMEMBERED:
-    known |= fresh
+    memory |= fresh
   nothing = np.zeros((0, 1), np.float32)
   return [
-    np.stack([every[i] for i in one]) if one else nothing for one in wanted
+    np.stack([every[i] for i in one]) if one else nothing for one in indices
   ]
 
 
-def view(setup: experiment.Setup, x: npt.ArrayLike) -> View:
+def view(setup: experiment.Setup, x: npt.ArrayLike) -> Activations:
   """Returns what the agreed network computes from n >= 1 images."""
   look, x = _looker(setup.viewer), np.asarray(x)
   blocks = []
   for i in range(0, len(x), _BLOCK):
     block = x[i : i + _BLOCK]
     rest = [(0, _BLOCK - len(block)), (0, 0), (0, 0), (0, 0)]
-    views = look(setup.variables, np.pad(block, rest))
-    blocks.append([np.asarray(v)[: len(block)] for v in views])
-  return View(*(np.concatenate(parts) for parts in zip(*blocks)))
+    outputs = look(setup.variables, np.pad(block, rest))
+    blocks.append([np.asarray(v)[: len(block)] for v in outputs])
+  return Activations(*(np.concatenate(parts) for parts in zip(*blocks)))
 
 
 @functools.lru_cache(maxsize=4)
 def _looker(
   viewer: Callable[[], models.Net],
-) -> Callable[[types.Variables, npt.ArrayLike], View]:
-  """Returns `(variables, x) -> View`, compiled once for all items."""
+) -> Callable[[types.Variables, npt.ArrayLike], Activations]:
+  """Returns `(variables, x) -> Activations`, compiled once for all items."""
   net = viewer()
   tap = inspect.features(net)
   taps = () if tap is None else (tap,)
@@ -136,14 +136,14 @@ def _looker(
   def look(variables, x):
     output = net.apply(variables, x, taps=taps)
     if tap is None:
-      return View(jnp.zeros((len(x), 0)), output.out)
-    return View(output.taps[tap].reshape(len(x), -1), output.out)
+      return Activations(jnp.zeros((len(x), 0)), output.out)
+    return Activations(output.taps[tap].reshape(len(x), -1), output.out)
 
   return look
 
 
 @functools.lru_cache(maxsize=1)  # it keeps the weights alive
-def _known(viewer, take, variables) -> dict[int, np.ndarray]:
+def _memory(viewer, take, variables) -> dict[int, np.ndarray]:
   """Returns the features that were computed already, by index of the image."""
   del viewer, take, variables  # whose memory it is
   return {}

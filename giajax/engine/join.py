@@ -68,7 +68,7 @@ def score(
       chosen = evaluate.choose(final.score, finite)
       arrays[_control(work.point.index)] = final.batch.x[chosen]
       continue
-    scored, kept = evaluate.evaluate(
+    scored, item_arrays = evaluate.evaluate(
       setup,
       item,
       final,
@@ -78,14 +78,15 @@ def score(
       functools.partial(play, item),
     )
     rows.append({**_facts(part.cohort, work), **scored, **facts[n]})
-    kept |= {'trace': outcome.trace[n], 'trace_step': marks}
+    item_arrays |= {'trace': outcome.trace[n], 'trace_step': marks}
     arrays |= {
-      result_rows.key(work.row, name): value for name, value in kept.items()
+      result_rows.key(work.row, name): value
+      for name, value in item_arrays.items()
     }
   return rows, arrays
 
 
-def join(folder: pathlib.Path, cohorts: Sequence[plan.Cohort]) -> Rows:
+def join(folder: pathlib.Path, cohorts: Sequence[plan.CohortWork]) -> Rows:
   """Joins the parts, if all of them exist.
 
   Returns:
@@ -112,8 +113,8 @@ def join(folder: pathlib.Path, cohorts: Sequence[plan.Cohort]) -> Rows:
     arrays |= {
       result_rows.key(number, name): value for name, value in further.items()
     }
-  kept = {k: arrays[k] for k in sorted(arrays) if not k.startswith('control/')}
-  workdir.write_arrays(folder / 'recon.npz', kept)
+  recon = {k: arrays[k] for k in sorted(arrays) if not k.startswith('control/')}
+  workdir.write_arrays(folder / 'recon.npz', recon)
   workdir.write_text(folder / 'results.jsonl', result_rows.lines(ordered))
   return ordered
 
@@ -134,7 +135,7 @@ def _control(point: int) -> str:
   return f'control/{point:04d}'
 
 
-def _facts(cohort: plan.Cohort, work: plan.Work) -> dict[str, Any]:
+def _facts(cohort: plan.CohortWork, work: plan.Work) -> dict[str, Any]:
   setup = cohort.setup
   return {
     'row': work.row,

@@ -35,7 +35,7 @@ class Work(NamedTuple):
   row: int  # the row of the results, -1 for a control
 
 
-class Cohort(NamedTuple):
+class CohortWork(NamedTuple):
   """What there is to run for one static setting."""
 
   number: int
@@ -47,7 +47,7 @@ class Cohort(NamedTuple):
 class Part(NamedTuple):
   """Items `start` to `stop` of a cohort, run together."""
 
-  cohort: Cohort
+  cohort: CohortWork
   start: int
   stop: int
 
@@ -62,7 +62,7 @@ class Part(NamedTuple):
     return self.cohort.work[self.start : self.stop]
 
 
-def cohorts(whole: experiment.Experiment) -> list[Cohort]:
+def cohorts(whole: experiment.Experiment) -> list[CohortWork]:
   """Numbers everything that an experiment has to run.
 
   Raises:
@@ -77,12 +77,12 @@ def cohorts(whole: experiment.Experiment) -> list[Cohort]:
     for case in range(setup.cases.count):
       setup.cases.indices(setup.dataset, case)
     work = [item for point in points for item in _work(setup, point, firsts)]
-    numbered.append(Cohort(number, setup, work, _width(setup, len(work))))
+    numbered.append(CohortWork(number, setup, work, _width(setup, len(work))))
   return numbered
 
 
 def parts(
-  cohorts: Sequence[Cohort],
+  cohorts: Sequence[CohortWork],
   done: Mapping[int, Iterable[tuple[int, int]]],
   shard: tuple[int, int] = (0, 1),
 ) -> list[Part]:
@@ -144,10 +144,10 @@ def subtract(
   left = [piece]
   for low, high in done:
     left = [
-      kept
+      side
       for a, b in left
-      for kept in ((a, min(b, low)), (max(a, high), b))
-      if kept[0] < kept[1]
+      for side in ((a, min(b, low)), (max(a, high), b))
+      if side[0] < side[1]
     ]
   return left
 

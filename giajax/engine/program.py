@@ -202,8 +202,8 @@ def seeds(
   pad = where.items - len(cases)
   case = jnp.asarray([*cases, *[cases[-1]] * pad])
   control = jnp.asarray([*controls, *[controls[-1]] * pad], int)
-  drawn = _draw(roots[control], case, jnp.arange(where.restarts))
-  return np.asarray(jax.random.key_data(drawn))
+  restart_keys = _draw(roots[control], case, jnp.arange(where.restarts))
+  return np.asarray(jax.random.key_data(restart_keys))
 
 
 @jax.jit

@@ -97,7 +97,7 @@ class _Compiler:
     self._programs: dict[Any, programs.Program] = {}
 
   def __call__(
-    self, cohort: plan.Cohort, where: mesh.Layout, inputs: tuple[Any, ...]
+    self, cohort: plan.CohortWork, where: mesh.Layout, inputs: tuple[Any, ...]
   ) -> programs.Program:
     """Returns a program for such inputs; `inputs` as in `loop.Job`."""
     shapes = jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), inputs)

@@ -179,7 +179,7 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
     ) from error
 
 
-def known(name: str, names: Collection[str], where: str) -> None:
+def require_known(name: str, names: Collection[str], where: str) -> None:
   """Raises ValueError, with a suggestion, unless `name` is among `names`."""
   if name not in names:
     near = registry.closest(name, names)
@@ -218,7 +218,7 @@ def check_argument(value: Any, annotation: Any, name: str) -> None:
 def _merge(defaults, given, path):
   merged = json.loads(json.dumps(defaults))
   for key, value in given.items():
-    known(key, defaults, path or 'config')
+    require_known(key, defaults, path or 'config')
     name = f'{path}.{key}' if path else key
     default = merged[key]
     kinds = (list,) if default is None else (type(default),)

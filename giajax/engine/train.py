@@ -37,7 +37,7 @@ _EVALUATED = 250  # images per pass over the test set
 _log = logging.getLogger('giajax')
 
 
-class Plan(NamedTuple):
+class Recipe(NamedTuple):
   """How long and how fast to train.
 
   Attributes:
@@ -61,16 +61,16 @@ class Plan(NamedTuple):
 
 def train(
   system: experiment.System,
-  plan: Plan,
+  recipe: Recipe,
   variables: types.Variables,
   on_epoch: Callable[[int, types.Variables], Any] = lambda *_: None,
 ) -> types.Variables:
   """Trains a network.
 
   Args:
-    system: the system; its client takes `plan.batch_size` images, and its data
-      set is the training set.
-    plan: how long and how fast.
+    system: the system; its client takes `recipe.batch_size` images, and its
+      data set is the training set.
+    recipe: how long and how fast.
     variables: the variables to start from.
     on_epoch: a function that is called with the number of epochs done and the
       variables.
@@ -80,18 +80,18 @@ def train(
     batch is left is not used.
 
   Raises:
-    ValueError: a plan out of range, or weights that became NaN or infinite.
+    ValueError: a recipe out of range, or weights that became NaN or infinite.
   """
   size = system.dataset.size
-  _check(plan, size)
-  per_epoch = size // plan.batch_size
+  _check(recipe, size)
+  per_epoch = size // recipe.batch_size
   client = defenses.protect(system.client, system.defense)
   rate = optax.cosine_decay_schedule(
-    plan.learning_rate, plan.epochs * per_epoch
+    recipe.learning_rate, recipe.epochs * per_epoch
   )
   optimizer = optax.chain(
-    optax.add_decayed_weights(plan.weight_decay),
-    optax.sgd(rate, plan.momentum),
+    optax.add_decayed_weights(recipe.weight_decay),
+    optax.sgd(rate, recipe.momentum),
   )
 
   @jax.jit
@@ -103,10 +103,10 @@ def train(
     return variables._replace(params=params, stats=sent.stats), memory
 
   memory = optimizer.init(variables.params)
-  root = keys.named(jax.random.key(plan.seed), 'train')
-  rng = np.random.default_rng(plan.seed)
-  for epoch in range(plan.epochs):
-    order = rng.permutation(size)[: per_epoch * plan.batch_size]
+  root = keys.named(jax.random.key(recipe.seed), 'train')
+  rng = np.random.default_rng(recipe.seed)
+  for epoch in range(recipe.epochs):
+    order = rng.permutation(size)[: per_epoch * recipe.batch_size]
     for s, indices in enumerate(order.reshape(per_epoch, -1)):
       key = keys.at(root, epoch, s)
       batch = system.dataset.take(indices)
@@ -114,7 +114,7 @@ def train(
     if not trees.all_finite(variables):
       raise ValueError(
         f'Expected finite weights; got NaN or inf in epoch {epoch + 1} with '
-        f'learning_rate={plan.learning_rate}; lower it'
+        f'learning_rate={recipe.learning_rate}; lower it'
       )
     on_epoch(epoch + 1, variables)
   return variables
@@ -147,7 +147,7 @@ def accuracy(
 def train_config(
   config: Any,
   out: str,
-  plan: Plan,
+  recipe: Recipe,
   *,
   point: int | None = None,
   split: str = 'train',
@@ -159,7 +159,7 @@ def train_config(
   Args:
     config: the config of an audit.
     out: the path of the npz file.
-    plan: how long and how fast.
+    recipe: how long and how fast.
     point: the point of the config's sweep, if it has one.
     split: the split of the data set to train on.
     every: the epochs between intermediate weights that are kept; 0 keeps none.
@@ -177,8 +177,8 @@ def train_config(
   system, tested, start, changed = build.training(
     sweep.only(config, point).config,
     split=split,
-    batch_size=plan.batch_size,
-    seed=plan.seed,
+    batch_size=recipe.batch_size,
+    seed=recipe.seed,
   )
   began = time.perf_counter()
 
@@ -190,7 +190,7 @@ def train_config(
       'accuracy': accuracy(system.net, variables, tested),
       'tested_on': tested.name,
       'epochs': epochs,
-      'training': plan._asdict(),
+      'training': recipe._asdict(),
       'config': changed,
       'command': command,
       'seconds': round(time.perf_counter() - began, 1),
@@ -203,34 +203,34 @@ def train_config(
     return facts
 
   def on_epoch(epoch, variables):
-    if every and epoch % every == 0 and epoch < plan.epochs:
+    if every and epoch % every == 0 and epoch < recipe.epochs:
       name = f'{path.stem}-epoch{epoch}.npz'
       record(path.with_name(name), epoch, variables)
 
-  trained = train(system, plan, start, on_epoch)
-  facts = record(path, plan.epochs, trained)
+  trained = train(system, recipe, start, on_epoch)
+  facts = record(path, recipe.epochs, trained)
   return (
-    f'{path}: {facts["model"]} after {plan.epochs} epochs, '
+    f'{path}: {facts["model"]} after {recipe.epochs} epochs, '
     f'{facts["accuracy"]:.2%} of {facts["tested_on"]} right, '
     f'{facts["seconds"]:.0f} s'
   )
 
 
-def _check(plan: Plan, size: int) -> None:
-  if plan.epochs < 1 or not 1 <= plan.batch_size <= size:
+def _check(recipe: Recipe, size: int) -> None:
+  if recipe.epochs < 1 or not 1 <= recipe.batch_size <= size:
     raise ValueError(
       f'Expected epochs >= 1 and a batch_size of 1 to {size}, the training '
-      f'set; got epochs={plan.epochs}, batch_size={plan.batch_size}; correct '
-      'them'
+      f'set; got epochs={recipe.epochs}, batch_size={recipe.batch_size}; '
+      'correct them'
     )
   rates: Mapping[str, bool] = {
-    'learning_rate': 0 < plan.learning_rate < math.inf,
-    'momentum': 0 <= plan.momentum < 1,
-    'weight_decay': 0 <= plan.weight_decay < math.inf,
+    'learning_rate': 0 < recipe.learning_rate < math.inf,
+    'momentum': 0 <= recipe.momentum < 1,
+    'weight_decay': 0 <= recipe.weight_decay < math.inf,
   }
   for name, good in rates.items():
     if not good:
       raise ValueError(
         'Expected learning_rate > 0, momentum in [0, 1) and weight_decay >= 0; '
-        f'got {name}={getattr(plan, name)}; correct it'
+        f'got {name}={getattr(recipe, name)}; correct it'
       )

@@ -145,11 +145,11 @@ def claim(folder: pathlib.Path, meta: Mapping[str, Any]) -> bool:
 
 def withdraw(folder: pathlib.Path) -> None:
   """Undoes `claim` and the making of the folder, if nothing is kept."""
-  kept = [
+  progress = [
     *(folder / 'parts').glob('*.npz'),
     *(folder / 'checkpoints').glob('*/[0-9]*'),
   ]
-  if kept:
+  if progress:
     return
   (folder / 'config.json').unlink(missing_ok=True)
   for path in (*folder.glob(f'{_LOCK}*'), *folder.glob('.*.partial')):

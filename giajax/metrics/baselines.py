@@ -25,7 +25,7 @@ BASELINES = {
 _BLOCK = 32  # images that are in memory together
 
 
-class Sample(NamedTuple):
+class SampleSum(NamedTuple):
   """A sample of a data set, and its sum."""
 
   indices: np.ndarray  # [S] int32, all different
@@ -34,7 +34,7 @@ class Sample(NamedTuple):
 
 def sample(
   take: Callable[[npt.ArrayLike], types.Batch], indices: npt.ArrayLike
-) -> Sample:
+) -> SampleSum:
   """Returns a sample, read in blocks.
 
   Args:
@@ -54,11 +54,11 @@ def sample(
     np.asarray(take(indices[i : i + _BLOCK]).x, np.float64).sum(axis=0)
     for i in range(0, len(indices), _BLOCK)
   )
-  return Sample(indices, np.sum([*blocks], axis=0))
+  return SampleSum(indices, np.sum([*blocks], axis=0))
 
 
 def mean_image(
-  known: Sample, indices: npt.ArrayLike, x: npt.ArrayLike
+  reference: SampleSum, indices: npt.ArrayLike, x: npt.ArrayLike
 ) -> np.ndarray | None:
   """Returns the mean of a sample in every slot, [B, H, W, C] float32.
 
@@ -66,17 +66,17 @@ def mean_image(
   PSNR and weak in SSIM. None if the batch holds the whole sample.
 
   Args:
-    known: the sample.
+    reference: the sample.
     indices: the indices of the images that form the batch, [B]; those that are
       in the sample as well are left out.
     x: [B, H, W, C] the images of the batch.
   """
   x = np.asarray(x, np.float64)
-  shared = np.isin(indices, known.indices)
-  count = len(known.indices) - int(shared.sum())
+  shared = np.isin(indices, reference.indices)
+  count = len(reference.indices) - int(shared.sum())
   if not count:
     return None
-  mean = (known.total - x[shared].sum(axis=0)) / count
+  mean = (reference.total - x[shared].sum(axis=0)) / count
   return np.repeat(mean[None].clip(0, 1).astype(np.float32), len(x), axis=0)
 
 

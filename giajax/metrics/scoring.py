@@ -77,14 +77,14 @@ def scores(
     about: the metrics to compute, 'guess' or 'batch'.
     size: the number of images B.
   """
-  known, values = dict(facts), {}
+  memo, values = dict(facts), {}
   for name, score in functions.items():
     metric = METRICS[name]
     if metric.about != about:
       continue
-    computable = score and all(need in known for need in metric.needs)
-    if name not in known and computable:
-      known[name] = score(*(known[need] for need in metric.needs))
-    value = known.setdefault(name, np.full(size, np.nan))
+    computable = score and all(need in memo for need in metric.needs)
+    if name not in memo and computable:
+      memo[name] = score(*(memo[need] for need in metric.needs))
+    value = memo.setdefault(name, np.full(size, np.nan))
     values[name] = np.asarray(value, np.float32)
   return values

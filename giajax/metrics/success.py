@@ -60,8 +60,8 @@ def labels_recovered(true: npt.ArrayLike, claimed: npt.ArrayLike) -> float:
   claimed = claimed[claimed >= 0]
   if not claimed.size:
     return math.nan
-  wanted = collections.Counter(np.ravel(true).tolist())
-  return (wanted & collections.Counter(claimed.tolist())).total() / np.size(
+  counts = collections.Counter(np.ravel(true).tolist())
+  return (counts & collections.Counter(claimed.tolist())).total() / np.size(
     true
   )
 

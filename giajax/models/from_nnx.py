@@ -91,7 +91,9 @@ def from_nnx(
   return base.Net(init, apply, probe, spec, edit, momenta)
 
 
-def _packing(state: Any) -> tuple[Callable, Callable]:
+def _packing(
+  state: Any,
+) -> tuple[Callable[[Any], types.Tree], Callable[[types.Tree], Any]]:
   """Returns functions from an nnx state to a nested dict, and back."""
   paths = [path for path, _ in nnx.to_flat_state(state)]
   names = ['.'.join(map(str, path)) for path in paths]

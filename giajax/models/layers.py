@@ -277,8 +277,8 @@ class Dropout(Layer):
     if not self.context.train or not self.rate:
       return x
     shape = (x.shape[0], *[1] * (x.ndim - 1)) if self.rows else x.shape
-    kept = jax.random.bernoulli(self.context.draw(self), 1 - self.rate, shape)
-    return jnp.where(kept, x / (1 - self.rate), 0)
+    mask = jax.random.bernoulli(self.context.draw(self), 1 - self.rate, shape)
+    return jnp.where(mask, x / (1 - self.rate), 0)
 
 
 class Sequential(nnx.List):

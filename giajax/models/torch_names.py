@@ -77,9 +77,9 @@ def of_variables(variables: types.Variables) -> dict[str, Entry]:
         continue
       rule = _RULES.get((kind, last, len(leaf.shape)))
       if rule is None:
-        known = sorted({f'{s} {n}' for s, n, _ in _RULES})
+        names = sorted({f'{s} {n}' for s, n, _ in _RULES})
         raise ValueError(
-          f'Expected leaves called {", ".join(known)}; got {section} {name} '
+          f'Expected leaves called {", ".join(names)}; got {section} {name} '
           f'of shape {tuple(leaf.shape)}; convert this network by hand'
         )
       torch_last, axes = rule

@@ -63,7 +63,9 @@ def _variables(atoms: Any) -> set[Any]:
   return {v for v in atoms if not isinstance(v, core.Literal)}
 
 
-def _run(jaxpr: Any, inputs: Any, eqns: Any, outputs: Any) -> Callable:
+def _run(
+  jaxpr: Any, inputs: Any, eqns: Any, outputs: Any
+) -> Callable[..., list[Any]]:
   """Returns the function of a part of a jaxpr."""
   part = core.Jaxpr(
     (),

@@ -112,11 +112,11 @@ def bn_statistics(
   def value(key, batch, aux, obs):
     del key, batch
     candidate = statistics(aux.taps)
-    known = jax.lax.stop_gradient(targets(obs, candidate))
+    target = jax.lax.stop_gradient(targets(obs, candidate))
     parts = [
       _norm(a - b)
       for path in paths
-      for a, b in zip(candidate[path][:2], known[path])
+      for a, b in zip(candidate[path][:2], target[path])
     ]
     return sum(parts, jnp.zeros(()))
 

@@ -16,16 +16,16 @@ _DEPLOYMENT = (
 
 def threat(run: collection.Run) -> markup.Html:
   """Returns the threat model in words."""
-  known = run.meta.get('threat') or {}
+  facts = run.meta.get('threat') or {}
   everyone = 'The attacker always sees the model that was sent and the update.'
   return markup.join(
-    tag('p', f'{_level(known.get("level"))} {everyone}'),
+    tag('p', f'{_level(facts.get("level"))} {everyone}'),
     tag(
       'div',
-      _knowledge('It was granted', known.get('grants'), 'Nothing else.'),
+      _knowledge('It was granted', facts.get('grants'), 'Nothing else.'),
       _knowledge(
         'It was not granted',
-        known.get('withheld'),
+        facts.get('withheld'),
         'Nothing was withheld.',
       ),
       class_='columns',

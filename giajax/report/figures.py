@@ -20,7 +20,7 @@ _PANELS = 6  # the largest number of rows whose curves are drawn
 _COLUMNS = 8  # images in reconstructions.png
 
 
-class Drawn(NamedTuple):
+class Plot(NamedTuple):
   """A figure for the page."""
 
   svg: bytes
@@ -30,8 +30,8 @@ class Drawn(NamedTuple):
 class Figures(NamedTuple):
   """What the page shows besides the images."""
 
-  curves: Sequence[Drawn]  # one per row; empty for closed-form attacks
-  sweep: Sequence[Drawn]  # one per metric; empty with a single point
+  curves: Sequence[Plot]  # one per row; empty for closed-form attacks
+  sweep: Sequence[Plot]  # one per metric; empty with a single point
 
 
 def draw(
@@ -67,7 +67,7 @@ def draw(
     for name, panels in (('curves.png', curves), ('sweep.png', sweep)):
       _write(_panels(run, panels) if panels else None, folder / name)
     return Figures(
-      *([_drawn(run, panel) for panel in panels] for panels in (curves, sweep))
+      *([_plot(run, panel) for panel in panels] for panels in (curves, sweep))
     )
 
 
@@ -119,13 +119,13 @@ def _panels(
   return figure
 
 
-def _drawn(run: collection.Run, panel: tuple) -> Drawn:
+def _plot(run: collection.Run, panel: tuple) -> Plot:
   figure = _panels(run, [panel])
   stream = io.StringIO()
   figure.savefig(
     stream, format='svg', transparent=True, metadata={'Date': None}
   )
-  return Drawn(_themed(stream.getvalue()).encode(), panel[2])
+  return Plot(_themed(stream.getvalue()).encode(), panel[2])
 
 
 def _themed(svg: str) -> str:

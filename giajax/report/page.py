@@ -25,7 +25,7 @@ _OPEN_CASES = 12  # a table of more cases than this is collapsed at first
 def render(
   run: collection.Run,
   samples: Sequence[collection.Sample],
-  drawn: figures.Figures,
+  plots: figures.Figures,
   changes: Mapping[str, Any] | None = None,
 ) -> str:
   """Returns the page.
@@ -33,7 +33,7 @@ def render(
   Args:
     run: the run.
     samples: the images of the gallery.
-    drawn: the plots.
+    plots: the plots.
     changes: what `giajax advise` found, if it was run.
   """
   title = f'{_values(run, "attack")} against {_values(run, "model")}'
@@ -50,7 +50,7 @@ def render(
   )
   body = tag(
     'body',
-    tag('main', *_sections(run, samples, drawn, title, changes)),
+    tag('main', *_sections(run, samples, plots, title, changes)),
   )
   return f'<!doctype html>\n{tag("html", head, body, lang="en")}\n'
 
@@ -58,7 +58,7 @@ def render(
 def _sections(
   run: collection.Run,
   samples: Sequence[collection.Sample],
-  drawn: figures.Figures,
+  plots: figures.Figures,
   title: str,
   changes: Mapping[str, Any] | None,
 ) -> list[markup.Html | None]:
@@ -71,8 +71,8 @@ def _sections(
     None
     if changes is None
     else _section('What to change', advice.section(changes)),
-    _curves(run, drawn),
-    _sweep(run, drawn),
+    _curves(run, plots),
+    _sweep(run, plots),
     _study(run),
     _provenance(run),
   ]
@@ -148,7 +148,7 @@ def _meanings(run: collection.Run) -> markup.Html:
   )
 
 
-def _curves(run: collection.Run, drawn: figures.Figures) -> markup.Html:
+def _curves(run: collection.Run, plots: figures.Figures) -> markup.Html:
   tried = sum(len(collection.array(run, row, 'finite')) for row in run.rows)
   lost = sum(int((~collection.array(run, r, 'finite')).sum()) for r in run.rows)
   text = (
@@ -159,18 +159,18 @@ def _curves(run: collection.Run, drawn: figures.Figures) -> markup.Html:
   text += (
     'There is one line per restart; the attacker’s choice is in colour, with '
     'its last value.'
-    if drawn.curves
+    if plots.curves
     else 'A closed-form attack takes no steps, so there is no curve.'
   )
   return _section(
     'The attacker’s objective',
     tag('p', text, class_='note'),
-    _plots(drawn.curves),
+    _plots(plots.curves),
   )
 
 
-def _sweep(run: collection.Run, drawn: figures.Figures) -> markup.Html | None:
-  if not drawn.sweep:
+def _sweep(run: collection.Run, plots: figures.Figures) -> markup.Html | None:
+  if not plots.sweep:
     return None
   names = wording.listing(map(wording.axis_label, collection.swept(run)))
   text = (
@@ -180,7 +180,7 @@ def _sweep(run: collection.Run, drawn: figures.Figures) -> markup.Html | None:
   return _section(
     f'Over {names or "the points"}',
     tag('p', text, class_='note'),
-    _plots(drawn.sweep),
+    _plots(plots.sweep),
   )
 
 
@@ -192,9 +192,9 @@ def _study(run: collection.Run) -> markup.Html | None:
   )
 
 
-def _plots(drawn: Sequence[figures.Drawn]) -> markup.Html | None:
-  images = (markup.plot(figure.svg, figure.alt) for figure in drawn)
-  return tag('div', *images, class_='plots') if drawn else None
+def _plots(plots: Sequence[figures.Plot]) -> markup.Html | None:
+  images = (markup.plot(figure.svg, figure.alt) for figure in plots)
+  return tag('div', *images, class_='plots') if plots else None
 
 
 def _provenance(run: collection.Run) -> markup.Html:

@@ -83,12 +83,12 @@ def curve(
 def _label_chosen(
   axes: matplotlib.axes.Axes, steps: np.ndarray, trace: np.ndarray, chosen: int
 ) -> None:
-  known = np.flatnonzero(np.isfinite(trace[chosen]))
-  if known.size:
-    last = trace[chosen][known[-1]]
+  indices = np.flatnonzero(np.isfinite(trace[chosen]))
+  if indices.size:
+    last = trace[chosen][indices[-1]]
     axes.annotate(
       wording.significant(last),
-      (steps[known[-1]], last),
+      (steps[indices[-1]], last),
       xytext=(4, 0),
       textcoords='offset points',
       color=ACCENT,
@@ -98,8 +98,10 @@ def _label_chosen(
 
 
 def _logarithmic(values: np.ndarray) -> bool:
-  known = values[np.isfinite(values)]
-  return bool(known.size and known.min() > 0 and known.max() > 8 * known.min())
+  finite = values[np.isfinite(values)]
+  return bool(
+    finite.size and finite.min() > 0 and finite.max() > 8 * finite.min()
+  )
 
 
 def _power(value: float, _: int) -> str:

@@ -38,9 +38,9 @@ def _write(root: pathlib.Path) -> pathlib.Path:
   run = collection.read(root)
   with run.arrays:
     samples = collection.sample(run)
-    drawn = figures.draw(run, samples, root / 'figures')
+    plots = figures.draw(run, samples, root / 'figures')
     changes = collection.advice(root)
-    pages = {'report.html': page.render(run, samples, drawn, changes)}
+    pages = {'report.html': page.render(run, samples, plots, changes)}
     if study.has(run):
       pages['study.md'] = study.markdown(run)
   for name, text in pages.items():

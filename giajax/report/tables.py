@@ -112,10 +112,10 @@ def _scores(run, rows, baseline) -> dict[str, list[float]]:
 
 
 def _comparison(run: collection.Run, entries: Sequence[Method]) -> markup.Html:
-  known = [v for e in entries for v in e.scores['psnr'] if math.isfinite(v)]
+  finite = [v for e in entries for v in e.scores['psnr'] if math.isfinite(v)]
   low, high = (
-    math.floor(min(known, default=0)),
-    math.ceil(max(known, default=1)),
+    math.floor(min(finite, default=0)),
+    math.ceil(max(finite, default=1)),
   )
   high = max(high, low + 1)
   metrics = _of_guesses(shown(run))
@@ -142,11 +142,11 @@ def _cell(metric: str, scores: Sequence[float]) -> markup.Html:
   """Returns a metric's median, or a share, over its interval."""
   if METRICS[metric].partial:
     scores = [score for score in scores if not math.isnan(score)]
-  known = [score for score in scores if math.isfinite(score)]
+  finite = [score for score in scores if math.isfinite(score)]
   if METRICS[metric].summary == 'mean':
-    middle = sum(known) / len(known) if known else math.nan
+    middle = sum(finite) / len(finite) if finite else math.nan
   else:
-    middle = collection.median(known)
+    middle = collection.median(finite)
   return markup.join(wording.score(metric, middle), _below(metric, scores))
 
 

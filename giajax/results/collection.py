@@ -101,8 +101,8 @@ def has(run: Run, row: Mapping[str, Any], name: str) -> bool:
 
 def median(values: Iterable[Any]) -> float:
   """Returns the median of the numbers among `values`, NaN if there are none."""
-  known = [v for v in map(wording.number, values) if not math.isnan(v)]
-  return float(np.median(known)) if known else math.nan
+  numbers = [v for v in map(wording.number, values) if not math.isnan(v)]
+  return float(np.median(numbers)) if numbers else math.nan
 
 
 def baseline(row: Mapping[str, Any], name: str, metric: str) -> float:
@@ -132,17 +132,17 @@ def scores(
   means = (row.get('baselines') or {}).get(baseline) or {}
   if not has(run, row, 'baselines') or metric not in means:
     return [wording.number(means.get(metric))]
-  kept = array(run, row, 'baselines')  # [baselines, metrics, B]
+  values = array(run, row, 'baselines')  # [baselines, metrics, B]
   at = [*row['baselines']].index(baseline), [*means].index(metric)
-  return kept[at].astype(float).tolist()
+  return values[at].astype(float).tolist()
 
 
 def best_baseline(row: Mapping[str, Any], metric: str) -> float:
   """Returns the best of a row's baselines, NaN if there is none."""
   names = row.get('baselines') or {}
-  known = [baseline(row, name, metric) for name in names]
+  values = [baseline(row, name, metric) for name in names]
   best = max if METRICS[metric].higher_is_better else min
-  return best((v for v in known if not math.isnan(v)), default=math.nan)
+  return best((v for v in values if not math.isnan(v)), default=math.nan)
 
 
 def recognised(run: Run, row: Mapping[str, Any]) -> np.ndarray:
@@ -173,7 +173,7 @@ def swept(run: Run) -> list[str]:
   for row in run.rows:
     for key, value in (row.get('sweep') or {}).items():
       values.setdefault(key, set()).add(repr(value))
-  return [key for key, taken in values.items() if len(taken) > 1]
+  return [key for key, texts in values.items() if len(texts) > 1]
 
 
 def sample(
@@ -192,8 +192,8 @@ def sample(
   rng = np.random.default_rng(seed)
   groups = points(run)
   if len(groups) > limit:
-    kept = rng.choice(sorted(groups), limit, replace=False)
-    groups = {point: groups[point] for point in sorted(kept.tolist())}
+    draw = rng.choice(sorted(groups), limit, replace=False)
+    groups = {point: groups[point] for point in sorted(draw.tolist())}
   each = max(1, limit // max(1, len(groups)))
   sizes = {row['row']: len(array(run, row, 'y')) for row in run.rows}
   slots = sorted(

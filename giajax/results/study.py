@@ -329,10 +329,10 @@ def _fit(run: collection.Run, x: str, y: str, paper: float) -> str:
 
 def _correlation(run: collection.Run, x: str, y: str, paper: str) -> str:
   pairs = [(value(run, r, x), value(run, r, y)) for r in run.rows]
-  known = np.array([p for p in pairs if all(map(math.isfinite, p))])
-  rank = scipy.stats.spearmanr(*known.T)
+  finite = np.array([p for p in pairs if all(map(math.isfinite, p))])
+  rank = scipy.stats.spearmanr(*finite.T)
   return (
-    f'Over {len(known)} cases, {_column(x).label} and {_column(y).label} '
+    f'Over {len(finite)} cases, {_column(x).label} and {_column(y).label} '
     f'correlate with Spearman’s rho {wording.figure(rank.statistic)} (p = '
     f'{rank.pvalue:.2g}); the paper expects it to be {paper}.'
   )

@@ -31,7 +31,7 @@ def architecture(view: base.View, *, threshold: float = 0.0) -> base.Verifier:
     view: what the client knows.
     threshold: the number of findings that are still accepted.
   """
-  wanted = _shapes(inspect.abstract_variables(view.net))
+  reference = _shapes(inspect.abstract_variables(view.net))
   pixels = math.prod(view.net.spec.image_shape)
 
   def verify(
@@ -39,12 +39,12 @@ def architecture(view: base.View, *, threshold: float = 0.0) -> base.Verifier:
   ) -> base.Verdict:
     del key, probe
     shapes = _shapes(message.variables)
-    common = wanted.keys() & shapes.keys()
-    wrong = sorted(n for n in common if wanted[n] != shapes[n])
+    common = reference.keys() & shapes.keys()
+    wrong = sorted(n for n in common if reference[n] != shapes[n])
     findings = {
-      'surplus': sorted(shapes.keys() - wanted.keys()),
-      'missing': sorted(wanted.keys() - shapes.keys()),
-      'misshapen': [f'{n} {shapes[n]} for {wanted[n]}' for n in wrong],
+      'surplus': sorted(shapes.keys() - reference.keys()),
+      'missing': sorted(reference.keys() - shapes.keys()),
+      'misshapen': [f'{n} {shapes[n]} for {reference[n]}' for n in wrong],
       'linear bottleneck in front of a convolution': bottleneck(
         message, pixels
       ),
@@ -60,7 +60,7 @@ def architecture(view: base.View, *, threshold: float = 0.0) -> base.Verifier:
       '{count:,} parameters and buffers where {agreed:,} were agreed on'
       + (': {findings}.' if text else ', all of the agreed shapes.'),
       count=_total(shapes),
-      agreed=_total(wanted),
+      agreed=_total(reference),
       findings=text,
     )
 

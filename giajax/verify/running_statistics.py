@@ -77,14 +77,14 @@ def _off(
   view: base.View, variables: types.Variables, probe: types.Batch
 ) -> dict[str, float]:
   """Returns by how many decades each layer is off; inf if that is undefined."""
-  kept, decades = trees.named_leaves(variables.stats), {}
+  buffers, decades = trees.named_leaves(variables.stats), {}
   for path, own in view.statistics(variables, probe).items():
     own_mean, own_var = np.asarray(own, float)
     mean, var = (
-      np.asarray(kept[f'{path}.{kind}'], float) for kind in ('mean', 'var')
+      np.asarray(buffers[f'{path}.{kind}'], float) for kind in ('mean', 'var')
     )
-    known = np.isfinite([own_mean, own_var, mean, var]).all()
-    if not known or var.min() < 0:
+    finite = np.isfinite([own_mean, own_var, mean, var]).all()
+    if not finite or var.min() < 0:
       decades[path] = math.inf
       continue
     own_var, wide = own_var + _EPSILON, var + np.square(mean - own_mean)

@@ -56,7 +56,7 @@ def test_timing_ends(clock):
 def test_a_time_is_that_of_an_image(monkeypatch):
   monkeypatch.setattr(costs, 'time_in_turn', lambda *_: [0.4, 0.1])
   own, audited = (
-    costs.Client(lambda: (), images, 10, 1.0) for images in (4, 1)
+    costs.CompiledClient(lambda: (), images, 10, 1.0) for images in (4, 1)
   )
   facts = costs.facts(own, audited)
   assert facts['seconds_per_image'] == pytest.approx(0.1)

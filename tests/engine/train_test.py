@@ -29,20 +29,20 @@ EASY = data.dataset(
   note='',
   read=lambda i: _X[i],
 )
-PLAN = train.Plan(epochs=3, batch_size=20, learning_rate=0.5)
+RECIPE = train.Recipe(epochs=3, batch_size=20, learning_rate=0.5)
 
 
 def system(**defense):
   config = build.resolve(tiny.config(defense=defense or dict(name='none')))
-  made = build.system(config, PLAN.batch_size)
+  made = build.system(config, RECIPE.batch_size)
   net = mlp.mlp((3, 3, 1), 2, widths=(8,))
   client = build.CLIENTS['fedsgd'](net, made.task)
   return made._replace(dataset=EASY, net=net, client=client)
 
 
-def trained(made, plan=PLAN, **more):
+def trained(made, recipe=RECIPE, **more):
   start = made.net.init(jax.random.key(0))
-  return start, train.train(made, plan, start, **more)
+  return start, train.train(made, recipe, start, **more)
 
 
 def test_a_network_learns_and_the_seed_decides():
@@ -52,7 +52,7 @@ def test_a_network_learns_and_the_seed_decides():
   assert train.accuracy(made.net, end, EASY) == 1.0
   assert seen == [1, 2, 3]
   _, again = trained(made)
-  _, other = trained(made, PLAN._replace(seed=1))
+  _, other = trained(made, RECIPE._replace(seed=1))
   same, not_same = (
     jax.tree.map(lambda a, b: bool((a == b).all()), end.params, v.params)
     for v in (again, other)
@@ -63,8 +63,8 @@ def test_a_network_learns_and_the_seed_decides():
 def test_first_step_by_hand():
   """One step is plain SGD with weight decay on the batch's mean gradient."""
   made = system()
-  plan = train.Plan(1, 240, 0.5, momentum=0.9, weight_decay=0.1)
-  start, end = trained(made, plan)
+  recipe = train.Recipe(1, 240, 0.5, momentum=0.9, weight_decay=0.1)
+  start, end = trained(made, recipe)
 
   def loss(params):
     out = made.net.apply(start._replace(params=params), jnp.asarray(_X)).out
@@ -109,7 +109,7 @@ def test_accuracy_counts_each_image_once():
 )
 def test_mistakes(change, words):
   with pytest.raises(ValueError, match=f'^Expected .*{words}'):
-    trained(system(), PLAN._replace(**change))
+    trained(system(), RECIPE._replace(**change))
 
 
 def test_weights_are_an_artefact_with_a_hash(tmp_path, capsys):
@@ -134,8 +134,8 @@ def test_weights_are_an_artefact_with_a_hash(tmp_path, capsys):
 
 def test_a_point_of_a_sweep_is_trained(tmp_path):
   config = tiny.config(sweep={'model.widths': ((4,), (8,))})
-  plan = train.Plan(batch_size=8)
-  train.train_config(config, tmp_path / 'w.npz', plan, point=1)
+  recipe = train.Recipe(batch_size=8)
+  train.train_config(config, tmp_path / 'w.npz', recipe, point=1)
   facts = json.loads((tmp_path / 'w.json').read_text())
   assert facts['config']['model']['widths'] == [8]
 
@@ -151,5 +151,5 @@ def test_a_point_of_a_sweep_is_trained(tmp_path):
 )
 def test_mistakes_write_nothing(tmp_path, changes, out, words):
   with pytest.raises(ValueError, match=f'^Expected .*({words})'):
-    train.train_config(tiny.config(**changes), tmp_path / out, PLAN)
+    train.train_config(tiny.config(**changes), tmp_path / out, RECIPE)
   assert not list(tmp_path.iterdir())

@@ -61,7 +61,7 @@ _TINY = 1e-30
 _ZERO = 1e-5  # in units of a layer's root mean square
 
 
-class Layer(NamedTuple):
+class AffineLayer(NamedTuple):
   """A layer z = W x + b and what is known about it.
 
   Attributes:
@@ -220,7 +220,7 @@ def _active(x, slope):
   return x > least
 
 
-def _layer(link, weights, gradients) -> Layer:
+def _layer(link, weights, gradients) -> AffineLayer:
   """Returns a layer with its weights and their gradient, by dotted name."""
   site, kernel = link.site, weights[f'{link.path}.kernel']
   if site.kind == 'conv':
@@ -234,10 +234,10 @@ def _layer(link, weights, gradients) -> Layer:
     )
   bias = weights.get(f'{link.path}.bias', 0.0)
   gradient = gradients[f'{link.path}.kernel']
-  return Layer(faces, link.slope, kernel, bias, gradient)
+  return AffineLayer(faces, link.slope, kernel, bias, gradient)
 
 
-def _system(layer: Layer, x, k) -> least_squares.LinearSystem:
+def _system(layer: AffineLayer, x, k) -> least_squares.LinearSystem:
   """Returns the constraints on a layer's input.
 
   Args:
@@ -248,7 +248,7 @@ def _system(layer: Layer, x, k) -> least_squares.LinearSystem:
   faces, slope, kernel, bias, gradient = layer
   active = _active(x, slope)
   # Where z is known.
-  known = jnp.ones_like(x) if slope else active.astype(x.dtype)
+  mask = jnp.ones_like(x) if slope else active.astype(x.dtype)
   z = jnp.where(active, x, x / slope) if slope else x
   # Rows of (1) and (2) get one length: they determine x better together.
   scale = jnp.sqrt(
@@ -257,12 +257,12 @@ def _system(layer: Layer, x, k) -> least_squares.LinearSystem:
   k = scale * k
 
   def apply(x):
-    return known * faces.output(x, kernel), faces.to_kernel(x, k)
+    return mask * faces.output(x, kernel), faces.to_kernel(x, k)
 
   def transpose(rows):
     z, gradient = rows
-    return faces.to_input(known * z, kernel) + faces.to_input(k, gradient)
+    return faces.to_input(mask * z, kernel) + faces.to_input(k, gradient)
 
   return least_squares.LinearSystem(
-    apply, transpose, (known * (z - bias), scale * gradient)
+    apply, transpose, (mask * (z - bias), scale * gradient)
   )

@@ -157,8 +157,8 @@ def _step(world, first, samples, descents, key, state, obs, hp):
     best = _sparsest(directions, _zeros(directions @ factors.basis.T))
     before = _disagreement(state.directions, factors)
   finite = trees.all_finite((factors, best))
-  kept = jnp.where(finite, best, state.directions)
-  return State(kept), types.Info(before, {'disagreement': before}, finite)
+  directions = jnp.where(finite, best, state.directions)
+  return State(directions), types.Info(before, {'disagreement': before}, finite)
 
 
 def _read(world, first, state, obs, hp):
@@ -267,8 +267,8 @@ def _sparsest(directions, zeros):
     axis = rest[i] / lengths[i]
     return rest - jnp.outer(rest @ axis, axis), i
 
-  _, taken = jax.lax.scan(take, directions, None, directions.shape[1])
-  return directions[taken]
+  _, rows = jax.lax.scan(take, directions, None, directions.shape[1])
+  return directions[rows]
 
 
 def _refined(directions, basis):

@@ -88,7 +88,7 @@ from giajax.clients import fedsgd
 from giajax.models import inspect
 
 
-class Plan(NamedTuple):
+class ClassifierPlan(NamedTuple):
   """How the server alters the classifier.
 
   Attributes:
@@ -188,7 +188,7 @@ def fishing(
   require.positive(bias_multiplier, 'bias_multiplier')
   _require_client(world)
 
-  plan = Plan(
+  plan = ClassifierPlan(
     world,
     inspect.classifier(world.net),
     target_class,

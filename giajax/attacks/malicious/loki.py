@@ -76,7 +76,7 @@ class Sets(layers.Layer):
     return self.bins(jax.nn.relu(self.conv(x)))
 
 
-class Plan(NamedTuple):
+class SetsPlan(NamedTuple):
   """What the server puts in front of the network.
 
   Attributes:
@@ -147,7 +147,7 @@ def loki(
   gain, shift = imprint.grey_levels(
     np.clip(grid / np.diff(ends)[:, None], 0, 1)
   )
-  plan = Plan(world, bins, law, location, scale, scaling, gain, shift)
+  plan = SetsPlan(world, bins, law, location, scale, scaling, gain, shift)
   needs = {
     'model',
     'batch_size',
@@ -248,9 +248,9 @@ def _of_client(plan, part, cuts, medians):
   level = part.mean(0)
   # The weight of a unit, whatever its slope.
   mass = jnp.abs(level) * jnp.diff(cuts) / jnp.maximum(medians, 1e-6)
-  amount, picked = jax.lax.top_k(mass, considered)
-  level = jnp.where(level == 0, 1.0, level)[picked]
-  flat = part[:, picked].T * (medians[picked] / level)[:, None]  # (2)
+  amount, units = jax.lax.top_k(mass, considered)
+  level = jnp.where(level == 0, 1.0, level)[units]
+  flat = part[:, units].T * (medians[units] / level)[:, None]  # (2)
   x = image_vectors.to_image(flat, world.net.spec.image_shape)
   return candidates.reconstruction(
     candidates.Candidates(x, amount), share, share

@@ -58,7 +58,7 @@ from giajax.models import inspect
 _SURE = 30.0
 
 
-class Plan(NamedTuple):
+class ClassRowsPlan(NamedTuple):
   """How the server alters the weights.
 
   Attributes:
@@ -96,7 +96,7 @@ def mkor(world: worlds.World) -> base.Attack:
 
   sure = _SURE if world.batch_size >= net.spec.num_classes else 0.0
   leaves = {**relay.leaves, **_weights(net, linear, relay, sure)}
-  plan = Plan(world, relay, leaves, sure)
+  plan = ClassRowsPlan(world, relay, leaves, sure)
   _require_equal_logits(plan)
   return base.closed_form(
     functools.partial(_read, plan),

@@ -90,7 +90,7 @@ _FIRST, _SECOND = f'{models.FRONT}.first', f'{models.FRONT}.second'
 _SPREAD = 3
 
 
-class Plan(NamedTuple):
+class ImprintPlan(NamedTuple):
   """The layer that the server puts in front.
 
   Attributes:
@@ -195,7 +195,7 @@ def robbing_the_fed(
   grid = measurements.centres(law, min(bins, 1000))
   slopes, activations = _responses(low, high, grid, bound)
   gain, shift = imprint.grey_levels(activations)
-  plan = Plan(
+  plan = ImprintPlan(
     world,
     len(low),
     bound,
@@ -300,12 +300,12 @@ def _read(plan, obs):
   # the largest.
   several = plan.hide == 'weights' or world.client.local_steps > 1
   considered = plan.units if several else count
-  amount, picked = jax.lax.top_k(jnp.abs(mass), considered)
-  flat, mass = rows(picked), mass[picked]
+  amount, units = jax.lax.top_k(jnp.abs(mass), considered)
+  flat, mass = rows(units), mass[units]
   if not plan.bounded:
     last = plan.units - 1
-    above = rows(jnp.minimum(picked + 1, last))
-    flat -= jnp.where((picked == last)[:, None], 0.0, above)
+    above = rows(jnp.minimum(units + 1, last))
+    flat -= jnp.where((units == last)[:, None], 0.0, above)
   flat /= jnp.where(mass == 0, 1.0, mass)[:, None]
   x = image_vectors.to_pixels(flat, world.net.spec)
   images = candidates.Candidates(x, amount)

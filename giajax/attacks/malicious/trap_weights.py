@@ -72,7 +72,7 @@ _AGREES = 1e-3  # relative error of the gradient of one image
 _REPEATED = 1e-2  # root mean square difference of two views of one image
 
 
-class Plan(NamedTuple):
+class TrapPlan(NamedTuple):
   """How the server alters the layer, and how it reads it.
 
   Attributes:
@@ -146,7 +146,7 @@ def trap_weights(
   )
   _require_relu(net, relay.layer)
 
-  plan = Plan(world, relay, gamma, images_per_unit, strength, peelings)
+  plan = TrapPlan(world, relay, gamma, images_per_unit, strength, peelings)
   needs = {'model', 'batch_size', 'alter_parameters'}
   return base.closed_form(
     functools.partial(_read, plan),
@@ -306,10 +306,10 @@ def _best_labels(world, gradients, x, bias):
   return y, errors.min(0), slopes(y)
 
 
-def _best(known, new):
-  """Returns the candidates (x, y, errors) of least error, as many as known."""
-  joined = [jnp.concatenate(pair) for pair in zip(known, new)]
-  order = jnp.argsort(joined[-1])[: len(known[-1])]
+def _best(best, new):
+  """Returns the candidates (x, y, errors) of least error, as many as before."""
+  joined = [jnp.concatenate(pair) for pair in zip(best, new)]
+  order = jnp.argsort(joined[-1])[: len(best[-1])]
   return tuple(a[order] for a in joined)
 
 

@@ -231,14 +231,14 @@ def on_entries(distance: str | Distance, fraction: float) -> Distance:
   require.fraction(fraction, 'fraction', advice='use 0.5')
   chosen = lookup(distance)
 
-  def kept(leaf):
+  def mask(leaf):
     size = jnp.abs(leaf).ravel()
     count = max(1, round(fraction * size.size))
     # A NaN is kept; otherwise it would go unnoticed.
     return ~(jnp.abs(leaf) < jnp.sort(size)[size.size - count])
 
   def on_gradients(g: types.Tree, t: types.Tree) -> types.Array:
-    masks = jax.tree.map(kept, t)
+    masks = jax.tree.map(mask, t)
     g, t = (jax.tree.map(jnp.multiply, tree, masks) for tree in (g, t))
     return chosen.on_gradients(g, t)
 

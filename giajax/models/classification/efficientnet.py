@@ -240,8 +240,8 @@ def _stages(stages, width, depth):
     for i, row in enumerate(stages)
     for stride in (row.stride, *[1] * (row.count - 1))
   ]
-  kept: dict[int, list[Row]] = {}
+  rows: dict[int, list[Row]] = {}
   for i, row in blocks.leading(single, depth):
     scaled = row._replace(outputs=blocks.divisible(row.outputs * width))
-    kept.setdefault(i, []).append(scaled)
-  return list(kept.values())
+    rows.setdefault(i, []).append(scaled)
+  return list(rows.values())

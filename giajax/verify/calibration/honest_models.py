@@ -198,13 +198,13 @@ def scores(
       message = types.ServerMessage(before)
       later = types.ServerMessage(after_round(before, rng, model + draw))
       rate = _RATE * steps(model + draw) if known_rate else None
-      known = view._replace(accepted=before, learning_rate=rate)
+      client_view = view._replace(accepted=before, learning_rate=rate)
       verdicts = {}
       for name in names:
         sent = later if name in _OF_CHANGE else message
         # As `giajax verify` draws, and not the key of a fresh model.
         key = keys.named(keys.at(jax.random.key(model), draw), name)
-        verdicts[name] = VERIFIERS[name](known)(key, sent, images)
+        verdicts[name] = VERIFIERS[name](client_view)(key, sent, images)
       yield {
         'name': honest.name,
         'kind': honest.kind,

@@ -96,8 +96,8 @@ HONEST = frozenset(
 
 def unlisted(table: Mapping[str, Any]) -> list[str]:
   """Returns the attacks of a table that neither SERVERS nor HONEST names."""
-  known = HONEST | {server.attack['name'] for server in SERVERS.values()}
-  return sorted(set(table) - known)
+  names = HONEST | {server.attack['name'] for server in SERVERS.values()}
+  return sorted(set(table) - names)
 
 
 def verdicts(
@@ -138,7 +138,7 @@ def verdicts(
     if view is None:  # one compiled program for all seeds
       task = classification.classification(images.num_classes)
       view = base.view(setup.net, task)
-    known = view._replace(accepted=setup.variables)
+    client_view = view._replace(accepted=setup.variables)
     rng = np.random.default_rng((seed, _ROUND))
     setup = _moved(setup, after_round(setup.variables, rng, seed))
     batch = setup.cases.indices(setup.dataset, 0)
@@ -146,7 +146,9 @@ def verdicts(
     own = np.random.default_rng(seed).permutation(free)[:probe]
     count = min(rounds, setup.attack.num_rounds)
     checkups = [
-      checkup.check(known, _to_client(message), images.take(own), seed=seed)
+      checkup.check(
+        client_view, _to_client(message), images.take(own), seed=seed
+      )
       for message in exchange.messages(setup, 0, count)
     ]
     yield {

@@ -75,8 +75,8 @@ def parse(
     ) from error
   if rest:
     raise ValueError(f'Expected known flags; got {" ".join(rest)}; see --help')
-  known = {'networks': ('network', honest_models.FRESH), **tables}
-  for flag, (kind, table) in known.items():
+  networks = 'network', honest_models.FRESH
+  for flag, (kind, table) in {'networks': networks, **tables}.items():
     for name in values[flag].value or ():
       registry.lookup(table, name, kind)
 

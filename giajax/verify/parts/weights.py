@@ -127,12 +127,12 @@ def select(
     like: the arrays or shapes whose names and shapes decide.
   """
   parts = []
-  for part, wanted in zip(variables, like):
+  for part, template in zip(variables, like):
     leaves = trees.named_leaves(part)
-    for name, leaf in trees.named_leaves(wanted).items():
+    for name, leaf in trees.named_leaves(template).items():
       if name not in leaves or leaves[name].shape != leaf.shape:
         return None
-    parts.append(trees.like(wanted, leaves))
+    parts.append(trees.like(template, leaves))
   return types.Variables(*parts)
 
 
