@@ -244,7 +244,7 @@ def _own_command(name: str, values: Any) -> list[str]:
 
 def _settings(values: Any) -> list[str]:
   """Returns the flags that a workload's figures depend on."""
-  names = ('restarts', 'steps', 'lowering', 'local_steps')
+  names = workload.Options._fields
   return [f'--{name}={getattr(values, name)}' for name in names]
 
 

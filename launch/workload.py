@@ -1,11 +1,12 @@
 """Times one workload of the benchmark, and prints the figures as JSON.
 
 python -m giajax.launch.workload NETWORK:BATCH [--restarts=0] [--steps=0]
-  [--lowering=auto] [--local_steps=0]
+  [--lowering=auto] [--precision=full] [--local_steps=0]
 """
 
 import collections
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+import functools
 import json
 import math
 import resource
@@ -27,9 +28,11 @@ from giajax.engine import build
 from giajax.engine import experiment
 from giajax.engine import mesh
 from giajax.engine import program as programs
+from giajax.engine import provenance
 from giajax.engine.sources import simulated
 from giajax.models import base as models
 from giajax.models import inspect
+from giajax.models import precision as precisions
 from giajax.ops import convolution
 from giajax.ops import geometries
 
@@ -43,6 +46,7 @@ FLAGS = (
     'steps', 'The number of steps; 0 takes about two seconds.', 0, int, 0
   ),
   flags.Flag('lowering', 'The lowering of the convolutions.', 'auto'),
+  flags.Flag('precision', 'The precision of the attacker.', 'full'),
   flags.Flag(
     'local_steps',
     'Local steps of a FedAvg client, each on the whole batch; 0 is FedSGD.',
@@ -53,6 +57,9 @@ FLAGS = (
 )
 _MODELS = {'convnet64': {'name': 'convnet', 'width': 64}}
 _PASSES = 7  # forward passes that cost as much as a matching step
+# The side of the matrices whose product says how fast the device multiplies.
+_SIDES = {'cpu': 2048}
+_ACCELERATOR_SIDE = 8192
 
 
 class Workload(NamedTuple):
@@ -61,6 +68,16 @@ class Workload(NamedTuple):
   network: str
   batch: int
   size: int
+
+
+class Options(NamedTuple):
+  """How a workload is run: the values of `FLAGS`."""
+
+  restarts: int = 0
+  steps: int = 0
+  lowering: str = 'auto'
+  precision: str = 'full'
+  local_steps: int = 0
 
 
 def parse(name: str) -> Workload:
@@ -87,7 +104,8 @@ def main(argv: Sequence[str]) -> int:
       print(flags.help_text(__doc__, FLAGS))
       return 0
     process.use_machine()  # as `giajax` does
-    figures = _time(parse(arguments.words[0]), arguments.values)
+    options = (getattr(arguments.values, name) for name in Options._fields)
+    figures = measure(parse(arguments.words[0]), Options(*options), cached=True)
   except ValueError as error:
     if not str(error).startswith('Expected'):
       raise
@@ -97,16 +115,27 @@ def main(argv: Sequence[str]) -> int:
   return 0
 
 
-def _time(workload: Workload, values: Any) -> dict[str, Any]:
-  """Returns the figures of a workload; `values` are those of `FLAGS`."""
-  config = _config(workload, values)
-  setup = build.setup(config)
-  hp = build.hparams(config['attack'], setup.attack)
-  message, obs = _observation(setup, simulated.item(setup, 0).batch)
-  width = programs.restarts_per_batch(setup.world)
-  restarts = values.restarts or width * jax.device_count()
-  where = mesh.layout(1, restarts, width, together=setup.attack.group)
-  program = programs.program(setup.attack, where, setup.products)
+def measure(
+  workload: Workload, options: Options, *, cached: bool = False
+) -> dict[str, Any]:
+  """Returns the figures of a workload.
+
+  Args:
+    workload: the update to attack.
+    options: how to run it.
+    cached: whether to compile once more, from the cache.
+
+  Raises:
+    ValueError: an unknown network, lowering or precision.
+  """
+  asked = time.perf_counter()
+  made = setup(workload, options)
+  hp = {name: np.float32(v) for name, v in made.attack.hparams.items()}
+  message, obs = observation(made, simulated.item(made, 0).batch)
+  width = programs.restarts_per_batch(made.world)
+  restarts = options.restarts or width * jax.device_count()
+  where = mesh.layout(1, restarts, width, together=made.attack.group)
+  program = programs.program(made.attack, where, made.products)
   item, both = mesh.P(mesh.ITEM), mesh.P(mesh.ITEM, mesh.RESTART)
   inputs = (
     mesh.put(message, where, mesh.P()),
@@ -119,29 +148,33 @@ def _time(workload: Workload, values: Any) -> dict[str, Any]:
     return mesh.put((np.int32(0), np.int32(steps)), where, mesh.P())
 
   carry = program.init(*inputs)
-  chunk, seconds = _compiled(program.chunk, *inputs, carry, *bounds(1))
+  compile_chunk = _compiled_twice if cached else _compiled
+  chunk, seconds = compile_chunk(program.chunk, *inputs, carry, *bounds(1))
 
   def run(carry, steps):
     return jax.block_until_ready(chunk(*inputs, carry, *bounds(steps)))
 
   carry = run(carry, 1)
-  began = time.time()
+  first = time.perf_counter() - asked
+  began = time.perf_counter()
   carry = run(carry, 1)
-  steps = values.steps or max(3, math.ceil(2 / (time.time() - began)))
-  wall, cpu = time.time(), time.process_time()
+  one = time.perf_counter() - began
+  steps = options.steps or max(3, math.ceil(2 / one))
+  wall, cpu = time.perf_counter(), time.process_time()
   run(carry, steps)
-  wall, cpu = time.time() - wall, time.process_time() - cpu
+  wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
   done = steps * where.restarts
-  convolutions, dense = _forward_flops(setup)
-  flops = _PASSES * (dense + convolutions) * max(1, values.local_steps)
+  convolutions, dense = _forward_flops(made)
+  flops = _PASSES * (dense + convolutions) * max(1, options.local_steps)
   return {
     **workload._asdict(),
-    'local_steps': values.local_steps,
+    'precision': options.precision,
+    'local_steps': options.local_steps,
     'parameters': sum(
-      leaf.size for leaf in jax.tree.leaves(setup.variables.params)
+      leaf.size for leaf in jax.tree.leaves(made.variables.params)
     ),
     'convolution_flops': convolutions,
-    'lowerings': _lowerings(setup.net, workload.batch, values.lowering),
+    'lowerings': _lowerings(made.net, workload.batch, options.lowering),
     'restarts': where.restarts,
     'restarts_per_batch': where.restarts_per_batch,
     'steps': steps,
@@ -149,31 +182,47 @@ def _time(workload: Workload, values: Any) -> dict[str, Any]:
     'cpu_ms_per_step': 1e3 * cpu / done,
     'restarts_per_second': done / wall,
     'compile_seconds': seconds[0],
-    'cached_seconds': seconds[1],
+    'cached_seconds': seconds[-1],
+    'first_step_seconds': first,
     'peak_gb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-    'matmul_share': flops * done / wall / _matmul_rate(),
-    'device': f'{jax.devices()[0].device_kind} x{jax.device_count()}',
+    'program_gb': _bytes(chunk) / 2**30,
+    'matmul_share': flops * done / wall / matmul_rate(options.precision),
+    'device': provenance.device(),
   }
 
 
-def _config(workload: Workload, values: Any) -> dict[str, Any]:
+def setup(workload: Workload, options: Options) -> experiment.Setup:
+  """Returns the setting of a workload.
+
+  Raises:
+    ValueError: an unknown network, lowering or precision.
+  """
   client: dict[str, Any] = {'name': 'fedsgd'}
-  if values.local_steps:
-    client = {'name': 'fedavg', 'epochs': values.local_steps}
+  if options.local_steps:
+    client = {'name': 'fedavg', 'epochs': options.local_steps}
   network = workload.network
-  return build.resolve(
+  config = build.resolve(
     {
       'dataset': {'name': 'photographs', 'size': workload.size},
       'cases': {'batch_size': workload.batch},
       'model': _MODELS.get(network, {'name': network}),
       'client': client,
       'noise_control': False,
-      'run': {'lowering': values.lowering},
+      'precision': options.precision,
+      'run': {'lowering': options.lowering},
     }
   )
+  return build.setup(config)
 
 
-def _compiled(chunk: Any, *inputs: Any) -> tuple[Callable[..., Any], list]:
+def _compiled(chunk: Any, *inputs: Any) -> tuple[Any, list[float]]:
+  """Returns the compiled function, and the seconds of its compilation."""
+  began = time.perf_counter()
+  compiled = chunk.lower(*inputs).compile()
+  return compiled, [time.perf_counter() - began]
+
+
+def _compiled_twice(chunk: Any, *inputs: Any) -> tuple[Any, list[float]]:
   """Compiles with an empty cache, and once more from it.
 
   Returns:
@@ -184,17 +233,28 @@ def _compiled(chunk: Any, *inputs: Any) -> tuple[Callable[..., Any], list]:
   with tempfile.TemporaryDirectory() as folder:
     jax.config.update('jax_compilation_cache_dir', folder)
     for _ in range(2):
-      began = time.time()
-      compiled = chunk.lower(*inputs).compile()
-      seconds.append(time.time() - began)
+      compiled, own = _compiled(chunk, *inputs)
+      seconds += own
       jax.clear_caches()
   return compiled, seconds
 
 
-def _observation(
+def _bytes(compiled: Any) -> int:
+  """Returns the memory of a device that a program needs, as XLA plans it."""
+  plan = compiled.memory_analysis()
+  arrays = plan.argument_size_in_bytes + plan.output_size_in_bytes
+  return arrays - plan.alias_size_in_bytes + plan.temp_size_in_bytes
+
+
+def observation(
   setup: experiment.Setup, batch: types.Batch
 ) -> tuple[types.ServerMessage, types.Observation]:
-  """Returns what an attacker sees of a batch, with an update of noise."""
+  """Returns what an attacker sees of a batch, with an update of noise.
+
+  Args:
+    setup: the setting.
+    batch: the images and their labels.
+  """
   variables, draw = setup.variables, np.random.default_rng(0).normal
   delta = jax.tree.map(
     lambda a: draw(size=a.shape).astype(a.dtype), variables.params
@@ -253,15 +313,26 @@ def _forward_flops(setup: experiment.Setup) -> tuple[int, int]:
   return convolutions * setup.world.batch_size, dense * setup.world.batch_size
 
 
-def _matmul_rate() -> float:
-  """Returns the FLOP/s of a 2,048-square float32 matmul here."""
-  a = jnp.ones((2048, 2048))
-  product = jax.jit(jnp.matmul)
-  product(a, a).block_until_ready()
-  began = time.time()
-  for _ in range(5):
+@functools.cache
+def matmul_rate(precision: str) -> float:
+  """Returns the FLOP/s of a large square product on all devices together.
+
+  Args:
+    precision: a name in `models.precision.PRECISIONS`.
+  """
+  side = _SIDES.get(jax.default_backend(), _ACCELERATOR_SIDE)
+  dtype = jnp.bfloat16 if precision == 'bfloat16' else jnp.float32
+  a = jax.random.normal(jax.random.key(0), (side, side), dtype)
+  with jax.default_matmul_precision(precisions.PRECISIONS[precision].products):
+    product = jax.jit(jnp.matmul)
     product(a, a).block_until_ready()
-  return 5 * 2 * 2048**3 / (time.time() - began)
+    began = time.perf_counter()
+    for _ in range(5):
+      found = product(a, a)
+    found.block_until_ready()
+  rate = 5 * 2 * side**3 / (time.perf_counter() - began)
+  # The devices of a CPU are its cores, which one product keeps busy.
+  return rate * (1 if jax.default_backend() == 'cpu' else jax.device_count())
 
 
 if __name__ == '__main__':

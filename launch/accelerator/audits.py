@@ -1,0 +1,240 @@
+"""The rows that are whole commands: audits by the engine, and the peer."""
+
+from collections.abc import Sequence
+import json
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+from typing import Any, NamedTuple
+
+from . import processes
+from . import rows
+
+_DECIBELS = 0.1  # by which the same attack may end apart on two devices
+_GIAJAX = (sys.executable, '-m', 'giajax.main')
+_RECON = 'recon.npz'
+
+
+class Places(NamedTuple):
+  """Where commands read and write.
+
+  Attributes:
+    runs: the folder of the workdirs.
+    log: the file that stderr is added to.
+    data_dir: CIFAR-10 as prepared by tfds, or an empty text.
+    peer: the peer's Python interpreter, or an empty text.
+    peer_script: the script that times the peer.
+  """
+
+  runs: pathlib.Path
+  log: pathlib.Path
+  data_dir: str
+  peer: str
+  peer_script: str
+
+
+def require_peer(python: str, script: str) -> None:
+  """Raises ValueError unless an interpreter can run the peer's script."""
+  if not pathlib.Path(script).is_file():
+    raise ValueError(
+      f'Expected the script that times the peer; got --peer_script={script}, '
+      'which is no file; correct the path'
+    )
+  try:
+    done = subprocess.run(
+      [python, '-c', 'import breaching'], capture_output=True, text=True
+    )
+  except OSError as error:
+    raise ValueError(
+      f'Expected a Python interpreter; got --peer={python} ({error.strerror}); '
+      'correct the path'
+    ) from error
+  if done.returncode:
+    last = (done.stderr.strip().splitlines() or ['no message'])[-1]
+    raise ValueError(
+      f'Expected a Python with breaching; got --peer={python}, which says '
+      f'{last!r}; install breaching there, or leave --peer out'
+    )
+
+
+def require_data(folder: str) -> None:
+  """Raises ValueError unless a folder holds CIFAR-10 as prepared by tfds."""
+  if not (pathlib.Path(folder) / 'cifar10').is_dir():
+    raise ValueError(
+      'Expected a folder that holds cifar10 as prepared by tfds; got '
+      f'--data_dir={folder}; correct the path'
+    )
+
+
+def resumed(places: Places, seconds: float, config: str) -> dict[str, Any]:
+  """Compares a run that was killed and continued with one that was not.
+
+  Args:
+    places: where to read and write.
+    seconds: how long it may take.
+    config: the audit.
+
+  Returns:
+    The figures of a row: whether both reconstructions have the same bits.
+  """
+  folders = [places.runs / name for name in ('undisturbed', 'killed')]
+  for folder in folders:
+    shutil.rmtree(folder, ignore_errors=True)
+  straight, killed = folders
+  extra = '--config.restarts=2', '--config.run.save_seconds=0'
+  _audit(places, seconds, config, straight, *extra)
+  saved = killed / 'checkpoints'
+  code, _ = processes.run(
+    _command(config, killed, *extra),
+    places.log,
+    seconds,
+    until=lambda: any(saved.glob('*/2/commit_success.txt')),
+  )
+  if code == 0:
+    raise processes.EndedError('the run ended before it could be killed')
+  _audit(places, seconds, config, killed, *extra)
+  one, other = ((folder / _RECON).read_bytes() for folder in folders)
+  return {'verdict': rows.OK if one == other else rows.DIFFERS}
+
+
+def alike(places: Places, seconds: float, config: str) -> dict[str, Any]:
+  """Compares where an attack ends on this device and on the CPU.
+
+  Args:
+    places: where to read and write.
+    seconds: how long it may take.
+    config: the audit.
+
+  Returns:
+    The figures of a row: the largest difference in dB, and both medians.
+  """
+  own = _psnr(_audit(places, seconds, config, places.runs / 'device'))
+  cpu = {'JAX_PLATFORMS': 'cpu'}
+  folder = places.runs / 'cpu'
+  other = _psnr(_audit(places, seconds, config, folder, environment=cpu))
+  difference = max(abs(a - b) for a, b in zip(own, other, strict=True))
+  return {
+    'verdict': rows.OK if difference <= _DECIBELS else rows.DIFFERS,
+    'decibels': difference,
+    'psnr': statistics.median(own),
+    'psnr_cpu': statistics.median(other),
+  }
+
+
+def exactness(
+  places: Places, seconds: float, config: str, precision: str
+) -> dict[str, Any]:
+  """Measures where an attack ends that matches closely.
+
+  Args:
+    places: where to read and write.
+    seconds: how long it may take.
+    config: the audit.
+    precision: the precision of the attacker.
+
+  Returns:
+    The figures of a row: the median in dB, and its neighbours.
+  """
+  flag = f'--config.precision={precision}'
+  folder = places.runs / f'precision_{precision}'
+  found = _psnr(_audit(places, seconds, config, folder, flag))
+  return {
+    'verdict': rows.MEASURED,
+    'psnr': statistics.median(found),
+    'each_psnr': found,
+  }
+
+
+def figure(
+  places: Places, seconds: float, config: str, batch: int, count: int
+) -> dict[str, Any]:
+  """Measures a point of the figure; what is cut off continues.
+
+  Args:
+    places: where to read and write.
+    seconds: how long it may take.
+    config: the audit.
+    batch: the number of images behind an update.
+    count: the number of updates.
+
+  Returns:
+    The figures of a row: medians over all updates, and their command.
+  """
+  flags = [
+    f'--config.cases.batch_size={batch}',
+    f'--config.cases.count={count}',
+  ]
+  if places.data_dir:
+    flags.append(f'--config.dataset.data_dir={places.data_dir}')
+  folder = places.runs / f'figure_{batch}'
+  found = _audit(places, seconds, config, folder, *flags, gently=True)
+  return {
+    'verdict': rows.MEASURED,
+    'batch': batch,
+    'updates': len(found),
+    'steps': found[0]['steps'],
+    'dataset': found[0]['dataset'],
+    'psnr': statistics.median(_psnr(found)),
+    'ssim': statistics.median(row['ssim'] for row in found),
+    'baseline_psnr': statistics.median(
+      max(baseline['psnr'] for baseline in row['baselines'].values())
+      for row in found
+    ),
+    'seconds_per_update': statistics.median(
+      row['seconds_per_update'] for row in found
+    ),
+  }
+
+
+def peer(
+  places: Places, seconds: float, network: Sequence[str], own: float
+) -> dict[str, Any]:
+  """Times the peer's restart-step.
+
+  Args:
+    places: where to read and write.
+    seconds: how long it may take.
+    network: the arguments of the peer's script.
+    own: our restart-steps per second.
+
+  Returns:
+    The figures of a row: its milliseconds per step, and the ratio.
+  """
+  command = [places.peer, places.peer_script, *network]
+  code, out = processes.run(command, places.log, seconds)
+  if code:
+    raise processes.EndedError(processes.failure(code, places.log))
+  found = json.loads(out.strip().splitlines()[-1])
+  return {
+    'verdict': rows.MEASURED,
+    'peer_device': found['device'],
+    'peer_ms_per_step': found['ms_per_step'],
+    'ratio': own * found['ms_per_step'] / 1e3,
+  }
+
+
+def _audit(
+  places: Places,
+  seconds: float,
+  config: str,
+  workdir: pathlib.Path,
+  *flags: str,
+  **arguments: Any,
+) -> list[dict[str, Any]]:
+  """Runs an audit, or what is left of it, and returns its rows."""
+  command = _command(config, workdir, *flags)
+  code, _ = processes.run(command, places.log, seconds, **arguments)
+  if code:
+    raise processes.EndedError(processes.failure(code, places.log))
+  lines = (workdir / 'results.jsonl').read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+def _command(config: str, workdir: pathlib.Path, *flags: str) -> list[str]:
+  return [*_GIAJAX, f'--config={config}', f'--workdir={workdir}', *flags]
+
+
+def _psnr(found: Sequence[dict[str, Any]]) -> list[float]:
+  return [row['psnr'] for row in found]

@@ -1,0 +1,89 @@
+"""The results of the kit: JSON lines on disk, and Markdown made of them."""
+
+from collections.abc import Mapping, Sequence
+import json
+import os
+import pathlib
+from typing import Any
+
+# The verdicts of a row. The first three are final; one that failed is measured
+# again by the next command.
+OK, DIFFERS, MEASURED, FAILED = 'ok', 'differs', 'measured', 'failed'
+NO_MEMORY = 'no memory'
+_NAME = 'rows.jsonl'
+
+
+class Rows:
+  """What is known of one device; rows of others in the same file are kept.
+
+  Attributes:
+    device: the name of the device.
+    others: the names of the other devices in the file.
+  """
+
+  def __init__(self, folder: pathlib.Path, device: str):
+    """Reads what a folder holds.
+
+    Args:
+      folder: the output folder.
+      device: the name of the device.
+
+    Raises:
+      ValueError: its file holds something else.
+    """
+    self.device = device
+    self._path = folder / _NAME
+    every = _read(self._path)
+    self.others = sorted({row['device'] for row in every} - {device})
+    self._own = {row['key']: row for row in every if row['device'] == device}
+
+  def __iter__(self):
+    return iter(self._own.values())
+
+  def done(self, key: str) -> bool:
+    """Returns whether a row is there, and is not one that failed."""
+    return self._own.get(key, {'verdict': FAILED})['verdict'] != FAILED
+
+  def get(self, key: str) -> dict[str, Any] | None:
+    """Returns a row, or None if it is not there."""
+    return self._own.get(key)
+
+  def add(self, key: str, figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Writes a row in one piece, and returns it."""
+    row = {**figures, 'key': key, 'device': self.device}
+    line = json.dumps(row) + '\n'
+    handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+      os.write(handle, line.encode())
+      os.fsync(handle)
+    finally:
+      os.close(handle)
+    self._own[key] = row
+    return row
+
+
+def _read(path: pathlib.Path) -> list[dict[str, Any]]:
+  """Returns the rows of a file, whose last line may have been cut off."""
+  if not path.exists():
+    return []
+  whole, _, torn = path.read_bytes().rpartition(b'\n')
+  if torn:
+    os.truncate(path, len(whole) + bool(whole))
+  try:
+    rows = [json.loads(line) for line in whole.splitlines()]
+    for row in rows:
+      row['key'], row['device'], row['verdict']
+    return rows
+  except (ValueError, KeyError, TypeError) as error:
+    raise ValueError(
+      f'Expected rows of the accelerator kit in {path}; got '
+      f'{type(error).__name__}: {error}; choose another --out'
+    ) from error
+
+
+def table(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+  """Returns a Markdown table; columns without a single entry are left out."""
+  shown = [i for i in range(len(titles)) if any(line[i] for line in lines)]
+  cells = [[line[i] for i in shown] for line in (titles, *lines)]
+  cells.insert(1, ['-'] * len(shown))
+  return '\n'.join(f'| {" | ".join(row)} |' for row in cells) + '\n'

@@ -1,0 +1,230 @@
+"""The rows of the kit: what is measured, in the order in which it decides."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from giajax.models import precision as precisions
+
+
+class Task(NamedTuple):
+  """A row to be measured.
+
+  Attributes:
+    key: its name, which begins with its section.
+    function: a name in `worker.FUNCTIONS` or in `kit.AUDITS`.
+    arguments: the arguments of that function.
+  """
+
+  key: str
+  function: str
+  arguments: tuple[Any, ...] = ()
+
+  @property
+  def section(self) -> str:
+    """The section that the row belongs to."""
+    return self.key.split('/')[0]
+
+
+class Size(NamedTuple):
+  """How much is measured.
+
+  Attributes:
+    lowerings: the lowerings to check for each workload's convolutions.
+    moments: the workloads whose moments are checked.
+    precisions: those of the attacker that DLG is run at.
+    layouts: the workload that is spread over devices.
+    speed: for each workload, what `_speed` measures of it.
+    peers: the arguments of the peer's script for workloads with a ratio.
+    steps: the steps of a speed row; 0 takes about two seconds.
+    local: whether audits take their small form.
+    figure: the batch sizes of the figure, and the number of updates of each.
+    limit: the seconds that a row of the worker may take.
+  """
+
+  lowerings: Mapping[str, Sequence[str]]
+  moments: Sequence[str]
+  precisions: Sequence[str]
+  layouts: str
+  speed: Sequence[tuple[str, int, str, str]]
+  peers: Mapping[str, Sequence[str]]
+  steps: int
+  local: bool
+  figure: Mapping[int, int]
+  limit: float
+
+
+def tasks(size: Size, section: str, peer: bool) -> Iterator[Task]:
+  """Yields the rows of a section.
+
+  Args:
+    size: how much is measured.
+    section: a name in `SECTIONS`.
+    peer: whether there is a peer to be timed.
+  """
+  yield from {'check': _checks, 'speed': _speed, 'figure': _figure}[section](
+    size, peer
+  )
+
+
+def _checks(size, peer):
+  del peer
+  networks = list(size.lowerings)
+  yield from _lowerings(size, networks[:1])
+  config = 'accelerator:{}' + ',runlocal' * size.local
+  attack = config.format('attack')
+  yield Task('check/resumed', 'resumed', (attack,))
+  yield Task('check/alike', 'alike', (attack,))
+  for name in size.precisions:
+    arguments = (config.format('precision'), name)
+    yield Task(f'check/precision/{name}', 'exactness', arguments)
+  for network in size.moments:
+    yield Task(f'check/moments/{network}', 'moments', (network,))
+  yield Task(f'check/layouts/{size.layouts}', 'layouts', (size.layouts,))
+  yield from _lowerings(size, networks[1:])
+
+
+def _lowerings(size, networks):
+  for network in networks:
+    for name in size.lowerings[network]:
+      key = f'check/lowering/{network}/{name}'
+      yield Task(key, 'lowering', (network, name, 'full'))
+    key = f'check/lowering/{network}/auto/tensorfloat32'
+    yield Task(key, 'lowering', (network, 'auto', 'tensorfloat32'))
+
+
+def _speed(size, peer):
+  for precision in precisions.PRECISIONS:
+    yield Task(f'speed/matmul/{precision}', 'matmul', (precision,))
+  timed = set()
+  for network, restarts, lowering, precision in size.speed:
+    key = speed_key(network, restarts, lowering, precision)
+    arguments = (network, restarts, lowering, precision, size.steps)
+    yield Task(key, 'speed', arguments)
+    if peer and network in size.peers and network not in timed:
+      timed.add(network)
+      yield Task(f'speed/peer/{network}', 'peer', (network, key))
+
+
+def speed_key(
+  network: str, restarts: int, lowering: str, precision: str
+) -> str:
+  """Returns the key of a row of the speed."""
+  return f'speed/{network}/{restarts}/{lowering}/{precision}'
+
+
+def _figure(size, peer):
+  del peer
+  config = 'accelerator:figure' + ',runlocal' * size.local
+  for batch, count in size.figure.items():
+    yield Task(f'figure/{batch}', 'figure', (config, batch, count))
+
+
+_EVERY = ('patches', 'direct', 'lax')
+# With targets, and those beside them.
+_MAIN = ('resnet18:1:224', 'convnet64:1', 'resnet18:1', 'lenet:1')
+_LARGE = ('resnet50:1:224', 'vit_base:1:224', 'convnext_tiny:1:224')
+
+
+def _full_speed() -> list[tuple[str, int, str, str]]:
+  """Returns the rows of the speed, those with targets first."""
+  many, full = 64, 'full'
+  coarse = tuple(name for name in precisions.PRECISIONS if name != full)
+  return [
+    *((network, many, 'auto', full) for network in _MAIN),
+    *((network, many, 'auto', p) for network in _MAIN[:2] for p in coarse),
+    *((network, many, 'auto', full) for network in _LARGE),
+    *((n, many, lowering, full) for n in _MAIN[:2] for lowering in _EVERY[1:]),
+    *((network, 1, 'auto', full) for network in _MAIN),
+    *((network, many, 'winograd', full) for network in ('convnet64:1',)),
+    *((n, r, 'auto', full) for n in _MAIN for r in (8, 256)),
+    *((network, many, 'auto', p) for network in _MAIN[2:] for p in coarse),
+    *((network, many, 'auto', p) for network in _LARGE for p in coarse),
+    *((n, many, lowering, full) for n in _MAIN[2:] for lowering in _EVERY[1:]),
+    *((n, r, 'auto', full) for n in _LARGE for r in (1, 8, 256)),
+    *((n, many, lowering, full) for n in _LARGE for lowering in _EVERY[1:]),
+  ]
+
+
+def _peer(network: str, size: int, steps: int) -> tuple[str, ...]:
+  return (
+    f'--network={network}',
+    f'--size={size}',
+    '--batch=1',
+    f'--steps={steps}',
+  )
+
+
+_PEERS = {
+  'lenet:1': _peer('lenet', 32, 200),
+  'convnet64:1': _peer('convnet64', 32, 100),
+  'resnet18:1': _peer('resnet18', 32, 100),
+  'resnet18:1:224': _peer('torchvision:resnet18', 224, 100),
+}
+_ALL = ('auto', 'patches', 'direct', 'lax', 'blocks', 'phases')
+_GROUPED = ('auto', 'lax', 'bundles')
+
+SIZES = {
+  'full': Size(
+    lowerings={
+      'resnet18:1': (*_ALL, 'winograd'),
+      'lenet:1': _ALL,
+      'convnet64:1': (*_ALL, 'winograd'),
+      'resnet18:1:224': (*_ALL, 'winograd'),
+      'mobilenet_v2:1:224': (*_GROUPED, 'shifts'),
+      'resnext50:1:224': _GROUPED,
+      'convnext_tiny:1:224': (*_GROUPED, 'shifts'),
+      'resnet50:1:224': ('auto', 'lax'),
+      **dict.fromkeys(
+        (
+          f'{name}:1:{side}'
+          for side in (224, 32)
+          for name in ('efficientnet_v2_s', 'densenet121', 'googlenet', 'vgg16')
+        ),
+        ('auto',),
+      ),
+    },
+    moments=('resnet18:1', 'lenet:1', 'resnet18:1:224', 'vit_base:1:224'),
+    precisions=tuple(precisions.PRECISIONS),
+    layouts='convnet64:1',
+    speed=_full_speed(),
+    peers=_PEERS,
+    steps=0,
+    local=False,
+    figure={1: 16, 4: 8, 8: 4, 16: 2, 32: 1, 64: 1},
+    limit=150.0,
+  ),
+  'small': Size(
+    lowerings={
+      'resnet20:1': (*_ALL, 'winograd'),
+      'lenet:1': _ALL,
+      'mobilenet_v2:1': ('shifts',),
+    },
+    moments=('resnet20:1', 'lenet:1'),
+    precisions=('full', 'tensorfloat32'),  # without units for bfloat16
+    layouts='lenet:1',
+    speed=[
+      ('lenet:1', 8, 'auto', 'full'),
+      ('lenet:1', 64, 'auto', 'full'),
+      ('lenet:1', 8, 'auto', 'bfloat16'),
+      ('lenet:1', 8, 'patches', 'full'),
+    ],
+    peers=_PEERS,
+    steps=0,
+    local=True,
+    figure={1: 2, 4: 1},
+    limit=60.0,
+  ),
+  'tiny': Size(
+    lowerings={'lenet:1': ('patches',)},
+    moments=('mlp:1',),
+    precisions=('full',),
+    layouts='mlp:1',
+    speed=[('mlp:1', 2, 'auto', 'full'), ('mlp:1', 2, 'auto', 'bfloat16')],
+    peers={'mlp:1': ('--network=mlp',)},
+    steps=2,
+    local=True,
+    figure={1: 1},
+    limit=60.0,
+  ),
+}
+SECTIONS = ('check', 'speed', 'figure')

@@ -1,0 +1,162 @@
+"""Rows of the kit in words: a line each, and tables of them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+import os
+import pathlib
+import re
+from typing import Any
+
+from . import rows as rows_library
+
+Row = Mapping[str, Any]
+# The figures of each kind of row: key, title, format.
+_FIGURES = {
+  'lowering': (
+    ('shapes', 'shapes', 'd'),
+    ('value', 'value', '.1e'),
+    ('first', 'first derivative', '.1e'),
+    ('second', 'second derivative', '.1e'),
+  ),
+  'moments': (('error', 'error', '.1e'),),
+  'layouts': (('devices', 'devices', 'd'), ('error', 'error', '.1e')),
+  'resumed': (),
+  'alike': (
+    ('decibels', 'largest difference (dB)', '.3f'),
+    ('psnr', 'PSNR here (dB)', '.2f'),
+    ('psnr_cpu', 'PSNR on the CPU (dB)', '.2f'),
+  ),
+  'precision': (('psnr', 'PSNR (dB)', '.2f'),),
+  'matmul': (('tflops', 'TFLOP/s', '.1f'),),
+  'speed': (
+    ('restarts_per_second', 'restart-steps/s', '.1f'),
+    ('ms_per_step', 'ms per restart-step', '.3f'),
+    ('matmul_share', 'of matmul', '.2f'),
+    ('restarts_per_batch', 'together', 'd'),
+    ('program_gb', 'GB', '.2f'),
+    ('compile_seconds', 'compile s', '.1f'),
+    ('first_step_seconds', 'first step s', '.1f'),
+  ),
+  'peer': (
+    ('peer_ms_per_step', 'ms per restart-step', '.1f'),
+    ('ratio', 'ratio', '.1f'),
+    ('peer_device', 'its device', ''),
+  ),
+  'figure': (
+    ('batch', 'batch', 'd'),
+    ('updates', 'updates', 'd'),
+    ('steps', 'steps', 'd'),
+    ('dataset', 'images', ''),
+    ('psnr', 'PSNR (dB)', '.2f'),
+    ('baseline_psnr', 'best baseline (dB)', '.2f'),
+    ('ssim', 'SSIM', '.3f'),
+    ('seconds_per_update', 's per update', '.1f'),
+  ),
+}
+# Title, kind, and the names of the parts of a key behind its kind.
+_TABLES = (
+  (
+    'Lowerings compared with float64 on the host: relative errors',
+    'lowering',
+    ('network', 'lowering', 'products'),
+  ),
+  ('Moments compared with the explicit gradient', 'moments', ('network',)),
+  ('Restarts spread over devices compared with one', 'layouts', ('network',)),
+  ('A killed run compared with an undisturbed one', 'resumed', ()),
+  ('The same attack here and on the CPU', 'alike', ()),
+  ('DLG at each precision of the attacker', 'precision', ('precision',)),
+  ('Large matrix products', 'matmul', ('precision',)),
+  (
+    'Restart-steps of Inverting Gradients',
+    'speed',
+    ('workload', 'restarts', 'lowering', 'precision'),
+  ),
+  ('breaching on the same device', 'peer', ('workload',)),
+  ('Inverting Gradients, untrained ResNet-18', 'figure', ()),
+)
+
+
+def line(row: Row) -> str:
+  """Returns a row in one line for the terminal."""
+  figures = [
+    f'{title} {text}'
+    for (_, title, _), text in zip(_FIGURES[_kind(row)], _texts(row))
+    if text
+  ]
+  said = ', '.join(figures) or row.get('why', '')
+  return f'{row["key"]}: {row["verdict"]}' + (f' ({said})' if said else '')
+
+
+def write(
+  rows: rows_library.Rows, folder: pathlib.Path, command: str
+) -> pathlib.Path:
+  """Writes the tables of a device, in one piece.
+
+  Args:
+    rows: the rows of the device.
+    folder: the folder for the file.
+    command: the command that measured the last of them.
+
+  Returns:
+    The path of the file.
+  """
+  name = re.sub(r'\W+', '_', rows.device).strip('_').lower()
+  path = folder / f'accelerator_{name}.md'
+  temporary = path.with_suffix('.tmp')
+  temporary.write_text(markdown(rows, command), encoding='utf-8')
+  os.replace(temporary, path)
+  return path
+
+
+def markdown(rows: rows_library.Rows, command: str) -> str:
+  """Returns the tables of a device.
+
+  Args:
+    rows: the rows of the device.
+    command: the command that measured the last of them.
+  """
+  facts = next(row for row in rows if row['key'] == 'device')
+  versions = ', '.join(f'{k} {v}' for k, v in facts['versions'].items())
+  memory = facts['memory_gb']
+  room = f', {memory:.0f} GB for JAX' if memory else ''
+  parts = [
+    f'# The accelerator kit on {rows.device}\n',
+    f'`{command}`\n',
+    f'{rows.device}{room}; {versions}\n',
+  ]
+  for title, kind, names in _TABLES:
+    own = [r for r in rows if r['key'] != 'device' and _kind(r) == kind]
+    if own:
+      parts += [f'## {title}\n', _table(own, kind, names)]
+  return '\n'.join(parts)
+
+
+def _table(own: Iterable[Row], kind: str, names: Sequence[str]) -> str:
+  titles = [title for _, title, _ in _FIGURES[kind]]
+  lines = []
+  for row in own:
+    words = row['key'].split('/')[_depth(row) :]
+    words = [*words, *[''] * (len(names) - len(words))][: len(names)]
+    why = row.get('why', '')
+    lines.append([*words, *_texts(row), row['verdict'], why.replace('|', '/')])
+  return rows_library.table([*names, *titles, 'verdict', 'why'], lines)
+
+
+def _texts(row: Row) -> list[str]:
+  """Returns the figures of a row as texts, empty where there is none."""
+  return [
+    '' if row.get(key) is None else format(row[key], form)
+    for key, _, form in _FIGURES[_kind(row)]
+  ]
+
+
+def _kind(row: Row) -> str:
+  """Returns the kind of a row, which decides its figures."""
+  section, second, *_ = row['key'].split('/')
+  if section == 'figure' or second not in _FIGURES:
+    return section
+  return second
+
+
+def _depth(row: Row) -> int:
+  """Returns where the names begin in a row's key."""
+  return 1 if _kind(row) == row['key'].split('/')[0] else 2
