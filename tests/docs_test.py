@@ -213,6 +213,9 @@ def check_command(words, where):
       # A wheel has launch/ as giajax.launch.
       module = module.replace('giajax.launch', 'launch')
       check_module(module, rest, where)
+    case ['sh', script, *rest]:
+      assert script.endswith('/run.sh'), where
+      check_module('launch.accelerator', rest, where)
     case ['make', *targets]:
       text = (_ROOT / 'Makefile').read_text(encoding='utf-8')
       assert set(targets) <= set(re.findall(r'^(\w+):', text, re.M)), where
@@ -229,6 +232,8 @@ def check_command(words, where):
 def check_module(name, words, where):
   """Reads the flags of a command, and its config; runs nothing."""
   module = importlib.import_module(name)
+  if hasattr(module, '__path__'):  # `python -m` runs a package's __main__
+    module = importlib.import_module(f'{name}.__main__')
   try:
     if not hasattr(module, 'FLAGS'):
       options.parse(module._flags(), [name, *words], {})

@@ -61,10 +61,11 @@ def lowering(network: str, name: str, precision: str) -> dict[str, Any]:
     for i, wanted in enumerate(_wanted(shape)):
       own = [_error(a[i], b) for a, b in zip(outputs, wanted)]
       errors = np.maximum(errors, own)
-  full = precision == 'full'
-  right = rows.OK if errors.max() < _PRODUCTS else rows.DIFFERS
+  verdict = rows.OK if errors.max() < _PRODUCTS else rows.DIFFERS
+  if precision != 'full':
+    verdict = rows.MEASURED
   return {
-    'verdict': right if full else rows.MEASURED,
+    'verdict': verdict if shapes else rows.NONE,
     'shapes': len(shapes),
     **dict(zip(('value', 'first', 'second'), errors.tolist())),
   }

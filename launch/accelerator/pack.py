@@ -39,7 +39,10 @@ FLAGS = (
     sys.executable,
   ),
   flags.Flag('data_dir', 'CIFAR-10 as prepared by tfds.'),
-  flags.Flag('peer_script', 'The script that times the peer.'),
+  flags.Flag(
+    'peer_script',
+    'The script that times the peer; Python files beside it are packed, too.',
+  ),
 )
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 # breaching names torch, and pins what it does not need.
@@ -49,6 +52,7 @@ _RUN = """#!/bin/sh
 # Installs the wheels beside this file, and runs the accelerator kit with them.
 #   sh run.sh --minutes=9 --out=DIR [--only=check,speed,figure]
 set -eu
+export PYTHONSAFEPATH=1  # a checkout in the working directory is not meant
 here=$(cd "$(dirname "$0")" && pwd)
 install() {
   [ -d "$here/$2" ] || "${PYTHON:-python3}" -m pip install --quiet --no-index \\
@@ -60,7 +64,11 @@ if [ -d "$here/data" ]; then
 fi
 if [ -d "$here/peer" ]; then
   install peer peer_site
-  set -- --peer="$here/peer/python" --peer_script="$here/peer/{script}" "$@"
+  if "$here/peer/python" -c 'import breaching'; then
+    set -- --peer="$here/peer/python" --peer_script="$here/peer/{script}" "$@"
+  else
+    echo 'run.sh: breaching cannot be imported: it is left out' >&2
+  fi
 fi
 PYTHONPATH="$here/site" exec "${PYTHON:-python3}" \\
   -m giajax.launch.accelerator "$@"

@@ -6,10 +6,9 @@ import os
 import pathlib
 from typing import Any
 
-# The verdicts of a row. The first three are final; one that failed is measured
-# again by the next command.
+# The verdicts of a row. One that failed is measured again by the next command.
 OK, DIFFERS, MEASURED, FAILED = 'ok', 'differs', 'measured', 'failed'
-NO_MEMORY = 'no memory'
+NO_MEMORY, NONE = 'no memory', 'no such shape'
 _NAME = 'rows.jsonl'
 
 

@@ -11,7 +11,7 @@ class Task(NamedTuple):
 
   Attributes:
     key: its name, which begins with its section.
-    function: a name in `worker.FUNCTIONS` or in `kit.AUDITS`.
+    function: a name in `worker.FUNCTIONS` or in `__main__.AUDITS`.
     arguments: the arguments of that function.
   """
 

@@ -1,0 +1,271 @@
+"""Tests of the kit: killed and continued, cut off, and given nonsense."""
+
+import json
+import pathlib
+import subprocess
+import sys
+import time
+
+import jax
+import pytest
+import tiny
+
+from launch.accelerator import __main__ as kit
+from launch.accelerator import audits
+from launch.accelerator import processes
+from launch.accelerator import rows
+from launch.accelerator import sizes
+from launch.accelerator import worker
+
+
+def _keys(out):
+  lines = (out / 'rows.jsonl').read_text().splitlines()
+  return [json.loads(line)['key'] for line in lines]
+
+
+def _stub(path, text):
+  path.write_text(f'#!/bin/sh\n{text}\n')
+  path.chmod(0o755)
+  return path
+
+
+@pytest.fixture
+def peer(tmp_path):
+  """Returns an interpreter that has breaching, and a script of 30 ms a step."""
+  row = '{"device": "cpu", "ms_per_step": 30.0}'
+  python = _stub(tmp_path / 'python', f'[ "$1" = -c ] || echo \'{row}\'')
+  script = tmp_path / 'peer.py'
+  script.touch()
+  return [f'--peer={python}', f'--peer_script={script}']
+
+
+def test_the_whole_kit_killed_midway(tmp_path, peer, capsys):
+  out = tmp_path / 'out'
+  flags = ['--size=tiny', '--minutes=9', f'--out={out}', *peer]
+  process = subprocess.Popen(
+    [sys.executable, '-m', 'launch.accelerator', *flags],
+    cwd=tiny.ROOT,
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  assert process.stdout
+  for line in process.stdout:
+    if line.startswith('check/'):
+      break
+  process.kill()
+  process.communicate()
+  first = _keys(out)
+  assert kit.main(['', *flags]) == 0
+  printed = capsys.readouterr().out
+  found = rows.Rows(out, json.loads(_last(out))['device'])
+  every = {row['key']: row['verdict'] for row in found}
+  wanted = [t.key for s in sizes.SECTIONS for t in _tasks(s, peer=True)]
+  assert [*every] == ['device', *wanted]
+  assert rows.DIFFERS not in every.values()
+  assert all(f'\n{key}: ' not in printed for key in first), 'measured again'
+  speed = found.get('speed/mlp:1/2/auto/full')['restarts_per_second']
+  assert found.get('speed/peer/mlp:1')['ratio'] == pytest.approx(0.03 * speed)
+  (table,) = out.glob('accelerator_*.md')
+  assert '## A killed run compared with an undisturbed one' in table.read_text()
+  # Nothing is left to do: the same command only asks for the device.
+  assert kit.main(['', *flags]) == 0
+  assert _keys(out)[-1] == 'device'
+
+
+def _last(out):
+  return (out / 'rows.jsonl').read_text().splitlines()[-1]
+
+
+def _tasks(section, peer=False):
+  return list(sizes.tasks(sizes.SIZES['tiny'], section, peer))
+
+
+@pytest.mark.parametrize('name', sizes.SIZES)
+def test_every_row_of_every_size_can_be_measured(name):
+  size = sizes.SIZES[name]
+  keys = []
+  for section in sizes.SECTIONS:
+    for task in sizes.tasks(size, section, True):
+      keys.append(task.key)
+      assert task.key.startswith(f'{section}/')
+      known = {*worker.FUNCTIONS, *kit.AUDITS, 'peer'}
+      assert task.function in known
+      assert json.loads(json.dumps(task.arguments)) == list(task.arguments)
+  assert len(keys) == len(set(keys))
+
+
+class _Worker:
+  """A worker that answers by a function."""
+
+  def __init__(self, answer):
+    self.ask, self.stop = answer, lambda: None
+
+
+def _measure(tmp_path, answer, seconds=60.0, size='tiny'):
+  tmp_path.mkdir(exist_ok=True)
+  found = rows.Rows(tmp_path, 'card x1')
+  found.add(
+    'device', {'verdict': rows.MEASURED, 'memory_gb': 1, 'versions': {}}
+  )
+  places = audits.Places(tmp_path / 'runs' / 'a', tmp_path / 'log', '', '', '')
+  made = kit._Kit(found, _Worker(answer), places, sizes.SIZES[size])
+  code = kit._measure(made, ['speed'], time.monotonic() + seconds, 'command')
+  return code, {row['key']: row for row in found}
+
+
+def test_rows_that_do_not_fit_or_die_are_recorded_and_it_goes_on(
+  tmp_path, capsys
+):
+  def answer(words, seconds):
+    if words[0] == 'matmul':
+      return {'verdict': rows.NO_MEMORY, 'why': 'too large'}
+    raise processes.EndedError('killed by SIGKILL: nothing on stderr')
+
+  code, found = _measure(tmp_path, answer)
+  assert code == 1
+  verdicts = [row['verdict'] for row in found.values()]
+  assert verdicts == [rows.MEASURED, *[rows.NO_MEMORY] * 3, *[rows.FAILED] * 2]
+  shown = capsys.readouterr()
+  assert 'speed/matmul/full: no memory (too large)' in shown.out
+  assert shown.err.startswith('launch: look at speed/mlp:1/2/auto/full, ')
+
+  def well(words, seconds):
+    assert words[0] == 'speed', 'what did not fit is not tried again'
+    return {'verdict': rows.MEASURED}
+
+  code, found = _measure(tmp_path, well)
+  assert code == 0
+
+
+def test_what_is_cut_off_is_left_and_what_takes_too_long_fails(
+  tmp_path, capsys
+):
+  def slow(words, seconds):
+    raise processes.TimeUpError
+
+  code, found = _measure(tmp_path, slow, seconds=30.0)
+  assert code == 85 and [*found] == ['device']
+  out = capsys.readouterr().out
+  assert '5 rows are left, the first is speed/matmul/full: the same ' in out
+  code, found = _measure(tmp_path, slow, seconds=600.0)
+  assert code == 1
+  assert found['speed/matmul/full']['why'] == 'it took more than 60 s'
+  code, found = _measure(tmp_path / 'other', slow, seconds=1.0)
+  assert code == 85 and [*found] == ['device'], 'too late to begin'
+
+
+def test_processes_that_hang_or_die(tmp_path):
+  with processes.Worker(tmp_path / 'log') as asked:
+    with pytest.raises(
+      processes.EndedError, match=r"^exit code 1: KeyError: 'x'"
+    ):
+      asked.ask(['x'], 60.0)
+    with pytest.raises(processes.TimeUpError):
+      asked.ask(['facts'], 0.1)
+    assert asked.ask(['facts'], 60.0)['platform'] == 'cpu'
+  code, out = processes.run(['sh', '-c', 'echo a; exit 3'], tmp_path / 'log', 9)
+  assert (code, out) == (3, 'a\n')
+  with pytest.raises(processes.TimeUpError):
+    processes.run(['sleep', '9'], tmp_path / 'log', 0.2)
+  asleep = ['sh', '-c', 'trap "touch saved; exit 85" TERM; sleep 9 & wait']
+  with pytest.raises(processes.TimeUpError):
+    processes.run(
+      [*asleep[:2], asleep[2].replace('saved', str(tmp_path / 'saved'))],
+      tmp_path / 'log',
+      0.5,
+      gently=True,
+    )
+  assert (tmp_path / 'saved').exists()
+  code, _ = processes.run(
+    ['sleep', '9'], tmp_path / 'log', 9, until=lambda: True
+  )
+  assert code == -9
+
+
+def test_a_device_without_room_answers(monkeypatch):
+  def full():
+    raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: 9 GB\ndetails')
+
+  monkeypatch.setitem(worker.FUNCTIONS, 'facts', full)
+  assert worker._figures('facts', []) == {
+    'verdict': rows.NO_MEMORY,
+    'why': 'RESOURCE_EXHAUSTED: 9 GB',
+  }
+
+  def other():
+    raise jax.errors.JaxRuntimeError('INTERNAL: no')
+
+  monkeypatch.setitem(worker.FUNCTIONS, 'facts', other)
+  with pytest.raises(jax.errors.JaxRuntimeError):
+    worker._figures('facts', [])
+
+
+@pytest.mark.parametrize(
+  'flags, words',
+  [
+    ([], '--out'),
+    (['--out={}/a', '--minutes=0'], 'minutes=0'),
+    (['--out={}/a', '--only=chekc'], "did you mean 'check'?"),
+    (
+      ['--out={}/a', '--peer=nosuch', '--peer_script={}/c'],
+      'which is no file; correct the path',
+    ),
+    (
+      ['--out={}/a', '--peer_script={}/b', '--peer=nosuch'],
+      '--peer=nosuch (No such file or directory); correct the path',
+    ),
+    (
+      ['--out={}/a', '--peer_script={}/b', f'--peer={sys.executable}'],
+      "No module named 'breaching'\"; install breaching there",
+    ),
+    (['--out={}/a', '--data_dir={}'], 'that holds cifar10 as prepared by tfds'),
+    (['--out={}/b/c'], 'Not a directory'),
+    (['--out={}/a', '--sise=tiny'], 'did you mean --size?'),
+  ],
+)
+def test_mistakes_are_one_line(tmp_path, capsys, monkeypatch, flags, words):
+  (tmp_path / 'b').touch()
+  monkeypatch.setattr(kit, '_facts', lambda _: pytest.fail('it was begun'))
+  flags = [flag.format(tmp_path) for flag in flags]
+  assert kit.main(['', *flags]) == 2
+  shown = capsys.readouterr()
+  (line,) = shown.err.splitlines()
+  assert line.startswith('launch: ') and words in line
+  assert shown.out == ''
+
+
+def test_the_size_and_other_devices_are_said(tmp_path, monkeypatch, capsys):
+  facts = {
+    'verdict': rows.MEASURED,
+    'name': 'cpu x1',
+    'platform': 'cpu',
+    'memory_gb': None,
+    'versions': {},
+  }
+  monkeypatch.setattr(kit, '_facts', lambda _: facts)
+  monkeypatch.setattr(kit, '_measure', lambda *_: 0)
+  rows.Rows(tmp_path, 'H100 x1').add('device', {'verdict': rows.MEASURED})
+  assert kit.main(['', f'--out={tmp_path}']) == 0
+  out = capsys.readouterr().out
+  assert 'no accelerator is at hand: the small size, on the CPU\n' in out
+  assert 'has rows of H100 x1, too: they stay, and those of cpu x1 are' in out
+  facts |= {'platform': 'gpu', 'name': 'H100 x1'}
+  assert kit.main(['', f'--out={tmp_path}']) == 0
+  assert 'gpu: the full size; the figure needs --data_dir\n' in (
+    capsys.readouterr().out
+  )
+  assert kit.main(['', f'--out={tmp_path}', '--size=huge']) == 2
+  assert 'size' in capsys.readouterr().err
+
+
+def test_no_device_is_one_line(tmp_path, capsys, monkeypatch):
+  monkeypatch.setenv('JAX_PLATFORMS', 'nosuch')
+  assert kit.main(['', f'--out={tmp_path}', '--only=check']) == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert 'Expected a device that JAX can use; got exit code 1: ' in line
+  assert pathlib.Path(tmp_path / 'stderr.log').exists()
+
+
+def test_help(capsys):
+  assert kit.main(['', '--help']) == 0
+  assert capsys.readouterr().out.startswith(kit.__doc__.strip())
