@@ -159,7 +159,7 @@ def _size(name: str, platform: str, data_dir: str) -> tuple[sizes.Size, str]:
     note = f'{platform}: the {name} size'
   size = sizes.SIZES[name]
   if not (size.local or data_dir):
-    size = size._replace(figure={})
+    size = size._replace(figure=())
     note += '; the figure needs --data_dir'
   return size, note
 

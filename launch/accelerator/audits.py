@@ -148,7 +148,12 @@ def exactness(
 
 
 def figure(
-  places: Places, seconds: float, config: str, batch: int, count: int
+  places: Places,
+  seconds: float,
+  config: str,
+  batch: int,
+  count: int,
+  precision: str,
 ) -> dict[str, Any]:
   """Measures a point of the figure; what is cut off continues.
 
@@ -158,21 +163,22 @@ def figure(
     config: the audit.
     batch: the number of images behind an update.
     count: the number of updates.
+    precision: the precision of the attacker.
 
   Returns:
-    The figures of a row: medians over all updates, and their command.
+    The figures of a row: medians over all updates.
   """
   flags = [
     f'--config.cases.batch_size={batch}',
     f'--config.cases.count={count}',
+    f'--config.precision={precision}',
   ]
   if places.data_dir:
     flags.append(f'--config.dataset.data_dir={places.data_dir}')
-  folder = places.runs / f'figure_{batch}'
+  folder = places.runs / f'figure_{batch}_{precision}'
   found = _audit(places, seconds, config, folder, *flags, gently=True)
   return {
     'verdict': rows.MEASURED,
-    'batch': batch,
     'updates': len(found),
     'steps': found[0]['steps'],
     'dataset': found[0]['dataset'],

@@ -37,7 +37,7 @@ class Size(NamedTuple):
     peers: the arguments of the peer's script for workloads with a ratio.
     steps: the steps of a speed row; 0 takes about two seconds.
     local: whether audits take their small form.
-    figure: the batch sizes of the figure, and the number of updates of each.
+    figure: the points of the figure: batch size, number of updates, precision.
     limit: the seconds that a row of the worker may take.
   """
 
@@ -49,7 +49,7 @@ class Size(NamedTuple):
   peers: Mapping[str, Sequence[str]]
   steps: int
   local: bool
-  figure: Mapping[int, int]
+  figure: Sequence[tuple[int, int, str]]
   limit: float
 
 
@@ -68,8 +68,8 @@ def tasks(size: Size, section: str, peer: bool) -> Iterator[Task]:
 
 def _checks(size, peer):
   del peer
-  networks = list(size.lowerings)
-  yield from _lowerings(size, networks[:1])
+  lowerings = list(_lowerings(size))
+  yield lowerings[0]
   config = 'accelerator:{}' + ',runlocal' * size.local
   attack = config.format('attack')
   yield Task('check/resumed', 'resumed', (attack,))
@@ -80,12 +80,12 @@ def _checks(size, peer):
   for network in size.moments:
     yield Task(f'check/moments/{network}', 'moments', (network,))
   yield Task(f'check/layouts/{size.layouts}', 'layouts', (size.layouts,))
-  yield from _lowerings(size, networks[1:])
+  yield from lowerings[1:]
 
 
-def _lowerings(size, networks):
-  for network in networks:
-    for name in size.lowerings[network]:
+def _lowerings(size):
+  for network, names in size.lowerings.items():
+    for name in names:
       key = f'check/lowering/{network}/{name}'
       yield Task(key, 'lowering', (network, name, 'full'))
     key = f'check/lowering/{network}/auto/tensorfloat32'
@@ -115,8 +115,9 @@ def speed_key(
 def _figure(size, peer):
   del peer
   config = 'accelerator:figure' + ',runlocal' * size.local
-  for batch, count in size.figure.items():
-    yield Task(f'figure/{batch}', 'figure', (config, batch, count))
+  for batch, count, precision in size.figure:
+    arguments = (config, batch, count, precision)
+    yield Task(f'figure/{batch}/{precision}', 'figure', arguments)
 
 
 _EVERY = ('patches', 'direct', 'lax')
@@ -190,7 +191,15 @@ SIZES = {
     peers=_PEERS,
     steps=0,
     local=False,
-    figure={1: 16, 4: 8, 8: 4, 16: 2, 32: 1, 64: 1},
+    figure=[
+      (1, 8, 'full'),
+      (1, 8, 'tensorfloat32'),  # beside it, to be trusted for what follows
+      (4, 4, 'tensorfloat32'),
+      (8, 2, 'tensorfloat32'),
+      (16, 2, 'tensorfloat32'),
+      (32, 1, 'tensorfloat32'),
+      (64, 1, 'tensorfloat32'),
+    ],
     limit=150.0,
   ),
   'small': Size(
@@ -211,7 +220,7 @@ SIZES = {
     peers=_PEERS,
     steps=0,
     local=True,
-    figure={1: 2, 4: 1},
+    figure=[(1, 2, 'full'), (4, 1, 'full')],
     limit=60.0,
   ),
   'tiny': Size(
@@ -223,7 +232,7 @@ SIZES = {
     peers={'mlp:1': ('--network=mlp',)},
     steps=2,
     local=True,
-    figure={1: 1},
+    figure=[(1, 1, 'full')],
     limit=60.0,
   ),
 }

@@ -42,7 +42,6 @@ _FIGURES = {
     ('peer_device', 'its device', ''),
   ),
   'figure': (
-    ('batch', 'batch', 'd'),
     ('updates', 'updates', 'd'),
     ('steps', 'steps', 'd'),
     ('dataset', 'images', ''),
@@ -71,7 +70,11 @@ _TABLES = (
     ('workload', 'restarts', 'lowering', 'precision'),
   ),
   ('breaching on the same device', 'peer', ('workload',)),
-  ('Inverting Gradients, untrained ResNet-18', 'figure', ()),
+  (
+    'Inverting Gradients, untrained ResNet-18',
+    'figure',
+    ('batch', 'precision'),
+  ),
 )
 
 

@@ -67,8 +67,7 @@ def test_tables(tmp_path):
     {'verdict': rows.MEASURED, 'ratio': 50.0, 'peer_ms_per_step': 40.5},
   )
   own.add(
-    'figure/4',
-    {'verdict': rows.MEASURED, 'batch': 4, 'updates': 8, 'psnr': 17.0},
+    'figure/4/full', {'verdict': rows.MEASURED, 'updates': 8, 'psnr': 17.0}
   )
   path = tables.write(own, tmp_path, 'the command')
   text = path.read_text()
@@ -83,7 +82,7 @@ def test_tables(tmp_path):
     '| vit_base:1:224 | 64 | auto | full |  |  | no memory '
     '| RESOURCE_EXHAUSTED: a / b |',
     '| resnet18:1:224 | 40.5 | 50.0 | measured |',
-    '| 4 | 8 | 17.00 | measured |',
+    '| 4 | full | 8 | 17.00 | measured |',
   ):
     assert f'\n{line}\n' in text
   assert tables.line(row) == (
