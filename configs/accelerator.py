@@ -1,5 +1,6 @@
 """The audits of the accelerator kit, which runs them on whatever JAX finds.
 
+  giajax --config=accelerator --workdir=DIR            (attack)
   giajax --config=accelerator:PART --workdir=DIR
   giajax --config=accelerator:PART,runlocal --workdir=DIR
 
@@ -43,8 +44,8 @@ def get_config(arg=None):
 
 
 def _attack(config, local):
-  config.cases.count = 2 if local else 4
-  config.attack = dict(name='sapag', num_steps=200 if local else 2_000)
+  config.cases.count = 1 if local else 4
+  config.attack = dict(name='sapag', num_steps=100 if local else 2_000)
 
 
 def _precision(config, local):

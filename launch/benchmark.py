@@ -1,7 +1,7 @@
 """Measures the speed of a restart-step, against a matrix product and a peer.
 
   python -m giajax.launch.benchmark
-  python -m giajax.launch.benchmark --peer=/path/to/python --peer_script=SCRIPT
+  python -m giajax.launch.benchmark --peer=/path/to/python
   python -m giajax.launch.benchmark --only=resnet18:1 --restarts=64 --json
   python -m giajax.launch.benchmark --suite=zoo --rounds=1 --out=zoo.jsonl
     --peer=/path/to/python
@@ -72,7 +72,7 @@ FLAGS = (
   flags.Flag(
     'peer_script',
     'The script that times the peer.',
-    '../shared/peers/breaching_speed.py',
+    str(pathlib.Path(__file__).with_name('breaching_speed.py')),
   ),
   flags.Flag('json', 'Prints one JSON object per workload.', False, bool),
   flags.Flag(

@@ -2,7 +2,7 @@
 
   python -m giajax.launch.accelerator --minutes=9 --out=DIR
   python -m giajax.launch.accelerator --minutes=9 --out=DIR --only=speed
-    --peer=/path/to/python --peer_script=SCRIPT
+    --peer=/path/to/python
   python -m giajax.launch.accelerator --minutes=9 --out=DIR --only=figure
     --data_dir=CIFAR10
 
@@ -24,7 +24,7 @@ device computes something wrong or a row could not be measured. In a checkout
 that is not installed, the command is `python -m launch.accelerator`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 import math
 import pathlib
 import re
@@ -57,11 +57,6 @@ FLAGS = (
     'auto',
   ),
   flags.Flag('peer', "The peer's Python interpreter, which has breaching."),
-  flags.Flag(
-    'peer_script',
-    'The script that times the peer.',
-    '../shared/peers/breaching_speed.py',
-  ),
   flags.Flag(
     'data_dir',
     'CIFAR-10 as prepared by tfds, for the figure at full size.',
@@ -125,7 +120,7 @@ def _sections(values: Any) -> list[str]:
   for name in values.only:
     registry.lookup(_PARTS, name, 'section')
   if values.peer:
-    audits.require_peer(values.peer, values.peer_script)
+    audits.require_peer(values.peer)
   if values.data_dir:
     audits.require_data(values.data_dir)
   return [name for name in sizes.SECTIONS if name in values.only]
@@ -158,7 +153,7 @@ def _size(name: str, platform: str, data_dir: str) -> tuple[sizes.Size, str]:
     registry.lookup(sizes.SIZES, name, 'size')
     note = f'{platform}: the {name} size'
   size = sizes.SIZES[name]
-  if not (size.local or data_dir):
+  if size.images and not data_dir:
     size = size._replace(figure=())
     note += '; the figure needs --data_dir'
   return size, note
@@ -178,22 +173,24 @@ def _kit(values, out, log, worker, facts, size) -> _Kit:
   slug = re.sub(r'\W+', '_', device).strip('_').lower()
   runs = out / 'runs' / slug
   runs.mkdir(parents=True, exist_ok=True)
-  data_dir = '' if size.local else values.data_dir
-  places = audits.Places(runs, log, data_dir, values.peer, values.peer_script)
+  data_dir = values.data_dir if size.images else ''
+  places = audits.Places(runs, log, data_dir, values.peer)
   return _Kit(rows, worker, places, size)
 
 
 def _measure(kit, sections, end, command) -> int:
   """Measures the rows that are not there yet, and returns the exit code."""
-  left = []
+  folder = kit.places.runs.parents[1]
   total = sum(_PARTS[name] for name in sections)
   for name in sections:
     # What a section does not use is left to the later ones.
     now = time.monotonic()
     until = now + (end - now) * _PARTS[name] / total
     total -= _PARTS[name]
-    left += list(_section(kit, name, until))
-    tables.write(kit.rows, kit.places.runs.parents[1], command)
+    _section(kit, name, until)
+    tables.write(kit.rows, folder, command)
+  left = [key for name in sections for key in _section(kit, name, end)]
+  tables.write(kit.rows, folder, command)
   wrong = [
     row['key']
     for row in kit.rows
@@ -210,14 +207,15 @@ def _measure(kit, sections, end, command) -> int:
   return process.STOPPED if left else 0
 
 
-def _section(kit: _Kit, name: str, until: float) -> Iterator[str]:
-  """Measures the rows of a section, and yields those that are left."""
+def _section(kit: _Kit, name: str, until: float) -> list[str]:
+  """Measures the rows of a section, and returns those that are left."""
+  left = []
   for task in sizes.tasks(kit.size, name, bool(kit.places.peer)):
     if kit.rows.done(task.key):
       continue
     seconds = until - time.monotonic()
     if seconds < _LEAST_SECONDS:
-      yield task.key
+      left.append(task.key)
       continue
     # A point of the figure continues where it was, and may take any time.
     limit = math.inf if name == 'figure' else kit.size.limit
@@ -225,7 +223,7 @@ def _section(kit: _Kit, name: str, until: float) -> Iterator[str]:
       figures = _figures(kit, task, min(seconds, limit))
     except processes.TimeUpError:
       if seconds < limit:
-        yield task.key
+        left.append(task.key)
         continue
       why = f'it took more than {limit:.0f} s'
       figures = {'verdict': rows_library.FAILED, 'why': why}
@@ -233,6 +231,7 @@ def _section(kit: _Kit, name: str, until: float) -> Iterator[str]:
       figures = {'verdict': rows_library.FAILED, 'why': str(error)}
     row = kit.rows.add(task.key, figures)
     print(tables.line(row), flush=True)
+  return left
 
 
 def _figures(kit: _Kit, task: sizes.Task, seconds: float) -> dict[str, Any]:
@@ -244,12 +243,11 @@ def _figures(kit: _Kit, task: sizes.Task, seconds: float) -> dict[str, Any]:
   """
   if task.function == 'peer':
     kit.worker.stop()
-    network, key = task.arguments
+    network, key, steps = task.arguments
     own = kit.rows.get(key)
     if own is None or 'restarts_per_second' not in own:
       raise processes.EndedError(f'there is no speed of {key} to compare with')
-    arguments = kit.size.peers[network], own['restarts_per_second']
-    return audits.peer(kit.places, seconds, *arguments)
+    return audits.peer(kit.places, seconds, network, steps, own)
   if task.function in AUDITS:
     kit.worker.stop()
     return AUDITS[task.function](kit.places, seconds, *task.arguments)

@@ -9,11 +9,13 @@ import subprocess
 import sys
 from typing import Any, NamedTuple
 
+from .. import workload
 from . import processes
 from . import rows
 
 _DECIBELS = 0.1  # by which the same attack may end apart on two devices
 _GIAJAX = (sys.executable, '-m', 'giajax.main')
+_PEER = pathlib.Path(workload.__file__).with_name('breaching_speed.py')
 _RECON = 'recon.npz'
 
 
@@ -25,23 +27,16 @@ class Places(NamedTuple):
     log: the file that stderr is added to.
     data_dir: CIFAR-10 as prepared by tfds, or an empty text.
     peer: the peer's Python interpreter, or an empty text.
-    peer_script: the script that times the peer.
   """
 
   runs: pathlib.Path
   log: pathlib.Path
   data_dir: str
   peer: str
-  peer_script: str
 
 
-def require_peer(python: str, script: str) -> None:
-  """Raises ValueError unless an interpreter can run the peer's script."""
-  if not pathlib.Path(script).is_file():
-    raise ValueError(
-      f'Expected the script that times the peer; got --peer_script={script}, '
-      'which is no file; correct the path'
-    )
+def require_peer(python: str) -> None:
+  """Raises ValueError unless an interpreter has the peer."""
   try:
     done = subprocess.run(
       [python, '-c', 'import breaching'], capture_output=True, text=True
@@ -195,29 +190,48 @@ def figure(
 
 
 def peer(
-  places: Places, seconds: float, network: Sequence[str], own: float
+  places: Places,
+  seconds: float,
+  network: str,
+  steps: int,
+  own: dict[str, Any],
 ) -> dict[str, Any]:
   """Times the peer's restart-step.
 
   Args:
     places: where to read and write.
     seconds: how long it may take.
-    network: the arguments of the peer's script.
-    own: our restart-steps per second.
+    network: a workload such as 'resnet18:1:224'.
+    steps: the number of its steps.
+    own: our row for that workload.
 
   Returns:
     The figures of a row: its milliseconds per step, and the ratio.
   """
-  command = [places.peer, places.peer_script, *network]
+  name, batch, size = workload.parse(network)
+  command = [
+    places.peer,
+    str(_PEER),
+    f'--network={name}',
+    f'--batch={batch}',
+    f'--size={size}',
+    f'--steps={steps}',
+  ]
   code, out = processes.run(command, places.log, seconds)
   if code:
     raise processes.EndedError(processes.failure(code, places.log))
   found = json.loads(out.strip().splitlines()[-1])
+  for key in ('parameters', 'convolution_flops'):
+    if found[key] != own[key]:
+      raise processes.EndedError(
+        f'the peer has another network: {key} of {found[key]:,}, not '
+        f'{own[key]:,}'
+      )
   return {
     'verdict': rows.MEASURED,
     'peer_device': found['device'],
     'peer_ms_per_step': found['ms_per_step'],
-    'ratio': own * found['ms_per_step'] / 1e3,
+    'ratio': own['restarts_per_second'] * found['ms_per_step'] / 1e3,
   }
 
 

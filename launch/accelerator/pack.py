@@ -1,13 +1,13 @@
 """Packs what a machine with an accelerator, but without a network, lacks.
 
   python -m giajax.launch.accelerator.pack --out=DIR --installed=FILE
-    [--python=PYTHON] [--data_dir=CIFAR10] [--peer_script=SCRIPT]
+    [--python=PYTHON] [--data_dir=CIFAR10] [--peer]
 
 FILE lists what is installed there: a package per line, as printed by
 `python3 -m pip list --format=freeze`. The folder gets a wheel of giajax and of
 everything that it needs beside that; the test images of CIFAR-10, where
---data_dir holds the data set as prepared by tfds; and breaching, where
---peer_script is the script that times it. PYTHON is an interpreter of the
+--data_dir holds the data set as prepared by tfds; and with --peer breaching,
+whose torch and torchvision have to be there. PYTHON is an interpreter of the
 version that the machine has, here, with pip. Carry the folder there and run
 
   sh DIR/run.sh --minutes=9 --out=OUT
@@ -39,10 +39,7 @@ FLAGS = (
     sys.executable,
   ),
   flags.Flag('data_dir', 'CIFAR-10 as prepared by tfds.'),
-  flags.Flag(
-    'peer_script',
-    'The script that times the peer; Python files beside it are packed, too.',
-  ),
+  flags.Flag('peer', 'Packs breaching, the peer of the speed.', False, bool),
 )
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 # breaching names torch, and pins what it does not need.
@@ -65,7 +62,7 @@ fi
 if [ -d "$here/peer" ]; then
   install peer peer_site
   if "$here/peer/python" -c 'import breaching'; then
-    set -- --peer="$here/peer/python" --peer_script="$here/peer/{script}" "$@"
+    set -- --peer="$here/peer/python" "$@"
   else
     echo 'run.sh: breaching cannot be imported: it is left out' >&2
   fi
@@ -145,12 +142,6 @@ def _folder(out: str) -> pathlib.Path:
 
 def _pack(folder, there, values) -> None:
   data = _test_images(values.data_dir) if values.data_dir else []
-  script = pathlib.Path(values.peer_script)
-  if values.peer_script and not script.is_file():
-    raise ValueError(
-      f'Expected a script; got --peer_script={script}, which is no file; '
-      'correct the path'
-    )
   if not (_ROOT / 'pyproject.toml').is_file():
     raise ValueError(
       f'Expected a checkout of giajax to make a wheel of; got {_ROOT}; run '
@@ -165,15 +156,13 @@ def _pack(folder, there, values) -> None:
     path = folder / 'data' / target
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, path)
-  if values.peer_script:
+  if values.peer:
     peer = folder / 'peer'
     peer.mkdir()
     _pip(values.python, 'wheel', '--no-deps', f'--wheel-dir={peer}', *_PEER)
     _fetch(values.python, peer, _PEER_NEEDS, there)
-    for path in script.parent.glob('*.py'):  # it may import its neighbours
-      shutil.copyfile(path, peer / path.name)
     _write(peer / 'python', _PEER_PYTHON)
-  _write(folder / 'run.sh', _RUN.replace('{script}', script.name))
+  _write(folder / 'run.sh', _RUN)
 
 
 def _test_images(data_dir: str) -> list[tuple[pathlib.Path, pathlib.Path]]:

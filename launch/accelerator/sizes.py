@@ -34,9 +34,10 @@ class Size(NamedTuple):
     precisions: those of the attacker that DLG is run at.
     layouts: the workload that is spread over devices.
     speed: for each workload, what `_speed` measures of it.
-    peers: the arguments of the peer's script for workloads with a ratio.
+    peers: the steps of the peer for each workload that it has, too.
     steps: the steps of a speed row; 0 takes about two seconds.
-    local: whether audits take their small form.
+    audits: the configs of the audits 'attack', 'precision' and 'figure'.
+    images: whether the figure needs CIFAR-10.
     figure: the points of the figure: batch size, number of updates, precision.
     limit: the seconds that a row of the worker may take.
   """
@@ -46,9 +47,10 @@ class Size(NamedTuple):
   precisions: Sequence[str]
   layouts: str
   speed: Sequence[tuple[str, int, str, str]]
-  peers: Mapping[str, Sequence[str]]
+  peers: Mapping[str, int]
   steps: int
-  local: bool
+  audits: Mapping[str, str]
+  images: bool
   figure: Sequence[tuple[int, int, str]]
   limit: float
 
@@ -70,13 +72,11 @@ def _checks(size, peer):
   del peer
   lowerings = list(_lowerings(size))
   yield lowerings[0]
-  config = 'accelerator:{}' + ',runlocal' * size.local
-  attack = config.format('attack')
+  attack, dlg = size.audits['attack'], size.audits['precision']
   yield Task('check/resumed', 'resumed', (attack,))
   yield Task('check/alike', 'alike', (attack,))
   for name in size.precisions:
-    arguments = (config.format('precision'), name)
-    yield Task(f'check/precision/{name}', 'exactness', arguments)
+    yield Task(f'check/precision/{name}', 'exactness', (dlg, name))
   for network in size.moments:
     yield Task(f'check/moments/{network}', 'moments', (network,))
   yield Task(f'check/layouts/{size.layouts}', 'layouts', (size.layouts,))
@@ -102,7 +102,8 @@ def _speed(size, peer):
     yield Task(key, 'speed', arguments)
     if peer and network in size.peers and network not in timed:
       timed.add(network)
-      yield Task(f'speed/peer/{network}', 'peer', (network, key))
+      arguments = (network, key, size.peers[network])
+      yield Task(f'speed/peer/{network}', 'peer', arguments)
 
 
 def speed_key(
@@ -114,7 +115,7 @@ def speed_key(
 
 def _figure(size, peer):
   del peer
-  config = 'accelerator:figure' + ',runlocal' * size.local
+  config = size.audits['figure']
   for batch, count, precision in size.figure:
     arguments = (config, batch, count, precision)
     yield Task(f'figure/{batch}/{precision}', 'figure', arguments)
@@ -146,21 +147,15 @@ def _full_speed() -> list[tuple[str, int, str, str]]:
   ]
 
 
-def _peer(network: str, size: int, steps: int) -> tuple[str, ...]:
-  return (
-    f'--network={network}',
-    f'--size={size}',
-    '--batch=1',
-    f'--steps={steps}',
-  )
-
-
+# The steps that the peer takes, for workloads that it has, too.
 _PEERS = {
-  'lenet:1': _peer('lenet', 32, 200),
-  'convnet64:1': _peer('convnet64', 32, 100),
-  'resnet18:1': _peer('resnet18', 32, 100),
-  'resnet18:1:224': _peer('torchvision:resnet18', 224, 100),
+  'lenet:1': 200,
+  'convnet64:1': 100,
+  'resnet18:1': 100,
+  'resnet18:1:224': 100,
 }
+_AUDITS = ('attack', 'precision', 'figure')
+_LOCAL = {part: f'accelerator:{part},runlocal' for part in _AUDITS}
 _ALL = ('auto', 'patches', 'direct', 'lax', 'blocks', 'phases')
 _GROUPED = ('auto', 'lax', 'bundles')
 
@@ -190,7 +185,8 @@ SIZES = {
     speed=_full_speed(),
     peers=_PEERS,
     steps=0,
-    local=False,
+    audits={part: f'accelerator:{part}' for part in _AUDITS},
+    images=True,
     figure=[
       (1, 8, 'full'),
       (1, 8, 'tensorfloat32'),  # beside it, to be trusted for what follows
@@ -219,7 +215,8 @@ SIZES = {
     ],
     peers=_PEERS,
     steps=0,
-    local=True,
+    audits=_LOCAL,
+    images=False,
     figure=[(1, 2, 'full'), (4, 1, 'full')],
     limit=60.0,
   ),
@@ -228,10 +225,11 @@ SIZES = {
     moments=('mlp:1',),
     precisions=('full',),
     layouts='mlp:1',
-    speed=[('mlp:1', 2, 'auto', 'full'), ('mlp:1', 2, 'auto', 'bfloat16')],
-    peers={'mlp:1': ('--network=mlp',)},
+    speed=[('mlp:1', 2, 'auto', 'full')],
+    peers={'mlp:1': 2},
     steps=2,
-    local=True,
+    audits=dict.fromkeys(_AUDITS, _LOCAL['attack']),
+    images=False,
     figure=[(1, 1, 'full')],
     limit=60.0,
   ),

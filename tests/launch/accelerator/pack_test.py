@@ -53,18 +53,15 @@ def test_a_folder_has_what_is_lacking(tmp_path, python, there, capsys):
   for name in ('cifar10-test.array_record-0', 'cifar10-train.array_record-0'):
     (data / name).write_text(name)
   (data / 'features.json').touch()
-  script = tmp_path / 'peers' / 'peer.py'
-  script.parent.mkdir()
-  script.touch()
   out = tmp_path / 'out'
   flags = [f'--installed={there}', f'--python={interpreter}', f'--out={out}']
-  flags += [f'--data_dir={tmp_path / "tfds"}', f'--peer_script={script}']
+  flags += [f'--data_dir={tmp_path / "tfds"}', '--peer']
   assert pack.main(['', *flags]) == 0
   files = {str(p.relative_to(out)) for p in out.rglob('*') if p.is_file()}
   assert files == {
     'run.sh',
     *(f'data/cifar10/3.0.2/{n}' for n in ('features.json', _TEST)),
-    *(f'peer/{n}' for n in ('peer.py', 'python', f'breaching-0.1.2-{_ANY}')),
+    *(f'peer/{n}' for n in ('python', f'breaching-0.1.2-{_ANY}')),
     *(f'{folder}/dm-pix-0.4.5-{_ANY}' for folder in ('wheels', 'peer')),
     f'peer/Giajax-0.1.0-{_ANY}',
     f'wheels/giajax-{_ANY}',
@@ -74,7 +71,6 @@ def test_a_folder_has_what_is_lacking(tmp_path, python, there, capsys):
   assert f'--constraint={out / "wheels" / "pins.txt"}' in resolved
   assert resolved[-1] == str(out / 'wheels' / f'giajax-{_ANY}')
   subprocess.run(['sh', '-n', out / 'run.sh'], check=True)
-  assert 'peer/peer.py' in (out / 'run.sh').read_text()
   assert f'{out}: 0 MiB' in capsys.readouterr().out
 
 
@@ -126,10 +122,6 @@ def test_versions_of_what_is_installed(there, tmp_path):
     (
       ['--out={}/a', '--installed={}/installed.txt', '--data_dir={}'],
       "CIFAR-10's test split as prepared by tfds",
-    ),
-    (
-      ['--out={}/a', '--installed={}/installed.txt', '--peer_script={}/b'],
-      'which is no file',
     ),
     (
       ['--out={}/a', '--installed={}/installed.txt', '--python={}/nosuch'],
