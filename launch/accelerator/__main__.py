@@ -24,10 +24,12 @@ device computes something wrong or a row could not be measured. In a checkout
 that is not installed, the command is `python -m launch.accelerator`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
 import math
 import pathlib
 import re
+import signal
 import sys
 import time
 from typing import Any, NamedTuple
@@ -97,7 +99,7 @@ def main(argv: Sequence[str]) -> int:
     out = pathlib.Path(values.out).expanduser()
     out.mkdir(parents=True, exist_ok=True)
     log = out / 'stderr.log'
-    with processes.Worker(log) as worker:
+    with _stoppable(), processes.Worker(log) as worker:
       facts = _facts(worker)
       size, note = _size(values.size, facts['platform'], values.data_dir)
       kit = _kit(values, out, log, worker, facts, size)
@@ -109,6 +111,23 @@ def main(argv: Sequence[str]) -> int:
       raise
     print(f'launch: {error}', file=sys.stderr)
     return 2
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+  """Lets SIGTERM and SIGINT end the command, and what it has started."""
+
+  def stop(number, frame):
+    print('stopped: the same command goes on', flush=True)
+    sys.exit(process.STOPPED)
+
+  numbers = signal.SIGTERM, signal.SIGINT
+  old = [signal.signal(number, stop) for number in numbers]
+  try:
+    yield
+  finally:
+    for number, handler in zip(numbers, old):
+      signal.signal(number, handler)
 
 
 def _sections(values: Any) -> list[str]:

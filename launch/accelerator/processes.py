@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import contextlib
+import ctypes
 import json
 import os
 import pathlib
@@ -13,6 +14,8 @@ import time
 from typing import Any
 
 _PACKAGE = __package__
+_GRACE = 20.0  # seconds in which an audit saves what it has
+_PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
 
 class TimeUpError(Exception):
@@ -83,6 +86,7 @@ class Worker:
           stderr=log,
           bufsize=0,
           start_new_session=True,
+          preexec_fn=_die_with_parent,
         )
     return self._process
 
@@ -123,6 +127,7 @@ def run(
       env={**os.environ, **(environment or {})},
       text=True,
       start_new_session=True,
+      preexec_fn=_die_with_parent,
     )
   try:
     while True:
@@ -143,14 +148,20 @@ def run(
     kill(process)
 
 
-_GRACE = 20.0  # seconds in which an audit saves what it has
-
-
 def kill(process: subprocess.Popen) -> None:
   """Ends a process and those that it started."""
   with contextlib.suppress(ProcessLookupError):
     os.killpg(process.pid, signal.SIGKILL)
   process.wait()
+
+
+def _die_with_parent() -> None:
+  """Has this process killed when the kit is, where the system can do that.
+
+  An audit that went on alone would keep the device from the next command.
+  """
+  if sys.platform == 'linux':
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def failure(code: int, log: pathlib.Path) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ import jax
 import pytest
 import tiny
 
+from giajax import models
 from launch import workload
 from launch.accelerator import __main__ as kit
 from launch.accelerator import audits
@@ -108,6 +110,10 @@ def test_every_row_of_every_size_can_be_measured(name):
       known = {*worker.FUNCTIONS, *kit.AUDITS, 'peer'}
       assert task.function in known
       assert json.loads(json.dumps(task.arguments)) == list(task.arguments)
+      for network in task.arguments[:1]:
+        if ':' in network and not network.startswith('accelerator'):
+          name = workload.parse(network).network
+          assert name in {*models.MODELS, *workload._MODELS}, network
   assert len(keys) == len(set(keys))
 
 
@@ -197,6 +203,40 @@ def test_processes_that_hang_or_die(tmp_path):
     ['sleep', '9'], tmp_path / 'log', 9, until=lambda: True
   )
   assert code == -9
+
+
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGTERM])
+def test_what_the_kit_has_started_ends_with_it(tmp_path, number):
+  out, children = tmp_path / 'out', tmp_path / 'children'
+  # A peer that says who it is, and then hangs.
+  python = _stub(
+    tmp_path / 'python',
+    f'[ "$1" = -c ] || {{ echo $$ >{children}; sleep 99; }}',
+  )
+  process = subprocess.Popen(
+    [sys.executable, '-m', 'launch.accelerator', '--size=tiny', '--only=speed']
+    + [f'--out={out}', f'--peer={python}'],
+    cwd=tiny.ROOT,
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  assert tiny.wait_for(process, lambda: children.exists() and _alive(children))
+  process.send_signal(number)
+  printed, _ = process.communicate(timeout=60)
+  if number == signal.SIGTERM:
+    assert process.returncode == 85
+    assert printed.endswith('stopped: the same command goes on\n')
+  end = time.monotonic() + 10
+  while _alive(children) and time.monotonic() < end:
+    time.sleep(0.05)
+  assert not _alive(children)
+
+
+def _alive(path):
+  """Returns whether the process whose number a file holds is running."""
+  text = path.read_text().strip()
+  status = pathlib.Path('/proc', text or 'none', 'stat')
+  return bool(text) and status.exists() and ' Z ' not in status.read_text()
 
 
 def test_a_device_without_room_answers(monkeypatch):
