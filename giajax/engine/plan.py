@@ -107,6 +107,25 @@ def parts(
   return result
 
 
+def widths(
+  cohorts: Sequence[CohortWork], shard: tuple[int, int] = (0, 1)
+) -> dict[int, int]:
+  """Returns the items of the largest part of each cohort, by its number.
+
+  It is that of the whole shard, whatever is finished of it: a run that was
+  killed continues with the layout that it had, and so to the same bits.
+
+  Args:
+    cohorts: all of them.
+    shard: see `parts`.
+  """
+  largest: dict[int, int] = {}
+  for part in parts(cohorts, {}, shard):
+    size = part.stop - part.start
+    largest[part.cohort.number] = max(size, largest.get(part.cohort.number, 0))
+  return largest
+
+
 def finished(folder: pathlib.Path) -> dict[int, list[tuple[int, int]]]:
   """Returns the ranges whose results are in a workdir, by cohort.
 

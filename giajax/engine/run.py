@@ -124,16 +124,17 @@ def _run(folder, cohorts, shard, hooks, stop, finish) -> join.Rows:
     wording.plural(len(todo), 'part'),
   )
   _read_images(todo)
+  widths = plan.widths(cohorts, shard)
   compiler = _Compiler()
-  for _, parts in itertools.groupby(todo, lambda part: part.cohort.number):
+  for number, parts in itertools.groupby(todo, lambda p: p.cohort.number):
     parts = list(parts)
-    width = max(part.stop - part.start for part in parts)
     setup = parts[0].cohort.setup
     play = exchange.player(setup)
     observe = exchange.observer(setup, play)
     for part in parts:
       if signals.agreed((stop.asked,))[0]:
         raise Interrupted('stopped between two parts, which are saved')
+      width = widths[number]
       _run_part(folder, part, width, (play, observe), compiler, hooks, stop)
   if not _leads():
     return []

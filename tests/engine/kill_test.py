@@ -50,6 +50,22 @@ def test_kill_9_at_several_moments(undisturbed, tmp_path):
   }
 
 
+def test_the_layout_is_that_of_the_whole_run(tmp_path):
+  """A last part that is smaller than the others, and two devices."""
+  changes = 'cases__count=3, run__cases_per_batch=2, noise_control=False'
+  config = tiny.write(tmp_path / 'uneven.py', changes)
+  arguments = f'--config={config}', f'--workdir={tmp_path / "run"}'
+  tiny.finish(tiny.start(*arguments, devices=2))
+  digest = tiny.digest(tmp_path / 'run')
+  for path in [tmp_path / 'run' / name for name in ('recon.npz', _LAST)]:
+    path.unlink()
+  tiny.finish(tiny.start(*arguments, devices=2))
+  assert tiny.digest(tmp_path / 'run') == digest
+
+
+_LAST = 'parts/000-00002-00003.npz'
+
+
 def test_sigterm_saves_and_the_same_command_continues(undisturbed, tmp_path):
   config, digest = undisturbed
   workdir = tmp_path / 'run'
