@@ -1,13 +1,16 @@
 """Saving and restoring a running attack: the only user of Orbax.
 
 Orbax's step is the number of the save, which advances by one. A half-written
-checkpoint never counts, and a damaged one is passed over. What a checkpoint
-belongs to is its folder. Arrays are saved without padding, so that a run
-continues on any number of devices.
+checkpoint never counts. Each carries what it belongs to and a checksum of its
+arrays; one that is damaged, or another run's, is set aside and never deleted.
+Arrays are saved without padding, so that a run continues on any number of
+devices.
 """
 
 from collections.abc import Iterator, Mapping
 import contextlib
+import hashlib
+import itertools
 import logging
 import math
 import os
@@ -21,10 +24,12 @@ import orbax.checkpoint as ocp
 
 from giajax import archives
 from giajax import trees
+from giajax.engine import signals
 from giajax.engine import workdir
 
 # What Orbax and tensorstore raise for a full disk or for torn files.
 _FAILURES = (OSError, ValueError, KeyError, EOFError)
+_OWNER, _SUM = 'owner', 'sum'  # leaves beside those of the caller
 _OVERHEAD = 8192  # bytes on disk in addition to an array's own, about
 _log = logging.getLogger('giajax')
 
@@ -42,7 +47,12 @@ def manager(folder: pathlib.Path) -> Iterator[ocp.CheckpointManager]:
     enable_async_checkpointing=True,
   )
   try:
-    opened = ocp.CheckpointManager(folder.absolute(), options=options)
+    # Told what a checkpoint is made of, Orbax does not ask the newest one.
+    opened = ocp.CheckpointManager(
+      folder.absolute(),
+      options=options,
+      item_handlers=ocp.StandardCheckpointHandler(),
+    )
   except OSError as error:
     raise workdir.unwritable(folder, error) from error
   try:
@@ -54,17 +64,21 @@ def manager(folder: pathlib.Path) -> Iterator[ocp.CheckpointManager]:
       opened.close()
 
 
-def save(opened: ocp.CheckpointManager, tree: Mapping[str, Any]) -> None:
+def save(
+  opened: ocp.CheckpointManager, tree: Mapping[str, Any], owner: str
+) -> None:
   """Saves in the background.
 
   Args:
     opened: the manager that `manager` returned.
     tree: host arrays in nested dicts; none of them empty.
+    owner: what the checkpoint belongs to.
 
   Raises:
     ValueError: the folder cannot be written, now or by the save before.
   """
   step = (opened.latest_step() or 0) + 1
+  tree = {**tree, _OWNER: _digest(owner.encode()), _SUM: _sum(tree)}
   try:
     _reserve(pathlib.Path(str(opened.directory)), tree)
     opened.save(step, args=ocp.args.StandardSave(tree), force=True)
@@ -84,18 +98,73 @@ def wait(opened: ocp.CheckpointManager) -> None:
     raise _unwritable(opened, error) from error
 
 
-def restore(opened: ocp.CheckpointManager) -> Mapping[str, Any] | None:
-  """Returns what the last whole checkpoint holds, None if there is none."""
+def restore(
+  opened: ocp.CheckpointManager, owner: str
+) -> Mapping[str, Any] | None:
+  """Returns what the last whole checkpoint holds, None if there is none.
+
+  Those that cannot be used are moved to a folder beside.
+
+  Args:
+    opened: the manager that `manager` returned.
+    owner: what the checkpoint has to belong to.
+
+  Raises:
+    ValueError: the folder cannot be written.
+  """
   for step in sorted(opened.all_steps(), reverse=True):
-    try:
-      tree = opened.restore(step, args=ocp.args.StandardRestore())
-    except _FAILURES as error:
-      reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-      _log.warning('passing over the damaged checkpoint %d: %s', step, reason)
-      opened.delete(step)
-    else:
+    tree, reason = _restored(opened, step, owner)
+    # All processes of a run go on from the same one.
+    if not signals.agreed((reason != '',))[0]:
       return tree
+    _log.warning('setting aside the checkpoint %d: %s', step, reason)
+    if jax.process_index() == 0:
+      _set_aside(pathlib.Path(str(opened.directory)), step)
+    signals.agreed((0.0,))  # until it is moved
+    opened.reload()
   return None
+
+
+def _restored(
+  opened: ocp.CheckpointManager, step: int, owner: str
+) -> tuple[dict[str, Any], str]:
+  """Returns the arrays of a checkpoint, and why they cannot be used."""
+  try:
+    tree = dict(opened.restore(step, args=ocp.args.StandardRestore()))
+    own, checksum = (np.asarray(tree.pop(name)) for name in (_OWNER, _SUM))
+  except _FAILURES as error:
+    words = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return {}, f'it is damaged ({words})'
+  tree = jax.tree.map(np.asarray, tree)
+  if not np.array_equal(own, _digest(owner.encode())):
+    return {}, 'it belongs to another run, or to another part of this one'
+  if not np.array_equal(checksum, _sum(tree)):
+    return {}, 'it is damaged (its arrays are not those that were saved)'
+  return tree, ''
+
+
+def _set_aside(folder: pathlib.Path, step: int) -> None:
+  aside = folder.with_name(f'{folder.name}.aside')
+  try:
+    aside.mkdir(exist_ok=True)
+    numbers = (n for n in itertools.count() if not (aside / str(n)).exists())
+    os.rename(folder / str(step), aside / str(next(numbers)))
+  except OSError as error:
+    raise workdir.unwritable(folder, error) from error
+
+
+def _sum(tree: Mapping[str, Any]) -> np.ndarray:
+  """Returns the checksum of named arrays, [32] uint8."""
+  whole = hashlib.sha256()
+  for name, leaf in sorted(trees.named_leaves(tree).items()):
+    leaf = np.ascontiguousarray(leaf)
+    whole.update(f'{name} {leaf.dtype} {leaf.shape} '.encode())
+    whole.update(leaf.data)
+  return np.frombuffer(whole.digest(), np.uint8)
+
+
+def _digest(data: bytes) -> np.ndarray:
+  return np.frombuffer(hashlib.sha256(data).digest(), np.uint8)
 
 
 def read(folder: pathlib.Path) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import functools
 import hashlib
 import inspect
+import json
 import logging
 import os
 import pathlib
@@ -67,6 +68,17 @@ def images(dataset: data.Dataset) -> dict[str, str]:
     name = os.fsencode(path.relative_to(folder))
     whole.update(name + f' {_sha256(path)}\n'.encode())
   return {f'{folder} ({len(files)} files)': whole.hexdigest()}
+
+
+def owner(meta: Mapping[str, Any]) -> str:
+  """Returns what names a run: of everything that decides its results.
+
+  Args:
+    meta: what `config.json` says.
+  """
+  named = {key: meta[key] for key in ('hash', 'inputs', 'precision')}
+  text = json.dumps(named, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def check(

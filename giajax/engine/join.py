@@ -86,14 +86,22 @@ def score(
   return rows, arrays
 
 
-def join(folder: pathlib.Path, cohorts: Sequence[plan.CohortWork]) -> Rows:
+def join(
+  folder: pathlib.Path, cohorts: Sequence[plan.CohortWork], owner: str
+) -> Rows:
   """Joins the parts, if all of them exist.
+
+  Args:
+    folder: the workdir.
+    cohorts: what there is to run.
+    owner: what `identity.owner` returned.
 
   Returns:
     The rows of `results.jsonl`; no rows if parts are missing.
 
   Raises:
-    ValueError: a part is torn, or the workdir cannot be written.
+    ValueError: a part is damaged or another run's, or the workdir cannot be
+      written.
   """
   done = plan.finished(folder)
   if plan.parts(cohorts, done):
@@ -102,8 +110,9 @@ def join(folder: pathlib.Path, cohorts: Sequence[plan.CohortWork]) -> Rows:
     partial.unlink(missing_ok=True)
   arrays: dict[str, np.ndarray] = {}
   rows: dict[int, dict[str, Any]] = {}
-  for path in sorted((folder / 'parts').glob('*.npz')):
-    part_rows, part_arrays = workdir.read_part(path)
+  for path in plan.files(folder):
+    name = plan.owner(owner, path.stem)
+    part_rows, part_arrays = workdir.read_part(path, name)
     rows |= {row['row']: row for row in part_rows}
     arrays |= part_arrays
   ordered = []

@@ -33,6 +33,7 @@ class Job(NamedTuple):
     steps: the number of steps T.
     marks: the steps at which the objective is recorded, [L].
     saved: the folder of checkpoints.
+    owner: what the checkpoints belong to.
     save_seconds: the seconds between two checkpoints.
   """
 
@@ -43,6 +44,7 @@ class Job(NamedTuple):
   steps: int
   marks: np.ndarray
   saved: pathlib.Path
+  owner: str
   save_seconds: float
 
 
@@ -115,7 +117,7 @@ def _steps(job, position, opened, hooks, stop) -> _Position:
     asked, due = signals.agreed((stop.asked, due)) > 0
     if (asked or due) and step > saved:
       here = _Position(step, carry, trace, before + now - began)
-      checkpoint.save(opened, _host(job, here))
+      checkpoint.save(opened, _host(job, here), job.owner)
       last_save, saved = time.perf_counter(), step
     if asked:
       checkpoint.wait(opened)
@@ -153,7 +155,7 @@ def _next_piece(piece: int, seconds: float) -> int:
 
 def _restored(job, opened, fresh: _Position) -> _Position:
   """Returns the state in the last checkpoint, or `fresh`."""
-  tree = checkpoint.restore(opened)
+  tree = checkpoint.restore(opened, job.owner)
   if tree is None:
     return fresh
   leaves, treedef = jax.tree.flatten(mesh.fetch(fresh.carry))

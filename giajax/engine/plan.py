@@ -8,7 +8,9 @@ count.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+import contextlib
 import itertools
+import logging
 import pathlib
 import re
 from typing import NamedTuple
@@ -24,6 +26,7 @@ from giajax.engine import workdir
 # each device.
 _PART_BYTES = 1e9
 _NAME = re.compile(r'(\d+)-(\d+)-(\d+)\.npz')
+_log = logging.getLogger('giajax')
 
 
 class Work(NamedTuple):
@@ -127,19 +130,47 @@ def widths(
 
 
 def finished(folder: pathlib.Path) -> dict[int, list[tuple[int, int]]]:
-  """Returns the ranges whose results are in a workdir, by cohort.
+  """Returns the ranges whose results are in a workdir, by cohort."""
+  done: dict[int, list[tuple[int, int]]] = {}
+  for path in files(folder):
+    number, start, stop = map(int, path.stem.split('-'))
+    done.setdefault(number, []).append((start, stop))
+  return done
+
+
+def files(folder: pathlib.Path) -> list[pathlib.Path]:
+  """Returns the files of the parts that are in a workdir, in order."""
+  every = sorted((folder / 'parts').glob('*.npz'))
+  return [path for path in every if _NAME.fullmatch(path.name)]
+
+
+def owner(run: str, part: str) -> str:
+  """Returns what the state and the results of a part belong to.
+
+  Args:
+    run: what `identity.owner` returned.
+    part: the name of the part.
+  """
+  return f'{run} {part}'
+
+
+def set_aside(folder: pathlib.Path, run: str) -> None:
+  """Renames parts that are damaged or another run's; they run again.
+
+  Args:
+    folder: the workdir.
+    run: what `identity.owner` returned.
 
   Raises:
-    ValueError: a part is torn.
+    ValueError: the workdir cannot be written.
   """
-  done: dict[int, list[tuple[int, int]]] = {}
-  for path in sorted((folder / 'parts').glob('*.npz')):
-    match = _NAME.fullmatch(path.name)
-    if match:
-      workdir.check_part(path)
-      number, start, stop = map(int, match.groups())
-      done.setdefault(number, []).append((start, stop))
-  return done
+  for path in files(folder):
+    try:
+      workdir.read_part(path, owner(run, path.stem))
+    except ValueError as error:
+      _log.warning('setting aside a part: %s', error)
+      with workdir.writing(folder), contextlib.suppress(FileNotFoundError):
+        path.rename(path.with_name(f'{path.name}.aside'))  # by another shard
 
 
 def path(folder: pathlib.Path, part: Part) -> pathlib.Path:

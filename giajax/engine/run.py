@@ -8,7 +8,6 @@ audit(config, workdir)
 from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import itertools
-import json
 import logging
 import os
 import pathlib
@@ -25,6 +24,7 @@ from giajax.engine import checkpoint
 from giajax.engine import evaluate
 from giajax.engine import exchange
 from giajax.engine import hooks as hook_library
+from giajax.engine import identity
 from giajax.engine import join
 from giajax.engine import loop
 from giajax.engine import mesh
@@ -83,7 +83,8 @@ def audit(
   with _held(folder, shard), signals.Stop() as stop:
     fresh = _leads() and folders.claim(folder, meta)
     try:
-      return _run(folder, cohorts, shard, hooks, stop, finish)
+      owner = identity.owner(meta)
+      return _run(folder, cohorts, owner, shard, hooks, stop, finish)
     except ValueError:
       if fresh and shard[1] == 1:
         folders.withdraw(folder)
@@ -113,8 +114,11 @@ class _Compiler:
     return self._programs[key]
 
 
-def _run(folder, cohorts, shard, hooks, stop, finish) -> join.Rows:
+def _run(folder, cohorts, owner, shard, hooks, stop, finish) -> join.Rows:
   """Runs this shard's parts and joins the parts that exist."""
+  if _leads():
+    plan.set_aside(folder, owner)
+  signals.agreed((0.0,))  # until it is done
   todo = plan.parts(cohorts, plan.finished(folder), shard)
   _log.info(
     '%s to attack in %s; %d left, in %s',
@@ -135,11 +139,12 @@ def _run(folder, cohorts, shard, hooks, stop, finish) -> join.Rows:
       if signals.agreed((stop.asked,))[0]:
         raise Interrupted('stopped between two parts, which are saved')
       width = widths[number]
-      _run_part(folder, part, width, (play, observe), compiler, hooks, stop)
+      tools = play, observe, compiler
+      _run_part(folder, part, width, owner, tools, hooks, stop)
   if not _leads():
     return []
   with folders.joining(folder):
-    rows = join.join(folder, cohorts)
+    rows = join.join(folder, cohorts, owner)
     if rows:
       with folders.writing(folder):
         finish(folder)
@@ -165,7 +170,7 @@ def _read_images(parts: Sequence[plan.Part]) -> None:
       take([i])
 
 
-def _run_part(folder, part, width, client, compiler, hooks, stop) -> None:
+def _run_part(folder, part, width, owner, tools, hooks, stop) -> None:
   """Runs one part to its end and keeps its results."""
   began = time.perf_counter()
   setup = part.cohort.setup
@@ -176,7 +181,7 @@ def _run_part(folder, part, width, client, compiler, hooks, stop) -> None:
     setup.run.restarts_per_batch or programs.restarts_per_batch(setup.world),
     together=setup.attack.group,
   )
-  play, observe = client
+  play, observe, compiler = tools
   observation = observe(items)
   degenerates = join.degenerates(setup, observation, len(items))
   inputs = _inputs(part, observation, where)
@@ -191,6 +196,7 @@ def _run_part(folder, part, width, client, compiler, hooks, stop) -> None:
     steps=setup.attack.num_steps,
     marks=loop.marks(setup.attack.num_steps, setup.records),
     saved=saved,
+    owner=plan.owner(owner, part.name),
     save_seconds=setup.run.save_seconds,
   )
   outcome = loop.run(job, hooks, stop)
@@ -202,8 +208,8 @@ def _run_part(folder, part, width, client, compiler, hooks, stop) -> None:
   rows, arrays = join.score(part, items, outcome, job.marks, play, each)
   _log.info('%s took %.1f s', part.name, time.perf_counter() - began)
   if _leads():
-    content = {'rows': np.str_(json.dumps(rows)), **arrays}
-    folders.write_arrays(plan.path(folder, part), content)
+    name = plan.owner(owner, part.name)
+    folders.write_part(plan.path(folder, part), name, rows, arrays)
     checkpoint.remove(saved)
 
 

@@ -6,7 +6,7 @@ checkpoints/    the state of running ones
 results.jsonl, recon.npz, figures/, report.html   made at the end
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import fcntl
 import json
@@ -183,24 +183,52 @@ def write_arrays(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
   _write(path, write)
 
 
-def read_part(path: pathlib.Path) -> tuple[list[dict], dict]:
-  """Returns the rows and arrays of a finished part.
+def write_part(
+  path: pathlib.Path,
+  owner: str,
+  rows: Sequence[Mapping[str, Any]],
+  arrays: Mapping[str, Any],
+) -> None:
+  """Writes the results of a finished part, whole or not at all.
+
+  Args:
+    path: the file.
+    owner: what the part belongs to.
+    rows: its rows.
+    arrays: its arrays, by name.
 
   Raises:
-    ValueError: the part is torn.
+    ValueError: the folder cannot be written.
+  """
+  text = {'owner': np.str_(owner), 'rows': np.str_(json.dumps(rows))}
+  write_arrays(path, {**text, **arrays})
+
+
+def read_part(path: pathlib.Path, owner: str) -> tuple[list[dict], dict]:
+  """Returns the rows and arrays of a finished part.
+
+  Args:
+    path: the file, whose members have checksums.
+    owner: what the part has to belong to.
+
+  Raises:
+    ValueError: the part is damaged, or belongs to something else.
   """
   try:
     with np.load(path, allow_pickle=False) as file:
       arrays = {name: file[name] for name in file.files}
-      return json.loads(str(arrays.pop('rows'))), arrays
+    rows, there = json.loads(str(arrays.pop('rows'))), str(arrays.pop('owner'))
   except _TORN as error:
-    raise _torn(path) from error
-
-
-def check_part(path: pathlib.Path) -> None:
-  """Raises ValueError if a part lacks its end; cheaper than reading it."""
-  if not zipfile.is_zipfile(path):
-    raise _torn(path)
+    raise ValueError(
+      f'Expected a whole part of a run; got {path}, which is damaged; remove '
+      'it and run again'
+    ) from error
+  if there != owner:
+    raise ValueError(
+      f'Expected a part of this run; got {path}, which is of another one; '
+      'remove it and run again'
+    )
+  return rows, arrays
 
 
 def unwritable(folder: pathlib.Path, error: Exception) -> ValueError:
@@ -210,13 +238,6 @@ def unwritable(folder: pathlib.Path, error: Exception) -> ValueError:
   return ValueError(
     f'Expected a workdir that can be written; got {folder}: {reason}; '
     'free some space or choose another --workdir; what was finished is kept'
-  )
-
-
-def _torn(path):
-  return ValueError(
-    f'Expected a whole part of a run; got {path}, which is torn; remove it '
-    'and run again'
   )
 
 

@@ -20,13 +20,13 @@ def _tree(value):
 def _saved(folder, *values):
   with checkpoint.manager(folder) as opened:
     for value in values:
-      checkpoint.save(opened, _tree(value))
+      checkpoint.save(opened, _tree(value), 'run')
       checkpoint.wait(opened)
 
 
-def _restored(folder):
+def _restored(folder, owner='run'):
   with checkpoint.manager(folder) as opened:
-    return checkpoint.restore(opened)
+    return checkpoint.restore(opened, owner)
 
 
 def test_last_one_comes_back(tmp_path):
@@ -48,18 +48,85 @@ def test_half_written_one_is_skipped(tmp_path):
   assert int(_restored(tmp_path)['step']) == 4
 
 
-@pytest.mark.parametrize('damage', ['truncated', 'missing'])
-def test_damaged_one_is_passed_over(tmp_path, damage, caplog):
-  _saved(tmp_path, 3, 5)
-  for path in (tmp_path / '2').rglob('*'):
-    if path.is_file() and path.name != 'commit_success.txt':
-      if damage == 'missing':
-        path.unlink()
-      else:
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+def _files(folder):
+  return [
+    path
+    for path in sorted(folder.rglob('*'))
+    if path.is_file() and path.name != 'commit_success.txt'
+  ]
+
+
+def _truncate(step):
+  for path in _files(step):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _empty(step):
+  shutil.rmtree(step)
+  step.mkdir()
+
+
+def _without_item(step):
+  shutil.rmtree(step / 'default')
+
+
+def _another(step):
+  (step.parent / '9').mkdir()
+  _truncate(step)
+
+
+DAMAGES = {
+  'truncated': _truncate,
+  'emptied': _empty,
+  'without its item': _without_item,
+  'beside an empty one': _another,
+  'without files': lambda step: [path.unlink() for path in _files(step)],
+}
+
+
+@pytest.mark.parametrize('damage', DAMAGES)
+def test_damaged_one_is_set_aside_and_the_others_stay(tmp_path, damage, caplog):
+  folder = tmp_path / 'part'
+  _saved(folder, 3, 5)
+  DAMAGES[damage](folder / '2')
   with caplog.at_level('WARNING', 'giajax'):
-    assert int(_restored(tmp_path)['step']) == 3
-  assert 'passing over the damaged checkpoint 2' in caplog.text
+    tree = _restored(folder)
+  assert int(tree['step']) == 3 and set(tree) == {'leaves', 'step'}
+  assert 'setting aside the checkpoint 2: it is damaged (' in caplog.text
+  assert (folder / '1').is_dir() and not (folder / '2').exists()
+  aside = sorted(path.name for path in (tmp_path / 'part.aside').iterdir())
+  assert aside == ['0', '1'][: 1 + (damage == 'beside an empty one')]
+  _saved(folder, 7)
+  assert int(_restored(folder)['step']) == 7
+
+
+def test_no_flipped_bit_is_taken_for_what_was_saved(tmp_path):
+  """A bit of an array's data, wherever Orbax keeps it."""
+  folder = tmp_path / 'part'
+  _saved(folder, 3)
+  whole = _restored(folder)
+  rng = np.random.default_rng(0)
+  for path in _files(folder / '1'):
+    data = path.read_bytes()
+    for _ in range(3 if data else 0):
+      flipped = bytearray(data)
+      flipped[rng.integers(len(data))] ^= 1 << rng.integers(8)
+      path.write_bytes(flipped)
+      tree = _restored(folder)
+      if tree is None:  # set aside
+        shutil.move(tmp_path / 'part.aside' / '0', folder / '1')
+      else:
+        for name in whole:
+          np.testing.assert_equal(tree[name], whole[name])
+      path.write_bytes(data)
+
+
+def test_another_runs_checkpoint_is_set_aside(tmp_path, caplog):
+  _saved(tmp_path / 'part', 3)
+  with caplog.at_level('WARNING', 'giajax'):
+    assert _restored(tmp_path / 'part', 'another run') is None
+  assert 'the checkpoint 1: it belongs to another run' in caplog.text
+  assert (tmp_path / 'part.aside' / '0').is_dir()
 
 
 def test_full_disk_is_one_line_and_keeps_the_last(tmp_path, monkeypatch):

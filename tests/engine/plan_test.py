@@ -2,11 +2,13 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import tiny
 
 from giajax.engine import build
 from giajax.engine import plan
+from giajax.engine import workdir
 
 
 def _covered(parts):
@@ -76,16 +78,44 @@ def test_what_is_done_is_not_planned_again(cohorts):
   ]
 
 
-def test_finished_reads_names_and_refuses_torn_parts(tmp_path):
+def test_finished_reads_names(tmp_path):
   assert plan.finished(tmp_path) == {}
   (tmp_path / 'parts').mkdir()
-  path = tmp_path / 'parts' / '001-00002-00005.npz'
-  path.write_bytes(b'PK\x05\x06' + bytes(18))  # an empty zip
-  (tmp_path / 'parts' / '.x.npz.7.partial').write_bytes(b'half')
+  for name in ('001-00002-00005.npz', 'x.npz', '.001-0-1.npz.7.partial'):
+    (tmp_path / 'parts' / name).touch()
   assert plan.finished(tmp_path) == {1: [(2, 5)]}
-  path.write_bytes(b'half')
-  with pytest.raises(ValueError, match=r'^Expected a whole part .* is torn'):
-    plan.finished(tmp_path)
+
+
+def _flip(path):
+  data = bytearray(path.read_bytes())
+  data[data.index(b'rows.npy') + 200] ^= 1
+  path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+  'damage, reason',
+  [
+    (lambda path: path.write_bytes(b'half'), 'is damaged'),
+    (_flip, 'is damaged'),
+    (lambda path: np.savez(path, x=np.ones(2)), 'is damaged'),
+    (
+      lambda path: workdir.write_part(path, 'run 001-00000-00002', [], {}),
+      'is of another one',
+    ),
+  ],
+)
+def test_damaged_parts_are_set_aside(tmp_path, damage, reason, caplog):
+  folder = tmp_path / 'parts'
+  paths = [folder / f'001-0000{i}-0000{i + 2}.npz' for i in (0, 2)]
+  for path in paths:
+    name = plan.owner('run', path.stem)
+    workdir.write_part(path, name, [{'row': 1}], {'x': np.ones(2)})
+  damage(paths[1])
+  with caplog.at_level('WARNING', 'giajax'):
+    plan.set_aside(tmp_path, 'run')
+  assert reason in caplog.text
+  assert plan.finished(tmp_path) == {1: [(0, 2)]}
+  assert (folder / f'{paths[1].name}.aside').is_file()
 
 
 def _programs(config):
