@@ -35,6 +35,7 @@ _ACCELERATOR_RESTARTS = 1024
 # Memory is a limit everywhere: a matching step keeps each activation about this
 # many times, and may take half of what there is.
 _COPIES = 16
+_GRADIENTS = 3  # copies, of distances that form a gradient of the weights
 _SMALL_DEVICE_BYTES = 4e9  # of devices that do not say how much they have
 
 
@@ -80,7 +81,7 @@ def restarts_per_batch(world: worlds.World) -> int:
 
 
 def items_together(world: worlds.World, restarts: int) -> int | None:
-  """Returns how many items this machine's devices hold at once.
+  """Returns how many items all devices hold at once.
 
   None for any number, where items run one after the other.
 
@@ -97,6 +98,8 @@ def items_together(world: worlds.World, restarts: int) -> int | None:
 def fitting(world: worlds.World) -> int:
   """Returns how many restarts' steps one device holds at once, at least 1."""
   size = 4 * _COPIES * sum(_inputs(world)) * world.batch_size
+  if jax.default_backend() != 'cpu':
+    size += 4 * _GRADIENTS * models.count(inspect.abstract_variables(world.net))
   return max(1, int(_device_bytes() / size))
 
 

@@ -80,7 +80,8 @@ def audit(
   meta = provenance.meta(whole, card, command)
   folders.check(folder, meta)
   cohorts = plan.cohorts(whole)
-  with _held(folder, shard), signals.Stop() as stop:
+  exact = jax.default_matmul_precision('highest')
+  with exact, _held(folder, shard), signals.Stop() as stop:
     fresh = _leads() and folders.claim(folder, meta)
     try:
       owner = identity.owner(meta)

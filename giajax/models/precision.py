@@ -80,8 +80,8 @@ def _cast(tree, old, new):
 PRECISIONS = {
   # Of the numbers themselves: float32, or float64 under JAX_ENABLE_X64.
   'full': Precision('highest'),
-  # Products of entries rounded to 10 bits, where the device has such units.
+  # XLA may round entries to 10 bits where that is faster.
   'tensorfloat32': Precision('tensorfloat32'),
-  # What leaves the network has 8 bits, which tensorfloat32 multiplies exactly.
+  # What leaves the network has 8 bits, which 10 hold exactly.
   'bfloat16': Precision('tensorfloat32', in_bfloat16),
 }

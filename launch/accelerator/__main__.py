@@ -19,16 +19,17 @@ were measured on, and all rows of the present one are also written as a Markdown
 table. On a CPU, the small size shows within three minutes on two cores that the
 kit works.
 
-The exit code is 0 if all rows are there, 85 if some are left, and 1 if the
-device computes something wrong or a row could not be measured. In a checkout
+The exit code is 0 if all rows are there, 85 if some are left, 1 if the device
+computes something wrong or a row could not be measured, and 2 for a mistake on
+the command line. In a checkout
 that is not installed, the command is `python -m launch.accelerator`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import math
+import os
 import pathlib
-import re
 import signal
 import sys
 import time
@@ -72,6 +73,7 @@ AUDITS: dict[str, Callable[..., dict[str, Any]]] = {
 }
 # How a section's part of the minutes compares with that of the others.
 _PARTS = {'check': 3, 'speed': 4, 'figure': 3}
+_LOG = 'stderr.log'
 _START_SECONDS = 120.0  # in which a device has to answer
 # A row that is begun later than this before the end is hardly finished.
 _LEAST_SECONDS = 2.0
@@ -84,6 +86,8 @@ class _Kit(NamedTuple):
   worker: processes.Worker
   places: audits.Places
   size: sizes.Size
+  out: pathlib.Path
+  tried: set[str]  # the keys of rows that this command has measured
 
 
 def main(argv: Sequence[str]) -> int:
@@ -98,16 +102,22 @@ def main(argv: Sequence[str]) -> int:
     sections = _sections(values)
     out = pathlib.Path(values.out).expanduser()
     out.mkdir(parents=True, exist_ok=True)
-    log = out / 'stderr.log'
-    with _stoppable(), processes.Worker(log) as worker:
+    with _stoppable(), processes.Worker(out / _LOG) as worker:
       facts = _facts(worker)
-      size, note = _size(values.size, facts['platform'], values.data_dir)
-      kit = _kit(values, out, log, worker, facts, size)
+      size, note = _size(values, facts['platform'])
+      kit = _kit(values, out, worker, facts, size)
       print(note, flush=True)
       end = began + 60 * values.minutes
       return _measure(kit, sections, end, arguments.command)
-  except (ValueError, OSError) as error:
-    if isinstance(error, ValueError) and not str(error).startswith('Expected'):
+  except OSError as error:
+    print(
+      f'launch: Expected --out to be a folder that can be written; got '
+      f'{error}; free some space or choose another',
+      file=sys.stderr,
+    )
+    return 2
+  except ValueError as error:
+    if not str(error).startswith('Expected'):
       raise
     print(f'launch: {error}', file=sys.stderr)
     return 2
@@ -138,6 +148,9 @@ def _sections(values: Any) -> list[str]:
   """
   for name in values.only:
     registry.lookup(_PARTS, name, 'section')
+  values.peer, values.data_dir = map(
+    os.path.expanduser, (values.peer, values.data_dir)
+  )
   if values.peer:
     audits.require_peer(values.peer)
   if values.data_dir:
@@ -152,7 +165,7 @@ def _facts(worker: processes.Worker) -> dict[str, Any]:
     ValueError: it does not answer.
   """
   try:
-    return worker.ask(['facts'], _START_SECONDS)
+    return worker.ask(['facts'], time.monotonic() + _START_SECONDS)
   except (processes.TimeUpError, processes.EndedError) as error:
     why = str(error) or f'no answer within {_START_SECONDS:.0f} s'
     raise ValueError(
@@ -161,27 +174,37 @@ def _facts(worker: processes.Worker) -> dict[str, Any]:
     ) from error
 
 
-def _size(name: str, platform: str, data_dir: str) -> tuple[sizes.Size, str]:
-  """Returns how much is measured, and a sentence that says so."""
+def _size(values: Any, platform: str) -> tuple[sizes.Size, str]:
+  """Returns how much is measured, and a sentence that says so.
+
+  Raises:
+    ValueError: an unknown size, or nothing but a figure that has no images.
+  """
+  name = values.size
   if name == 'auto':
     name = 'small' if platform == 'cpu' else 'full'
-    note = f'{platform}: the {name} size'
-    if platform == 'cpu':
-      note = 'no accelerator is at hand: the small size, on the CPU'
-  else:
-    registry.lookup(sizes.SIZES, name, 'size')
-    note = f'{platform}: the {name} size'
-  size = sizes.SIZES[name]
-  if size.images and not data_dir:
+  size = registry.lookup(sizes.SIZES, name, 'size')
+  note = f'{platform}: the {name} size'
+  if platform == 'cpu' and values.size == 'auto':
+    note = (
+      'no accelerator is at hand: the small size, on the CPU (if there is one, '
+      'JAX_PLATFORMS=cuda says why it is not used)'
+    )
+  if size.images and not values.data_dir:
+    if values.only == ['figure']:
+      raise ValueError(
+        'Expected --data_dir, CIFAR-10 as prepared by tfds, for the figure at '
+        'full size; got none; name the folder'
+      )
     size = size._replace(figure=())
     note += '; the figure needs --data_dir'
   return size, note
 
 
-def _kit(values, out, log, worker, facts, size) -> _Kit:
+def _kit(values, out, worker, facts, size) -> _Kit:
   """Returns what the rows share, with what is known of the device."""
   device = facts['name']
-  rows = rows_library.Rows(out, device)
+  rows = rows_library.Rows(out, device, facts['versions'])
   if rows.others:
     print(
       f'{out} has rows of {", ".join(rows.others)}, too: they stay, and those '
@@ -189,88 +212,104 @@ def _kit(values, out, log, worker, facts, size) -> _Kit:
       flush=True,
     )
   rows.add('device', facts)
-  slug = re.sub(r'\W+', '_', device).strip('_').lower()
-  runs = out / 'runs' / slug
+  runs = out / 'runs' / tables.slug(device)
   runs.mkdir(parents=True, exist_ok=True)
   data_dir = values.data_dir if size.images else ''
-  places = audits.Places(runs, log, data_dir, values.peer)
-  return _Kit(rows, worker, places, size)
+  places = audits.Places(
+    runs, out / _LOG, data_dir, values.peer, facts['platform']
+  )
+  return _Kit(rows, worker, places, size, out, set())
 
 
 def _measure(kit, sections, end, command) -> int:
   """Measures the rows that are not there yet, and returns the exit code."""
-  folder = kit.places.runs.parents[1]
   total = sum(_PARTS[name] for name in sections)
   for name in sections:
     # What a section does not use is left to the later ones.
     now = time.monotonic()
     until = now + (end - now) * _PARTS[name] / total
     total -= _PARTS[name]
-    _section(kit, name, until)
-    tables.write(kit.rows, folder, command)
-  left = [key for name in sections for key in _section(kit, name, end)]
-  tables.write(kit.rows, folder, command)
+    _section(kit, name, until, command)
+  left = [key for name in sections for key in _section(kit, name, end, command)]
   wrong = [
     row['key']
     for row in kit.rows
     if row['verdict'] in (rows_library.DIFFERS, rows_library.FAILED)
+    and row['key'].split('/')[0] in sections
   ]
+  if wrong:
+    print(f'launch: look at {", ".join(wrong)}', file=sys.stderr)
   if left:
     print(
       f'{len(left)} rows are left, the first is {left[0]}: the same command '
       'goes on'
     )
-  if wrong:
-    print(f'launch: look at {", ".join(wrong)}', file=sys.stderr)
-    return 1
-  return process.STOPPED if left else 0
+    return process.STOPPED
+  return 1 if wrong else 0
 
 
-def _section(kit: _Kit, name: str, until: float) -> list[str]:
+def _section(kit: _Kit, name: str, until: float, command: str) -> list[str]:
   """Measures the rows of a section, and returns those that are left."""
+  tasks = sizes.tasks(kit.size, name, bool(kit.places.peer))
+  todo = [task for task in tasks if not kit.rows.done(task.key)]
+  # Rows that were tried before come last.
+  todo.sort(key=lambda task: kit.rows.get(task.key) is not None)
   left = []
-  for task in sizes.tasks(kit.size, name, bool(kit.places.peer)):
-    if kit.rows.done(task.key):
+  for task in todo:
+    if task.key in kit.tried:
       continue
-    seconds = until - time.monotonic()
-    if seconds < _LEAST_SECONDS:
+    figures = _within(kit, task, until)
+    if figures is None:
       left.append(task.key)
       continue
-    # A point of the figure continues where it was, and may take any time.
-    limit = math.inf if name == 'figure' else kit.size.limit
-    try:
-      figures = _figures(kit, task, min(seconds, limit))
-    except processes.TimeUpError:
-      if seconds < limit:
-        left.append(task.key)
-        continue
-      why = f'it took more than {limit:.0f} s'
-      figures = {'verdict': rows_library.FAILED, 'why': why}
-    except processes.EndedError as error:
-      figures = {'verdict': rows_library.FAILED, 'why': str(error)}
+    kit.tried.add(task.key)
     row = kit.rows.add(task.key, figures)
     print(tables.line(row), flush=True)
+    tables.write(kit.rows, kit.out, command)
   return left
 
 
-def _figures(kit: _Kit, task: sizes.Task, seconds: float) -> dict[str, Any]:
-  """Measures a row.
+def _within(kit: _Kit, task: sizes.Task, until: float) -> dict[str, Any] | None:
+  """Measures a row; None if it cannot be measured before `until`."""
+  now = time.monotonic()
+  if until - now < _LEAST_SECONDS:
+    return None
+  # A point of the figure continues where it was, and may take any time.
+  limit = math.inf if task.function == 'figure' else now + kit.size.limit
+  try:
+    return _figures(kit, task, min(until, limit))
+  except processes.TimeUpError:
+    if until <= limit:
+      return None
+    why = f'it took more than {kit.size.limit:.0f} s'
+  except processes.EndedError as error:
+    why = str(error)
+  return {'verdict': rows_library.FAILED, 'why': why}
+
+
+def _figures(kit: _Kit, task: sizes.Task, end: float) -> dict[str, Any]:
+  """Measures a row until a moment, by `time.monotonic`.
 
   Raises:
     TimeUpError: time was up.
     EndedError: it could not be measured.
   """
   if task.function == 'peer':
-    kit.worker.stop()
     network, key, steps = task.arguments
     own = kit.rows.get(key)
-    if own is None or 'restarts_per_second' not in own:
+    if own is None:
+      raise processes.TimeUpError
+    if own['verdict'] != rows_library.MEASURED:
       raise processes.EndedError(f'there is no speed of {key} to compare with')
-    return audits.peer(kit.places, seconds, network, steps, own)
+    kit.worker.stop()
+    return audits.peer(kit.places, end, network, steps, own)
   if task.function in AUDITS:
     kit.worker.stop()
-    return AUDITS[task.function](kit.places, seconds, *task.arguments)
-  return kit.worker.ask([task.function, *task.arguments], seconds)
+    return AUDITS[task.function](kit.places, end, *task.arguments)
+  figures = kit.worker.ask([task.function, *task.arguments], end)
+  if figures['verdict'] == rows_library.NO_MEMORY:
+    kit.worker.stop()  # it may still hold what did not suffice
+  return figures
 
 
 if __name__ == '__main__':

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 import json
+import os
 import pathlib
 import shutil
 import statistics
 import subprocess
 import sys
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from .. import workload
 from . import processes
@@ -27,12 +30,14 @@ class Places(NamedTuple):
     log: the file that stderr is added to.
     data_dir: CIFAR-10 as prepared by tfds, or an empty text.
     peer: the peer's Python interpreter, or an empty text.
+    platform: JAX's name of the platform of the device.
   """
 
   runs: pathlib.Path
   log: pathlib.Path
   data_dir: str
   peer: str
+  platform: str
 
 
 def require_peer(python: str) -> None:
@@ -63,52 +68,59 @@ def require_data(folder: str) -> None:
     )
 
 
-def resumed(places: Places, seconds: float, config: str) -> dict[str, Any]:
+def resumed(
+  places: Places, end: float, config: str, flags: str
+) -> dict[str, Any]:
   """Compares a run that was killed and continued with one that was not.
 
   Args:
     places: where to read and write.
-    seconds: how long it may take.
+    end: when to stop, by `time.monotonic`.
     config: the audit.
+    flags: further flags of XLA.
 
   Returns:
-    The figures of a row: whether both reconstructions have the same bits.
+    The figures of a row: whether both reconstructions have the same bits, and
+    the largest difference of a pixel.
   """
-  folders = [places.runs / name for name in ('undisturbed', 'killed')]
-  for folder in folders:
-    shutil.rmtree(folder, ignore_errors=True)
+  folders = [_fresh(places, name) for name in ('undisturbed', 'killed')]
   straight, killed = folders
   extra = '--config.restarts=2', '--config.run.save_seconds=0'
-  _audit(places, seconds, config, straight, *extra)
+  given = os.environ.get('XLA_FLAGS', '')
+  environment = {'XLA_FLAGS': f'{given} {flags}'} if flags else {}
+  _audit(places, end, config, straight, *extra, environment=environment)
   saved = killed / 'checkpoints'
-  code, _ = processes.run(
+  processes.run(
     _command(config, killed, *extra),
     places.log,
-    seconds,
-    until=lambda: any(saved.glob('*/2/commit_success.txt')),
+    end,
+    environment=environment,
+    until=lambda: any(saved.glob('*/[2-9]*/commit_success.txt')),
   )
-  if code == 0:
-    raise processes.EndedError('the run ended before it could be killed')
-  _audit(places, seconds, config, killed, *extra)
+  _audit(places, end, config, killed, *extra, environment=environment)
   one, other = ((folder / _RECON).read_bytes() for folder in folders)
-  return {'verdict': rows.OK if one == other else rows.DIFFERS}
+  images = [_images(folder / _RECON) for folder in folders]
+  return {
+    'verdict': rows.OK if one == other else rows.DIFFERS,
+    'difference': float(np.max(np.abs(images[0] - images[1]))),
+  }
 
 
-def alike(places: Places, seconds: float, config: str) -> dict[str, Any]:
+def alike(places: Places, end: float, config: str) -> dict[str, Any]:
   """Compares where an attack ends on this device and on the CPU.
 
   Args:
     places: where to read and write.
-    seconds: how long it may take.
+    end: when to stop, by `time.monotonic`.
     config: the audit.
 
   Returns:
     The figures of a row: the largest difference in dB, and both medians.
   """
-  own = _psnr(_audit(places, seconds, config, places.runs / 'device'))
+  own = _psnr(_audit(places, end, config, _fresh(places, 'device')))
   cpu = {'JAX_PLATFORMS': 'cpu'}
-  folder = places.runs / 'cpu'
-  other = _psnr(_audit(places, seconds, config, folder, environment=cpu))
+  folder = _fresh(places, 'cpu')
+  other = _psnr(_audit(places, end, config, folder, environment=cpu))
   difference = max(abs(a - b) for a, b in zip(own, other, strict=True))
   return {
     'verdict': rows.OK if difference <= _DECIBELS else rows.DIFFERS,
@@ -119,22 +131,22 @@ def alike(places: Places, seconds: float, config: str) -> dict[str, Any]:
 
 
 def exactness(
-  places: Places, seconds: float, config: str, precision: str
+  places: Places, end: float, config: str, precision: str
 ) -> dict[str, Any]:
   """Measures where an attack ends that matches closely.
 
   Args:
     places: where to read and write.
-    seconds: how long it may take.
+    end: when to stop, by `time.monotonic`.
     config: the audit.
     precision: the precision of the attacker.
 
   Returns:
-    The figures of a row: the median in dB, and its neighbours.
+    The figures of a row: the median in dB, and the values of all updates.
   """
   flag = f'--config.precision={precision}'
-  folder = places.runs / f'precision_{precision}'
-  found = _psnr(_audit(places, seconds, config, folder, flag))
+  folder = _fresh(places, f'precision_{precision}')
+  found = _psnr(_audit(places, end, config, folder, flag))
   return {
     'verdict': rows.MEASURED,
     'psnr': statistics.median(found),
@@ -144,7 +156,7 @@ def exactness(
 
 def figure(
   places: Places,
-  seconds: float,
+  end: float,
   config: str,
   batch: int,
   count: int,
@@ -154,7 +166,7 @@ def figure(
 
   Args:
     places: where to read and write.
-    seconds: how long it may take.
+    end: when to stop, by `time.monotonic`.
     config: the audit.
     batch: the number of images behind an update.
     count: the number of updates.
@@ -171,7 +183,7 @@ def figure(
   if places.data_dir:
     flags.append(f'--config.dataset.data_dir={places.data_dir}')
   folder = places.runs / f'figure_{batch}_{precision}'
-  found = _audit(places, seconds, config, folder, *flags, gently=True)
+  found = _audit(places, end, config, folder, *flags, gently=True)
   return {
     'verdict': rows.MEASURED,
     'updates': len(found),
@@ -191,7 +203,7 @@ def figure(
 
 def peer(
   places: Places,
-  seconds: float,
+  end: float,
   network: str,
   steps: int,
   own: dict[str, Any],
@@ -200,7 +212,7 @@ def peer(
 
   Args:
     places: where to read and write.
-    seconds: how long it may take.
+    end: when to stop, by `time.monotonic`.
     network: a workload such as 'resnet18:1:224'.
     steps: the number of its steps.
     own: our row for that workload.
@@ -217,9 +229,7 @@ def peer(
     f'--size={size}',
     f'--steps={steps}',
   ]
-  code, out = processes.run(command, places.log, seconds)
-  if code:
-    raise processes.EndedError(processes.failure(code, places.log))
+  out = processes.run(command, places.log, end)
   found = json.loads(out.strip().splitlines()[-1])
   for key in ('parameters', 'convolution_flops'):
     if found[key] != own[key]:
@@ -227,6 +237,10 @@ def peer(
         f'the peer has another network: {key} of {found[key]:,}, not '
         f'{own[key]:,}'
       )
+  if found['device'] == 'cpu' and places.platform != 'cpu':
+    raise processes.EndedError(
+      'the peer cannot use the device: it ran on a CPU'
+    )
   return {
     'verdict': rows.MEASURED,
     'peer_device': found['device'],
@@ -237,7 +251,7 @@ def peer(
 
 def _audit(
   places: Places,
-  seconds: float,
+  end: float,
   config: str,
   workdir: pathlib.Path,
   *flags: str,
@@ -245,15 +259,27 @@ def _audit(
 ) -> list[dict[str, Any]]:
   """Runs an audit, or what is left of it, and returns its rows."""
   command = _command(config, workdir, *flags)
-  code, _ = processes.run(command, places.log, seconds, **arguments)
-  if code:
-    raise processes.EndedError(processes.failure(code, places.log))
+  processes.run(command, places.log, end, **arguments)
   lines = (workdir / 'results.jsonl').read_text().splitlines()
   return [json.loads(line) for line in lines]
 
 
 def _command(config: str, workdir: pathlib.Path, *flags: str) -> list[str]:
   return [*_GIAJAX, f'--config={config}', f'--workdir={workdir}', *flags]
+
+
+def _fresh(places: Places, name: str) -> pathlib.Path:
+  """Returns a workdir that holds nothing."""
+  folder = places.runs / name
+  shutil.rmtree(folder, ignore_errors=True)
+  return folder
+
+
+def _images(path: pathlib.Path) -> np.ndarray:
+  """Returns all reconstructions of a run, as one vector."""
+  with np.load(path) as file:
+    names = [name for name in file.files if name.endswith('/x_hat')]
+    return np.concatenate([np.ravel(file[name]) for name in names])
 
 
 def _psnr(found: Sequence[dict[str, Any]]) -> list[float]:

@@ -23,6 +23,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 
 from giajax.commands import flags
 
@@ -42,6 +43,10 @@ FLAGS = (
   flags.Flag('peer', 'Packs breaching, the peer of the speed.', False, bool),
 )
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
+_SOURCES = (
+  *('pyproject.toml', 'setup.py', 'README.md', 'LICENSE'),
+  *('giajax', 'configs', 'launch'),
+)
 # breaching names torch, and pins what it does not need.
 _PEER = ('breaching==0.1.2',)
 _PEER_NEEDS = ('omegaconf<2.4', 'hydra-core', 'pandas', 'pyyaml', 'scipy')
@@ -52,8 +57,11 @@ set -eu
 export PYTHONSAFEPATH=1  # a checkout in the working directory is not meant
 here=$(cd "$(dirname "$0")" && pwd)
 install() {
-  [ -d "$here/$2" ] || "${PYTHON:-python3}" -m pip install --quiet --no-index \\
-    --no-deps --no-compile --target "$here/$2" "$here/$1"/*.whl
+  [ -d "$here/$2" ] && return
+  rm -rf "$here/$2.part"
+  "${PYTHON:-python3}" -m pip install --quiet --no-index --no-deps \\
+    --no-compile --target "$here/$2.part" "$here/$1"/*.whl
+  mv "$here/$2.part" "$here/$2"
 }
 install wheels site
 if [ -d "$here/data" ]; then
@@ -149,7 +157,10 @@ def _pack(folder, there, values) -> None:
     )
   wheels = folder / 'wheels'
   wheels.mkdir(parents=True)
-  _pip(values.python, 'wheel', '--no-deps', f'--wheel-dir={wheels}', str(_ROOT))
+  with tempfile.TemporaryDirectory() as source:
+    _copy_sources(pathlib.Path(source))
+    words = 'wheel', '--no-deps', f'--wheel-dir={wheels}', source
+    _pip(values.python, *words)
   (own,) = wheels.glob('giajax-*.whl')
   _fetch(values.python, wheels, [str(own)], {**there, 'giajax': ''})
   for source, target in data:
@@ -163,6 +174,17 @@ def _pack(folder, there, values) -> None:
     _fetch(values.python, peer, _PEER_NEEDS, there)
     _write(peer / 'python', _PEER_PYTHON)
   _write(folder / 'run.sh', _RUN)
+
+
+def _copy_sources(folder: pathlib.Path) -> None:
+  """Copies what a wheel is made of, without what earlier ones left behind."""
+  ignored = shutil.ignore_patterns('__pycache__')
+  for name in _SOURCES:
+    path = _ROOT / name
+    if path.is_dir():
+      shutil.copytree(path, folder / name, ignore=ignored)
+    else:
+      shutil.copy(path, folder)
 
 
 def _test_images(data_dir: str) -> list[tuple[pathlib.Path, pathlib.Path]]:

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import contextlib
-import ctypes
 import json
 import os
 import pathlib
+import re
 import select
 import signal
 import subprocess
@@ -14,8 +14,19 @@ import time
 from typing import Any
 
 _PACKAGE = __package__
-_GRACE = 20.0  # seconds in which an audit saves what it has
-_PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
+_GRACE = 20.0  # seconds in which a process saves what it has, or ends
+_POLL = 0.05  # seconds
+_ERROR = re.compile(r'(giajax: |[\w.]+(Error|Exception|Interrupt)\b)')
+# A command that is killed with the kit, where the system can do that: an audit
+# that went on alone would keep the device from the next command.
+_TIED = ()
+if sys.platform == 'linux':
+  _TIE = (
+    'import ctypes, os, signal, sys; PR_SET_PDEATHSIG = 1; '
+    'ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL); '
+    'os.execvp(sys.argv[1], sys.argv[1:])'
+  )
+  _TIED = (sys.executable, '-c', _TIE)
 
 
 class TimeUpError(Exception):
@@ -33,6 +44,7 @@ class Worker:
     """Args: log: the file that its stderr is added to."""
     self._log = log
     self._process: subprocess.Popen | None = None
+    self._begin = 0  # of what this process writes to the log
 
   def __enter__(self) -> 'Worker':
     return self
@@ -40,12 +52,12 @@ class Worker:
   def __exit__(self, *_: Any) -> None:
     self.stop()
 
-  def ask(self, task: Sequence[Any], seconds: float) -> dict[str, Any]:
+  def ask(self, task: Sequence[Any], end: float) -> dict[str, Any]:
     """Returns the figures of a row.
 
     Args:
       task: the name of a function of `worker` and its arguments.
-      seconds: how long to wait.
+      end: when to stop waiting, by `time.monotonic`.
 
     Raises:
       TimeUpError: there was no answer in time.
@@ -56,6 +68,7 @@ class Worker:
     with contextlib.suppress(BrokenPipeError):
       process.stdin.write(json.dumps(task).encode() + b'\n')
       process.stdin.flush()
+    seconds = max(0.0, end - time.monotonic())
     if not select.select([process.stdout], [], [], seconds)[0]:
       self.stop()
       raise TimeUpError
@@ -63,7 +76,7 @@ class Worker:
     if not line:
       code = process.wait()
       self.stop()
-      raise EndedError(_ending(code, self._log.read_text(errors='replace')))
+      raise EndedError(_failure(code, self._log, self._begin))
     return json.loads(line)
 
   def stop(self) -> None:
@@ -79,14 +92,14 @@ class Worker:
   def _started(self) -> subprocess.Popen:
     if self._process is None:
       with self._log.open('a') as log:
+        self._begin = log.tell()
         self._process = subprocess.Popen(
-          [sys.executable, '-m', f'{_PACKAGE}.worker'],
+          [*_TIED, sys.executable, '-m', f'{_PACKAGE}.worker'],
           stdin=subprocess.PIPE,
           stdout=subprocess.PIPE,
           stderr=log,
           bufsize=0,
           start_new_session=True,
-          preexec_fn=_die_with_parent,
         )
     return self._process
 
@@ -94,51 +107,53 @@ class Worker:
 def run(
   command: Sequence[str],
   log: pathlib.Path,
-  seconds: float,
+  end: float,
   *,
   environment: Mapping[str, str] | None = None,
-  until: Callable[[], bool] = lambda: False,
+  until: Callable[[], bool] | None = None,
   gently: bool = False,
-) -> tuple[int, str]:
-  """Runs a command to its end.
+) -> str:
+  """Runs a command to its end, and returns what it printed.
 
   Args:
     command: the words of the command.
     log: the file that its stderr is added to.
-    seconds: how long to wait.
+    end: when to stop waiting, by `time.monotonic`.
     environment: changes of the environment.
-    until: a condition under which it is killed.
+    until: a condition under which it is killed, which it has to live to see.
     gently: whether SIGTERM is sent before SIGKILL when time is up, and waited
       for.
 
-  Returns:
-    Its exit code, negative for a signal, and what it printed.
-
   Raises:
     TimeUpError: time was up.
+    EndedError: it failed, or ended before the condition held.
   """
-  end = time.monotonic() + seconds
   with log.open('a') as errors:
+    begin = errors.tell()
     process = subprocess.Popen(
-      command,
+      [*_TIED, *command],
       stdin=subprocess.DEVNULL,
       stdout=subprocess.PIPE,
       stderr=errors,
       env={**os.environ, **(environment or {})},
       text=True,
       start_new_session=True,
-      preexec_fn=_die_with_parent,
     )
   try:
-    while True:
-      if until():
-        kill(process)
+    while not (until and until()):
       try:
-        out, _ = process.communicate(timeout=0.05)
-        return process.returncode, out
+        out, _ = process.communicate(timeout=_POLL)
       except subprocess.TimeoutExpired:
         if time.monotonic() > end:
           break
+      else:
+        if process.returncode:
+          raise EndedError(_failure(process.returncode, log, begin))
+        if until:
+          raise EndedError('it ended before it could be killed')
+        return out
+    else:
+      return ''
     if gently:
       process.terminate()
       with contextlib.suppress(subprocess.TimeoutExpired):
@@ -152,25 +167,24 @@ def kill(process: subprocess.Popen) -> None:
   """Ends a process and those that it started."""
   with contextlib.suppress(ProcessLookupError):
     os.killpg(process.pid, signal.SIGKILL)
-  process.wait()
+  # One that hangs in a driver is left to the system.
+  with contextlib.suppress(subprocess.TimeoutExpired):
+    process.wait(_GRACE)
 
 
-def _die_with_parent() -> None:
-  """Has this process killed when the kit is, where the system can do that.
+def _failure(code: int, log: pathlib.Path, begin: int) -> str:
+  """Returns in one line how a process failed.
 
-  An audit that went on alone would keep the device from the next command.
+  Args:
+    code: its exit code.
+    log: the file that its stderr went to.
+    begin: where that begins.
   """
-  if sys.platform == 'linux':
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def failure(code: int, log: pathlib.Path) -> str:
-  """Returns in one line how a command failed."""
-  return _ending(code, log.read_text(errors='replace'))
-
-
-def _ending(code: int, errors: str) -> str:
-  tail = (errors.strip().splitlines() or ['nothing on stderr'])[-1]
+  errors = log.read_bytes()[begin:].decode(errors='replace')
+  lines = [line for line in errors.splitlines() if line.strip()]
+  # JAX adds notes behind the error.
+  named = [line for line in lines if _ERROR.match(line)]
+  tail = (named or lines or ['nothing on stderr'])[-1]
   how = f'exit code {code}'
   if code < 0:
     how = f'killed by {signal.Signals(-code).name}'

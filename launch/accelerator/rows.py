@@ -6,42 +6,51 @@ import os
 import pathlib
 from typing import Any
 
-# The verdicts of a row. One that failed is measured again by the next command.
+# The verdicts of a row.
 OK, DIFFERS, MEASURED, FAILED = 'ok', 'differs', 'measured', 'failed'
 NO_MEMORY, NONE = 'no memory', 'no such shape'
 _NAME = 'rows.jsonl'
+_BEGIN = b'{"key": "'  # of every row
 
 
 class Rows:
   """What is known of one device; rows of others in the same file are kept.
+
+  So are those of other versions of the software, which count as others.
 
   Attributes:
     device: the name of the device.
     others: the names of the other devices in the file.
   """
 
-  def __init__(self, folder: pathlib.Path, device: str):
+  def __init__(
+    self, folder: pathlib.Path, device: str, versions: Mapping[str, str]
+  ):
     """Reads what a folder holds.
 
     Args:
       folder: the output folder.
       device: the name of the device.
+      versions: those of the software, by name.
 
     Raises:
       ValueError: its file holds something else.
     """
     self.device = device
     self._path = folder / _NAME
+    self._origin = {'device': device, 'versions': dict(versions)}
     every = _read(self._path)
     self.others = sorted({row['device'] for row in every} - {device})
-    self._own = {row['key']: row for row in every if row['device'] == device}
+    own = [row for row in every if row | self._origin == row]
+    self._own = {row['key']: row for row in own}
 
   def __iter__(self):
     return iter(self._own.values())
 
   def done(self, key: str) -> bool:
-    """Returns whether a row is there, and is not one that failed."""
-    return self._own.get(key, {'verdict': FAILED})['verdict'] != FAILED
+    """Returns whether a row is there, and need not be measured again."""
+    row = self._own.get(key)
+    return row is not None and row['verdict'] in (OK, MEASURED, NONE)
 
   def get(self, key: str) -> dict[str, Any] | None:
     """Returns a row, or None if it is not there."""
@@ -49,11 +58,12 @@ class Rows:
 
   def add(self, key: str, figures: Mapping[str, Any]) -> dict[str, Any]:
     """Writes a row in one piece, and returns it."""
-    row = {**figures, 'key': key, 'device': self.device}
-    line = json.dumps(row) + '\n'
+    row = {'key': key, **figures, **self._origin}
+    data = f'{json.dumps(row)}\n'.encode()
     handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
-      os.write(handle, line.encode())
+      while data:
+        data = data[os.write(handle, data) :]
       os.fsync(handle)
     finally:
       os.close(handle)
@@ -66,12 +76,14 @@ def _read(path: pathlib.Path) -> list[dict[str, Any]]:
   if not path.exists():
     return []
   whole, _, torn = path.read_bytes().rpartition(b'\n')
-  if torn:
-    os.truncate(path, len(whole) + bool(whole))
   try:
     rows = [json.loads(line) for line in whole.splitlines()]
     for row in rows:
-      row['key'], row['device'], row['verdict']
+      row['key'], row['device'], row['verdict'], row['versions']
+    if not torn.startswith(_BEGIN[: len(torn)]):
+      raise ValueError('no row of the kit')
+    if torn:
+      os.truncate(path, len(whole) + bool(whole))
     return rows
   except (ValueError, KeyError, TypeError) as error:
     raise ValueError(

@@ -19,11 +19,6 @@ class Task(NamedTuple):
   function: str
   arguments: tuple[Any, ...] = ()
 
-  @property
-  def section(self) -> str:
-    """The section that the row belongs to."""
-    return self.key.split('/')[0]
-
 
 class Size(NamedTuple):
   """How much is measured.
@@ -33,13 +28,14 @@ class Size(NamedTuple):
     moments: the workloads whose moments are checked.
     precisions: those of the attacker that DLG is run at.
     layouts: the workload that is spread over devices.
-    speed: for each workload, what `_speed` measures of it.
+    speed: (workload, restarts, lowering, precision) of each row.
     peers: the steps of the peer for each workload that it has, too.
     steps: the steps of a speed row; 0 takes about two seconds.
     audits: the configs of the audits 'attack', 'precision' and 'figure'.
     images: whether the figure needs CIFAR-10.
     figure: the points of the figure: batch size, number of updates, precision.
-    limit: the seconds that a row of the worker may take.
+    limit: the seconds that a row may take; a point of the figure continues.
+    flags: those of XLA under which a killed run is continued, too.
   """
 
   lowerings: Mapping[str, Sequence[str]]
@@ -53,6 +49,7 @@ class Size(NamedTuple):
   images: bool
   figure: Sequence[tuple[int, int, str]]
   limit: float
+  flags: Sequence[str] = ()
 
 
 def tasks(size: Size, section: str, peer: bool) -> Iterator[Task]:
@@ -73,13 +70,15 @@ def _checks(size, peer):
   lowerings = list(_lowerings(size))
   yield lowerings[0]
   attack, dlg = size.audits['attack'], size.audits['precision']
-  yield Task('check/resumed', 'resumed', (attack,))
+  yield Task('check/resumed', 'resumed', (attack, ''))
   yield Task('check/alike', 'alike', (attack,))
   for name in size.precisions:
     yield Task(f'check/precision/{name}', 'exactness', (dlg, name))
   for network in size.moments:
     yield Task(f'check/moments/{network}', 'moments', (network,))
   yield Task(f'check/layouts/{size.layouts}', 'layouts', (size.layouts,))
+  for flags in size.flags:
+    yield Task(f'check/resumed/{flags}', 'resumed', (attack, f'--{flags}'))
   yield from lowerings[1:]
 
 
@@ -121,7 +120,7 @@ def _figure(size, peer):
     yield Task(f'figure/{batch}/{precision}', 'figure', arguments)
 
 
-_EVERY = ('patches', 'direct', 'lax')
+_OTHERS = ('direct', 'lax')  # beside patches, which `auto` takes
 # With targets, and those beside them.
 _MAIN = ('resnet18:1:224', 'convnet64:1', 'resnet18:1', 'lenet:1')
 _LARGE = ('resnet50:1:224', 'vit_base:1:224', 'convnext_tiny:1:224')
@@ -135,15 +134,15 @@ def _full_speed() -> list[tuple[str, int, str, str]]:
     *((network, many, 'auto', full) for network in _MAIN),
     *((network, many, 'auto', p) for network in _MAIN[:2] for p in coarse),
     *((network, many, 'auto', full) for network in _LARGE),
-    *((n, many, lowering, full) for n in _MAIN[:2] for lowering in _EVERY[1:]),
+    *((n, many, lowering, full) for n in _MAIN[:2] for lowering in _OTHERS),
     *((network, 1, 'auto', full) for network in _MAIN),
-    *((network, many, 'winograd', full) for network in ('convnet64:1',)),
+    ('convnet64:1', many, 'winograd', full),
     *((n, r, 'auto', full) for n in _MAIN for r in (8, 256)),
     *((network, many, 'auto', p) for network in _MAIN[2:] for p in coarse),
     *((network, many, 'auto', p) for network in _LARGE for p in coarse),
-    *((n, many, lowering, full) for n in _MAIN[2:] for lowering in _EVERY[1:]),
+    *((n, many, lowering, full) for n in _MAIN[2:] for lowering in _OTHERS),
     *((n, r, 'auto', full) for n in _LARGE for r in (1, 8, 256)),
-    *((n, many, lowering, full) for n in _LARGE for lowering in _EVERY[1:]),
+    *((n, many, lowering, full) for n in _LARGE for lowering in _OTHERS),
   ]
 
 
@@ -197,6 +196,7 @@ SIZES = {
       (64, 1, 'tensorfloat32'),
     ],
     limit=150.0,
+    flags=('xla_gpu_deterministic_ops=true',),
   ),
   'small': Size(
     lowerings={

@@ -19,7 +19,7 @@ _FIGURES = {
   ),
   'moments': (('error', 'error', '.1e'),),
   'layouts': (('devices', 'devices', 'd'), ('error', 'error', '.1e')),
-  'resumed': (),
+  'resumed': (('difference', 'largest difference of a pixel', '.1e'),),
   'alike': (
     ('decibels', 'largest difference (dB)', '.3f'),
     ('psnr', 'PSNR here (dB)', '.2f'),
@@ -30,9 +30,9 @@ _FIGURES = {
   'speed': (
     ('restarts_per_second', 'restart-steps/s', '.1f'),
     ('ms_per_step', 'ms per restart-step', '.3f'),
-    ('matmul_share', 'of matmul', '.2f'),
+    ('matmul_share', 'share of the rate of a large product', '.2f'),
     ('restarts_per_batch', 'together', 'd'),
-    ('program_gb', 'GB', '.2f'),
+    ('program_gib', 'GiB', '.2f'),
     ('compile_seconds', 'compile s', '.1f'),
     ('first_step_seconds', 'first step s', '.1f'),
   ),
@@ -60,7 +60,7 @@ _TABLES = (
   ),
   ('Moments compared with the explicit gradient', 'moments', ('network',)),
   ('Restarts spread over devices compared with one', 'layouts', ('network',)),
-  ('A killed run compared with an undisturbed one', 'resumed', ()),
+  ('A killed run compared with an undisturbed one', 'resumed', ('flags',)),
   ('The same attack here and on the CPU', 'alike', ()),
   ('DLG at each precision of the attacker', 'precision', ('precision',)),
   ('Large matrix products', 'matmul', ('precision',)),
@@ -69,7 +69,12 @@ _TABLES = (
     'speed',
     ('workload', 'restarts', 'lowering', 'precision'),
   ),
-  ('breaching on the same device', 'peer', ('workload',)),
+  (
+    'breaching on the same device: one restart at a time, compared with the '
+    'first row above of the same workload',
+    'peer',
+    ('workload',),
+  ),
   (
     'Inverting Gradients, untrained ResNet-18',
     'figure',
@@ -102,12 +107,16 @@ def write(
   Returns:
     The path of the file.
   """
-  name = re.sub(r'\W+', '_', rows.device).strip('_').lower()
-  path = folder / f'accelerator_{name}.md'
+  path = folder / f'accelerator_{slug(rows.device)}.md'
   temporary = path.with_suffix('.tmp')
   temporary.write_text(markdown(rows, command), encoding='utf-8')
   os.replace(temporary, path)
   return path
+
+
+def slug(device: str) -> str:
+  """Returns the name of a device as a part of a path."""
+  return re.sub(r'\W+', '_', device).strip('_').lower()
 
 
 def markdown(rows: rows_library.Rows, command: str) -> str:
@@ -119,8 +128,8 @@ def markdown(rows: rows_library.Rows, command: str) -> str:
   """
   facts = next(row for row in rows if row['key'] == 'device')
   versions = ', '.join(f'{k} {v}' for k, v in facts['versions'].items())
-  memory = facts['memory_gb']
-  room = f', {memory:.0f} GB for JAX' if memory else ''
+  memory = facts['memory_gib']
+  room = f', {memory:.0f} GiB for JAX' if memory else ''
   parts = [
     f'# The accelerator kit on {rows.device}\n',
     f'`{command}`\n',

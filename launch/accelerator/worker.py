@@ -33,7 +33,7 @@ def facts() -> dict[str, Any]:
     'verdict': rows.MEASURED,
     'name': _name(device),
     'platform': device.platform,
-    'memory_gb': memory and memory / 2**30,
+    'memory_gib': memory and memory / 2**30,
     'versions': provenance.versions(),
   }
 
@@ -51,7 +51,7 @@ def _name(device: jax.Device) -> str:
 
 def matmul(precision: str) -> dict[str, Any]:
   """Returns the row of a device's rate, in TFLOP/s."""
-  rate = workload.matmul_rate(precision) / 1e12
+  rate = workload.matmul_rate(precision, jax.device_count()) / 1e12
   return {'verdict': rows.MEASURED, 'tflops': rate}
 
 
@@ -69,9 +69,12 @@ def speed(
   """
   options = workload.Options(restarts, steps, lowering, precision)
   figures = workload.measure(workload.parse(network), options)
+  del figures['peak_gb']  # the host's, of all rows so far
   return {'verdict': rows.MEASURED, **figures}
 
 
+# What XLA and its libraries say where memory does not suffice.
+_NO_MEMORY = ('RESOURCE_EXHAUSTED', 'ALLOC_FAILED', 'out of memory')
 FUNCTIONS = {
   'facts': facts,
   'layouts': checks.layouts,
@@ -98,7 +101,7 @@ def _figures(name: str, arguments: list[Any]) -> dict[str, Any]:
   try:
     return FUNCTIONS[name](*arguments)
   except jax.errors.JaxRuntimeError as error:
-    if 'RESOURCE_EXHAUSTED' not in str(error):
+    if not any(text in str(error) for text in _NO_MEMORY):
       raise
     return {'verdict': rows.NO_MEMORY, 'why': str(error).splitlines()[0]}
 

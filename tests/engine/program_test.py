@@ -251,7 +251,9 @@ def test_items_that_run_together_fit_an_accelerator(monkeypatch):
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
   cpu = jax.local_devices()[0]
   assert programs._device_bytes() == 2e9, f'{cpu} says nothing of its memory'
-  one = 4 * 16 * (12 * 12 * 3 + 8)  # float32, copies, both layers' inputs
+  # float32: copies of both layers' inputs, and of a gradient.
+  weights = 12 * 12 * 3 * 8 + 8 + 8 * 16 + 16
+  one = 4 * (16 * (12 * 12 * 3 + 8) + 3 * weights)
   monkeypatch.setattr(programs, '_device_bytes', lambda: 7.5 * one)
   assert programs.fitting(setup.world) == 7
   assert programs.restarts_per_batch(setup.world) == 7

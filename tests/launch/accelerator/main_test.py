@@ -65,7 +65,8 @@ def test_the_whole_kit_killed_midway(tmp_path, peer, capsys):
   first = _keys(out)
   assert kit.main(['', *flags]) == 0
   printed = capsys.readouterr().out
-  found = rows.Rows(out, json.loads(_last(out))['device'])
+  last = json.loads(_last(out))
+  found = rows.Rows(out, last['device'], last['versions'])
   every = {row['key']: row['verdict'] for row in found}
   wanted = [t.key for s in sizes.SECTIONS for t in _tasks(s, peer=True)]
   assert [*every] == ['device', *wanted]
@@ -83,12 +84,12 @@ def test_the_whole_kit_killed_midway(tmp_path, peer, capsys):
 def test_a_peer_with_another_network_is_no_peer(tmp_path):
   row = {'parameters': 7, 'convolution_flops': 0}
   python = _stub(tmp_path / 'python', f"echo '{json.dumps(row)}'")
-  places = audits.Places(tmp_path, tmp_path / 'log', '', str(python))
+  places = audits.Places(tmp_path, tmp_path / 'log', '', str(python), 'cpu')
   own = {'parameters': 24_052, 'convolution_flops': 0}
   with pytest.raises(
     processes.EndedError, match=r'parameters of 7, not 24,052'
   ):
-    audits.peer(places, 60.0, 'lenet:1', 2, own)
+    audits.peer(places, _soon(), 'lenet:1', 2, own)
 
 
 def _last(out):
@@ -126,12 +127,14 @@ class _Worker:
 
 def _measure(tmp_path, answer, seconds=60.0, size='tiny'):
   tmp_path.mkdir(exist_ok=True)
-  found = rows.Rows(tmp_path, 'card x1')
-  found.add(
-    'device', {'verdict': rows.MEASURED, 'memory_gb': 1, 'versions': {}}
+  found = rows.Rows(tmp_path, 'card x1', {})
+  found.add('device', {'verdict': rows.MEASURED, 'memory_gib': 1})
+  places = audits.Places(
+    tmp_path / 'runs' / 'a', tmp_path / 'log', '', '', 'gpu'
   )
-  places = audits.Places(tmp_path / 'runs' / 'a', tmp_path / 'log', '', '')
-  made = kit._Kit(found, _Worker(answer), places, sizes.SIZES[size])
+  made = kit._Kit(
+    found, _Worker(answer), places, sizes.SIZES[size], tmp_path, set()
+  )
   code = kit._measure(made, ['speed'], time.monotonic() + seconds, 'command')
   return code, {row['key']: row for row in found}
 
@@ -139,31 +142,44 @@ def _measure(tmp_path, answer, seconds=60.0, size='tiny'):
 def test_rows_that_do_not_fit_or_die_are_recorded_and_it_goes_on(
   tmp_path, capsys
 ):
-  def answer(words, seconds):
+  tasks = []
+
+  def answer(words, end):
+    tasks.append(words[0])
     if words[0] == 'matmul':
       return {'verdict': rows.NO_MEMORY, 'why': 'too large'}
     raise processes.EndedError('killed by SIGKILL: nothing on stderr')
 
   code, found = _measure(tmp_path, answer)
   assert code == 1
+  assert tasks == [*['matmul'] * 3, 'speed'], 'tried once'
   verdicts = [row['verdict'] for row in found.values()]
   assert verdicts == [rows.MEASURED, *[rows.NO_MEMORY] * 3, rows.FAILED]
   shown = capsys.readouterr()
   assert 'speed/matmul/full: no memory (too large)' in shown.out
-  assert shown.err.startswith('launch: look at speed/mlp:1/2/auto/full\n')
+  assert shown.err == 'launch: look at speed/mlp:1/2/auto/full\n'
+  code, found = _measure(tmp_path, lambda *_: {'verdict': rows.MEASURED})
+  assert code == 0
+  assert {row['verdict'] for row in found.values()} == {rows.MEASURED}
 
-  def well(words, seconds):
-    assert words[0] == 'speed', 'what did not fit is not tried again'
+
+def test_rows_that_failed_are_measured_again_after_all_others(tmp_path):
+  found = rows.Rows(tmp_path, 'card x1', {})
+  found.add('speed/matmul/full', {'verdict': rows.DIFFERS})
+  tasks = []
+
+  def answer(words, end):
+    tasks.append(words)
     return {'verdict': rows.MEASURED}
 
-  code, found = _measure(tmp_path, well)
-  assert code == 0
+  assert _measure(tmp_path, answer)[0] == 0
+  assert tasks[-1] == ['matmul', 'full'] and len(tasks) == 4
 
 
 def test_what_is_cut_off_is_left_and_what_takes_too_long_fails(
   tmp_path, capsys
 ):
-  def slow(words, seconds):
+  def slow(words, end):
     raise processes.TimeUpError
 
   code, found = _measure(tmp_path, slow, seconds=30.0)
@@ -177,32 +193,68 @@ def test_what_is_cut_off_is_left_and_what_takes_too_long_fails(
   assert code == 85 and [*found] == ['device'], 'too late to begin'
 
 
-def test_processes_that_hang_or_die(tmp_path):
-  with processes.Worker(tmp_path / 'log') as asked:
+def test_a_peer_waits_for_the_row_that_it_is_compared_with(tmp_path):
+  size = sizes.SIZES['tiny']
+  (task,) = [
+    t for t in sizes.tasks(size, 'speed', True) if t.function == 'peer'
+  ]
+  found = rows.Rows(tmp_path, 'card x1', {})
+  places = audits.Places(tmp_path, tmp_path / 'log', '', 'python', 'gpu')
+  made = kit._Kit(found, _Worker(None), places, size, tmp_path, set())
+  assert kit._within(made, task, _soon()) is None
+  found.add(task.arguments[1], {'verdict': rows.NO_MEMORY})
+  assert kit._within(made, task, _soon())['verdict'] == rows.FAILED
+
+
+def test_a_peer_on_another_device_is_no_peer(tmp_path):
+  row = {'parameters': 7, 'convolution_flops': 0, 'device': 'cpu'}
+  python = _stub(tmp_path / 'python', f"echo '{json.dumps(row)}'")
+  places = audits.Places(tmp_path, tmp_path / 'log', '', str(python), 'gpu')
+  with pytest.raises(processes.EndedError, match=r'it ran on a CPU'):
+    audits.peer(places, _soon(), 'lenet:1', 2, row)
+
+
+def _soon(seconds=60.0):
+  return time.monotonic() + seconds
+
+
+def test_a_worker_that_hangs_or_dies(tmp_path):
+  log = tmp_path / 'log'
+  log.write_text('ValueError: of another process\n')
+  with processes.Worker(log) as asked:
     with pytest.raises(
       processes.EndedError, match=r"^exit code 1: KeyError: 'x'"
     ):
-      asked.ask(['x'], 60.0)
+      asked.ask(['x'], _soon())
     with pytest.raises(processes.TimeUpError):
-      asked.ask(['facts'], 0.1)
-    assert asked.ask(['facts'], 60.0)['platform'] == 'cpu'
-  code, out = processes.run(['sh', '-c', 'echo a; exit 3'], tmp_path / 'log', 9)
-  assert (code, out) == (3, 'a\n')
+      asked.ask(['facts'], _soon(0.1))
+    assert asked.ask(['facts'], _soon())['platform'] == 'cpu'
+    # JAX puts notes behind its errors.
+    with pytest.raises(
+      processes.EndedError, match=r'^exit code 1: ValueError: .*lowering'
+    ):
+      asked.ask(['speed', 'mlp:1', 1, 'nosuch', 'full', 1], _soon())
+
+
+def test_commands_that_hang_or_die(tmp_path):
+  log = tmp_path / 'log'
+  words = 'echo a; echo "jaxlib.JaxRuntimeError: b" >&2; echo note >&2'
+  assert processes.run(['sh', '-c', words], log, _soon()) == 'a\n'
+  with pytest.raises(
+    processes.EndedError, match=r'^exit code 3: jaxlib.JaxRuntimeError: b$'
+  ):
+    processes.run(['sh', '-c', f'{words}; exit 3'], log, _soon())
+  with pytest.raises(processes.EndedError, match=r'SIGKILL: nothing on stderr'):
+    processes.run(['sh', '-c', 'kill -9 $$'], log, _soon())
   with pytest.raises(processes.TimeUpError):
-    processes.run(['sleep', '9'], tmp_path / 'log', 0.2)
-  asleep = ['sh', '-c', 'trap "touch saved; exit 85" TERM; sleep 9 >&2 & wait']
+    processes.run(['sleep', '9'], log, _soon(0.2))
+  saves = f'trap "touch {tmp_path}/saved; exit 85" TERM; sleep 9 >&2 & wait'
   with pytest.raises(processes.TimeUpError):
-    processes.run(
-      [*asleep[:2], asleep[2].replace('saved', str(tmp_path / 'saved'))],
-      tmp_path / 'log',
-      0.5,
-      gently=True,
-    )
+    processes.run(['sh', '-c', saves], log, _soon(0.5), gently=True)
   assert (tmp_path / 'saved').exists()
-  code, _ = processes.run(
-    ['sleep', '9'], tmp_path / 'log', 9, until=lambda: True
-  )
-  assert code == -9
+  assert processes.run(['sleep', '9'], log, _soon(), until=lambda: True) == ''
+  with pytest.raises(processes.EndedError, match=r'ended before it could be'):
+    processes.run(['true'], log, _soon(), until=lambda: False)
 
 
 @pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGTERM])
@@ -292,15 +344,18 @@ def test_the_size_and_other_devices_are_said(tmp_path, monkeypatch, capsys):
     'verdict': rows.MEASURED,
     'name': 'cpu x1',
     'platform': 'cpu',
-    'memory_gb': None,
+    'memory_gib': None,
     'versions': {},
   }
   monkeypatch.setattr(kit, '_facts', lambda _: facts)
   monkeypatch.setattr(kit, '_measure', lambda *_: 0)
-  rows.Rows(tmp_path, 'H100 x1').add('device', {'verdict': rows.MEASURED})
+  other = rows.Rows(tmp_path, 'H100 x1', {})
+  other.add('device', {'verdict': rows.MEASURED})
   assert kit.main(['', f'--out={tmp_path}']) == 0
   out = capsys.readouterr().out
-  assert 'no accelerator is at hand: the small size, on the CPU\n' in out
+  assert (
+    'no accelerator is at hand: the small size, on the CPU (if there' in out
+  )
   assert 'has rows of H100 x1, too: they stay, and those of cpu x1 are' in out
   facts |= {'platform': 'gpu', 'name': 'H100 x1'}
   assert kit.main(['', f'--out={tmp_path}']) == 0

@@ -87,7 +87,7 @@ def test_the_script_installs_once_and_passes_its_flags(tmp_path, python, there):
   spy = tmp_path / 'spy'
   spy.write_text(
     f'#!/bin/sh\necho "$PYTHONPATH $PYTHONSAFEPATH $@" >> {log}\n'
-    f'[ "$2" = pip ] && mkdir -p {out}/site || true\n'
+    f'[ "$2" = pip ] && mkdir -p {out}/site.part || true\n'
   )
   spy.chmod(0o755)
   for _ in range(2):

@@ -8,54 +8,61 @@ from launch.accelerator import tables
 _FACTS = {
   'verdict': rows.MEASURED,
   'name': 'card x1',
-  'memory_gb': 60.0,
-  'versions': {'giajax': '1', 'jax': '2'},
+  'memory_gib': 60.0,
 }
 
 
+def _rows(folder, name='card x1', jax='2'):
+  return rows.Rows(folder, name, {'giajax': '1', 'jax': jax})
+
+
 def test_rows_are_of_one_device(tmp_path):
-  own, other = (rows.Rows(tmp_path, name) for name in ('card x1', 'cpu x2'))
+  own, other = (_rows(tmp_path, name) for name in ('card x1', 'cpu x2'))
   own.add('check/resumed', {'verdict': rows.OK, 'device': 'no'})
   other.add('check/resumed', {'verdict': rows.DIFFERS})
-  again = rows.Rows(tmp_path, 'card x1')
+  again = _rows(tmp_path)
   assert again.others == ['cpu x2']
   assert [row['verdict'] for row in again] == [rows.OK]
   assert again.get('check/resumed')['device'] == 'card x1'
   assert again.done('check/resumed') and not again.done('check/alike')
+  newer = _rows(tmp_path, jax='3')
+  assert not [*newer] and newer.others == ['cpu x2']
 
 
 def test_a_torn_row_is_dropped_and_a_failed_one_measured_again(tmp_path):
-  first = rows.Rows(tmp_path, 'card x1')
+  first = _rows(tmp_path)
   first.add('a/b', {'verdict': rows.FAILED})
   first.add('a/c', {'verdict': rows.NO_MEMORY})
   path = tmp_path / 'rows.jsonl'
   with path.open('a') as file:
     file.write('{"key": "a/d", "ver')
-  second = rows.Rows(tmp_path, 'card x1')
-  assert not second.done('a/b') and second.done('a/c')
+  second = _rows(tmp_path)
+  assert not second.done('a/b') and not second.done('a/c')
   second.add('a/b', {'verdict': rows.OK})
-  assert [row['key'] for row in rows.Rows(tmp_path, 'card x1')] == [
+  assert [row['key'] for row in _rows(tmp_path)] == [
     'a/b',
     'a/c',
   ]
-  assert rows.Rows(tmp_path, 'card x1').done('a/b')
+  assert _rows(tmp_path).done('a/b')
 
 
-@pytest.mark.parametrize('text', ['nonsense\n', '[]\n', '{"key": "a"}\n'])
+@pytest.mark.parametrize(
+  'text', ['nonsense\n', '[]\n', '{"key": "a"}\n', 'nonsense', '{"a": 1}']
+)
 def test_another_file_is_refused_and_left_alone(tmp_path, text):
   path = tmp_path / 'rows.jsonl'
   path.write_text(text)
   with pytest.raises(ValueError, match=r'^Expected rows .* another --out'):
-    rows.Rows(tmp_path, 'card x1')
+    _rows(tmp_path)
   assert path.read_text() == text
 
 
 def test_tables(tmp_path):
-  own = rows.Rows(tmp_path, 'card x1')
+  own = _rows(tmp_path)
   own.add('device', _FACTS)
   errors = {'shapes': 3, 'value': 1e-7, 'first': 2e-7, 'second': 3e-7}
   own.add('check/lowering/lenet:1/patches', {'verdict': rows.OK, **errors})
-  own.add('check/resumed', {'verdict': rows.DIFFERS})
+  own.add('check/resumed', {'verdict': rows.DIFFERS, 'difference': 0.25})
   own.add('speed/matmul/full', {'verdict': rows.MEASURED, 'tflops': 51.25})
   speed = {'restarts_per_second': 1234.5, 'ms_per_step': 0.81}
   key = 'speed/resnet18:1:224/64/auto/full'
@@ -73,10 +80,10 @@ def test_tables(tmp_path):
   text = path.read_text()
   assert path.name == 'accelerator_card_x1.md'
   assert '`the command`\n' in text
-  assert 'card x1, 60 GB for JAX; giajax 1, jax 2\n' in text
+  assert 'card x1, 60 GiB for JAX; giajax 1, jax 2\n' in text
   for line in (
     '| lenet:1 | patches | 3 | 1.0e-07 | 2.0e-07 | 3.0e-07 | ok |',
-    '| differs |',
+    '| 2.5e-01 | differs |',
     '| full | 51.2 | measured |',
     '| resnet18:1:224 | 64 | auto | full | 1234.5 | 0.810 | measured |  |',
     '| vit_base:1:224 | 64 | auto | full |  |  | no memory '
