@@ -8,6 +8,7 @@ audit(config, workdir)
 from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import itertools
+import json
 import logging
 import os
 import pathlib
@@ -78,6 +79,7 @@ def audit(
   folders.check(folder, provenance.named(config))
   whole = build.experiment(config)
   meta = provenance.meta(whole, card, command)
+  folders.check_alike([*map(json.loads, signals.texts(json.dumps(meta)))])
   folders.check(folder, meta)
   cohorts = plan.cohorts(whole)
   exact = jax.default_matmul_precision('highest')

@@ -1,4 +1,4 @@
-"""Requests to stop, and how several processes agree on them."""
+"""Requests to stop, and what several processes of one run agree on."""
 
 from collections.abc import Sequence
 import signal
@@ -50,3 +50,15 @@ def agreed(values: Sequence[float]) -> np.ndarray:
   if jax.process_count() == 1:
     return local
   return np.max(multihost_utils.process_allgather(local), axis=0)
+
+
+def texts(own: str) -> list[str]:
+  """Returns the text of each process of the run, in their order."""
+  if jax.process_count() == 1:
+    return [own]
+  data = np.frombuffer(own.encode(), np.uint8)
+  sizes = multihost_utils.process_allgather(np.int32(data.size))
+  padded = np.zeros(int(np.max(sizes)), np.uint8)
+  padded[: data.size] = data
+  every = multihost_utils.process_allgather(padded)
+  return [bytes(row[:size]).decode() for row, size in zip(every, sizes)]

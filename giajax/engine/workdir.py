@@ -127,6 +127,24 @@ def check(folder: pathlib.Path, meta: Mapping[str, Any]) -> dict | None:
   return there
 
 
+def check_alike(metas: Sequence[Mapping[str, Any]]) -> None:
+  """Raises ValueError where the processes of one run mean different runs.
+
+  Args:
+    metas: what each process would write to `config.json`.
+  """
+  first = metas[0]
+  for number, other in enumerate(metas):
+    for part in ('config', 'inputs', 'precision', 'versions'):
+      if first[part] != other[part]:
+        key, wanted, value = _difference(first[part], other[part], speed=True)
+        raise ValueError(
+          f'Expected one run in all processes, {key or part}={wanted!r} as in '
+          f'process 0; got {key or part}={value!r} in process {number}; start '
+          f'process {number} by the same command'
+        )
+
+
 def claim(folder: pathlib.Path, meta: Mapping[str, Any]) -> bool:
   """Writes `config.json`, or checks that the one there is the same run's.
 
@@ -262,13 +280,22 @@ def _write(path, write):
     raise unwritable(path.parent, error) from error
 
 
-def _difference(old: Any, new: Any, path: str = '') -> tuple[str, Any, Any]:
-  """Returns the first key at which two configs differ, with both values."""
+def _difference(
+  old: Any, new: Any, path: str = '', *, speed: bool = False
+) -> tuple[str, Any, Any]:
+  """Returns the first key at which two configs differ, with both values.
+
+  Args:
+    old: the one.
+    new: the other.
+    path: where they stand in their configs.
+    speed: whether keys that change only the speed count.
+  """
   if isinstance(old, dict) and isinstance(new, dict):
     for key in sorted({*old, *new}):
       name = f'{path}.{key}' if path else key
-      if name == 'run':
+      if name == 'run' and not speed:
         continue
       if old.get(key) != new.get(key) or (key in old) != (key in new):
-        return _difference(old.get(key), new.get(key), name)
+        return _difference(old.get(key), new.get(key), name, speed=speed)
   return path, old, new

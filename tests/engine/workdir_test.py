@@ -111,6 +111,34 @@ def test_parts_come_back(tmp_path):
     workdir.read_part(path, 'another part')
 
 
+def _process(**changes):
+  config = {'seed': 0, 'run': {'lowering': 'auto'}}
+  meta = {'config': config, 'inputs': {}, 'precision': 'float32'}
+  return {**meta, 'versions': {'jax': '1'}, **changes}
+
+
+@pytest.mark.parametrize(
+  'changes, words',
+  [
+    (
+      {'config': {'seed': 1, 'run': {}}},
+      'run.lowering=.* got run.lowering=None',
+    ),
+    (
+      {'config': {'seed': 1, 'run': {'lowering': 'auto'}}},
+      'seed=0 as in process 0; got seed=1 in process 1; start process 1',
+    ),
+    ({'inputs': {'a.npz': '7'}}, "a.npz=None as in process 0; got a.npz='7'"),
+    ({'precision': 'float64'}, "precision='float32' as in process 0; got"),
+    ({'versions': {'jax': '2'}}, "jax='1' as in process 0; got jax='2'"),
+  ],
+)
+def test_processes_of_one_run_mean_the_same(changes, words):
+  workdir.check_alike([_process(), _process()])
+  with pytest.raises(ValueError, match=f'^Expected one run .*{words}'):
+    workdir.check_alike([_process(), _process(**changes)])
+
+
 def test_withdraw_leaves_nothing_but_results(tmp_path):
   for kept in (None, 'parts/000-00000-00001.npz', 'checkpoints/a/1/data'):
     folder = tmp_path / 'run'
