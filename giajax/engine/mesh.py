@@ -70,6 +70,13 @@ def layout(
   return Layout(jax.sharding.Mesh(grid, (ITEM, RESTART)), n, r, width)
 
 
+def describe(where: Layout) -> str:
+  """Returns in words how the restarts of one item lie on devices."""
+  devices = where.mesh.shape[RESTART]
+  noun = 'device' if devices == 1 else 'devices'
+  return f'{devices} {noun}, {where.restarts_per_batch} together'
+
+
 def shard(
   function: Callable[..., Any],
   where: Layout,

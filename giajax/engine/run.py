@@ -206,6 +206,7 @@ def _run_part(folder, part, width, owner, tools, hooks, stop) -> None:
   facts = {
     'seconds_per_update': outcome.seconds / len(items),
     'compile_seconds': program.seconds,
+    'layout': mesh.describe(where),
   }
   each = [facts | {'degenerate': reason} for reason in degenerates]
   rows, arrays = join.score(part, items, outcome, job.marks, play, each)

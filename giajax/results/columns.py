@@ -162,6 +162,13 @@ _ROW = (
     'seconds of compilation',
     '.3g',
   ),
+  Column(
+    'layout',
+    str,
+    'how many devices shared the update, and how many of its restarts ran '
+    'together on each: another layout rounds in another way',
+    optional=True,  # older rows have none
+  ),
 )
 COLUMNS: dict[str, Column] = {column.name: column for column in _ROW}
 
