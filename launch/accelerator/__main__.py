@@ -34,6 +34,7 @@ import sys
 import time
 from typing import Any, NamedTuple
 
+from giajax import printable
 from giajax import registry
 from giajax.commands import flags
 from giajax.commands import process
@@ -109,7 +110,7 @@ def main(argv: Sequence[str]) -> int:
   except (ValueError, OSError) as error:
     if isinstance(error, ValueError) and not str(error).startswith('Expected'):
       raise
-    print(f'launch: {error}', file=sys.stderr)
+    print(printable.line(f'launch: {error}'), file=sys.stderr)
     return 2
 
 
@@ -184,8 +185,8 @@ def _kit(values, out, log, worker, facts, size) -> _Kit:
   rows = rows_library.Rows(out, device)
   if rows.others:
     print(
-      f'{out} has rows of {", ".join(rows.others)}, too: they stay, and those '
-      f'of {device} are added',
+      f'{printable.line(str(out))} has rows of {", ".join(rows.others)}, too: '
+      f'they stay, and those of {device} are added',
       flush=True,
     )
   rows.add('device', facts)
