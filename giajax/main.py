@@ -23,6 +23,7 @@ import importlib
 import sys
 
 import giajax
+from giajax import printable
 from giajax import registry
 from giajax.commands import flags
 from giajax.commands import process
@@ -33,6 +34,8 @@ COMMANDS = ('advise', 'audit', 'convert', 'craft', 'report', 'train', 'verify')
 def run() -> None:
   """Entry point of the `giajax` command."""
   process.use_machine()
+  process.write_in_any_encoding()
+  process.quiet_libraries()
   sys.exit(main(sys.argv))
 
 
@@ -43,14 +46,18 @@ def main(argv: Sequence[str]) -> int:
   try:
     return _run(argv[1:])
   except signals.Interrupted as stopped:
-    print(f'giajax: {stopped}; the same command continues', file=sys.stderr)
+    _complain(f'{stopped}; the same command continues')
     return process.STOPPED
   except ValueError as error:
     # Deliberate errors have this form; others are bugs and keep their trace.
     if not str(error).startswith('Expected'):
       raise
-    print(f'giajax: {error}', file=sys.stderr)
+    _complain(str(error))
     return 2
+
+
+def _complain(text: str) -> None:
+  print(printable.line(f'giajax: {text}'), file=sys.stderr)
 
 
 def _run(argv: Sequence[str]) -> int:

@@ -32,6 +32,7 @@ import sys
 from typing import Any
 
 from giajax import models
+from giajax import printable
 from giajax import registry
 from giajax.commands import flags
 
@@ -108,7 +109,7 @@ def main(argv: Sequence[str]) -> int:
     names = _names(values)
     results = _results(values.out) if values.out else {}
   except ValueError as error:
-    print(f'launch: {error}', file=sys.stderr)
+    print(printable.line(f'launch: {error}'), file=sys.stderr)
     return 2
   failed = _run(names, results, values)
   if failed:
@@ -274,7 +275,7 @@ def _failed(name: str, error: subprocess.CalledProcessError) -> None:
   if error.returncode < 0:
     how = f'killed by {signal.Signals(-error.returncode).name}'
   line = f'{name}: {how}: {tail[0]}: {" ".join(error.cmd)}'
-  print(line, file=sys.stderr, flush=True)
+  print(printable.line(line), file=sys.stderr, flush=True)
 
 
 def _median(runs: Sequence[dict[str, Any]], key: str) -> float | None:

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 
+from giajax import printable
 from giajax.commands import flags
 
 STOPPED = 85  # giajax's exit code after a signal: saved, not finished
@@ -37,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
   try:
     arguments = flags.read(COMMAND, USAGE, FLAGS, argv[1:])
   except ValueError as error:
-    print(f'launch: {error}', file=sys.stderr)
+    print(printable.line(f'launch: {error}'), file=sys.stderr)
     return 2
   if arguments.help:
     print(flags.help_text(__doc__, FLAGS))
@@ -46,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
   overrides = [f'--config.{k}={v}' for k, v in arguments.overrides.items()]
   plan = commands(values.config, values.workdir, values.processes, overrides)
   if values.dry_run:
-    print('\n'.join(shlex.join(command) for command in plan))
+    print('\n'.join(printable.line(shlex.join(command)) for command in plan))
     return 0
   return _launch(plan)
 
@@ -108,6 +109,7 @@ class _Children:
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
       text=True,
+      errors='backslashreplace',
       start_new_session=True,  # Ctrl-C comes through this process, once
     )
     reader = threading.Thread(target=_copy, args=(child.stdout, prefix))
@@ -132,7 +134,7 @@ class _Children:
 
 def _copy(stream, prefix: str) -> None:
   for line in stream:
-    print(prefix + line.rstrip('\n'), flush=True)
+    print(printable.line(prefix + line.rstrip('\n')), flush=True)
 
 
 def _ending(code: int) -> str:

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from giajax import printable
 from giajax import threat
 from giajax import trees
 from giajax import types
@@ -108,7 +109,7 @@ def main(argv: Sequence[str]) -> int:
   except ValueError as error:
     if not str(error).startswith('Expected'):
       raise
-    print(f'launch: {error}', file=sys.stderr)
+    print(printable.line(f'launch: {error}'), file=sys.stderr)
     return 2
   print(json.dumps(figures))
   return 0

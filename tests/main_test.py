@@ -2,8 +2,10 @@
 
 import ast
 import importlib
+import logging
 import pathlib
 
+import commandline
 import pytest
 
 import giajax
@@ -82,4 +84,21 @@ def test_a_stopped_run_has_its_own_code(monkeypatch, capsys):
   assert main.main(['giajax', '--config=smoke', '--workdir=x']) == 85
   assert capsys.readouterr().err == (
     'giajax: saved at step 3; the same command continues\n'
+  )
+
+
+def test_what_is_said_of_foreign_names_is_one_plain_line(capsys, monkeypatch):
+  evil = 'x\x1b[2J\ngiajax: fine\udce9'
+  line = commandline.complaint(capsys, evil)
+  assert r"command='x\x1b[2J\ngiajax: fine\udce9'" in line
+
+  def logging_command(arguments):
+    logging.getLogger('giajax').info('%s', arguments.values.workdir)
+    raise ValueError(f'Expected a; got {arguments.values.workdir}; do')
+
+  monkeypatch.setattr(audit, 'run', logging_command)
+  assert main.main(['giajax', '--config=smoke', f'--workdir={evil}']) == 2
+  plain = r'x\x1b[2J\ngiajax: fine\udce9'
+  assert capsys.readouterr().err == (
+    f'giajax: {plain}\ngiajax: Expected a; got {plain}; do\n'
   )

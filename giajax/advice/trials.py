@@ -7,6 +7,7 @@ import os
 import pathlib
 from typing import Any, NamedTuple
 
+from giajax import printable
 from giajax import registry
 from giajax.advice import changes
 from giajax.advice import comparison
@@ -93,7 +94,8 @@ def advise(
     text = json.dumps(record, indent=2) + '\n'
     folders.write_text(folder / 'advice.json', text)
   report.write(folder)
-  return '\n'.join(_line(record['audited'], results[n]) for n in names)
+  lines = [_line(record['audited'], results[n]) for n in names]
+  return '\n'.join(map(printable.line, lines))
 
 
 def _caution(facts: Mapping[str, Any]) -> None:
@@ -150,6 +152,8 @@ def _try(name: str, audited: Audited) -> dict[str, Any]:
     config = sweep.changed(audited.config, overrides)
     _log.info('%s: %s', name, json.dumps(overrides))
     engine.audit(config, folder, finish=report.write)
+  except folders.UnusableError:
+    raise  # says nothing about the change
   except ValueError as error:
     if not str(error).startswith('Expected'):
       raise

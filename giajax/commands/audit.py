@@ -6,8 +6,7 @@ giajax --config=NAME --workdir=DIR [--config.KEY=VALUE] [--shard=I/N]
 import pathlib
 import re
 
-from absl import logging as absl_logging
-
+from giajax import printable
 from giajax.commands import configs
 from giajax.commands import flags
 from giajax.commands import process
@@ -43,7 +42,6 @@ def run(arguments: flags.Arguments) -> int:
   """Runs an audit and prints one line per row of its results."""
   values = arguments.values
   config = configs.load(arguments)
-  absl_logging.set_verbosity(absl_logging.FATAL)  # Orbax's; we raise them
   process.join(values.coordinator, values.processes, values.process)
   rows = engine.audit(
     config,
@@ -58,7 +56,8 @@ def run(arguments: flags.Arguments) -> int:
   for row in rows:
     print(result_rows.summary_line(row))
   if rows:
-    print(f'report: {pathlib.Path(values.workdir) / "report.html"}')
+    page = pathlib.Path(values.workdir) / 'report.html'
+    print(printable.line(f'report: {page}'))
   elif values.process == 0:
     print('This shard is done; the last one to finish writes the report.')
   return 0

@@ -13,6 +13,7 @@ such as timm's, into torchvision's.
 
 from typing import Any
 
+from giajax import printable
 from giajax.commands import flags
 from giajax.commands import literals
 from giajax.engine import build
@@ -36,15 +37,14 @@ def run(arguments: flags.Arguments) -> int:
   """Converts a state dict and prints what was written."""
   values = arguments.values
   options = _options(values.model_options)
-  print(
-    convert.convert_file(
-      arguments.words[0],
-      values.out,
-      build.model({'name': values.model, **options}),
-      prefix=values.prefix,
-      rename=literals.pairs(values.rename, 'rename'),
-    )
+  written = convert.convert_file(
+    arguments.words[0],
+    values.out,
+    build.model({'name': values.model, **options}),
+    prefix=values.prefix,
+    rename=literals.pairs(values.rename, 'rename'),
   )
+  print(printable.line(written))
   return 0
 
 

@@ -12,6 +12,7 @@ verify --received=FILE.npz` reads the file.
 import numpy as np
 
 from giajax import archives
+from giajax import printable
 from giajax import trees
 from giajax import types
 from giajax.commands import configs
@@ -43,11 +44,12 @@ def run(arguments: flags.Arguments) -> int:
   sent = exchange.received(setup, values.case, values.round, values.client)
   archives.write(values.out, convert.to_state_dict(sent))
   same, changed, added = _compared(setup.variables, sent)
-  print(
+  said = (
     f'{values.out}: what {setup.attack_name} sends to client '
     f'{values.client} of case {values.case} in round {values.round}: {same} '
     f'tensors as agreed, {changed} changed, {added} added'
   )
+  print(printable.line(said))
   return 0
 
 

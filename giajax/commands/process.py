@@ -1,11 +1,17 @@
 """How the process of a command uses the machine, and what it logs."""
 
 import gc
+import io
 import logging
 import os
 import pathlib
+import sys
+import warnings
 
+from absl import logging as absl_logging
 import jax
+
+from giajax import printable
 
 STOPPED = 85  # the exit code after a signal, when everything is saved
 _log = logging.getLogger('giajax')
@@ -36,10 +42,47 @@ def cache_compilations() -> None:
     jax.config.update('jax_compilation_cache_dir', str(folder))
 
 
+def _report(unraisable) -> None:
+  """Prints what a thread could not raise, unless it is an echo.
+
+  When a disk is full, Orbax raises that and closes its event loop. The threads
+  that still write find it closed, and each would say so.
+  """
+  if str(unraisable.exc_value) != 'Event loop is closed':
+    sys.__unraisablehook__(unraisable)
+
+
+class _Line(logging.Formatter):
+  """Formats a message as one line, whatever names are in it."""
+
+  def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+    return printable.line(super().formatMessage(record))
+
+
+def write_in_any_encoding() -> None:
+  """Writes escapes for what the encoding of the terminal lacks."""
+  for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper):
+      stream.reconfigure(errors='backslashreplace')
+
+
+def quiet_libraries() -> None:
+  """Keeps libraries from writing to standard error beside this package.
+
+  What Pillow, tfds and Orbax warn of is raised where it matters. `python -W`
+  still shows their warnings.
+  """
+  absl_logging.set_verbosity(absl_logging.FATAL)
+  logging.getLogger('PIL').setLevel(logging.CRITICAL)
+  if not sys.warnoptions:
+    warnings.simplefilter('ignore')
+  sys.unraisablehook = _report
+
+
 def log_to_stderr() -> None:
   """Writes the package's log to standard error."""
   handler = logging.StreamHandler()
-  handler.setFormatter(logging.Formatter('giajax: %(message)s'))
+  handler.setFormatter(_Line('giajax: %(message)s'))
   _log.handlers = [handler]
   _log.setLevel(logging.INFO)
   _log.propagate = False

@@ -3,6 +3,7 @@
 giajax report WORKDIR
 """
 
+from giajax import printable
 from giajax.commands import flags
 from giajax.report import report
 
@@ -13,11 +14,5 @@ FLAGS = ()
 def run(arguments: flags.Arguments) -> int:
   """Rebuilds a report and prints its path."""
   (workdir,) = arguments.words
-  try:
-    print(report.write(workdir))
-  except OSError as error:
-    raise ValueError(
-      f'Expected a workdir that can be written; got {workdir}: '
-      f'{error.strerror}; free some space or copy the workdir'
-    ) from error
+  print(printable.line(str(report.write(workdir))))
   return 0

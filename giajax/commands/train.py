@@ -13,6 +13,7 @@ config's own split. Training that is stopped cannot be continued, but the
 weights that --every kept remain.
 """
 
+from giajax import printable
 from giajax.commands import configs
 from giajax.commands import flags
 from giajax.engine import train
@@ -50,15 +51,14 @@ FLAGS = (
 def run(arguments: flags.Arguments) -> int:
   """Trains a network and prints what was written."""
   values = arguments.values
-  print(
-    train.train_config(
-      configs.load(arguments),
-      values.out,
-      train.Recipe(*(getattr(values, name) for name in train.Recipe._fields)),
-      split=values.split,
-      point=values.point,
-      every=values.every,
-      command=arguments.command,
-    )
+  written = train.train_config(
+    configs.load(arguments),
+    values.out,
+    train.Recipe(*(getattr(values, name) for name in train.Recipe._fields)),
+    split=values.split,
+    point=values.point,
+    every=values.every,
+    command=arguments.command,
   )
+  print(printable.line(written))
   return 0

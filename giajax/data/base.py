@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from giajax import printable
 from giajax import types
 from giajax.data import memory
 
@@ -55,30 +56,31 @@ def dataset(
 
   Raises:
     ValueError: a label is outside [0, K). `take` raises it for an index
-      outside [0, size).
+      outside [0, size), and for an image of another shape.
   """
   labels = check_labels(labels, len(class_names))
 
   def take(indices: npt.ArrayLike) -> types.Batch:
     indices = check_indices(indices, len(labels))
-    x = np.stack([memory.remembered(read, int(i)) for i in indices])
-    return types.Batch(x=jnp.asarray(x), y=jnp.asarray(labels[indices]))
+    x = [memory.remembered(read, int(i)) for i in indices]
+    other = next((i.shape for i in x if i.shape != image_shape), None)
+    if other is not None:
+      raise ValueError(
+        f'Expected images of shape {image_shape} in {name}; got one of shape '
+        f'{other}; correct what describes the data set'
+      )
+    return types.Batch(jnp.asarray(np.stack(x)), jnp.asarray(labels[indices]))
 
   return Dataset(
-    name=_readable(name),
+    name=printable.line(name),
     image_shape=image_shape,
     num_classes=len(class_names),
-    class_names=tuple(map(_readable, class_names)),
+    class_names=tuple(map(printable.line, class_names)),
     labels=labels,
-    note=_readable(note),
+    note=printable.line(note),
     take=take,
     files=tuple(pathlib.Path(path).absolute() for path in files),
   )
-
-
-def _readable(text: str) -> str:
-  """Returns a name that can be written, as file names may not be UTF-8."""
-  return text.encode('utf-8', 'backslashreplace').decode('utf-8')
 
 
 def check_labels(labels: npt.ArrayLike, num_classes: int) -> np.ndarray:

@@ -1,7 +1,12 @@
 """From an encoded image to pixels in [0, 1], using only Pillow."""
 
+from collections.abc import Iterator
+import contextlib
 import io
 import os
+import stat
+import struct
+import warnings
 
 import numpy as np
 from PIL import Image
@@ -17,8 +22,11 @@ _DAMAGED = (
   OSError,  # truncated, unreadable, and UnidentifiedImageError
   SyntaxError,  # broken PNG chunks
   EOFError,
+  TypeError,  # entries of a TIFF or of EXIF
   ValueError,
+  struct.error,
   Image.DecompressionBombError,
+  Image.DecompressionBombWarning,
 )
 
 
@@ -52,14 +60,14 @@ def open_image(
     name: the name of the image in errors.
 
   Raises:
-    ValueError: the source is damaged, truncated, not an image, or deeper than 8
-      bits per channel.
+    ValueError: the source is damaged, truncated, no image of `FORMATS`, larger
+      than Pillow's `Image.MAX_IMAGE_PIXELS`, or deeper than 8 bits per channel.
   """
-  stream = io.BytesIO(source) if isinstance(source, bytes) else source
   try:
-    with Image.open(stream) as opened:
+    with _opened(source) as opened:
+      with _silent() if opened.format == 'TIFF' else contextlib.nullcontext():
+        opened.load()
       image = ImageOps.exif_transpose(opened)
-      image.load()
   except _DAMAGED as error:
     raise _unreadable(name, error) from error
   if image.mode not in _EIGHT_BIT:
@@ -82,7 +90,7 @@ def suffixes() -> frozenset[str]:
 def is_image(path: str | os.PathLike) -> bool:
   """Says whether a file begins like an image of `FORMATS`."""
   try:
-    with Image.open(path, formats=FORMATS):
+    with _opened(path):
       return True
   except _DAMAGED:
     return False
@@ -95,7 +103,7 @@ def upright_shape(path: str | os.PathLike) -> tuple[int, int]:
     ValueError: the header is damaged, or the file is not an image.
   """
   try:
-    with Image.open(path) as opened:
+    with _opened(path) as opened:
       width, height = opened.size
       turned = opened.getexif().get(_ORIENTATION, 1) >= 5
   except _DAMAGED as error:
@@ -163,6 +171,39 @@ def _resized(image: Image.Image, width: int, height: int) -> Image.Image:
 
 # By name: `(image, size, mode) -> image` of size x size pixels.
 FITS = {'crop': _crop, 'pad': _pad, 'stretch': _stretch}
+
+
+@contextlib.contextmanager
+def _opened(source: str | os.PathLike | bytes) -> Iterator[Image.Image]:
+  """Opens an image by its content: no program for another format is started.
+
+  Raises:
+    OSError: a pipe or a device, which might never end, or another format.
+    DecompressionBombWarning: far more pixels than a photograph has.
+  """
+  stream = source
+  if isinstance(source, bytes):
+    stream = io.BytesIO(source)
+  elif not stat.S_ISREG(os.stat(source).st_mode):
+    raise OSError('not a regular file')
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore')  # what is wrong and matters is raised
+    warnings.simplefilter('error', Image.DecompressionBombWarning)
+    with Image.open(stream, formats=FORMATS) as image:
+      yield image
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+  """Keeps libtiff quiet, which writes past Python to standard error."""
+  stderr = os.dup(2)
+  try:
+    with open(os.devnull, 'wb') as nowhere:
+      os.dup2(nowhere.fileno(), 2)
+    yield
+  finally:
+    os.dup2(stderr, 2)
+    os.close(stderr)
 
 
 def _unreadable(name: str, error: BaseException) -> ValueError:

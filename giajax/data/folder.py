@@ -160,9 +160,10 @@ def _images(directory: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
   """Returns the image files of a folder, and the names of its other files."""
   suffixes, images, others = decode.suffixes(), [], []
   for path in sorted(directory.iterdir(), key=lambda p: p.name):
-    if not path.is_file() or path.name[0] == '.':
+    if path.is_dir() or path.name[0] == '.':
       continue
-    if path.suffix.lower() in suffixes or decode.is_image(path):
+    named = path.is_file() and path.suffix.lower() in suffixes
+    if named or decode.is_image(path):
       images.append(path)
     else:
       others.append(path.name)

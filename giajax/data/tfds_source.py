@@ -7,25 +7,35 @@ Labels are read without decoding the images (about 0.4 s for 10,000 of CIFAR);
 images are decoded when a batch is taken.
 """
 
+import contextlib
 import difflib
+import io
+import json
 import pathlib
 from typing import Any
 
 import numpy as np
 
+from giajax import printable
 from giajax.data import base
 from giajax.data import decode
 
 _CHUNK = 1024  # records held at once while the labels are read
-# What tfds raises for names, versions, splits and folders it cannot serve.
+# What tfds raises for names, versions, splits and files it cannot serve.
 _UNSERVED = (
   AssertionError,
-  KeyError,
+  AttributeError,
+  ImportError,
+  LookupError,
   NotImplementedError,
   OSError,
   RuntimeError,
+  TypeError,
   ValueError,
 )
+# Keys of a feature's class, which tfds imports.
+_CLASS = ('pythonClassName', 'python_class_name', 'type')
+_OWN = 'tensorflow_datasets.'
 
 
 def load(
@@ -70,11 +80,15 @@ def load(
       f'Expected a size, as the images of dataset={dataset!r} differ in '
       'theirs; got size=None; pass e.g. size=224'
     )
-  name = source.dataset_info.full_name
+  name = printable.line(source.dataset_info.full_name)
 
   def read(index: int) -> np.ndarray:
     where = f'record {index} of {name} {split}'
-    image = decode.open_image(source[index][image_key], where)
+    try:
+      record = source[index]
+    except _UNSERVED as error:
+      raise _unserved(where, error) from error
+    image = decode.open_image(record[image_key], where)
     return decode.to_pixels(image, size=size, channels=channels)
 
   return base.dataset(
@@ -92,6 +106,7 @@ def _open(
   dataset: str, split: str, data_dir: str | None, image_key: str
 ) -> Any:
   """Returns the data source, whose images stay encoded."""
+  from google.protobuf import json_format
   import tensorflow_datasets as tfds
 
   if data_dir:
@@ -102,14 +117,21 @@ def _open(
         'correct the path or prepare the set there'
       )
     data_dir = str(directory)
+  where = f'dataset={dataset!r}, split={split!r}'
+  root = pathlib.Path(data_dir or tfds.core.constants.DATA_DIR)
   try:
-    return tfds.data_source(
-      dataset,
-      split=split,
-      data_dir=data_dir or None,
-      download=False,
-      decoders={image_key: tfds.decode.SkipDecoding()},
-    )
+    name, _ = tfds.core.naming.parse_builder_name_kwargs(dataset)
+    if name.namespace:  # tfds would ask another place
+      raise ValueError(f'nothing is downloaded from {name.namespace}')
+    _check_files(root / name.name)
+    with contextlib.redirect_stdout(io.StringIO()):  # advice of tfds
+      return tfds.data_source(
+        dataset,
+        split=split,
+        data_dir=data_dir or None,
+        download=False,
+        decoders={image_key: tfds.decode.SkipDecoding()},
+      )
   except tfds.core.DatasetNotFoundError as error:
     builders = tfds.list_builders(with_community_datasets=False)
     near = (
@@ -119,8 +141,28 @@ def _open(
       f'Expected a data set that tfds knows; got dataset={dataset!r}; '
       f'choose {near}'
     ) from error
-  except _UNSERVED as error:
-    raise _unserved(f'dataset={dataset!r}, split={split!r}', error) from error
+  except (*_UNSERVED, json_format.Error) as error:
+    raise _unserved(where, error) from error
+
+
+def _check_files(folder: pathlib.Path) -> None:
+  """Refuses descriptions of a data set that tfds should not read.
+
+  Raises:
+    ValueError: a pipe or a device, or a class of another package, which would
+      be imported.
+  """
+
+  def check(node: dict[str, Any]) -> None:
+    for name in map(node.get, _CLASS):
+      if isinstance(name, str) and not name.startswith(_OWN):
+        raise ValueError(f'the class {name} in {path}')
+
+  for path in folder.rglob('*.json'):
+    if not path.is_file():
+      raise ValueError(f'{path} is no file')
+    if path.name == 'features.json':
+      json.loads(path.read_bytes(), object_hook=check)
 
 
 def _check_features(

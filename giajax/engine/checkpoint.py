@@ -15,6 +15,7 @@ import logging
 import math
 import os
 import pathlib
+import re
 import shutil
 from typing import Any
 
@@ -30,7 +31,11 @@ from giajax.engine import workdir
 # What Orbax and tensorstore raise for a full disk or for torn files.
 _FAILURES = (OSError, ValueError, KeyError, EOFError)
 _OWNER, _SUM = 'owner', 'sum'  # leaves beside those of the caller
+# What they raise besides for a checkpoint from elsewhere; RuntimeError for the
+# name of a folder that is no UTF-8.
+_FOREIGN = (AttributeError, TypeError, OverflowError, RuntimeError)
 _OVERHEAD = 8192  # bytes on disk in addition to an array's own, about
+_CODE = re.compile(r"os_error_code='(\d+)'")  # in tensorstore's messages
 _log = logging.getLogger('giajax')
 
 
@@ -193,7 +198,7 @@ def read(folder: pathlib.Path) -> dict[str, np.ndarray]:
       )
       args = ocp.args.PyTreeRestore(restore_args=plain)
       restored = opened.restore(folder.absolute(), args=args)
-  except (*_FAILURES, AttributeError, TypeError, OverflowError) as error:
+  except (*_FAILURES, *_FOREIGN) as error:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     raise ValueError(
       f'Expected an Orbax checkpoint of arrays; got {str(folder)!r} '
@@ -241,4 +246,7 @@ def _reserve(folder, tree) -> None:
 
 
 def _unwritable(opened, error) -> ValueError:
+  code = _CODE.search(str(error))
+  if code:
+    error = OSError(int(code[1]), os.strerror(int(code[1])))
   return workdir.unwritable(pathlib.Path(str(opened.directory)), error)

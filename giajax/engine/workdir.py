@@ -24,6 +24,10 @@ _LOCK = '.lock'
 _TORN = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError)
 
 
+class UnusableError(ValueError):
+  """A folder, and not the experiment, is at fault."""
+
+
 @contextlib.contextmanager
 def locked(
   folder: pathlib.Path, shard: tuple[int, int] = (0, 1)
@@ -47,7 +51,7 @@ def locked(
         name = folder / f'{_LOCK}-shard-{index}'
         stack.enter_context(_flock(name, fcntl.LOCK_EX | fcntl.LOCK_NB))
     except BlockingIOError as error:
-      raise ValueError(
+      raise UnusableError(
         f'Expected a workdir that no process is using; got {folder}, held by '
         'a running giajax; wait for it or choose another --workdir'
       ) from error
@@ -94,8 +98,15 @@ def check(folder: pathlib.Path, meta: Mapping[str, Any]) -> dict | None:
 
   Raises:
     ValueError: the folder belongs to another config or to other files, one of
-      which is named; or it cannot be read.
+      which is named; or it cannot be read, or have checkpoints.
   """
+  try:
+    os.fsdecode(folder.absolute()).encode('utf-8')
+  except UnicodeEncodeError as error:
+    raise UnusableError(
+      f'Expected a workdir whose name is UTF-8; got {folder}, where no '
+      'checkpoint can be written; choose another --workdir'
+    ) from error
   path = folder / 'config.json'
   try:
     there = json.loads(path.read_text(encoding='utf-8'))
@@ -105,19 +116,19 @@ def check(folder: pathlib.Path, meta: Mapping[str, Any]) -> dict | None:
   except OSError as error:
     raise unwritable(folder, error) from error
   except (ValueError, KeyError, TypeError) as error:
-    raise ValueError(
+    raise UnusableError(
       f'Expected {path} to be written by giajax; got something else; choose '
       'another --workdir'
     ) from error
   if digest != meta['hash']:
     key, old, new = _difference(config, meta['config'])
-    raise ValueError(
+    raise UnusableError(
       f'Expected the config that {folder} was made with, {key}={old!r}; got '
       f'{key}={new!r}; choose another --workdir'
     )
   precision = there.get('precision', meta['precision'])
   if precision != meta['precision']:
-    raise ValueError(
+    raise UnusableError(
       f'Expected the precision that {folder} was made with, {precision}; got '
       f'{meta["precision"]}; set JAX_ENABLE_X64 as before, or choose another '
       '--workdir'
@@ -237,23 +248,23 @@ def read_part(path: pathlib.Path, owner: str) -> tuple[list[dict], dict]:
       arrays = {name: file[name] for name in file.files}
     rows, there = json.loads(str(arrays.pop('rows'))), str(arrays.pop('owner'))
   except _TORN as error:
-    raise ValueError(
+    raise UnusableError(
       f'Expected a whole part of a run; got {path}, which is damaged; remove '
       'it and run again'
     ) from error
   if there != owner:
-    raise ValueError(
+    raise UnusableError(
       f'Expected a part of this run; got {path}, which is of another one; '
       'remove it and run again'
     )
   return rows, arrays
 
 
-def unwritable(folder: pathlib.Path, error: Exception) -> ValueError:
+def unwritable(folder: pathlib.Path, error: Exception) -> UnusableError:
   """Returns the one line that says why a folder cannot be written."""
   text = ' '.join(str(error).split()).rsplit(': ', 1)[-1]
   reason = getattr(error, 'strerror', None) or text or type(error).__name__
-  return ValueError(
+  return UnusableError(
     f'Expected a workdir that can be written; got {folder}: {reason}; '
     'free some space or choose another --workdir; what was finished is kept'
   )

@@ -9,6 +9,8 @@ device is needed, and the same files give the same bytes.
 import os
 import pathlib
 
+from giajax import printable
+from giajax.engine import workdir as folders
 from giajax.report import figures
 from giajax.report import page
 from giajax.results import collection
@@ -28,10 +30,7 @@ def write(workdir: str | os.PathLike[str]) -> pathlib.Path:
   try:
     return _write(pathlib.Path(workdir))
   except OSError as error:
-    raise ValueError(
-      f'Expected a workdir that can be written; got {workdir}: '
-      f'{error.strerror or error}; free some space or copy the workdir'
-    ) from error
+    raise folders.unwritable(pathlib.Path(workdir), error) from error
 
 
 def _write(root: pathlib.Path) -> pathlib.Path:
@@ -45,6 +44,6 @@ def _write(root: pathlib.Path) -> pathlib.Path:
       pages['study.md'] = study.markdown(run)
   for name, text in pages.items():
     partial = root / f'.{name}.partial'
-    partial.write_text(text, encoding='utf-8')
+    partial.write_text(printable.page(text), encoding='utf-8')
     partial.replace(root / name)
   return root / 'report.html'

@@ -5,6 +5,7 @@ import json
 import math
 from typing import Any
 
+from giajax import printable
 from giajax.results import columns
 from giajax.results import wording
 
@@ -34,7 +35,7 @@ def summary_line(row: Row) -> str:
   """Returns the outcome of an update, in one line for the terminal."""
   sweep = ', '.join(f'{k}={wording.plain(v)}' for k, v in row['sweep'].items())
   case = f'case {row["case"]}'
-  return (
+  return printable.line(
     f'{f"{sweep}, {case}" if sweep else case}: {row["verdict"]}, PSNR '
     f'{wording.score("psnr", row.get("psnr"))} dB, SSIM '
     f'{wording.score("ssim", row.get("ssim"))}, {labels(row)}, '

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from giajax import printable
 from giajax.results import columns
 
 _NUMBERS = (int, float, np.number, np.ndarray)
@@ -53,8 +54,9 @@ def plain(value: Any) -> str:
     return f'{value:g}'
   if isinstance(value, dict) and 'name' in value:
     rest = [f'{k} {plain(v)}' for k, v in value.items() if k != 'name']
-    return f'{value["name"]}: {", ".join(rest)}' if rest else value['name']
-  text = str(value)
+    name = printable.line(str(value['name']))
+    return f'{name}: {", ".join(rest)}' if rest else name
+  text = printable.line(str(value))
   return text if len(text) <= 40 else f'{text[:39]}…'
 
 
@@ -70,4 +72,4 @@ def listing(values: Iterable[Any]) -> str:
 
 def axis_label(key: str) -> str:
   """Returns a sweep's key without its prefix."""
-  return key.removeprefix('config.')
+  return printable.line(key.removeprefix('config.'))

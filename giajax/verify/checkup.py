@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 
 from giajax import keys
+from giajax import printable
 from giajax import registry
 from giajax import trees
 from giajax import types
@@ -109,7 +110,8 @@ def words(checkup: Checkup, name: str) -> str:
     if flagged
     else f'{name}: none of the {count} checks that ran objects'
   )
-  return '\n'.join([*lines, f'seed {checkup.seed}', last])
+  lines += [f'seed {checkup.seed}', last]
+  return '\n'.join(map(printable.line, lines))
 
 
 def to_json(checkup: Checkup, name: str) -> str:

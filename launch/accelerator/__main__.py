@@ -35,6 +35,7 @@ import sys
 import time
 from typing import Any, NamedTuple
 
+from giajax import printable
 from giajax import registry
 from giajax.commands import flags
 from giajax.commands import process
@@ -119,7 +120,7 @@ def main(argv: Sequence[str]) -> int:
   except ValueError as error:
     if not str(error).startswith('Expected'):
       raise
-    print(f'launch: {error}', file=sys.stderr)
+    print(printable.line(f'launch: {error}'), file=sys.stderr)
     return 2
 
 
@@ -207,8 +208,8 @@ def _kit(values, out, worker, facts, size) -> _Kit:
   rows = rows_library.Rows(out, device, facts['versions'])
   if rows.others:
     print(
-      f'{out} has rows of {", ".join(rows.others)}, too: they stay, and those '
-      f'of {device} are added',
+      f'{printable.line(str(out))} has rows of {", ".join(rows.others)}, too: '
+      f'they stay, and those of {device} are added',
       flush=True,
     )
   rows.add('device', facts)

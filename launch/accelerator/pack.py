@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 
+from giajax import printable
 from giajax.commands import flags
 
 COMMAND = 'python -m giajax.launch.accelerator.pack'
@@ -97,15 +98,15 @@ def main(argv: Sequence[str]) -> int:
   except ValueError as error:
     if not str(error).startswith('Expected'):
       raise
-    print(f'launch: {error}', file=sys.stderr)
+    print(printable.line(f'launch: {error}'), file=sys.stderr)
     return 2
   size = sum(f.stat().st_size for f in folder.rglob('*') if f.is_file())
   for path in sorted(folder.rglob('*')):
     if path.is_file():
-      print(
-        f'{path.relative_to(folder)}  {path.stat().st_size / 2**20:.1f} MiB'
-      )
-  print(f'{folder}: {size / 2**20:.0f} MiB; there, run: sh run.sh --out=OUT')
+      name = printable.line(str(path.relative_to(folder)))
+      print(f'{name}  {path.stat().st_size / 2**20:.1f} MiB')
+  name = printable.line(str(folder))
+  print(f'{name}: {size / 2**20:.0f} MiB; there, run: sh run.sh --out=OUT')
   return 0
 
 

@@ -11,6 +11,7 @@ from giajax import main
 from giajax.advice import trials
 from giajax.engine import build
 from giajax.engine import run as engine
+from giajax.engine import workdir as folders
 
 
 @pytest.fixture(scope='module')
@@ -107,3 +108,14 @@ def test_an_audit_of_other_files_is_no_standard(tmp_path):
   draw(1)
   with pytest.raises(ValueError, match=r'^Expected the files that .*0\.png'):
     trials.advise(workdir, only=['batch'])
+
+
+def test_a_folder_that_is_held_is_no_result(workdir):
+  audited, _ = trials._audited(workdir, 0, 0)
+  (workdir / 'advice.json').unlink(missing_ok=True)
+  with (
+    folders.locked(audited.folder / 'noise'),
+    pytest.raises(ValueError, match=r'^Expected a workdir that no process'),
+  ):
+    trials.advise(workdir, only=['noise'], point=0)
+  assert not (workdir / 'advice.json').exists()

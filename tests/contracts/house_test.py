@@ -9,6 +9,7 @@ _PACKAGE = _ROOT / 'giajax'
 _STOREYS = (
   'types',
   'registry',
+  'printable',
   'trees',
   'keys',
   'archives',

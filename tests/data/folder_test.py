@@ -3,8 +3,11 @@
 import functools
 import os
 import pickle
+import struct
+import warnings
 
 import numpy as np
+from PIL import EpsImagePlugin
 from PIL import Image
 import pytest
 
@@ -207,3 +210,60 @@ def test_names_that_are_no_utf8_can_be_written(tmp_path):
   assert images.class_names == ('caf\\udce9', 'tea')
   assert ''.join(images.class_names).encode('utf-8')
   assert [path.name for path in images.files] == ['a.png', 'a.png']
+
+
+_FOREIGN = {
+  'eps': b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n',
+  'ppm': b'P6\n2 2\n255\n' + bytes(12),
+  # The size is in the header, behind which there is nothing.
+  'bomb': b'BM' + bytes(12) + struct.pack('<IiiHH', 40, 9500, 9500, 1, 24),
+  'more': b'BM' + bytes(12) + struct.pack('<IiiHH', 40, 30000, 30000, 1, 24),
+}
+
+
+@pytest.mark.parametrize('kind', _FOREIGN)
+def test_content_decides_what_is_opened(tmp_path, kind, monkeypatch):
+  def started(*args, **kwargs):
+    raise AssertionError('Ghostscript was started')
+
+  monkeypatch.setattr(EpsImagePlugin, 'Ghostscript', started)
+  (tmp_path / 'x.png').write_bytes(_FOREIGN[kind] + bytes(24))
+  with warnings.catch_warnings(record=True) as warned:
+    images = folder.load(path=tmp_path, size=8)
+    error = error_of(images.take, [0])
+    error_of(folder.load, path=tmp_path, fit='keep')
+  words = 'exceeds limit' if kind in ('bomb', 'more') else 'cannot identify'
+  assert words in error and not warned
+
+
+def test_pipes_devices_and_dead_links_are_not_opened(tmp_path):
+  save(tmp_path / 'a.png', 'red')
+  os.mkfifo(tmp_path / 'b.png')
+  (tmp_path / 'c.png').symlink_to('/dev/zero')
+  (tmp_path / 'd.png').symlink_to('nowhere')
+  images = folder.load(path=tmp_path, size=4)
+  assert images.size == 1
+  assert images.note.endswith('; skipped files: b.png, c.png, d.png')
+  (tmp_path / 'a.png').unlink()
+  os.mkfifo(tmp_path / 'a.png')  # since then
+  assert 'not a regular file' in error_of(images.take, [0])
+
+
+def test_a_damaged_tiff_is_one_line(tmp_path, capfd):
+  pixels = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)
+  path = tmp_path / 'x.tif'
+  Image.fromarray(pixels).save(path, compression='tiff_deflate')
+  raw = bytearray(path.read_bytes())
+  raw[300:400] = bytes(100)
+  path.write_bytes(raw)
+  with pytest.raises(ValueError, match=r'^Expected a readable image'):
+    folder.load(path=tmp_path, size=8).take([0])
+  assert capfd.readouterr().err == ''  # libtiff writes past Python
+
+
+def test_names_cannot_move_the_cursor(tmp_path):
+  save(tmp_path / 'tea\x1b[2J' / 'a.png', 'red')
+  (tmp_path / 'tea\x1b[2J' / 'b\n.txt').write_text('')
+  images = folder.load(path=tmp_path, size=4)
+  assert images.class_names == (r'tea\x1b[2J',)
+  assert images.note.endswith(r'skipped files: tea\x1b[2J/b\n.txt')

@@ -1,6 +1,7 @@
 """Tests of giajax.data.memory."""
 
 import numpy as np
+import pytest
 
 from giajax.data import base
 from giajax.data import memory
@@ -45,3 +46,17 @@ def test_data_sets_remember():
   for _ in range(3):
     np.testing.assert_array_equal(data.take([2, 0]).x[:, 0, 0, 0], [0.5, 0])
   assert calls == [2, 0]
+
+
+def test_images_of_another_shape_are_refused():
+  shapes = [(2, 2, 1), (2, 3, 1)]
+  images = base.dataset(
+    name='x',
+    image_shape=(2, 2, 1),
+    class_names=('a',),
+    labels=[0, 0],
+    note='',
+    read=lambda i: np.zeros(shapes[i], np.float32),
+  )
+  with pytest.raises(ValueError, match=r'^Expected .*2, 1\).* \(2, 3, 1'):
+    images.take([0, 1])

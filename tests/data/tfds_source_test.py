@@ -1,5 +1,6 @@
 """Tests of giajax.data.tfds_source on prepared sets."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -75,6 +76,8 @@ def test_grey_images_sizes_channels_and_slices(data_dir):
     ({'dataset': 'cifar_10'}, "dataset='cifar_10'; choose cifar10"),
     ({'dataset': 'cifar100'}, 'array_record'),  # known, not prepared
     ({'dataset': 'cifar10:1.0.0'}, 'cifar10:1.0.0'),
+    ({'dataset': 'huggingface:x'}, 'nothing is downloaded from huggingface'),
+    ({'dataset': 'user:x'}, 'nothing is downloaded from user'),
     ({'split': 'validation'}, "split='validation'"),
     ({'split': 'train'}, 'cifar10/3.0.2 train'),  # its files are not there
     ({'data_dir': '/nowhere'}, "data_dir='/nowhere'"),
@@ -96,7 +99,8 @@ def test_mistakes_give_one_line(data_dir, arguments, message):
   assert '\n' not in str(info.value)
 
 
-def test_sets_of_ones_own_and_of_differing_sizes(data_dir, tmp_path):
+def _album(data_dir, tmp_path, *changes):
+  """Returns a folder with MNIST under a name of which tfds has no code."""
   source = pathlib.Path(data_dir) / 'mnist' / '3.0.1'
   folder = tmp_path / 'album' / '1.0.0'
   folder.mkdir(parents=True)
@@ -104,12 +108,18 @@ def test_sets_of_ones_own_and_of_differing_sizes(data_dir, tmp_path):
     target = folder / file.name.replace('mnist-', 'album-')
     target.write_bytes(file.read_bytes())
   for name, old, new in (
-    ('features.json', '"28"', '"-1"'),
     ('dataset_info.json', '"mnist"', '"album"'),
     ('dataset_info.json', '"3.0.1"', '"1.0.0"'),
+    *changes,
   ):
     text = (folder / name).read_text()
+    assert old in text
     (folder / name).write_text(text.replace(old, new))
+  return folder
+
+
+def test_sets_of_ones_own_and_of_differing_sizes(data_dir, tmp_path):
+  _album(data_dir, tmp_path, ('features.json', '"28"', '"-1"'))
   kwargs = {'dataset': 'album', 'split': 'test[:9]', 'data_dir': str(tmp_path)}
   with pytest.raises(ValueError, match='got size=None'):
     tfds_source.load(**kwargs)
@@ -129,3 +139,55 @@ def test_tensorflow_is_never_imported(data_dir):
     "assert 'tensorflow' not in sys.modules\n"
   )
   subprocess.run([sys.executable, '-c', code], check=True, timeout=120)
+
+
+_IMAGE = 'tensorflow_datasets.core.features.image_feature.Image'
+_CHANGES = [
+  ('"shape"', '"shbpe"'),
+  ('"28"', '"x"'),
+  ('"10"', '"x"'),
+  ('"10"', '"3"'),  # fewer than there are
+  ('"28"', '"27"'),
+  ('"uint8"', '"label"'),
+  ('"featuresDict"', '"pythonClassName"'),
+  (_IMAGE, 'antigravity.Image'),  # tfds would import it
+  (_IMAGE, 'tensorflow_datasets.Image'),
+]
+
+
+def test_damaged_descriptions_give_one_line(data_dir, tmp_path, capfd):
+  folder = _album(data_dir, tmp_path)
+  kwargs = {'dataset': 'album', 'split': 'test[:9]', 'data_dir': str(tmp_path)}
+  for name in ('features.json', 'dataset_info.json'):
+    path = folder / name
+    whole = path.read_text()
+    damaged = ['', whole[: len(whole) // 2], 'null', '1', '"x"', '[' * 9999]
+    if name == 'features.json':
+      assert all(old in whole for old, _ in _CHANGES)
+      damaged += [whole.replace(old, new, 1) for old, new in _CHANGES]
+    for text in damaged:
+      path.write_text(text)
+      with pytest.raises(ValueError, match=r'^Expected [^\n]*\Z'):
+        tfds_source.load(**kwargs).take([0])
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match=f'{name} is no file'):
+      tfds_source.load(**kwargs)
+    path.unlink()
+    path.write_text(whole)
+  assert 'antigravity' not in sys.modules
+  assert capfd.readouterr().out == ''  # tfds has advice of its own
+
+
+def test_records_that_are_cut_short_give_one_line(data_dir, tmp_path):
+  (path,) = _album(data_dir, tmp_path).glob('*record*')
+  whole = path.read_bytes()
+  kwargs = {'dataset': 'album', 'split': 'test[:9]', 'data_dir': str(tmp_path)}
+  images = tfds_source.load(**kwargs)
+  for size in (0, 100, len(whole) // 2, len(whole) - 1):
+    path.write_bytes(whole[:size])
+    with pytest.raises(ValueError, match=r'^Expected [^\n]*\Z'):
+      tfds_source.load(**kwargs)
+  path.write_bytes(bytes(len(whole)))
+  with pytest.raises(ValueError, match=r'^Expected [^\n]*\Z'):
+    images.take([0])

@@ -5,6 +5,7 @@ import os
 import shutil
 
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from giajax.engine import checkpoint
@@ -149,3 +150,25 @@ def test_remove_takes_the_empty_parent(tmp_path):
   assert folders[1].exists()
   checkpoint.remove(folders[1])
   assert not any(tmp_path.iterdir())
+
+
+def test_of_tensorstore_only_the_reason_is_said(tmp_path, monkeypatch):
+  def full(*args, **kwargs):
+    spec = '{"driver": "zarr", "path": "a/b: c"}'
+    raise ValueError(
+      f"RESOURCE_EXHAUSTED: Error: No space [os_error_code='28'] [{spec}]"
+    )
+
+  with checkpoint.manager(tmp_path) as opened:
+    monkeypatch.setattr(opened, 'save', full)
+    with pytest.raises(ValueError, match=r': No space left on device; free'):
+      checkpoint.save(opened, _tree(3), 'run')
+
+
+def test_a_checkpoint_in_a_folder_that_is_no_utf8(tmp_path):
+  with ocp.StandardCheckpointer() as opened:
+    opened.save(tmp_path / 'a', {'params': np.ones(3, np.float32)})
+  folder = tmp_path / os.fsdecode(b'caf\xe9')
+  (tmp_path / 'a').rename(folder)
+  with pytest.raises(ValueError, match=r'^Expected an Orbax checkpoint'):
+    checkpoint.read(folder)

@@ -1,6 +1,7 @@
 """Tests of who may write a workdir, and of what is never half written."""
 
 import json
+import os
 import resource
 
 import numpy as np
@@ -161,3 +162,9 @@ def test_withdraw_keeps_what_is_not_ours(tmp_path):
     workdir.claim(tmp_path, _meta())
     workdir.withdraw(tmp_path)
   assert [p.name for p in tmp_path.iterdir()] == ['notes.txt']
+
+
+def test_a_name_that_is_no_utf8_is_refused_before_the_run(tmp_path):
+  folder = tmp_path / os.fsdecode(b'caf\xe9')
+  with pytest.raises(workdir.UnusableError, match=r'^Expected .*is UTF-8'):
+    workdir.check(folder, _meta())

@@ -225,7 +225,7 @@ def test_same_files_same_bytes(tmp_path):
 
 
 def test_everything_is_escaped(tmp_path):
-  evil = '<script>alert("&")</script>'
+  evil = '<script>alert("&")</script>\x1b[2J\udce9'
   meta = {
     'card': evil,
     'command': evil,
@@ -251,6 +251,7 @@ def test_everything_is_escaped(tmp_path):
   html = _html(path)
   assert '<script' not in html
   assert '<b>' not in html
+  assert '\x1b' not in html and '\\x1b[2J\\udce9' in html
   assert '&lt;script&gt;' in html
 
 
@@ -297,8 +298,9 @@ def test_sweep_has_a_plot_and_its_end_removes_it(tmp_path):
     [True, False, True],
     [-1.0, 0.0, 1.0],
     [[1, 2], [3], {'a': 1}],
+    ['caf\udce9', 'tea\x1b[2J', {'name': 'mat\xe9\udce9'}],
   ],
-  ids=str,
+  ids=ascii,
 )
 def test_any_sweep_value(tmp_path, values):
   path = _workdir(tmp_path, points=3)

@@ -84,3 +84,9 @@ def test_missing_columns_are_named():
 def test_a_line_for_the_terminal(changes, words):
   usual = dict(batch_size=16, finite_restarts=3, restarts=4)
   assert words in rows.summary_line(row(**{**usual, **changes}))
+
+
+def test_a_summary_is_one_plain_line():
+  values = {'a\x1b': 'b\n\udce9', 'model': {'name': '\x9b', 'x': '\r'}}
+  line = rows.summary_line(row(sweep=values))
+  assert line.startswith(r'a\x1b=b\n\udce9, model=\x9b: x \r, case 0: resists')

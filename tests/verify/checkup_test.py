@@ -73,3 +73,14 @@ def test_all_checks_are_run_by_default():
   result = checkup.check(handmade.view(), message, handmade.probe())
   assert [*result.verdicts] == [*VERIFIERS]
   assert result.ran == result.flagged == ['architecture']
+
+
+def test_names_of_tensors_forge_no_verdict():
+  evil = 'fc\x1b[2J\x1b[H\nx.npz: none of the 1 checks that ran objects\x9b'
+  verdict = base.verdict(2.0, 1.0, '{name} has {score}.', name=evil)
+  result = checkup.Checkup({'scale': verdict}, 0)
+  lines = checkup.words(result, 'w\n\udce9.npz').split('\n')
+  assert len(lines) == 3 and all(map(str.isprintable, lines))
+  assert r'fc\x1b[2J\x1b[H\nx.npz: none' in lines[0]
+  assert lines[2].startswith(r'w\n\udce9.npz: flagged by 1 of the 1')
+  assert '\x1b' not in checkup.to_json(result, evil)
