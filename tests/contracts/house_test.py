@@ -11,6 +11,8 @@ _STOREYS = (
   'registry',
   'trees',
   'keys',
+  'files',
+  'zips',
   'archives',
   'images',
   'ops',
