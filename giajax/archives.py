@@ -58,10 +58,20 @@ class Arrays(Mapping[str, np.ndarray]):
 
   It is closed at the end of a `with`. All of its methods raise ValueError where
   the file is not a whole npz of plain arrays.
+
+  Args:
+    path: the path of the file.
+    kind: what it is, for the message.
+    advice: what to do if it is not, for the message.
   """
 
-  def __init__(self, path: str | os.PathLike):
-    self._path = path
+  def __init__(
+    self,
+    path: str | os.PathLike,
+    kind: str = 'npz of plain arrays',
+    advice: str = 'write it again with np.savez',
+  ):
+    self._about = (path, kind, advice)
     self._members: dict[str, zips.Member] = {}
     with self._refusing(), contextlib.ExitStack() as stack:
       self._file = stack.enter_context(files.opened(path))
@@ -124,7 +134,7 @@ class Arrays(Mapping[str, np.ndarray]):
       return _head(zips.beginning(self._file, member, _HEADER), member)[0]
 
   def _refusing(self):
-    return _refusing(self._path, 'npz of plain arrays', 'np.savez')
+    return _refusing(*self._about)
 
 
 def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -139,7 +149,8 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
   if pathlib.Path(path).suffix != '.safetensors':
     with Arrays(path) as arrays:
       return dict(arrays)
-  with _refusing(path, 'safetensors file', 'safetensors'):
+  advice = 'write it again with safetensors'
+  with _refusing(path, 'safetensors file', advice):
     _check_tensors(path)
     return safetensors_numpy.load_file(path)
 
@@ -159,7 +170,7 @@ def read_any(path: str | os.PathLike) -> dict[str, np.ndarray]:
   if pathlib.Path(path).suffix not in _TORCH:
     return read(path)
   got = f'path={str(path)!r}'
-  whole = (path, 'state dict', 'torch.save(model.state_dict())')
+  whole = (path, 'state dict', 'save model.state_dict() again')
   with _refusing(*whole):
     _check_torch(path)
   try:
@@ -345,7 +356,7 @@ def _flat(tree: Any, path: str = '') -> Iterator[tuple[str, Any]]:
 
 @contextlib.contextmanager
 def _refusing(
-  path: str | os.PathLike, kind: str, writer: str
+  path: str | os.PathLike, kind: str, advice: str
 ) -> Iterator[None]:
   """Turns whatever is wrong with a file into one line."""
   got = f'path={str(path)!r}'
@@ -355,8 +366,7 @@ def _refusing(
     raise _missing(got) from error
   except _DAMAGED as error:
     raise ValueError(
-      f'Expected a whole {kind}; got {got} ({_reason(error)}); write it again '
-      f'with {writer}'
+      f'Expected a whole {kind}; got {got} ({_reason(error)}); {advice}'
     ) from error
 
 

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import unicodedata
 
 _LARGEST = 1 << 64  # of a whole number in JSON
+_DEEPEST = 50  # lists and dicts within each other
 _LONGEST = 256  # characters of the name of an array
 _QUOTED = 40  # characters of a name that an error shows
 
@@ -29,15 +30,19 @@ def opened(path: str | os.PathLike) -> BinaryIO:
   return open(path, 'rb')
 
 
-def read_text(path: str | os.PathLike) -> str:
+def read_text(path: str | os.PathLike, errors: str = 'strict') -> str:
   """Returns the text of a regular file.
+
+  Args:
+    path: the file.
+    errors: what becomes of bytes that are not UTF-8, as for `bytes.decode`.
 
   Raises:
     OSError: see `opened`.
     ValueError: see `opened`; or the bytes are not UTF-8.
   """
   with opened(path) as file:
-    return file.read().decode('utf-8')
+    return file.read().decode('utf-8', errors)
 
 
 def check_folder(folder: str | os.PathLike) -> None:
@@ -76,8 +81,7 @@ def parsed(text: str | bytes, *, finite: bool = True) -> Any:
     )
   except RecursionError as error:
     raise ValueError('JSON that is nested too deeply') from error
-  # Half a pair of UTF-16 can be read, but not written.
-  json.dumps(value, ensure_ascii=False).encode()
+  _check_depth(value)
   return value
 
 
@@ -99,6 +103,17 @@ def check_names(names: Iterable[str]) -> None:
     if form in forms:
       raise ValueError(f'the name {quoted} twice')
     forms.add(form)
+
+
+def _check_depth(value: Any, depth: int = 0) -> None:
+  """Checks that a value can be written again."""
+  if depth > _DEEPEST:
+    raise ValueError('JSON that is nested too deeply')
+  if isinstance(value, str):
+    value.encode()  # half a pair of UTF-16 can be read, but not written
+  elif isinstance(value, dict | list):
+    for part in (*value, *(value.values() if isinstance(value, dict) else ())):
+      _check_depth(part, depth + 1)
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -13,15 +13,19 @@ import json
 import os
 import pathlib
 from typing import Any
-import zipfile
-import zlib
 
 import numpy as np
 
+from giajax import archives
+from giajax import files
 from giajax.engine import identity
+from giajax.results import kinds
+from giajax.results import records
 
 _LOCK = '.lock'
-_TORN = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError)
+_PART = ('part of a run', 'remove it and run again')
+_ELSEWHERE = 'choose another --workdir'
+_CLAIMED = {**records.RUN, 'config': dict, 'hash': str}
 
 
 @contextlib.contextmanager
@@ -98,16 +102,17 @@ def check(folder: pathlib.Path, meta: Mapping[str, Any]) -> dict | None:
   """
   path = folder / 'config.json'
   try:
-    there = json.loads(path.read_text(encoding='utf-8'))
+    there = files.parsed(files.read_text(path))
+    kinds.check(there, _CLAIMED, str(path), _ELSEWHERE)
     config, digest = there['config'], there['hash']
   except FileNotFoundError:
     return None
   except OSError as error:
     raise unwritable(folder, error) from error
-  except (ValueError, KeyError, TypeError) as error:
+  except ValueError as error:
     raise ValueError(
-      f'Expected {path} to be written by giajax; got something else; choose '
-      'another --workdir'
+      f'Expected {path} to be written by giajax; got something else ({error}); '
+      f'{_ELSEWHERE}'
     ) from error
   if digest != meta['hash']:
     key, old, new = _difference(config, meta['config'])
@@ -187,20 +192,25 @@ def read_part(path: pathlib.Path) -> tuple[list[dict], dict]:
   """Returns the rows and arrays of a finished part.
 
   Raises:
-    ValueError: the part is torn.
+    ValueError: the part is torn, or has no rows.
   """
+  with archives.Arrays(path, *_PART) as part:
+    arrays = dict(part)
   try:
-    with np.load(path, allow_pickle=False) as file:
-      arrays = {name: file[name] for name in file.files}
-      return json.loads(str(arrays.pop('rows'))), arrays
-  except _TORN as error:
-    raise _torn(path) from error
+    text = arrays.pop('rows', np.str_()).item()
+    rows = files.parsed(str(text), finite=False)
+    kinds.check(rows, [dict], 'its rows', 'remove it')
+  except ValueError as error:
+    kind, advice = _PART
+    raise ValueError(
+      f'Expected a whole {kind}; got {path} ({error}); {advice}'
+    ) from error
+  return rows, arrays
 
 
 def check_part(path: pathlib.Path) -> None:
-  """Raises ValueError if a part lacks its end; cheaper than reading it."""
-  if not zipfile.is_zipfile(path):
-    raise _torn(path)
+  """Raises ValueError if a part is torn; its arrays are not read."""
+  archives.Arrays(path, *_PART).close()
 
 
 def unwritable(folder: pathlib.Path, error: Exception) -> ValueError:
@@ -210,13 +220,6 @@ def unwritable(folder: pathlib.Path, error: Exception) -> ValueError:
   return ValueError(
     f'Expected a workdir that can be written; got {folder}: {reason}; '
     'free some space or choose another --workdir; what was finished is kept'
-  )
-
-
-def _torn(path):
-  return ValueError(
-    f'Expected a whole part of a run; got {path}, which is torn; remove it '
-    'and run again'
   )
 
 

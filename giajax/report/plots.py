@@ -213,7 +213,8 @@ def _short(value: Any, among: Sequence[Any]) -> str:
     names = [v.get('name') for v in among if isinstance(v, dict)]
     rest = [wording.plain(v) for k, v in value.items() if k != 'name']
     shared = names.count(value['name']) > 1
-    text = ' '.join([value['name'], *rest]) if shared else value['name']
+    name = str(value['name'])
+    text = ' '.join([name, *rest]) if shared else name
   return text if len(text) <= _TICK else f'{text[: _TICK - 1]}…'
 
 

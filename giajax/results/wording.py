@@ -53,7 +53,8 @@ def plain(value: Any) -> str:
     return f'{value:g}'
   if isinstance(value, dict) and 'name' in value:
     rest = [f'{k} {plain(v)}' for k, v in value.items() if k != 'name']
-    return f'{value["name"]}: {", ".join(rest)}' if rest else value['name']
+    name = str(value['name'])
+    return f'{name}: {", ".join(rest)}' if rest else name
   text = str(value)
   return text if len(text) <= 40 else f'{text[:39]}…'
 

@@ -84,7 +84,9 @@ def test_finished_reads_names_and_refuses_torn_parts(tmp_path):
   (tmp_path / 'parts' / '.x.npz.7.partial').write_bytes(b'half')
   assert plan.finished(tmp_path) == {1: [(2, 5)]}
   path.write_bytes(b'half')
-  with pytest.raises(ValueError, match=r'^Expected a whole part .* is torn'):
+  with pytest.raises(
+    ValueError, match=r'^Expected a whole part .* no zip.*remove it'
+  ):
     plan.finished(tmp_path)
 
 

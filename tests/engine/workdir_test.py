@@ -1,6 +1,7 @@
 """Tests of who may write a workdir, and of what is never half written."""
 
 import json
+import os
 import resource
 
 import numpy as np
@@ -58,11 +59,29 @@ def test_another_precision_is_refused(tmp_path):
     workdir.claim(tmp_path, _meta(seed=0) | {'precision': 'float64'})
 
 
-@pytest.mark.parametrize('text', ['', '{', '[]', '{"config": 1}'])
+@pytest.mark.parametrize(
+  'text',
+  [
+    *('', '{', '[]', '[' * 9999, '{"config": 1}'),
+    '{"config": 1, "hash": "a"}',
+    '{"config": {}, "hash": "a", "inputs": [1]}',
+    '{"config": {}, "hash": "a", "hash": "b"}',
+  ],
+)
 def test_foreign_config_json(tmp_path, text):
   (tmp_path / 'config.json').write_text(text)
   with pytest.raises(ValueError, match=r'to be written by giajax'):
     workdir.check(tmp_path, _meta())
+
+
+def test_pipes_are_not_waited_for(tmp_path):
+  os.mkfifo(tmp_path / 'config.json')
+  os.mkfifo(tmp_path / 'part.npz')
+  with pytest.raises(ValueError, match='not a regular file'):
+    workdir.check(tmp_path, _meta())
+  for read in (workdir.check_part, workdir.read_part):
+    with pytest.raises(ValueError, match='not a regular file'):
+      read(tmp_path / 'part.npz')
 
 
 def test_a_file_in_the_way(tmp_path):
@@ -111,7 +130,9 @@ def test_parts_come_back_and_torn_ones_are_named(tmp_path):
   data = bytearray(path.read_bytes())
   data[80:90] = b'##########'
   path.write_bytes(data)
-  with pytest.raises(ValueError, match=r'which is torn'):
+  with pytest.raises(
+    ValueError, match=r'^Expected a whole part of a run; .* remove it'
+  ):
     workdir.read_part(path)
 
 
