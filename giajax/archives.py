@@ -1,6 +1,11 @@
-"""Files of arrays, which are read in full or refused in one clear line."""
+"""Files of arrays, which are read in full or refused in one clear line.
 
-from collections.abc import Mapping, Sequence
+Whatever two readers could take for two models is refused.
+"""
+
+import ast
+from collections.abc import Iterator, Mapping, Sequence
+import contextlib
 import hashlib
 import io
 import math
@@ -8,7 +13,7 @@ import os
 import pathlib
 import pickle
 import tokenize
-from typing import Any
+from typing import Any, NamedTuple
 import zipfile
 import zlib
 
@@ -16,23 +21,120 @@ import numpy as np
 import safetensors
 from safetensors import numpy as safetensors_numpy
 
-# What numpy's headers, zipfile and safetensors raise for bytes that are wrong.
+from giajax import files
+from giajax import zips
+
+# What numpy's headers, zlib and safetensors raise for bytes that are wrong.
 _DAMAGED = (
   EOFError,
-  NotImplementedError,
   OSError,
   SyntaxError,
   ValueError,
   tokenize.TokenError,
-  zipfile.BadZipFile,
   zlib.error,
   safetensors.SafetensorError,
 )
 # The largest size that a file may claim, in bytes and in multiples of its size.
 _ROOM, _EXPANDS = 1 << 30, 4
 _SHOWN = 4  # how many names are listed for each kind of problem
-_ENCRYPTED = 1  # of a zip's flags
 _TORCH = ('.pth', '.pt')
+_HEADER = 1 << 14  # bytes of a header; numpy itself reads fewer
+# The types of safetensors that numpy has.
+_KINDS = (
+  *('F64', 'F32', 'F16', 'BF16', 'I64', 'I32', 'I16', 'I8'),
+  *('U64', 'U32', 'U16', 'U8', 'BOOL'),
+)
+
+
+class Head(NamedTuple):
+  """What an array is, without its values."""
+
+  shape: tuple[int, ...]
+  dtype: np.dtype
+
+
+class Arrays(Mapping[str, np.ndarray]):
+  """The arrays of an npz by name, each read when it is asked for.
+
+  It is closed at the end of a `with`. All of its methods raise ValueError where
+  the file is not a whole npz of plain arrays.
+
+  Args:
+    path: the path of the file.
+    kind: what it is, for the message.
+    advice: what to do if it is not, for the message.
+  """
+
+  def __init__(
+    self,
+    path: str | os.PathLike,
+    kind: str = 'npz of plain arrays',
+    advice: str = 'write it again with np.savez',
+  ):
+    self._about = (path, kind, advice)
+    self._members: dict[str, zips.Member] = {}
+    with self._refusing(), contextlib.ExitStack() as stack:
+      self._file = stack.enter_context(files.opened(path))
+      members = zips.members(self._file)
+      check_room(
+        sum(member.size for member in members),
+        pathlib.Path(path).stat().st_size,
+      )
+      names = [member.name.removesuffix('.npy') for member in members]
+      files.check_names(names)
+      if any(name.endswith('.npy') for name in names):
+        raise ValueError('a name that ends in .npy, which numpy drops')
+      self._members = dict(zip(names, members))
+      stack.pop_all()
+    if any(m.name != f'{n}.npy' for n, m in self._members.items()):
+      self.close()
+      raise ValueError(
+        f'Expected an npz of plain arrays; got path={str(path)!r}, a zip of '
+        'other files (such as those of torch.save); convert it by giajax '
+        'convert'
+      )
+
+  def __getitem__(self, name: str) -> np.ndarray:
+    """Returns an array; no more than its member is allocated."""
+    member = self._members[name]
+    with self._refusing():
+      data = zips.content(self._file, member)
+      (shape, dtype), by_columns, start = _head(data, member)
+      flat = np.frombuffer(data, dtype, math.prod(shape), start)
+      return flat.reshape(shape, order='F' if by_columns else 'C')
+
+  def __iter__(self) -> Iterator[str]:
+    """Yields the names, in the order of the file."""
+    return iter(self._members)
+
+  def __len__(self) -> int:
+    """Returns the number of arrays."""
+    return len(self._members)
+
+  def __contains__(self, name: object) -> bool:
+    """Returns whether an array exists, without reading it."""
+    return name in self._members
+
+  def __enter__(self) -> 'Arrays':
+    """Returns itself."""
+    return self
+
+  def __exit__(self, *error: object) -> None:
+    """Closes the file."""
+    self.close()
+
+  def close(self) -> None:
+    """Closes the file."""
+    self._file.close()
+
+  def head(self, name: str) -> Head:
+    """Returns the shape and type of an array; its values are not read."""
+    member = self._members[name]
+    with self._refusing():
+      return _head(zips.beginning(self._file, member, _HEADER), member)[0]
+
+  def _refusing(self):
+    return _refusing(*self._about)
 
 
 def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -44,37 +146,13 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
   Raises:
     ValueError: the file does not exist, or is not a whole file of plain arrays.
   """
-  got = f'path={str(path)!r}'
-  tensors = pathlib.Path(path).suffix == '.safetensors'
-  kind = 'safetensors file' if tensors else 'npz of plain arrays'
-  try:
-    if tensors:
-      return safetensors_numpy.load_file(path)
-    with zipfile.ZipFile(path) as archive:  # refuses a lone .npy, a pickle
-      check_room(
-        sum(member.file_size for member in archive.infolist()),
-        pathlib.Path(path).stat().st_size,
-      )
-      names = archive.namelist()
-      if len(set(names)) < len(names):
-        raise ValueError('a name twice')
-      arrays = {
-        member.filename.removesuffix('.npy'): _member(archive, member)
-        for member in archive.infolist()
-      }
-  except FileNotFoundError as error:
-    raise _missing(got) from error
-  except _DAMAGED as error:
-    raise ValueError(
-      f'Expected a whole {kind}; got {got} ({_reason(error)}); write it again '
-      f'with {"safetensors" if tensors else "np.savez"}'
-    ) from error
-  if any(value is None for value in arrays.values()):
-    raise ValueError(
-      f'Expected an npz of plain arrays; got {got}, a zip of other files '
-      '(such as those of torch.save); convert it by giajax convert'
-    )
-  return {name: array for name, array in arrays.items() if array is not None}
+  if pathlib.Path(path).suffix != '.safetensors':
+    with Arrays(path) as arrays:
+      return dict(arrays)
+  advice = 'write it again with safetensors'
+  with _refusing(path, 'safetensors file', advice):
+    _check_tensors(path)
+    return safetensors_numpy.load_file(path)
 
 
 def read_any(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -92,6 +170,9 @@ def read_any(path: str | os.PathLike) -> dict[str, np.ndarray]:
   if pathlib.Path(path).suffix not in _TORCH:
     return read(path)
   got = f'path={str(path)!r}'
+  whole = (path, 'state dict', 'save model.state_dict() again')
+  with _refusing(*whole):
+    _check_torch(path)
   try:
     import torch  # pyrefly: ignore
   except ImportError as error:
@@ -101,17 +182,17 @@ def read_any(path: str | os.PathLike) -> dict[str, np.ndarray]:
     ) from error
   try:
     loaded = torch.load(path, map_location='cpu', weights_only=True)
-  except FileNotFoundError as error:
-    raise _missing(got) from error
   except (*_DAMAGED, pickle.UnpicklingError, RuntimeError, KeyError) as error:
     raise ValueError(
       f'Expected a whole state dict of tensors only; got {got} '
       f'({_reason(error)}); save model.state_dict() again'
     ) from error
+  with _refusing(*whole):
+    tensors = [(k, v) for k, v in _flat(loaded) if isinstance(v, torch.Tensor)]
+    files.check_names(name for name, _ in tensors)
   return {
     name: (v.float() if v.is_floating_point() else v).detach().numpy()
-    for name, v in _flat(loaded).items()
-    if isinstance(v, torch.Tensor)
+    for name, v in tensors
   }
 
 
@@ -202,49 +283,91 @@ def check_room(claimed: int, size: int) -> None:
     raise ValueError(f'{claimed} bytes claimed by a file of {size}')
 
 
-def _member(
-  archive: zipfile.ZipFile, member: zipfile.ZipInfo
-) -> np.ndarray | None:
-  """Returns an array of an npz, None for a member of another kind.
+def _head(data: bytes, member: zips.Member) -> tuple[Head, bool, int]:
+  """Returns what an array is, whether by columns, and where its values begin.
 
-  Nothing larger than the member is allocated, whatever its header says.
+  Args:
+    data: the member, or its beginning.
+    member: a member of an npz.
   """
-  if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-    raise ValueError(f'compression {member.compress_type}')
-  if member.flag_bits & _ENCRYPTED:
-    raise ValueError(f'{member.filename} is encrypted')
-  data = archive.read(member)
-  if not data.startswith(np.lib.format.MAGIC_PREFIX):
-    return None
   stream = io.BytesIO(data)
   version = np.lib.format.read_magic(stream)
   if version not in _HEADERS:
-    raise ValueError(f'version {version} of {member.filename}')
-  shape, by_columns, dtype = _HEADERS[version](stream)
-  count = math.prod(shape)
+    raise ValueError(f'version {version} of {member.name!r}')
+  read_header, place = _HEADERS[version]
+  shape, by_columns, dtype = read_header(stream)
+  start = stream.tell()
+  tree = ast.parse(data[place:start].decode('latin1').strip(), mode='eval').body
+  if not isinstance(tree, ast.Dict) or len(tree.keys) != 3:
+    raise ValueError(f'a key twice in the header of {member.name!r}')
   if dtype.hasobject:
-    raise ValueError(f'objects in {member.filename}')
-  if count * dtype.itemsize != len(data) - stream.tell():
-    raise ValueError(f'{member.filename} of another length than its shape')
+    raise ValueError(f'objects in {member.name!r}')
   if min(shape, default=0) < 0:
-    raise ValueError(f'shape {shape} of {member.filename}')
-  flat = np.frombuffer(data, dtype, count, stream.tell())
-  return flat.reshape(shape, order='F' if by_columns else 'C')
+    raise ValueError(f'shape {shape} of {member.name!r}')
+  if math.prod(shape) * dtype.itemsize != member.size - start:
+    raise ValueError(f'{member.name!r} of another length than its shape')
+  return Head(shape, dtype), by_columns, start
 
 
+# What reads a header of each version, and where its text begins.
 _HEADERS = {
-  (1, 0): np.lib.format.read_array_header_1_0,
-  (2, 0): np.lib.format.read_array_header_2_0,
+  (1, 0): (np.lib.format.read_array_header_1_0, 10),
+  (2, 0): (np.lib.format.read_array_header_2_0, 12),
 }
 
 
-def _flat(tree: Any, path: str = '') -> dict[str, Any]:
+def _check_tensors(path: str | os.PathLike) -> None:
+  """Checks what safetensors itself does not: names, each once, and types."""
+  with files.opened(path) as file:
+    size = int.from_bytes(file.read(8), 'little')
+    if size > pathlib.Path(path).stat().st_size:
+      raise ValueError(f'a header of {size} bytes')
+    header = files.parsed(file.read(size))
+  if not isinstance(header, dict):
+    raise ValueError('a header of another kind')
+  files.check_names(header)
+  for name, entry in header.items():
+    kind = entry.get('dtype') if isinstance(entry, dict) else None
+    if name != '__metadata__' and kind not in _KINDS:
+      raise ValueError(f'{name!r} of the type {kind!r}')
+
+
+def _check_torch(path: str | os.PathLike) -> None:
+  """Checks that a file of torch, if it is a zip, has one reading only."""
+  with files.opened(path) as file:
+    begin = file.read(4)
+    if begin != b'PK\3\4' and not zipfile.is_zipfile(file):
+      return  # from before torch wrote zips
+    names = [member.name for member in zips.members(file)]
+  # Torch finds members by name whatever the case, in the folder of the first.
+  files.check_names(name.lower() for name in names)
+  folders = {name.partition('/')[0] for name in names}
+  if len(folders) > 1:
+    raise ValueError(f'several folders: {listed(sorted(folders))}')
+
+
+def _flat(tree: Any, path: str = '') -> Iterator[tuple[str, Any]]:
   if not isinstance(tree, Mapping):
-    return {path: tree}
-  out = {}
+    yield path, tree
+    return
   for key, value in tree.items():
-    out |= _flat(value, f'{path}.{key}' if path else str(key))
-  return out
+    yield from _flat(value, f'{path}.{key}' if path else str(key))
+
+
+@contextlib.contextmanager
+def _refusing(
+  path: str | os.PathLike, kind: str, advice: str
+) -> Iterator[None]:
+  """Turns whatever is wrong with a file into one line."""
+  got = f'path={str(path)!r}'
+  try:
+    yield
+  except FileNotFoundError as error:
+    raise _missing(got) from error
+  except _DAMAGED as error:
+    raise ValueError(
+      f'Expected a whole {kind}; got {got} ({_reason(error)}); {advice}'
+    ) from error
 
 
 def _missing(got: str) -> ValueError:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 import functools
-import json
 import pathlib
 import time
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from giajax.engine import build
 from giajax.engine import train
 from giajax.engine.sources import simulated
 from giajax.models import base as models
+from giajax.results import records
 
 _ROUNDS = (5, 100)  # rounds of timing, at least and at most
 _SECONDS = 2.0  # the seconds after which it stops
@@ -109,7 +109,8 @@ def accuracy(
     batch_size = min(train.Recipe().batch_size, size)
     recipe = train.Recipe(epochs=epochs, batch_size=batch_size)
     train.train_config(config, str(path), recipe)
-  return json.loads(record.read_text(encoding='utf-8'))['accuracy']
+  again = 'remove it and run giajax advise again'
+  return records.read(record, {'accuracy': float}, again)['accuracy']
 
 
 def _compiled(

@@ -24,6 +24,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from giajax import archives
+from giajax import files
 from giajax import trees
 from giajax.engine import signals
 from giajax.engine import workdir
@@ -180,13 +181,17 @@ def read(folder: pathlib.Path) -> dict[str, np.ndarray]:
       it.
 
   Raises:
-    ValueError: no whole checkpoint of arrays, or one that would grow beyond
-      reason.
+    ValueError: no whole checkpoint of arrays, one with two readings, or one
+      that would grow beyond reason.
   """
   try:
+    files.check_folder(folder)
+    for path in folder.glob('_*'):
+      files.parsed(files.read_text(path), finite=False)
     with _quiet(), ocp.PyTreeCheckpointer() as opened:
       tree = opened.metadata(folder.absolute()).item_metadata.tree
       kinds = trees.named_leaves(tree)
+      files.check_names(kinds)
       claimed = sum(
         math.prod(kind.shape) * np.dtype(kind.dtype).itemsize
         for kind in kinds.values()

@@ -18,6 +18,9 @@ from giajax.engine import provenance
 from giajax.engine import workdir
 from giajax.engine.sources import simulated
 from giajax.metrics import degenerate
+from giajax.metrics import METRICS
+from giajax.results import collection
+from giajax.results import columns as result_columns
 from giajax.results import rows as result_rows
 
 Rows = list[dict[str, Any]]
@@ -113,8 +116,15 @@ def join(
   for path in plan.files(folder):
     name = plan.owner(owner, path.stem)
     part_rows, part_arrays = workdir.read_part(path, name)
+    _check(path, part_rows, part_arrays)
     rows |= {row['row']: row for row in part_rows}
     arrays |= part_arrays
+  wanted = {w.row for c in cohorts for w in c.work if not w.control}
+  if rows.keys() != wanted:
+    raise ValueError(
+      f'Expected {folder / "parts"} to hold rows 0 to {len(wanted) - 1}; got '
+      f'{len(rows)} rows, others than these; remove the parts and run again'
+    )
   ordered = []
   for number in sorted(rows):
     row, further = _concluded(rows[number], arrays)
@@ -128,12 +138,51 @@ def join(
   return ordered
 
 
+def _check(
+  path: pathlib.Path, rows: Rows, arrays: Mapping[str, np.ndarray]
+) -> None:
+  """Raises ValueError for a part whose rows and arrays this run did not write.
+
+  Args:
+    path: the part.
+    rows: its rows, before they are concluded.
+    arrays: its arrays.
+  """
+  for row in rows:
+    result_columns.check(row, f'a row of {path}', result_columns.UNJUDGED)
+  collection.check_arrays(rows, arrays, str(path))
+  for row in rows:
+    size = len(arrays[result_rows.key(row['row'], 'x')])
+    names = [*map(set, row['baselines'].values())]
+    lengths = {len(v) for s in row['baselines'].values() for v in s.values()}
+    if (
+      not names
+      or any(own != names[0] for own in names)
+      or not {'psnr', 'ssim'} <= names[0] <= METRICS.keys()
+      or lengths != {size}
+    ):
+      raise ValueError(
+        f'Expected {path} to have the PSNR, SSIM and other metrics of {size} '
+        f'images for every baseline of row {row["row"]}; got others; remove it '
+        'and run again'
+      )
+
+
 def _concluded(row, arrays):
   own = {
     name: arrays[result_rows.key(row['row'], name)]
     for name in ('x', 'psnr', 'ssim')
   }
-  return evaluate.conclude(row, own, arrays.get(_control(row['point'])))
+  name, shape = _control(row['point']), own['x'].shape[1:]
+  control = arrays.get(name)
+  if control is not None and (
+    control.dtype.kind != 'f' or control.shape[1:] != shape
+  ):
+    raise ValueError(
+      f'Expected {name!r} in the parts to hold images of {[*shape]}; got '
+      f'{[*control.shape]} of {control.dtype}; remove the parts and run again'
+    )
+  return evaluate.conclude(row, own, control)
 
 
 def _pick(tree, n):

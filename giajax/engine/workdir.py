@@ -13,15 +13,19 @@ import json
 import os
 import pathlib
 from typing import Any
-import zipfile
-import zlib
 
 import numpy as np
 
+from giajax import archives
+from giajax import files
 from giajax.engine import identity
+from giajax.results import kinds
+from giajax.results import records
 
 _LOCK = '.lock'
-_TORN = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError)
+_PART = ('part of a run', 'remove it and run again')
+_ELSEWHERE = 'choose another --workdir'
+_CLAIMED = {**records.RUN, 'config': dict, 'hash': str}
 
 
 class UnusableError(ValueError):
@@ -109,16 +113,17 @@ def check(folder: pathlib.Path, meta: Mapping[str, Any]) -> dict | None:
     ) from error
   path = folder / 'config.json'
   try:
-    there = json.loads(path.read_text(encoding='utf-8'))
+    there = files.parsed(files.read_text(path))
+    kinds.check(there, _CLAIMED, str(path), _ELSEWHERE)
     config, digest = there['config'], there['hash']
   except FileNotFoundError:
     return None
   except OSError as error:
     raise unwritable(folder, error) from error
-  except (ValueError, KeyError, TypeError) as error:
+  except ValueError as error:
     raise UnusableError(
-      f'Expected {path} to be written by giajax; got something else; choose '
-      'another --workdir'
+      f'Expected {path} to be written by giajax; got something else ({error}); '
+      f'{_ELSEWHERE}'
     ) from error
   if digest != meta['hash']:
     key, old, new = _difference(config, meta['config'])
@@ -243,19 +248,21 @@ def read_part(path: pathlib.Path, owner: str) -> tuple[list[dict], dict]:
   Raises:
     ValueError: the part is damaged, or belongs to something else.
   """
+  kind, advice = _PART
+  with archives.Arrays(path, *_PART) as part:
+    arrays = dict(part)
   try:
-    with np.load(path, allow_pickle=False) as file:
-      arrays = {name: file[name] for name in file.files}
-    rows, there = json.loads(str(arrays.pop('rows'))), str(arrays.pop('owner'))
-  except _TORN as error:
+    text = arrays.pop('rows', np.str_()).item()
+    rows = files.parsed(str(text), finite=False)
+    kinds.check(rows, [dict], 'its rows', 'remove it')
+  except ValueError as error:
     raise UnusableError(
-      f'Expected a whole part of a run; got {path}, which is damaged; remove '
-      'it and run again'
+      f'Expected a whole {kind}; got {path} ({error}); {advice}'
     ) from error
-  if there != owner:
+  if str(arrays.pop('owner', '')) != owner:
     raise UnusableError(
       f'Expected a part of this run; got {path}, which is of another one; '
-      'remove it and run again'
+      f'{advice}'
     )
   return rows, arrays
 

@@ -118,7 +118,7 @@ def _summary(audited: _Facts, changes: Sequence[_Facts]) -> str:
     best = min(useful, key=lambda c: (c['recognised'] / c['images'], c['psnr']))
     return (
       f'{len(useful)} of {wording.plural(len(trials), "change")} helped. The '
-      f'most effective: {best["title"][0].lower()}{best["title"][1:]}, from '
+      f'most effective: {best["title"][:1].lower()}{best["title"][1:]}, from '
       f'{wording.figure(audited["psnr"], 1)} to '
       f'{wording.figure(best["psnr"], 1)} dB.'
     )
@@ -225,15 +225,18 @@ def _line(
     wording.score('psnr', facts['psnr']),
     wording.score('ssim', facts['ssim']),
     f'{facts["recognised"]} of {facts["images"]}',
-    _times(1.0 if facts is audited else own / usual),
-    _times(facts['parameters'] / audited['parameters']),
+    _times(own, own if facts is audited else usual),
+    _times(facts['parameters'], audited['parameters']),
     wording.figure(facts.get('fidelity')),
     *[wording.share(facts.get('accuracy'))] * trained,
   ]
   return tag('tr', *(tag('td', cell) for cell in cells), class_=kind)
 
 
-def _times(ratio: float) -> str:
+def _times(number: float, usual: float) -> str:
+  if not usual:
+    return '–'
+  ratio = number / usual
   return f'×{ratio:,.0f}' if ratio >= 10 else f'×{ratio:.2g}'
 
 

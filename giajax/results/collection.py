@@ -1,24 +1,25 @@
 """The files of a workdir, read back and checked: all that a report needs."""
 
 from collections.abc import Iterable, Mapping, Sequence
-import json
+import contextlib
 import math
 import pathlib
 from typing import Any, NamedTuple
-import zipfile
-import zlib
 
 import numpy as np
 
+from giajax import archives
+from giajax import files
 from giajax.metrics import METRICS
 from giajax.metrics import success
 from giajax.results import columns
+from giajax.results import records
 from giajax.results import rows as row_format
 from giajax.results import wording
 
 SAMPLE_LIMIT = 16
 SAMPLE_SEED = 0
-_TORN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError)
+_AGAIN = 'run the experiment again'
 
 
 class Run(NamedTuple):
@@ -42,44 +43,62 @@ def read(workdir: pathlib.Path) -> Run:
   Raises:
     ValueError: a file is missing, torn, or not in the format of this version.
   """
-  meta = _meta(_existing(workdir / 'config.json'))
+  meta = records.run(_existing(workdir / 'config.json'))
   rows = _rows(_existing(workdir / 'results.jsonl'))
   path = _existing(workdir / 'recon.npz')
-  try:
-    arrays = np.load(path, allow_pickle=False)
-  except _TORN as error:
-    raise _torn_archive(path) from error
+  with contextlib.ExitStack() as stack:
+    arrays = stack.enter_context(archives.Arrays(path, advice=_AGAIN))
+    heads = {key: arrays.head(key) for key in arrays}
+    check_arrays(rows, heads, str(path))
+    for row in rows:
+      _check_chosen(arrays, row)
+    stack.pop_all()
+  return Run(meta, rows, arrays)
+
+
+def check_arrays(
+  rows: Sequence[Mapping[str, Any]], arrays: Mapping[str, Any], where: str
+) -> None:
+  """Checks that rows have all of their arrays, in shapes that agree.
+
+  Args:
+    rows: the rows.
+    arrays: what has a shape and a dtype, by the names of the arrays.
+    where: what the message calls them.
+
+  Raises:
+    ValueError: an array is missing, or has another shape or type.
+  """
   missing = [
     _key(row, name)
     for row in rows
     for name in columns.ARRAYS
-    if _key(row, name) not in arrays.files
+    if _key(row, name) not in arrays
   ]
   if missing:
-    arrays.close()
     raise ValueError(
-      f'Expected {path} to hold every row of results.jsonl; got no array '
-      f'{missing[0]!r} ({len(missing)} missing); run the experiment again'
+      f'Expected {where} to hold every row of results.jsonl; got no array '
+      f'{missing[0]!r} ({len(missing)} missing); {_AGAIN}'
     )
-  return Run(meta, rows, arrays)
+  for row in rows:
+    own = {
+      name: arrays[_key(row, name)]
+      for name in columns.OPTIONAL | columns.ARRAYS
+      if _key(row, name) in arrays
+    }
+    columns.check_arrays(row, own, where)
 
 
 def advice(workdir: pathlib.Path) -> dict[str, Any] | None:
   """Returns what `advice.json` holds, None if there is none.
 
   Raises:
-    ValueError: it is torn.
+    ValueError: it is torn, or holds something else.
   """
   path = workdir / 'advice.json'
   if not path.is_file():
     return None
-  try:
-    return json.loads(path.read_text(encoding='utf-8'))
-  except ValueError as error:
-    raise ValueError(
-      f'Expected {path} to be JSON; got a torn file ({error}); remove it and '
-      'run giajax advise again'
-    ) from error
+  return records.advice(path)
 
 
 def array(run: Run, row: Mapping[str, Any], name: str) -> np.ndarray:
@@ -88,15 +107,12 @@ def array(run: Run, row: Mapping[str, Any], name: str) -> np.ndarray:
   Raises:
     ValueError: the archive is torn there.
   """
-  try:
-    return run.arrays[_key(row, name)]
-  except _TORN as error:
-    raise _torn_archive(_key(row, name)) from error
+  return run.arrays[_key(row, name)]
 
 
 def has(run: Run, row: Mapping[str, Any], name: str) -> bool:
   """Returns whether an optional array exists."""
-  return _key(row, name) in run.arrays.files
+  return _key(row, name) in run.arrays
 
 
 def median(values: Iterable[Any]) -> float:
@@ -216,6 +232,16 @@ def _key(row: Mapping[str, Any], name: str) -> str:
   return row_format.key(row['row'], name)
 
 
+def _check_chosen(arrays: archives.Arrays, row: Mapping[str, Any]) -> None:
+  count = len(arrays[_key(row, 'finite')])
+  chosen = int(arrays[_key(row, 'chosen')])
+  if not 0 <= chosen < count:
+    raise ValueError(
+      f'Expected row {row["row"]} to choose one of {count} restarts; got '
+      f'{chosen}; {_AGAIN}'
+    )
+
+
 def _existing(path: pathlib.Path) -> pathlib.Path:
   if not path.is_file():
     raise ValueError(
@@ -225,25 +251,8 @@ def _existing(path: pathlib.Path) -> pathlib.Path:
   return path
 
 
-def _meta(path: pathlib.Path) -> dict[str, Any]:
-  try:
-    meta = json.loads(path.read_text(encoding='utf-8'))
-  except ValueError as error:
-    raise ValueError(
-      f'Expected {path} to be JSON; got a torn file ({error}); run the '
-      'experiment again'
-    ) from error
-  if not isinstance(meta, dict) or not isinstance(meta.get('config'), dict):
-    raise ValueError(
-      f'Expected {path} to be an object with a "config"; got '
-      f'{sorted(meta) if isinstance(meta, dict) else type(meta).__name__}; '
-      'run the experiment again with this version'
-    )
-  return meta
-
-
 def _rows(path: pathlib.Path) -> list[dict[str, Any]]:
-  lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
+  lines = files.read_text(path, 'replace').splitlines()
   rows = [_row(path, i, lines) for i, line in enumerate(lines) if line.strip()]
   if not rows:
     raise ValueError(
@@ -263,18 +272,11 @@ def _rows(path: pathlib.Path) -> list[dict[str, Any]]:
 def _row(path: pathlib.Path, index: int, lines: list[str]) -> dict[str, Any]:
   where = f'line {index + 1} of {path}'
   try:
-    row = json.loads(lines[index])
+    row = files.parsed(lines[index], finite=False)
   except ValueError as error:
     what = 'a torn last line' if index == len(lines) - 1 else 'a broken line'
     raise ValueError(
-      f'Expected {where} to be JSON; got {what} ({lines[index][:40]!r}); '
-      'remove that line, or resume the run'
+      f'Expected {where} to be JSON; got {what} ({error}: '
+      f'{lines[index][:40]!r}); remove that line, or resume the run'
     ) from error
   return columns.check(row, where)
-
-
-def _torn_archive(where: Any) -> ValueError:
-  return ValueError(
-    f'Expected a readable NumPy archive; got a torn recon.npz ({where}); run '
-    'the experiment again'
-  )

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from giajax.metrics import METRICS
 from giajax.metrics import scoring
 from giajax.metrics import success
+from giajax.results import kinds
 
 
 class Column(NamedTuple):
@@ -24,6 +25,7 @@ class Column(NamedTuple):
     optional: a row has it only if the config asks for it.
     needs_truth: it is unknown where the client's images are unknown.
     share: it is a share of images, summed up by a mean.
+    parts: the kind of a dict or list, if it says more; see `kinds`.
   """
 
   name: str
@@ -34,6 +36,7 @@ class Column(NamedTuple):
   optional: bool = False
   needs_truth: bool = False
   share: bool = False
+  parts: Any = None
 
 
 def _metrics() -> list[Column]:
@@ -67,19 +70,25 @@ _ROW = (
   Column('row', int, 'number of the row, from 0'),
   Column('point', int, 'number of the point of the sweep, from 0'),
   Column('case', int, 'number of the batch within its point, from 0'),
-  Column('sweep', dict, 'what the sweep set, by dotted key'),
+  Column(
+    'sweep', dict, 'what the sweep set, by dotted key', parts={str: object}
+  ),
   Column('attack', str, 'name of the attack'),
   Column('model', str, 'name of the network'),
   Column('dataset', str, 'name of the data set'),
   Column('batch_size', int, 'images behind the update'),
   Column('restarts', int, 'restarts of the attack'),
   Column('steps', int, 'steps of each restart; 0 for a closed form'),
-  Column('grants', list, 'what the threat model gave the attacker'),
+  Column(
+    'grants', list, 'what the threat model gave the attacker', parts=[str]
+  ),
   Column('cohort', int, 'number of the static setting, from 0'),
   Column('config_hash', str, 'names the configuration of the point'),
-  Column('versions', dict, 'versions of the software, by name'),
+  Column(
+    'versions', dict, 'versions of the software, by name', parts=kinds.NAMED
+  ),
   Column('setting', str, "'diagnostic' or 'deployment'"),
-  Column('setting_reasons', list, 'why it is diagnostic'),
+  Column('setting_reasons', list, 'why it is diagnostic', parts=[str]),
   Column(
     'accuracy',
     float,
@@ -134,6 +143,7 @@ _ROW = (
     dict,
     'every metric of every trivial guess, by their names',
     needs_truth=True,
+    parts={str: {str: kinds.NUMBER}},
   ),
   Column(
     'degenerate', str, "why the update could not give its images away, or ''"
@@ -172,56 +182,122 @@ _ROW = (
 )
 COLUMNS: dict[str, Column] = {column.name: column for column in _ROW}
 
-# Arrays of a row, with B images, R restarts, L recorded steps and S baselines.
-# There is also one array per metric, [B].
-ARRAYS: dict[str, str] = {
-  'x': 'the true images, [B, H, W, C]',
-  'y': 'their labels, [B]',
-  'x_hat': 'the images that came back, [B, H, W, C]',
-  'y_hat': 'their labels, [B]; -1 for none',
-  'x_start': 'where the attack started, [B, H, W, C]',
-  'psnr': 'see the columns, [B]',
-  'ssim': 'see the columns, [B]',
-  'scores': "the attacker's objective of each restart, [R]",
-  'finite': 'whether a restart stayed finite, [R]',
-  'chosen': 'which restart the attacker chooses, []',
-  'trace': 'the objective at the recorded steps, [R, L]',
-  'trace_step': 'those steps, [L]',
+# As `engine.join` finds them in a part: before the comparison with the control,
+# with the values of each image in the baselines.
+UNJUDGED: dict[str, Column] = {
+  name: column._replace(parts={str: {str: [float]}})
+  if name == 'baselines'
+  else column
+  for name, column in COLUMNS.items()
+  if name not in ('verdict', 'reason')
 }
 
 
-def check(row: Any, where: str) -> dict[str, Any]:
+class Array(NamedTuple):
+  """What an array of a row holds.
+
+  Attributes:
+    meaning: the meaning in words.
+    axes: a letter per axis. B are the images, at H W C; R the restarts, L the
+      recorded steps, S the baselines, and M their metrics.
+    kinds: numpy's letters of the types that it may have.
+  """
+
+  meaning: str
+  axes: str
+  kinds: str = 'f'
+
+
+_CHANNELS = (1, 3)
+# There is also one array per metric, [B], and 'baselines', [S, M, B].
+ARRAYS: dict[str, Array] = {
+  'x': Array('the true images', 'BHWC'),
+  'y': Array('their labels', 'B', 'iu'),
+  'x_hat': Array('the images that came back', 'BHWC'),
+  'y_hat': Array('their labels; -1 for none', 'B', 'i'),
+  'x_start': Array('where the attack started', 'BHWC'),
+  'psnr': Array('see the columns', 'B'),
+  'ssim': Array('see the columns', 'B'),
+  'scores': Array("the attacker's objective of each restart", 'R'),
+  'finite': Array('whether a restart stayed finite', 'R', 'b'),
+  'chosen': Array('which restart the attacker chooses', '', 'iu'),
+  'trace': Array('the objective at the recorded steps', 'RL'),
+  'trace_step': Array('those steps', 'L', 'iu'),
+}
+OPTIONAL = {
+  **{name: Array(m.meaning, 'B') for name, m in METRICS.items()},
+  'baselines': Array('the metrics of every guess', 'SMB'),
+}
+
+
+def check(
+  row: Any, where: str, columns: Mapping[str, Column] = COLUMNS
+) -> dict[str, Any]:
   """Returns a row that fits the schema.
 
   Args:
     row: a candidate for a row.
     where: what the message calls it.
+    columns: what it has.
 
   Raises:
     ValueError: a column that is missing or unknown, or a value of another type.
   """
   row = row if isinstance(row, Mapping) else {}
-  missing = [n for n, c in COLUMNS.items() if not c.optional and n not in row]
+  missing = [n for n, c in columns.items() if not c.optional and n not in row]
   if missing:
     raise ValueError(
       f'Expected {where} to have every column of this version; got none of '
       f'{", ".join(missing)}; run the experiment again with this version'
     )
   for name, value in row.items():
-    if name not in COLUMNS:
+    if name not in columns:
       raise ValueError(
         f'Expected {where} to have known columns only; got {name!r}; run the '
         'experiment again with this version'
       )
-    if not _fits(value, COLUMNS[name].kind):
-      raise ValueError(
-        f'Expected {where} to hold {COLUMNS[name].kind.__name__} under '
-        f'{name!r}; got {value!r}; run the experiment again'
-      )
+    column = columns[name]
+    kind = kinds.NUMBER if column.kind is float else column.parts or column.kind
+    kinds.check({name: value}, {name: kind}, where, 'run the experiment again')
   return dict(row)
 
 
-def _fits(value: Any, kind: type) -> bool:
-  if kind is float:
-    return value is None or type(value) in (int, float)
-  return type(value) is kind
+def check_arrays(
+  row: Mapping[str, Any], arrays: Mapping[str, Any], where: str
+) -> None:
+  """Checks the shapes and types of the arrays of a row.
+
+  Args:
+    row: the row.
+    arrays: what has a shape and a dtype, by the names of the arrays.
+    where: what the message calls them.
+
+  Raises:
+    ValueError: an array of another type, or whose shape does not go with those
+      of the others or with the row.
+  """
+  baselines = row['baselines']
+  sizes = {'S': len(baselines)}
+  if baselines:
+    sizes['M'] = len(next(iter(baselines.values())))
+  for name, array in (ARRAYS | OPTIONAL).items():
+    if name not in arrays:
+      continue
+    shape, dtype = arrays[name].shape, arrays[name].dtype
+    pairs = [*zip(array.axes, shape)]
+    if (
+      dtype.kind not in array.kinds
+      or len(shape) != len(array.axes)
+      or any(sizes.setdefault(axis, size) != size for axis, size in pairs)
+      or any(size == 0 for axis, size in pairs if axis != 'L')
+      or any(size not in _CHANNELS for axis, size in pairs if axis == 'C')
+    ):
+      wanted = ', '.join(str(sizes.get(axis, axis)) for axis in array.axes)
+      raise ValueError(
+        f'Expected {name!r} of row {row["row"]} in {where} to be [{wanted}] of '
+        f'{_TYPES[array.kinds]}; got {[*shape]} of {dtype}; run '
+        'the experiment again'
+      )
+
+
+_TYPES = {'f': 'floats', 'iu': 'whole numbers', 'i': 'integers', 'b': 'bools'}

@@ -78,6 +78,11 @@ def check(study: Mapping[str, Any], sweep: Mapping[str, Sequence[Any]]) -> None:
     _check_metric(metric)
   for entry in study.get('paper') or ():
     _check_entry(entry, 'paper', {'at'})
+    if not isinstance(entry['at'], Mapping):
+      raise ValueError(
+        f"Expected a dict of swept keys for study.paper's at; got "
+        f'{entry["at"]!r}; see giajax.results.study'
+      )
     _check_swept(entry['at'], sweep)
     for metric in entry.keys() - {'at', 'note'}:
       _check_metric(metric)
@@ -95,6 +100,29 @@ def check(study: Mapping[str, Any], sweep: Mapping[str, Sequence[Any]]) -> None:
   _check_columns(study.get('columns') or {}, sweep)
 
 
+def check_run(run: collection.Run) -> None:
+  """Checks that the rows of a study are those of its config.
+
+  Raises:
+    ValueError: a row of another point, or a study that `check` refuses.
+  """
+  config = run.meta['config']
+  sweep = config.get('sweep') or {}
+  check(config['study'], sweep)
+  points = math.prod(map(len, sweep.values()))
+  for row in run.rows:
+    at = row['sweep']
+    if (
+      not 0 <= row['point'] < points
+      or at.keys() != sweep.keys()
+      or any(value not in sweep[key] for key, value in at.items())
+    ):
+      raise ValueError(
+        f'Expected row {row["row"]} to be of a point of the sweep in '
+        f'config.json; got {at!r}; run the experiment again'
+      )
+
+
 def has(run: collection.Run) -> bool:
   """Returns whether the run is a study."""
   return bool(run.meta['config'].get('study'))
@@ -104,6 +132,8 @@ def value(run: collection.Run, row: Mapping[str, Any], metric: str) -> float:
   """Returns a row's metric, NaN where it has none."""
   if metric == 'l2':
     mse = wording.number(row.get('mse'))
+    if mse < 0:
+      return math.nan
     return math.sqrt(mse * collection.array(run, row, 'x').size)
   baseline, of_baseline = _split(metric)
   if baseline:

@@ -91,7 +91,7 @@ def test_weights_are_converted_for_a_config(capsys, tmp_path):
     (('{s}', *_MLP, '--out={t}/x.txt'), 'ends in .npz'),
     (('{s}', *_MLP, '--out={t}/no/x.npz'), 'can be written'),
     (('{t}/no.npz', *_MLP, '--out={o}'), 'does not exist'),
-    (('{t}/no.pth', *_MLP, '--out={o}'), 'giajax[convert]'),
+    (('{t}/pickle.pth', *_MLP, '--out={o}'), 'giajax[convert]'),
     (('{t}/cut.npz', *_MLP, '--out={o}'), 'a whole npz'),
     (('{t}/cut.safetensors', *_MLP, '--out={o}'), 'a whole safetensors'),
     (('{t}/nan.npz', *_MLP, '--out={o}'), 'not finite: layers.1.bias'),
@@ -117,7 +117,8 @@ def test_mistakes_in_a_conversion(
   whole = (folder / 'x.npz').read_bytes()
   (folder / 'cut.npz').write_bytes(whole[:-40])
   (folder / 'cut.safetensors').write_bytes(whole[:40])
-  (folder / 'pickle.npz').write_bytes(pickle.dumps(_state()))
+  for name in ('pickle.npz', 'pickle.pth'):
+    (folder / name).write_bytes(pickle.dumps(_state()))
   names = {'s': folder / 'x.npz', 'o': out, 't': folder}
   before = sorted(tmp_path.rglob('*'))
   line = commandline.complaint(

@@ -12,6 +12,8 @@ _STOREYS = (
   'printable',
   'trees',
   'keys',
+  'files',
+  'zips',
   'archives',
   'images',
   'ops',

@@ -172,3 +172,35 @@ def test_a_checkpoint_in_a_folder_that_is_no_utf8(tmp_path):
   (tmp_path / 'a').rename(folder)
   with pytest.raises(ValueError, match=r'^Expected an Orbax checkpoint'):
     checkpoint.read(folder)
+
+
+def _pipe(folder):
+  (folder / 'manifest.ocdbt').unlink()
+  os.mkfifo(folder / 'manifest.ocdbt')
+
+
+def _link(folder):
+  (folder / 'd' / 'x').symlink_to('/dev/zero')
+
+
+def _twice(folder):
+  path = folder / '_METADATA'
+  path.write_text(path.read_text().replace('{', '{"use_ocdbt": false, ', 1))
+
+
+def test_a_checkpoint_with_two_readings_is_refused(tmp_path):
+  with ocp.StandardCheckpointer() as opened:
+    opened.save(tmp_path / 'whole', {'params': {'w': np.ones(3, np.float32)}})
+    opened.save(tmp_path / 'name', {'params': {'w\n': np.ones(3, np.float32)}})
+  assert list(checkpoint.read(tmp_path / 'whole')) == ['params.w']
+  for change, words in (
+    (_pipe, "'manifest.ocdbt', which is not a regular file"),
+    (_link, "'x', which is not a regular file"),
+    (_twice, "the key 'use_ocdbt' twice"),
+  ):
+    folder = shutil.copytree(tmp_path / 'whole', tmp_path / change.__name__)
+    change(folder)
+    with pytest.raises(ValueError, match=f'^Expected an Orbax .*{words}'):
+      checkpoint.read(folder)
+  with pytest.raises(ValueError, match='which does not print'):
+    checkpoint.read(tmp_path / 'name')

@@ -1,11 +1,16 @@
 """Tests of giajax.engine.join: from updates to rows."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import tiny
 
 from giajax.engine import build
+from giajax.engine import join
+from giajax.engine import plan
 from giajax.engine import run
 from giajax.models import convert
 from giajax.results import collection
@@ -54,12 +59,68 @@ def test_an_isolated_image_is_no_degenerate_update(tmp_path):
   assert row['degenerate'] == '' and row['verdict'] != 'untested'
 
 
-def test_rows_are_returned_as_they_are_read_back(tmp_path):
-  config = tiny.config(cases__count=1, restarts=1, gradient_similarity=True)
-  rows = run.audit(config, tmp_path)
-  read = collection.read(tmp_path)
+_CONFIG = dict(cases__count=1, restarts=1, gradient_similarity=True)
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  """Returns the folder of a finished run, and its rows."""
+  folder = tmp_path_factory.mktemp('finished')
+  return folder, run.audit(tiny.config(**_CONFIG), folder)
+
+
+def test_rows_are_returned_as_they_are_read_back(finished):
+  folder, rows = finished
+  read = collection.read(folder)
   with read.arrays:
     assert rows == read.rows
     assert rows[0]['degenerate'] == ''
     for name in ('gradient_similarity', 'exact', 'cw_ssim'):
       assert collection.array(read, rows[0], name).shape == (1,)
+
+
+def _rows(**changes):
+  """Returns a change of the rows of a part."""
+
+  def change(arrays):
+    (row,) = json.loads(str(arrays['rows']))
+    rows = [{k: v for k, v in (row | changes).items() if v is not None}]
+    return {'rows': np.str_(json.dumps(rows))}
+
+  return change
+
+
+# What is changed in a part, and what the error says.
+_FOREIGN = (
+  (lambda a: {'rows': np.str_('{')}, 'a whole part'),
+  (lambda a: {'rows': np.str_('[1]')}, 'a whole part'),
+  (lambda a: {'rows': np.str_('[' * 9999)}, 'nested too deeply'),
+  (lambda a: {'rows': np.arange(3)}, 'a whole part'),
+  (lambda a: {'rows': np.str_('[]')}, 'to hold rows 0 to 0; got 0 rows'),
+  (_rows(psnr='high'), "float or null under 'psnr'"),
+  (_rows(psnr=None), 'got none of psnr'),
+  (_rows(row=7), "got no array '0007/x'"),
+  (_rows(sweep={'seed': float('inf')}), "finite numbers under 'sweep.seed'"),
+  (_rows(baselines={}), 'for every baseline'),
+  (_rows(baselines={'start': {'psnr': [1.0]}}), 'for every baseline'),
+  (_rows(baselines={'start': 1}), "dict under 'baselines.start'"),
+  (lambda a: {'0000/x': np.zeros(3)}, "'x' of row 0"),
+  (lambda a: {'0000/y': a['0000/y'][:0]}, r"'y' of row 0 .* \[1\] of whole"),
+  (lambda a: {'0000/psnr': np.array(['x'])}, "'psnr' of row 0"),
+  (lambda a: {'control/0000': np.zeros(3)}, "'control/0000' in the parts"),
+)
+
+
+def test_parts_of_another_kind_are_one_line(finished, tmp_path):
+  folder, _ = finished
+  cohorts = plan.cohorts(build.experiment(tiny.config(**_CONFIG)))
+  (tmp_path / 'parts').mkdir()
+  (part,) = (folder / 'parts').iterdir()
+  with np.load(part) as file:
+    arrays = dict(file)
+  owner, _, _ = str(arrays['owner']).partition(' ')
+  for change, words in _FOREIGN:
+    np.savez(tmp_path / 'parts' / part.name, **arrays | change(arrays))
+    with pytest.raises(ValueError, match=f'^Expected .*{words}') as info:
+      join.join(tmp_path, cohorts, owner)
+    assert str(info.value).isprintable()

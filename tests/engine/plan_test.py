@@ -95,9 +95,9 @@ def _flip(path):
 @pytest.mark.parametrize(
   'damage, reason',
   [
-    (lambda path: path.write_bytes(b'half'), 'is damaged'),
-    (_flip, 'is damaged'),
-    (lambda path: np.savez(path, x=np.ones(2)), 'is damaged'),
+    (lambda path: path.write_bytes(b'half'), 'Expected a whole part'),
+    (_flip, 'Expected a whole part'),
+    (lambda path: np.savez(path, x=np.ones(2)), 'Expected a whole part'),
     (
       lambda path: workdir.write_part(path, 'run 001-00000-00002', [], {}),
       'is of another one',

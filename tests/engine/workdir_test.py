@@ -59,11 +59,28 @@ def test_another_precision_is_refused(tmp_path):
     workdir.claim(tmp_path, _meta(seed=0) | {'precision': 'float64'})
 
 
-@pytest.mark.parametrize('text', ['', '{', '[]', '{"config": 1}'])
+@pytest.mark.parametrize(
+  'text',
+  [
+    *('', '{', '[]', '[' * 9999, '{"config": 1}'),
+    '{"config": 1, "hash": "a"}',
+    '{"config": {}, "hash": "a", "inputs": [1]}',
+    '{"config": {}, "hash": "a", "hash": "b"}',
+  ],
+)
 def test_foreign_config_json(tmp_path, text):
   (tmp_path / 'config.json').write_text(text)
   with pytest.raises(ValueError, match=r'to be written by giajax'):
     workdir.check(tmp_path, _meta())
+
+
+def test_pipes_are_not_waited_for(tmp_path):
+  os.mkfifo(tmp_path / 'config.json')
+  os.mkfifo(tmp_path / 'part.npz')
+  with pytest.raises(ValueError, match='not a regular file'):
+    workdir.check(tmp_path, _meta())
+  with pytest.raises(ValueError, match='not a regular file'):
+    workdir.read_part(tmp_path / 'part.npz', 'run part')
 
 
 def test_a_file_in_the_way(tmp_path):

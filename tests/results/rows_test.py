@@ -39,7 +39,7 @@ def test_lines_are_json_with_null_for_what_is_no_number():
 @pytest.mark.parametrize(
   ('changes', 'words'),
   [
-    ({'psnr': '3'}, "float under 'psnr'; got '3'"),
+    ({'psnr': '3'}, "float or null under 'psnr'; got '3'"),
     ({'restarts': 1.5}, "int under 'restarts'"),
     ({'restarts': True}, "int under 'restarts'"),
     ({'labels_granted': 1}, "bool under 'labels_granted'"),
