@@ -21,6 +21,7 @@ from giajax.engine import workdir as folders
 from giajax.report import advice
 from giajax.report import report
 from giajax.results import collection
+from giajax.results import study
 
 # Keys of a config that training depends on, and one that training sets itself.
 _TRAINED, _MODE = ('model', 'defense', 'client'), 'client.train_mode'
@@ -73,10 +74,10 @@ def advise(
   names = list(only) or list(changes.CHANGES)
   for name in names:
     registry.lookup(changes.CHANGES, name, 'change')
+  earlier = collection.advice(folder) or {}
   audited, number = _audited(folder, point, epochs)
   facts = comparison.facts(audited.recovery)
   _caution(facts)
-  earlier = collection.advice(folder) or {}
   same = earlier.get('point') == number
   results = {c['name']: c for c in earlier['changes']} if same else {}
   record: dict[str, Any] = {
@@ -117,6 +118,7 @@ def _audited(
   """Returns what was audited, and the number of its point."""
   run = collection.read(folder)
   with run.arrays:
+    study.check_run(run)
     chosen = sweep.only(run.meta['config'], point)
     rows = [row for row in run.rows if row['point'] == chosen.index]
     recovery = comparison.recovery(run, rows)

@@ -185,6 +185,7 @@ def read(folder: pathlib.Path) -> dict[str, np.ndarray]:
       that would grow beyond reason.
   """
   try:
+    files.opened(folder / '_METADATA').close()  # or it may be any folder
     files.check_folder(folder)
     for path in folder.glob('_*'):
       files.parsed(files.read_text(path), finite=False)

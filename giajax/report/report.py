@@ -36,8 +36,7 @@ def write(workdir: str | os.PathLike[str]) -> pathlib.Path:
 def _write(root: pathlib.Path) -> pathlib.Path:
   run = collection.read(root)
   with run.arrays:
-    if study.has(run):
-      study.check_run(run)
+    study.check_run(run)
     changes = collection.advice(root)
     samples = collection.sample(run)
     plots = figures.draw(run, samples, root / 'figures')

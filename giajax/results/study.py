@@ -101,11 +101,13 @@ def check(study: Mapping[str, Any], sweep: Mapping[str, Sequence[Any]]) -> None:
 
 
 def check_run(run: collection.Run) -> None:
-  """Checks that the rows of a study are those of its config.
+  """Checks that the rows of a study, if it is one, are those of its config.
 
   Raises:
     ValueError: a row of another point, or a study that `check` refuses.
   """
+  if not has(run):
+    return
   config = run.meta['config']
   sweep = config.get('sweep') or {}
   check(config['study'], sweep)

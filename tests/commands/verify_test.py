@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import pickle
 
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from safetensors import numpy as safetensors
+import zipped
 
 from giajax import main
 from giajax import trees
@@ -214,6 +216,9 @@ def test_weights_that_cannot_be_used(
     (('verify', '--config={c}', '--received={t}/cut.npz'), 'a whole npz'),
     (('verify', '--config={c}', '--received={t}/pickle.npz'), 'a whole npz'),
     (('verify', '--config={c}', '--received={t}/empty.npz'), 'a whole npz'),
+    (('verify', '--config={c}', '--received={t}/twice.npz'), ".bias' twice"),
+    (('verify', '--config={c}', '--received={t}/pipe.npz'), 'not a regular'),
+    (('verify', '--config={c}', '--received=/dev/zero'), 'not a regular'),
     (('verify', '--config={c}', '--received={s}', '--only=x'), 'known check'),
     (
       ('verify', '--config={c}', '--received={s}', '--learning_rate=-1'),
@@ -243,6 +248,11 @@ def test_mistakes(tmp_path, config, capsys, sent, arguments, words):
   (tmp_path / 'pickle.npz').write_bytes(pickle.dumps(arrays))
   (tmp_path / 'empty.npz').write_bytes(b'')
   np.savez(tmp_path / 'fc.npz', **{'fc.bias': arrays['layers.0.bias']})
+  # Numpy reads what has no ending; the honest weights follow.
+  evil = {name: zipped.npy(1000 * array) for name, array in arrays.items()}
+  honest = {f'{name}.npy': zipped.npy(array) for name, array in arrays.items()}
+  (tmp_path / 'twice.npz').write_bytes(zipped.zip(evil | honest))
+  os.mkfifo(tmp_path / 'pipe.npz')
   names = {'c': config, 's': path, 't': tmp_path}
   code, out, err = run(capsys, *(a.format(**names) for a in arguments))
   assert code == 2 and not out

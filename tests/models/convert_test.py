@@ -198,7 +198,7 @@ def test_files_that_are_no_weights(net, state, tmp_path):
   refused('absent.npz', 'does not exist; correct the path')
   for name in ('cut.npz', 'flipped.npz', 'text.npz', 'pickle.npz'):
     refused(name, 'Expected a whole npz of plain arrays.*write it again')
-  refused('object.npz', r'objects in a\.npy')
+  refused('object.npz', r"objects in 'a\.npy'")
   refused('torch.pt', r'those of torch.save\); convert it')
 
 

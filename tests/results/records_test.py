@@ -48,8 +48,7 @@ def _workdir(folder, **changes):
 def _read(folder):
   run = collection.read(folder)
   with run.arrays:
-    if study.has(run):
-      study.check_run(run)
+    study.check_run(run)
   return run, collection.advice(folder)
 
 
