@@ -16,6 +16,8 @@ import numpy as np
 import safetensors
 from safetensors import numpy as safetensors_numpy
 
+from giajax import paths
+
 # What numpy's headers, zipfile and safetensors raise for bytes that are wrong.
 _DAMAGED = (
   EOFError,
@@ -158,7 +160,7 @@ def write(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
   """
   path = pathlib.Path(path)
   check(path)
-  part = path.with_name(f'{path.name}.{os.getpid()}.part')
+  part = _part(path)
   try:
     with open(part, 'wb') as file:
       np.savez(file, **dict(arrays))  # pyrefly: ignore
@@ -180,6 +182,7 @@ def sha256(path: str | os.PathLike) -> str:
 def check(path: str | os.PathLike) -> None:
   """Raises ValueError where `write` would, but before the work."""
   path = pathlib.Path(path)
+  paths.expanded(_part(path), 'the name of a file')
   if path.suffix != '.npz':
     raise ValueError(
       f'Expected a name that ends in .npz; got {str(path)!r}; rename it'
@@ -236,6 +239,10 @@ _HEADERS = {
   (1, 0): np.lib.format.read_array_header_1_0,
   (2, 0): np.lib.format.read_array_header_2_0,
 }
+
+
+def _part(path: pathlib.Path) -> pathlib.Path:
+  return path.parent / f'{path.name}.{os.getpid()}.part'
 
 
 def _flat(tree: Any, path: str = '') -> dict[str, Any]:

@@ -3,9 +3,10 @@
 import gc
 import logging
 import os
-import pathlib
 
 import jax
+
+from giajax import paths
 
 STOPPED = 85  # the exit code after a signal, when everything is saved
 _log = logging.getLogger('giajax')
@@ -31,8 +32,8 @@ def use_machine() -> None:
 def cache_compilations() -> None:
   """Keeps compiled programs between runs, unless the user names a folder."""
   if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
-    home = os.environ.get('XDG_CACHE_HOME', '~/.cache')
-    folder = pathlib.Path(home).expanduser() / 'giajax' / 'compiled'
+    home = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+    folder = paths.expanded(home, 'XDG_CACHE_HOME') / 'giajax' / 'compiled'
     jax.config.update('jax_compilation_cache_dir', str(folder))
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from giajax import paths
 from giajax import types
 from giajax.attacks import base as attacks
 from giajax.engine import build
@@ -73,7 +74,7 @@ def audit(
       removed again.
     Interrupted: SIGTERM or SIGINT arrived; everything is saved.
   """
-  folder = pathlib.Path(workdir).expanduser()
+  folder = paths.expanded(workdir, 'workdir')
   _check_shard(shard)
   folders.check(folder, provenance.named(config))
   whole = build.experiment(config)

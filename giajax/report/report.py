@@ -9,6 +9,7 @@ device is needed, and the same files give the same bytes.
 import os
 import pathlib
 
+from giajax import paths
 from giajax.report import figures
 from giajax.report import page
 from giajax.results import collection
@@ -26,7 +27,7 @@ def write(workdir: str | os.PathLike[str]) -> pathlib.Path:
       the workdir cannot be written.
   """
   try:
-    return _write(pathlib.Path(workdir))
+    return _write(paths.expanded(workdir, 'workdir'))
   except OSError as error:
     raise ValueError(
       f'Expected a workdir that can be written; got {workdir}: '

@@ -11,6 +11,7 @@ _STOREYS = (
   'registry',
   'trees',
   'keys',
+  'paths',
   'archives',
   'images',
   'ops',
