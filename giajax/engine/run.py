@@ -84,7 +84,8 @@ def audit(
   with _held(folder, shard), signals.Stop() as stop:
     fresh = _leads() and folders.claim(folder, meta)
     try:
-      return _run(folder, cohorts, shard, hooks, stop, finish)
+      with programs.memory():
+        return _run(folder, cohorts, shard, hooks, stop, finish)
     except ValueError:
       if fresh and shard[1] == 1:
         folders.withdraw(folder)

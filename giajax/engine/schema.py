@@ -84,12 +84,12 @@ _ANNOTATIONS = {
 }
 # The most updates that an experiment attacks, and the most points of its sweep:
 # each is numbered, and each point is built, before the first of them runs.
-MOST_UPDATES, MOST_POINTS = 100_000, 10_000
+MOST = {'updates': 100_000, 'points': 1000}
 _RANGES = {
   'seed': (0, require.LARGEST_WHOLE),
   'restarts': (1, require.LARGEST_WHOLE),
   'records': (1, 100_000),
-  'cases.count': (1, MOST_UPDATES),
+  'cases.count': (1, MOST['updates']),
   'cases.batch_size': (1, require.LARGEST_WHOLE),
   'cases.clients': (1, require.LARGEST_WHOLE),
   'threat.proxy_images': (1, require.LARGEST_WHOLE),
