@@ -33,6 +33,8 @@ COMMANDS = ('advise', 'audit', 'convert', 'craft', 'report', 'train', 'verify')
 def run() -> None:
   """Entry point of the `giajax` command."""
   process.use_machine()
+  if sys.stdout:
+    sys.stdout = process.Output(sys.stdout.detach())
   sys.exit(main(sys.argv))
 
 
@@ -41,7 +43,8 @@ def main(argv: Sequence[str]) -> int:
   from giajax.engine import signals
 
   try:
-    return _run(argv[1:])
+    with process.devices():
+      return _run(argv[1:])
   except signals.Interrupted as stopped:
     print(f'giajax: {stopped}; the same command continues', file=sys.stderr)
     return process.STOPPED

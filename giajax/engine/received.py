@@ -6,6 +6,7 @@ from typing import Any
 
 from giajax import archives
 from giajax import paths
+from giajax import require
 from giajax import trees
 from giajax import types
 from giajax.engine import checkpoint
@@ -81,6 +82,9 @@ def check(
   """
   net, names = system.net, list(only) or list(VERIFIERS)
   seed = secrets.randbits(31) if seed is None else seed
+  require.whole(seed, 'seed', least=0)
+  require.whole(case, 'case', least=0)
+  require.whole(probe, 'probe')
   own_images = checkup.draw_probe(
     system.dataset, net, size=probe, case=case, seed=seed
   )
