@@ -1,6 +1,20 @@
 """giajax: what federated-learning updates give away, measured in JAX."""
 
+import importlib
+import sys
+
 __version__ = '0.1.0'
+
+try:
+  importlib.import_module('jax')  # reads its environment variables
+except ValueError as error:
+  # Nothing of this package can be imported, nor can JAX.
+  print(
+    f'giajax: Expected environment variables that JAX takes; got {error}; '
+    'correct them',
+    file=sys.stderr,
+  )
+  raise SystemExit(2) from error
 
 from giajax.attacks.base import Attack
 from giajax.attacks.parts.matching_loss import matching_loss

@@ -22,6 +22,7 @@ import safetensors
 from safetensors import numpy as safetensors_numpy
 
 from giajax import files
+from giajax import paths
 from giajax import zips
 
 # What numpy's headers, zlib and safetensors raise for bytes that are wrong.
@@ -239,7 +240,7 @@ def write(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
   """
   path = pathlib.Path(path)
   check(path)
-  part = path.with_name(f'{path.name}.{os.getpid()}.part')
+  part = _part(path)
   try:
     with open(part, 'wb') as file:
       np.savez(file, **dict(arrays))  # pyrefly: ignore
@@ -261,6 +262,7 @@ def sha256(path: str | os.PathLike) -> str:
 def check(path: str | os.PathLike) -> None:
   """Raises ValueError where `write` would, but before the work."""
   path = pathlib.Path(path)
+  paths.expanded(_part(path), 'the name of a file')
   if path.suffix != '.npz':
     raise ValueError(
       f'Expected a name that ends in .npz; got {str(path)!r}; rename it'
@@ -344,6 +346,10 @@ def _check_torch(path: str | os.PathLike) -> None:
   folders = {name.partition('/')[0] for name in names}
   if len(folders) > 1:
     raise ValueError(f'several folders: {listed(sorted(folders))}')
+
+
+def _part(path: pathlib.Path) -> pathlib.Path:
+  return path.parent / f'{path.name}.{os.getpid()}.part'
 
 
 def _flat(tree: Any, path: str = '') -> Iterator[tuple[str, Any]]:

@@ -34,7 +34,7 @@ COMMANDS = ('advise', 'audit', 'convert', 'craft', 'report', 'train', 'verify')
 def run() -> None:
   """Entry point of the `giajax` command."""
   process.use_machine()
-  process.write_in_any_encoding()
+  process.guard_output()
   process.quiet_libraries()
   sys.exit(main(sys.argv))
 
@@ -44,7 +44,8 @@ def main(argv: Sequence[str]) -> int:
   from giajax.engine import signals
 
   try:
-    return _run(argv[1:])
+    with process.devices():
+      return _run(argv[1:])
   except signals.Interrupted as stopped:
     _complain(f'{stopped}; the same command continues')
     return process.STOPPED

@@ -11,12 +11,12 @@ last part of the sentence.
 """
 
 from collections.abc import Collection
-import math
 import numbers
 from typing import Any, TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from giajax import types
 from giajax.models import base as models
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
   from giajax import world as worlds
   from giajax.clients import base as clients
 
+# The largest numbers of int32 and float32, in which JAX computes.
+LARGEST_WHOLE = 2**31 - 1
+LARGEST_NUMBER = float(np.finfo(np.float32).max)
+
 # Numbers and names.
 
 
@@ -34,7 +38,7 @@ def whole(
   name: str,
   *,
   least: int = 1,
-  most: int | None = None,
+  most: int = LARGEST_WHOLE,
   advice: str = 'correct it',
 ) -> None:
   """Requires a whole number in a range; a bool is refused.
@@ -43,17 +47,16 @@ def whole(
     value: the number.
     name: the name of the argument.
     least: the smallest value that is allowed.
-    most: the largest value that is allowed, None for no limit.
+    most: the largest value that is allowed.
     advice: the last part of the sentence, what to do.
   """
-  limit = math.inf if most is None else most
-  if not _is(numbers.Integral, value) or not least <= value <= limit:
-    interval = f'>= {least}' if most is None else f'from {least} to {most}'
-    raise _refusal(f'a whole number {interval} for {name}', name, value, advice)
+  if not _is(numbers.Integral, value) or not least <= value <= most:
+    expected = f'a whole number from {least} to {most} for {name}'
+    raise _refusal(expected, name, value, advice)
 
 
 def finite(value: Any, name: str, *, advice: str = 'correct it') -> None:
-  """Requires a finite number."""
+  """Requires a number that is finite in float32."""
   if not _is_finite(value):
     raise _refusal(f'a finite number for {name}', name, value, advice)
 
@@ -254,4 +257,4 @@ def _is(kind: type, value: Any) -> bool:
 
 
 def _is_finite(value: Any) -> bool:
-  return _is(numbers.Real, value) and math.isfinite(value)
+  return _is(numbers.Real, value) and abs(value) <= LARGEST_NUMBER

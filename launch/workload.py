@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import functools
 import json
 import math
+import re
 import resource
 import sys
 import tempfile
@@ -87,7 +88,9 @@ def parse(name: str) -> Workload:
     ValueError: the name has another form.
   """
   network, *numbers = name.split(':')
-  if len(numbers) not in (1, 2) or not all(n.isdigit() for n in numbers):
+  if len(numbers) not in (1, 2) or not all(
+    re.fullmatch('[0-9]{1,9}', number) for number in numbers
+  ):
     raise ValueError(
       'Expected network:batch or network:batch:size; got '
       f'{name!r}; write, for instance, resnet18:8'

@@ -7,6 +7,7 @@ import os
 import pathlib
 from typing import Any, NamedTuple
 
+from giajax import paths
 from giajax import printable
 from giajax import registry
 from giajax.advice import changes
@@ -70,7 +71,7 @@ def advise(
     ValueError: no finished run, an unknown change, files that are no longer
       those of the run, or a place that cannot be written.
   """
-  folder = pathlib.Path(workdir).expanduser()
+  folder = paths.expanded(workdir, 'workdir')
   names = list(only) or list(changes.CHANGES)
   for name in names:
     registry.lookup(changes.CHANGES, name, 'change')

@@ -31,6 +31,9 @@ from giajax.models import gradient_moments
 from giajax.ops import moments
 from giajax.tasks import base as tasks
 
+# The images that a client looks at in all epochs: their order is one array.
+_MOST_LOOKS = 10_000_000
+
 
 def fedavg(
   net: models.Net,
@@ -194,6 +197,11 @@ def _check(num_images, epochs, size, learning_rate, momentum):
       'Expected at least one epoch, and a batch_size of at least 1 that '
       f'divides the {num_images} images of the client; got epochs={epochs}, '
       f'batch_size={size}; change one of them'
+    )
+  if epochs * num_images > _MOST_LOOKS:
+    raise ValueError(
+      f'Expected at most {_MOST_LOOKS} images in all epochs of a client; got '
+      f'epochs={epochs} of {num_images}; lower epochs'
     )
   if not 0 < learning_rate < math.inf or not 0 <= momentum < 1:
     raise ValueError(

@@ -4,6 +4,7 @@ import ast
 from collections.abc import Mapping, Sequence
 import inspect
 import logging
+import os
 import pathlib
 import re
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import ml_collections
 
+from giajax import paths
 from giajax import registry
 from giajax import tables
 from giajax.commands import flags
@@ -82,11 +84,11 @@ def override(
 
 
 def _locate(name: str) -> pathlib.Path:
-  path = pathlib.Path(name)
+  path = paths.expanded(name, '--config')
   folder = next(filter(pathlib.Path.is_dir, _FOLDERS))
   if path.suffix != '.py':
     path = folder / f'{name}.py'
-  if not path.is_file():
+  if not os.path.isfile(path):  # no name is too long for it
     names = sorted(
       str(file.relative_to(folder).with_suffix(''))
       for file in folder.rglob('*.py')

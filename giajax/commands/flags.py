@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from absl import flags as absl_flags
 
 from giajax import registry
+from giajax import require
 
 _DEFINE: dict[type, Callable[..., Any]] = {
   bool: absl_flags.DEFINE_bool,
@@ -21,6 +22,8 @@ _OVERRIDE = re.compile(
   r'--?(?:noconfig\.(?P<off>[^=]*)|config\.(?P<key>[^=]*)(?:=(?P<text>.*))?)',
   re.DOTALL,
 )
+# Flags that absl takes by itself: a file of further ones, and what to ignore.
+_OF_ABSL = re.compile(r'--?(?P<name>flagfile|undefok)(?:=.*)?', re.DOTALL)
 # A word that begins with a dash and is no flag.
 _NEGATIVE = re.compile(r'-[\d.].*', re.DOTALL)
 
@@ -33,7 +36,7 @@ class Flag(NamedTuple):
     help: a sentence that says what it sets.
     default: the value of a flag that is not set.
     kind: bool, int, float, str, or list for strings separated by commas.
-    least: the smallest integer, or None.
+    least: the smallest integer, or None. The largest is that of int32.
   """
 
   name: str
@@ -98,6 +101,9 @@ def read(
   if {'--help', '-help', '-h'} & {*argv}:
     return Arguments(values, [], {}, line, True)
   rest, overrides = _split(argv)
+  own = next(filter(None, map(_OF_ABSL.fullmatch, rest)), None)
+  if own:
+    raise _unknown(command, own['name'], flags)
   try:
     words = values([command, *rest])[1:]
   except absl_flags.UnrecognizedFlagError as error:
@@ -134,7 +140,11 @@ def _values(flags: Sequence[Flag]) -> absl_flags.FlagValues:
     'help', False, _HELP.help, flag_values=values, short_name='h'
   )
   for flag in flags:
-    bound = {} if flag.least is None else {'lower_bound': flag.least}
+    bound = {}
+    if flag.kind is int:
+      most = require.LARGEST_WHOLE
+      least = -most if flag.least is None else flag.least
+      bound = {'lower_bound': least, 'upper_bound': most}
     define = _DEFINE[flag.kind]
     define(flag.name, flag.default, flag.help, flag_values=values, **bound)
   return values

@@ -1,18 +1,23 @@
-"""How the process of a command uses the machine, and what it logs."""
+"""How the process of a command uses the machine, and what it prints."""
 
+from collections.abc import Iterator
+import contextlib
 import gc
 import io
 import logging
 import os
-import pathlib
+import re
+import signal
 import sys
 import warnings
 
 from absl import logging as absl_logging
 import jax
 
+from giajax import paths
 from giajax import printable
 
+_COUNT = 'xla_force_host_platform_device_count'  # of XLA_FLAGS
 STOPPED = 85  # the exit code after a signal, when everything is saved
 _log = logging.getLogger('giajax')
 
@@ -30,15 +35,60 @@ def use_machine() -> None:
   gc.set_threshold(1_000_000)
   if 'JAX_DEFAULT_MATMUL_PRECISION' not in os.environ:
     jax.config.update('jax_default_matmul_precision', 'highest')
-  if 'JAX_NUM_CPU_DEVICES' not in os.environ:
+  counted = _COUNT in os.environ.get('XLA_FLAGS', '')
+  if 'JAX_NUM_CPU_DEVICES' not in os.environ and not counted:
     jax.config.update('jax_num_cpu_devices', len(os.sched_getaffinity(0)))
+
+
+@contextlib.contextmanager
+def devices() -> Iterator[None]:
+  """Turns devices that JAX cannot start into one line.
+
+  Raises:
+    ValueError: it cannot start them.
+  """
+  try:
+    yield
+  except RuntimeError as error:
+    text = ' '.join(str(error).split())
+    if not text.startswith('Unable to initialize backend'):
+      raise
+    raise ValueError(
+      f'Expected a device that JAX can use; got {text}; correct JAX_PLATFORMS, '
+      'JAX_NUM_CPU_DEVICES or XLA_FLAGS'
+    ) from error
+
+
+class Output(io.TextIOWrapper):
+  """Standard output that says in one line why it cannot be written."""
+
+  def write(self, text: str) -> int:
+    """Writes a text at once.
+
+    Raises:
+      ValueError: there is no room for it.
+      SystemExit: nobody reads it any more, as `head` does.
+    """
+    try:
+      size = super().write(text)
+      self.flush()
+    except OSError as error:
+      # What is left would be tried again when the process ends.
+      os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+      if isinstance(error, BrokenPipeError):
+        raise SystemExit(128 + signal.SIGPIPE) from error
+      raise ValueError(
+        'Expected a standard output that can be written; got '
+        f'{error.strerror}; free some space, and run the command again'
+      ) from error
+    return size
 
 
 def cache_compilations() -> None:
   """Keeps compiled programs between runs, unless the user names a folder."""
   if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
-    home = os.environ.get('XDG_CACHE_HOME', '~/.cache')
-    folder = pathlib.Path(home).expanduser() / 'giajax' / 'compiled'
+    home = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+    folder = paths.expanded(home, 'XDG_CACHE_HOME') / 'giajax' / 'compiled'
     jax.config.update('jax_compilation_cache_dir', str(folder))
 
 
@@ -59,11 +109,17 @@ class _Line(logging.Formatter):
     return printable.line(super().formatMessage(record))
 
 
-def write_in_any_encoding() -> None:
-  """Writes escapes for what the encoding of the terminal lacks."""
-  for stream in (sys.stdout, sys.stderr):
-    if isinstance(stream, io.TextIOWrapper):
-      stream.reconfigure(errors='backslashreplace')
+def guard_output() -> None:
+  """Has escapes written for what the encoding of the terminal lacks.
+
+  Standard output also says in one line why it cannot be written.
+  """
+  out, errors = sys.stdout, sys.stderr
+  if isinstance(errors, io.TextIOWrapper):
+    errors.reconfigure(errors='backslashreplace')
+  if isinstance(out, io.TextIOWrapper):
+    encoding = out.encoding
+    sys.stdout = Output(out.detach(), encoding, 'backslashreplace')
 
 
 def quiet_libraries() -> None:
@@ -117,7 +173,7 @@ def shard(text: str) -> tuple[int, int]:
     ValueError: the text has another form.
   """
   index, _, count = text.partition('/')
-  if not (index.isdigit() and count.isdigit()):
+  if not re.fullmatch('[0-9]{1,9}/[0-9]{1,9}', text):
     raise ValueError(
       f'Expected --shard=I/N; got --shard={text}; write, for instance, 0/4'
     )

@@ -27,6 +27,7 @@ _TEXTS = {
   'weight_decay': 'The weight decay of every parameter.',
   'seed': 'The seed of the weights, the order of the images, and all draws.',
 }
+_LEAST = {'epochs': 1, 'batch_size': 1, 'seed': 0}
 
 USAGE = 'giajax train --config=NAME --out=FILE.npz'
 FLAGS = (
@@ -35,7 +36,7 @@ FLAGS = (
   flags.POINT,
   flags.Flag('split', 'The split to train on, if there are splits.', 'train'),
   *(
-    flags.Flag(name, text, default, type(default))
+    flags.Flag(name, text, default, type(default), _LEAST.get(name))
     for name, text in _TEXTS.items()
     for default in [getattr(_DEFAULTS, name)]
   ),
@@ -44,6 +45,7 @@ FLAGS = (
     'Keeps FILE-epochE.npz every this many epochs; 0 keeps none.',
     0,
     int,
+    0,
   ),
 )
 

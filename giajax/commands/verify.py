@@ -37,7 +37,7 @@ FLAGS = (
   flags.Flag('received', 'The weights that the server sent.'),
   flags.Flag('accepted', 'The weights that the client accepted last.'),
   flags.Flag('only', 'The names of the checks; all if empty.', [], list),
-  flags.Flag('probe', 'The number of images to try the model on.', 16, int),
+  flags.Flag('probe', 'The number of images to try the model on.', 16, int, 1),
   flags.Flag('seed', 'The seed; if empty, a new one each time.', None, int, 0),
   flags.Flag(
     'learning_rate',

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from giajax import archives
+from giajax import paths
 from giajax import registry
 from giajax.data import base
 from giajax.data import decode
@@ -64,7 +65,7 @@ def load(
       "Expected a size for every fit but 'keep', and none for that; got "
       f'size={size}, fit={fit!r}; change one of them'
     )
-  root = pathlib.Path(path).expanduser()
+  root = paths.expanded(path, 'dataset.path')
   if not root.is_dir():
     raise ValueError(
       f'Expected an existing folder of images; got path={str(path)!r}; '

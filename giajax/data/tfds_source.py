@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from giajax import paths
 from giajax import printable
 from giajax.data import base
 from giajax.data import decode
@@ -110,7 +111,7 @@ def _open(
   import tensorflow_datasets as tfds
 
   if data_dir:
-    directory = pathlib.Path(data_dir).expanduser()
+    directory = paths.expanded(data_dir, 'dataset.data_dir')
     if not directory.is_dir():
       raise ValueError(
         f'Expected an existing folder of tfds data; got data_dir={data_dir!r}; '

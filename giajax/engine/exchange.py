@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from giajax import keys
+from giajax import require
 from giajax import threat
 from giajax import trees
 from giajax import types
@@ -106,8 +107,9 @@ def received(
     client: the client, among those whose updates are aggregated, from 0.
 
   Raises:
-    ValueError: no such round or client.
+    ValueError: no such case, round or client.
   """
+  require.whole(case, 'case', least=0)
   parties = setup.client.clients
   if not 0 <= client < parties:
     raise ValueError(

@@ -69,7 +69,8 @@ def cohorts(whole: experiment.Experiment) -> list[CohortWork]:
   """Numbers everything that an experiment has to run.
 
   Raises:
-    ValueError: a data set that cannot fill a batch.
+    ValueError: a data set that cannot fill a batch, or more restarts than fit
+      into the memory.
   """
   counts = dict.fromkeys((point.index for point in whole.points), 0)
   for cohort in whole.cohorts:
@@ -77,6 +78,7 @@ def cohorts(whole: experiment.Experiment) -> list[CohortWork]:
   firsts = [0, *itertools.accumulate(counts.values())]
   numbered = []
   for number, (setup, points) in enumerate(whole.cohorts):
+    programs.check_restarts(setup.world, setup.restarts)
     for case in range(setup.cases.count):
       setup.cases.indices(setup.dataset, case)
     work = [item for point in points for item in _work(setup, point, firsts)]

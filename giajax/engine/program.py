@@ -5,7 +5,8 @@ vmapped elsewhere; restarts are vmapped in batches. Loop bounds are traced, so
 that one compilation serves every chunk.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
 import math
 import os
 import time
@@ -36,6 +37,7 @@ _ACCELERATOR_RESTARTS = 1024
 # many times, and may take half of what there is.
 _COPIES = 16
 _GRADIENTS = 3  # copies, of distances that form a gradient of the weights
+_NO_MEMORY = 'RESOURCE_EXHAUSTED'  # how JAX's error begins
 _SMALL_DEVICE_BYTES = 4e9  # of devices that do not say how much they have
 
 
@@ -78,6 +80,31 @@ def restarts_per_batch(world: worlds.World) -> int:
   cached = _CACHE_BYTES // (4 * max(inputs) * world.batch_size)
   fastest = min(_CPU_RESTARTS, max(cached, amortising))
   return max(1, min(fastest, fitting(world)))
+
+
+def check_restarts(world: worlds.World, restarts: int) -> None:
+  """Raises ValueError for restarts whose images alone exceed the memory."""
+  pixels = math.prod(world.net.spec.image_shape) * world.batch_size
+  _require_memory(4 * pixels * restarts, f'restarts={restarts}')
+
+
+@contextlib.contextmanager
+def memory() -> Iterator[None]:
+  """Turns memory that cannot be had into one line.
+
+  Raises:
+    ValueError: it cannot be had.
+  """
+  try:
+    yield
+  except (MemoryError, jax.errors.JaxRuntimeError) as error:
+    text = str(error)
+    if not isinstance(error, MemoryError) and _NO_MEMORY not in text:
+      raise
+    raise ValueError(
+      f'Expected an experiment that fits into the memory; got {text[:200]!r}; '
+      'lower restarts, run.cases_per_batch or the size of the images'
+    ) from error
 
 
 def items_together(world: worlds.World, restarts: int) -> int | None:
@@ -179,12 +206,22 @@ def compiled(
     obs: observations, [N, ...].
     hp: traced knobs, [N].
     seeds: the key data of the restarts, [N, R, ...].
+
+  Raises:
+    ValueError: a state of the attack that exceeds the memory.
   """
   began = time.perf_counter()
   where = jitted.where
   bound = mesh.put(np.int32(0), where, mesh.P())
-  init = jitted.init.lower(message, obs, hp, seeds).compile()
+  init = jitted.init.lower(message, obs, hp, seeds)
   carry = init.out_info
+  size = sum(
+    math.prod(leaf.shape) * leaf.dtype.itemsize
+    for leaf in jax.tree.leaves(carry)
+  )
+  updates, restarts = seeds.shape[:2]
+  _require_memory(size, f'{updates} updates with restarts={restarts}')
+  init = init.compile()
   read = jitted.read.lower(message, obs, hp, carry).compile()
   chunk = jitted.chunk
   if chunk is not None:
@@ -286,6 +323,17 @@ def _device_bytes() -> float:
     return memory / 2 / jax.local_device_count()
   facts = jax.local_devices()[0].memory_stats() or {}
   return facts.get('bytes_limit', _SMALL_DEVICE_BYTES) / 2
+
+
+def _require_memory(size: int, what: str) -> None:
+  """Raises ValueError for arrays that all devices together cannot hold."""
+  memory = 2 * _device_bytes() * jax.device_count()
+  if size > memory:
+    raise ValueError(
+      f'Expected an attack that fits into {memory / 1e9:.0f} GB of memory; got '
+      f'{what}, which take {size / 1e9:.0f} GB; lower restarts, the size of '
+      'the images or what the attack remembers'
+    )
 
 
 def _key(seed: types.Array) -> types.Array:

@@ -1,11 +1,12 @@
 """Weights that were received, as a client reads and checks them."""
 
 from collections.abc import Sequence
-import pathlib
 import secrets
 from typing import Any
 
 from giajax import archives
+from giajax import paths
+from giajax import require
 from giajax import trees
 from giajax import types
 from giajax.engine import checkpoint
@@ -33,9 +34,9 @@ def read(path: str, net: models.Net) -> types.Variables:
   Raises:
     ValueError: the path is not a whole file of finite float32 arrays.
   """
-  folder = pathlib.Path(path)
+  folder = paths.expanded(path, 'received')
   if not folder.is_dir():
-    return trees.widened(convert.as_found(archives.read(path), net))
+    return trees.widened(convert.as_found(archives.read(folder), net))
   arrays = checkpoint.read(folder)
   convert.check_numbers(arrays, 'var')
   leaves: dict[str, dict[str, Any]] = {}
@@ -81,6 +82,9 @@ def check(
   """
   net, names = system.net, list(only) or list(VERIFIERS)
   seed = secrets.randbits(31) if seed is None else seed
+  require.whole(seed, 'seed', least=0)
+  require.whole(case, 'case', least=0)
+  require.whole(probe, 'probe')
   own_images = checkup.draw_probe(
     system.dataset, net, size=probe, case=case, seed=seed
   )

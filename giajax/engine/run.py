@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from giajax import paths
 from giajax import types
 from giajax.attacks import base as attacks
 from giajax.engine import build
@@ -74,7 +75,7 @@ def audit(
       removed again.
     Interrupted: SIGTERM or SIGINT arrived; everything is saved.
   """
-  folder = pathlib.Path(workdir).expanduser()
+  folder = paths.expanded(workdir, 'workdir')
   _check_shard(shard)
   folders.check(folder, provenance.named(config))
   whole = build.experiment(config)
@@ -87,7 +88,8 @@ def audit(
     fresh = _leads() and folders.claim(folder, meta)
     try:
       owner = identity.owner(meta)
-      return _run(folder, cohorts, owner, shard, hooks, stop, finish)
+      with programs.memory():
+        return _run(folder, cohorts, owner, shard, hooks, stop, finish)
     except ValueError:
       if fresh and shard[1] == 1:
         folders.withdraw(folder)

@@ -6,10 +6,9 @@ under `run` may change the speed of an experiment but not its results, and
 `study` says what to compare the results with; both are left out of its hash.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 import hashlib
 import json
-import math
 import types
 import typing
 from typing import Any
@@ -18,6 +17,7 @@ import ml_collections
 import numpy as np
 
 from giajax import registry
+from giajax import require
 from giajax.models import precision
 from giajax.ops import convolution
 
@@ -72,20 +72,33 @@ FAMILIES = (
 # Keys that name something else, which is checked where that is known.
 _FREE = ('study', 'sweep', 'weights.rename')
 _SEVERAL = ('defense',)  # they take lists, applied in order
-_LEAST = {
-  'seed': 0,
-  'restarts': 1,
-  'records': 1,
-  'cases.count': 1,
-  'cases.batch_size': 1,
-  'cases.clients': 1,
-  'threat.proxy_images': 1,
-  'run.restarts_per_batch': 0,
-  'run.cases_per_batch': 0,
-  'run.save_seconds': 0,
+# The annotations of values whose default does not say what they may be.
+_ANNOTATIONS = {
+  'cases.given': Sequence[int] | None,
+  'defense': dict | Sequence[dict],
+  'threat.grants': Sequence[str],
+  'threat.level': str | None,
+  'trainable.freeze': Sequence[str],
+  'trainable.include': Sequence[str],
+  'weights.rename': Mapping[str, str],
 }
-_OPTIONAL = ('cases.given', 'threat.level')
+# The most updates that an experiment attacks, and the most points of its sweep:
+# each is numbered, and each point is built, before the first of them runs.
+MOST = {'updates': 100_000, 'points': 1000}
+_RANGES = {
+  'seed': (0, require.LARGEST_WHOLE),
+  'restarts': (1, require.LARGEST_WHOLE),
+  'records': (1, 100_000),
+  'cases.count': (1, MOST['updates']),
+  'cases.batch_size': (1, require.LARGEST_WHOLE),
+  'cases.clients': (1, require.LARGEST_WHOLE),
+  'threat.proxy_images': (1, require.LARGEST_WHOLE),
+  'run.restarts_per_batch': (0, require.LARGEST_WHOLE),
+  'run.cases_per_batch': (0, require.LARGEST_WHOLE),
+  'run.save_seconds': (0, require.LARGEST_NUMBER),
+}
 _HASHED_IF_SET = ('precision', 'sweep')
+_NONE = type(None)
 _WORDS = {
   bool: 'True or False',
   int: 'a whole number',
@@ -93,8 +106,16 @@ _WORDS = {
   str: 'a string',
   list: 'a list',
   dict: 'a dict',
-  type(None): 'None',
+  _NONE: 'None',
 }
+_PLURALS = {
+  int: 'whole numbers',
+  float: 'finite numbers',
+  str: 'strings',
+  dict: 'dicts',
+}
+# What annotations call lists and dicts.
+_KINDS = {Sequence: list, tuple: list, Mapping: dict}
 
 
 class Config(ml_collections.ConfigDict):
@@ -136,12 +157,17 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
   lowerings = {'auto': None, **convolution.LOWERINGS}
   registry.lookup(lowerings, resolved['run']['lowering'], 'run.lowering')
   registry.lookup(precision.PRECISIONS, resolved['precision'], 'precision')
-  for name, least in _LEAST.items():
+  for name, (least, most) in _RANGES.items():
     section, _, key = name.rpartition('.')
     value = (resolved[section] if section else resolved)[key]
-    if value < least:
+    if not least <= value <= most:
+      limit, advice = (
+        (f'least {least}', 'raise it')
+        if value < least
+        else (f'most {most}', 'lower it')
+      )
       raise ValueError(
-        f'Expected {name} of at least {least}; got {name}={value!r}; raise it'
+        f'Expected {name} of at {limit}; got {name}={value!r}; {advice}'
       )
   return resolved
 
@@ -172,7 +198,8 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
     config = config.to_dict()
   try:
     return json.loads(json.dumps(dict(config)))
-  except TypeError as error:
+  # Another kind, a list inside of itself, or a number of thousands of digits.
+  except (TypeError, ValueError, RecursionError) as error:
     raise ValueError(
       'Expected a config of dicts, lists, numbers, strings and None; got '
       f'another kind ({error}); convert it in the config'
@@ -195,24 +222,38 @@ def number(value: Any, name: str) -> np.float32:
   Raises:
     ValueError: it is no finite number, or too large for one.
   """
-  _check(value, (float,), name)
-  if abs(value) > float(np.finfo(np.float32).max):
-    raise ValueError(
-      f'Expected {name} to fit float32; got {name}={value!r}; lower it'
-    )
+  check_argument(value, float, name)
   return np.float32(value)
 
 
 def check_argument(value: Any, annotation: Any, name: str) -> None:
-  """Checks a factory's argument against its annotation, if that is plain.
+  """Checks a value against an annotation.
+
+  The members of a union that no config can hold, such as a record, are left
+  out; without another member, every value fits.
+
+  Args:
+    value: the value, as a config holds it.
+    annotation: the type of a factory's argument.
+    name: the name of the argument.
 
   Raises:
-    ValueError: an int, float, bool, str or None of another kind.
+    ValueError: a value of another kind, or a number that does not fit int32 or
+      float32.
   """
-  union = typing.get_origin(annotation) in (types.UnionType, typing.Union)
-  kinds = typing.get_args(annotation) if union else (annotation,)
-  if all(isinstance(kind, type) and kind in _WORDS for kind in kinds):
-    _check(value, kinds, name)
+  members = [m for m in _members(annotation) if _kind(m) in _WORDS]
+  if not members or any(_fits(value, member) for member in members):
+    return
+  words = ' or '.join(map(_words, members))
+  entries = value if isinstance(value, list | tuple) else [value]
+  large = any(
+    isinstance(v, int | float) and abs(v) > require.LARGEST_WHOLE
+    for v in entries
+  )
+  advice = 'use what fits int32 or float32' if large else 'correct it'
+  raise ValueError(
+    f'Expected {words} for {name}; got {name}={value!r}; {advice}'
+  )
 
 
 def _merge(defaults, given, path):
@@ -221,22 +262,61 @@ def _merge(defaults, given, path):
     require_known(key, defaults, path or 'config')
     name = f'{path}.{key}' if path else key
     default = merged[key]
-    kinds = (list,) if default is None else (type(default),)
-    kinds += (list,) * (name in _SEVERAL)
-    _check(value, kinds + (type(None),) * (name in _OPTIONAL), name)
+    check_argument(value, _ANNOTATIONS.get(name, type(default)), name)
     nested = isinstance(default, dict) and name not in (*FAMILIES, *_FREE)
     merged[key] = _merge(default, value, name) if nested else value
   return merged
 
 
-def _check(value, kinds, name):
-  fits = (
-    type(value) in kinds
-    or (float in kinds and type(value) is int)
-    or (list in kinds and isinstance(value, tuple))
+def _members(annotation: Any) -> tuple[Any, ...]:
+  union = typing.get_origin(annotation) in (types.UnionType, typing.Union)
+  return typing.get_args(annotation) if union else (annotation,)
+
+
+def _kind(annotation: Any) -> Any:
+  """Returns what JSON calls the values of an annotation that is no union."""
+  origin = typing.get_origin(annotation) or annotation
+  return _KINDS.get(origin, origin)
+
+
+def _items(annotation: Any) -> tuple[Any, int | None]:
+  """Returns the annotation of a list's or dict's entries, and their number.
+
+  Any for entries of any kind, None for any number.
+  """
+  entries = typing.get_args(annotation)
+  if not entries:
+    return Any, None
+  fixed = typing.get_origin(annotation) is tuple and entries[-1] is not ...
+  # The last one of a dict's is that of its values.
+  item = entries[-1] if _kind(annotation) is dict else entries[0]
+  return item, len(entries) if fixed else None
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+  """Returns whether a value is of a kind, and of a size that JAX can hold."""
+  kind = _kind(annotation)
+  if kind is int:
+    return type(value) is int and abs(value) <= require.LARGEST_WHOLE
+  if kind is float:
+    number = type(value) in (int, float)
+    return number and abs(value) <= require.LARGEST_NUMBER
+  if kind not in (list, dict):
+    return kind not in _WORDS or type(value) is kind
+  item, length = _items(annotation)
+  if not isinstance(value, (list, tuple) if kind is list else dict):
+    return False
+  entries = value.values() if isinstance(value, dict) else value
+  return length in (None, len(value)) and all(
+    any(_fits(entry, member) for member in _members(item)) for entry in entries
   )
-  if not fits or (isinstance(value, float) and not math.isfinite(value)):
-    words = ' or '.join(_WORDS[kind] for kind in kinds)
-    raise ValueError(
-      f'Expected {words} for {name}; got {name}={value!r}; correct it'
-    )
+
+
+def _words(annotation: Any) -> str:
+  kind = _kind(annotation)
+  if kind not in (list, dict):
+    return _WORDS[kind]
+  item, length = _items(annotation)
+  number = '' if length is None else f'{length} '
+  plural = _PLURALS.get(_kind(item))
+  return f'{_WORDS[kind]} of {number}{plural}' if plural else _WORDS[kind]

@@ -7,6 +7,7 @@ last key fastest.
 from collections.abc import Mapping, Sequence
 import itertools
 import json
+import math
 from typing import Any, NamedTuple
 
 from giajax.engine import schema
@@ -25,7 +26,8 @@ def expand(config: Mapping[str, Any]) -> list[Setting]:
   """Returns the points of a config, each resolved.
 
   Raises:
-    ValueError: a swept key that does not exist, or no values for it.
+    ValueError: a swept key that does not exist, no values for it, or more
+      points or updates than one experiment may have.
   """
   resolved = schema.resolve(config)
   swept = resolved.pop('sweep')
@@ -37,11 +39,14 @@ def expand(config: Mapping[str, Any]) -> list[Setting]:
         f'Expected a list of values for sweep[{key!r}]; got {values!r}; give '
         'at least one'
       )
+  _check_number(math.prod(map(len, swept.values())), 'points', 'the sweep')
   study.check(resolved['study'], swept)
   points = []
   for index, values in enumerate(itertools.product(*swept.values())):
     overrides = dict(zip(swept, values))
     points.append(Setting(index, overrides, changed(resolved, overrides)))
+  updates = sum(point.config['cases']['count'] for point in points)
+  _check_number(updates, 'updates', 'cases.count and the sweep')
   return points
 
 
@@ -76,6 +81,15 @@ def only(config: Mapping[str, Any], point: int | None) -> Setting:
       f'point={point}; set --point'
     )
   return points[point or 0]
+
+
+def _check_number(number: int, what: str, where: str) -> None:
+  most = schema.MOST[what]
+  if number > most:
+    raise ValueError(
+      f'Expected at most {most} {what} in one experiment; got {number} from '
+      f'{where}; make several experiments of it'
+    )
 
 
 def _set(tree: dict[str, Any], key: str, value: Any) -> None:

@@ -6,10 +6,9 @@ with the client `fedsgd`, this is plain minibatch SGD. The accuracy under a
 defence is the accuracy of a network that this loop trained under it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 import json
 import logging
-import math
 import pathlib
 import time
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ import optax
 
 from giajax import archives
 from giajax import keys
+from giajax import require
 from giajax import trees
 from giajax import types
 from giajax.data import base as data
@@ -83,7 +83,12 @@ def train(
     ValueError: a recipe out of range, or weights that became NaN or infinite.
   """
   size = system.dataset.size
-  _check(recipe, size)
+  _check(recipe)
+  if recipe.batch_size > size:
+    raise ValueError(
+      f'Expected a batch_size of 1 to {size}, the training set; got '
+      f'batch_size={recipe.batch_size}; lower it'
+    )
   per_epoch = size // recipe.batch_size
   client = defenses.protect(system.client, system.defense)
   rate = optax.cosine_decay_schedule(
@@ -174,6 +179,7 @@ def train_config(
   """
   path = pathlib.Path(out)
   archives.check(path)
+  _check(recipe)
   system, tested, start, changed = build.training(
     sweep.only(config, point).config,
     split=split,
@@ -216,21 +222,10 @@ def train_config(
   )
 
 
-def _check(recipe: Recipe, size: int) -> None:
-  if recipe.epochs < 1 or not 1 <= recipe.batch_size <= size:
-    raise ValueError(
-      f'Expected epochs >= 1 and a batch_size of 1 to {size}, the training '
-      f'set; got epochs={recipe.epochs}, batch_size={recipe.batch_size}; '
-      'correct them'
-    )
-  rates: Mapping[str, bool] = {
-    'learning_rate': 0 < recipe.learning_rate < math.inf,
-    'momentum': 0 <= recipe.momentum < 1,
-    'weight_decay': 0 <= recipe.weight_decay < math.inf,
-  }
-  for name, good in rates.items():
-    if not good:
-      raise ValueError(
-        'Expected learning_rate > 0, momentum in [0, 1) and weight_decay >= 0; '
-        f'got {name}={getattr(recipe, name)}; correct it'
-      )
+def _check(recipe: Recipe) -> None:
+  require.whole(recipe.epochs, 'epochs')
+  require.whole(recipe.batch_size, 'batch_size')
+  require.whole(recipe.seed, 'seed', least=0)
+  require.positive(recipe.learning_rate, 'learning_rate', advice='use 0.1')
+  require.fraction(recipe.momentum, 'momentum', zero=True, one=False)
+  require.not_negative(recipe.weight_decay, 'weight_decay')

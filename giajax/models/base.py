@@ -5,11 +5,11 @@ report its layer inputs, `probe`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import math
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from giajax import registry
 from giajax import trees
@@ -200,7 +200,7 @@ def whole(variables: types.Variables) -> types.Tree:
 
 def count(variables: types.Variables) -> int:
   """Returns the number of trained parameters."""
-  return sum(int(np.prod(p.shape)) for p in jax.tree.leaves(variables.params))
+  return sum(math.prod(p.shape) for p in jax.tree.leaves(variables.params))
 
 
 def frozen_layers(variables: types.Variables) -> frozenset[str]:

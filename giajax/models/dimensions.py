@@ -1,4 +1,9 @@
-"""Rules on image sizes and widths that architectures share."""
+"""Rules on image sizes, depths and widths that architectures share."""
+
+from collections.abc import Sequence
+
+# Each block is a module of its own, and takes part of a second to make.
+_MOST_BLOCKS = 1000
 
 
 def is_small(image_shape: tuple[int, int, int]) -> bool:
@@ -41,16 +46,30 @@ def require_size(image_shape: tuple[int, int, int], least: int) -> None:
     )
 
 
+def require_blocks(counts: Sequence[int], name: str) -> None:
+  """Raises a ValueError for more blocks than can be made.
+
+  Args:
+    counts: the number of blocks of each stage.
+    name: the name of the argument that says so.
+  """
+  if sum(counts) > _MOST_BLOCKS:
+    raise ValueError(
+      f'Expected at most {_MOST_BLOCKS} blocks in all; got '
+      f'{name}={tuple(counts)}; lower them'
+    )
+
+
 def scaled(channels: int, width: float) -> int:
   """Returns `channels * width`, rounded.
 
   Raises:
-    ValueError: fewer than one channel is left.
+    ValueError: fewer than one channel is left, or more than can be numbered.
   """
-  out = round(channels * width)
-  if out < 1:
+  out = channels * width
+  if not 0.5 < out < 2**31:
     raise ValueError(
-      f'Expected a width factor that leaves a channel of {channels}; got '
+      f'Expected a width factor that makes {channels} channels 1 to 2^31; got '
       f'width={width}; use 1 for the published width'
     )
-  return out
+  return round(out)

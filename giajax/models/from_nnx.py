@@ -1,6 +1,7 @@
 """A Net of a flax.nnx module made of `layers`."""
 
 from collections.abc import Callable, Mapping
+import math
 from typing import Any
 
 from flax import nnx
@@ -11,6 +12,8 @@ from giajax import types
 from giajax.models import base
 from giajax.models import layers
 from giajax.models.parts import norms
+
+_MOST_PARAMETERS = 2**31 - 1
 
 
 def from_nnx(
@@ -26,9 +29,18 @@ def from_nnx(
     spec: the static facts about the network; its `mean` and `std` normalise the
       images.
     lowering: name of the convolution lowering.
+
+  Raises:
+    ValueError: more parameters than JAX can number.
   """
   abstract = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
   graphdef, params, stats = nnx.split(abstract, nnx.Param, nnx.BatchStat)
+  size = sum(math.prod(p.shape) for p in jax.tree.leaves(params))
+  if size > _MOST_PARAMETERS:
+    raise ValueError(
+      f'Expected a network of at most {_MOST_PARAMETERS} parameters; got '
+      f'{spec.name} with {size}; lower its widths or the size of its images'
+    )
   pack_params, unpack_params = _packing(params)
   pack_stats, unpack_stats = _packing(stats)
 

@@ -9,6 +9,7 @@ device is needed, and the same files give the same bytes.
 import os
 import pathlib
 
+from giajax import paths
 from giajax import printable
 from giajax.engine import workdir as folders
 from giajax.report import figures
@@ -28,7 +29,7 @@ def write(workdir: str | os.PathLike[str]) -> pathlib.Path:
       the workdir cannot be written.
   """
   try:
-    return _write(pathlib.Path(workdir))
+    return _write(paths.expanded(workdir, 'workdir'))
   except OSError as error:
     raise folders.unwritable(pathlib.Path(workdir), error) from error
 

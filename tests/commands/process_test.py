@@ -8,7 +8,7 @@ _CODE = """
 import logging, warnings
 from absl import logging as absl_logging
 from giajax.commands import process
-process.write_in_any_encoding()
+process.guard_output()
 process.quiet_libraries()
 warnings.warn('of Pillow')
 logging.getLogger('PIL.TiffImagePlugin').error('of Pillow')

@@ -14,6 +14,7 @@ _STOREYS = (
   'keys',
   'files',
   'zips',
+  'paths',
   'archives',
   'images',
   'ops',

@@ -42,6 +42,6 @@ def test_the_order_within_an_epoch_does_not_matter():
 
 def test_mistake():
   with pytest.raises(
-    ValueError, match=r'^Expected a whole number >= 1 for epochs'
+    ValueError, match=r'^Expected a whole number from 1 to .* for epochs'
   ):
     epoch_order.epoch_order(WORLD, epochs=0)

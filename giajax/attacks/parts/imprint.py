@@ -141,6 +141,7 @@ def check(
     bins,
     'bins',
     least=max(2, images),
+    most=require.LARGEST_WHOLE // math.prod(world.net.spec.image_shape),
     advice=f'take at least one bin for each of {images} images',
   )
   measurements.check(law, location, scale)

@@ -166,6 +166,7 @@ def convnext(
       'Expected width and depths of at least 1; got '
       f'width={width}, depths={tuple(depths)}; correct them'
     )
+  dimensions.require_blocks(depths, 'depths')
   least = stride * 2 ** (len(depths) - 1)
   if min(image_shape[:2]) < least:
     raise ValueError(

@@ -168,6 +168,7 @@ def densenet(
       'Expected blocks of at least one layer and a growth of at least 1; got '
       f'blocks={blocks}, growth={growth}; use (6, 12, 24, 16) and 32'
     )
+  dimensions.require_blocks(blocks, 'blocks')
   options = (
     registry.lookup(norms.NORMS, norm, 'norm'),
     registry.lookup(layers.ACTIVATIONS, activation, 'activation'),

@@ -255,6 +255,7 @@ def maxvit(
       f'least 4 that head_dim divides; got depths={tuple(depths)}, '
       f'partition={partition}, head_dim={head_dim}, width={width}; correct them'
     )
+  dimensions.require_blocks(depths, 'depths')
   _require_tiles(image_shape, stride, len(depths), partition)
   kind = registry.lookup(norms.NORMS, norm, 'norm')
   if norm == 'batch':

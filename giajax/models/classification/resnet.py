@@ -273,6 +273,7 @@ def resnet(
       'Expected at least one block in each of at least one stage; got '
       f'blocks={blocks}; use None for those of the depth'
     )
+  dimensions.require_blocks(stages, 'blocks')
   reduction = 2 ** (len(stages) - 1) * (4 if stem == 'imagenet' else 1)
   dimensions.require_size(image_shape, reduction)
   name = f'{"preact_" * before}{"wide_" * (group_width > 64)}resnet{depth}'

@@ -192,6 +192,7 @@ def swin(
       f'patch={patch}, width={width}, head_dim={head_dim}, window={window}; '
       'correct them'
     )
+  dimensions.require_blocks(depths, 'depths')
   if min(image_shape[:2]) < patch:
     raise ValueError(
       f'Expected images of at least {patch}x{patch} pixels; got '

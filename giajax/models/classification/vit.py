@@ -189,6 +189,7 @@ def vit(
       f'heads={heads}, hidden={hidden}, patch={patch}, lora_rank={lora_rank}; '
       'correct them'
     )
+  dimensions.require_blocks([depth], 'depth')
   if width % heads:
     raise ValueError(
       f'Expected heads that divide the width; got heads={heads}, '

@@ -61,7 +61,7 @@ def observed():
 
 @pytest.mark.parametrize('num_steps', [0, -1, True, 2.0, '3', None])
 def test_steps_are_a_whole_number(num_steps):
-  with pytest.raises(ValueError, match='whole number >= 1 for num_steps'):
+  with pytest.raises(ValueError, match=r'1 to \d+ for num_steps'):
     make(num_steps=num_steps)
 
 
