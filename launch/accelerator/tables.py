@@ -30,6 +30,7 @@ _FIGURES = {
   'speed': (
     ('restarts_per_second', 'restart-steps/s', '.1f'),
     ('ms_per_step', 'ms per restart-step', '.3f'),
+    ('ratio', 'times breaching', '.1f'),
     ('matmul_share', 'share of the rate of a large product', '.2f'),
     ('restarts_per_batch', 'together', 'd'),
     ('program_gib', 'GiB', '.2f'),
@@ -135,11 +136,21 @@ def markdown(rows: rows_library.Rows, command: str) -> str:
     f'`{command}`\n',
     f'{rows.device}{room}; {versions}\n',
   ]
+  every = [_compared(r, rows) for r in rows if r['key'] != 'device']
   for title, kind, names in _TABLES:
-    own = [r for r in rows if r['key'] != 'device' and _kind(r) == kind]
+    own = [row for row in every if _kind(row) == kind]
     if own:
       parts += [f'## {title}\n', _table(own, kind, names)]
   return '\n'.join(parts)
+
+
+def _compared(row: Row, rows: rows_library.Rows) -> Row:
+  """Returns a row of the speed with its ratio to the peer, if that is there."""
+  network = row['key'].split('/')[1]
+  theirs = (rows.get(f'speed/peer/{network}') or {}).get('peer_ms_per_step')
+  if _kind(row) != 'speed' or theirs is None or 'ms_per_step' not in row:
+    return row
+  return {**row, 'ratio': theirs / row['ms_per_step']}
 
 
 def _table(own: Iterable[Row], kind: str, names: Sequence[str]) -> str:

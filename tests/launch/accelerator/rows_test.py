@@ -85,8 +85,9 @@ def test_tables(tmp_path):
     '| lenet:1 | patches | 3 | 1.0e-07 | 2.0e-07 | 3.0e-07 | ok |',
     '| 2.5e-01 | differs |',
     '| full | 51.2 | measured |',
-    '| resnet18:1:224 | 64 | auto | full | 1234.5 | 0.810 | measured |  |',
-    '| vit_base:1:224 | 64 | auto | full |  |  | no memory '
+    '| resnet18:1:224 | 64 | auto | full | 1234.5 | 0.810 | 50.0 | measured '
+    '|  |',
+    '| vit_base:1:224 | 64 | auto | full |  |  |  | no memory '
     '| RESOURCE_EXHAUSTED: a / b |',
     '| resnet18:1:224 | 40.5 | 50.0 | measured |',
     '| 4 | full | 8 | 17.00 | measured |',
