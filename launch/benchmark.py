@@ -128,7 +128,7 @@ def _names(values: Any) -> list[str]:
     ValueError: a name of another form, or flags that exclude each other.
   """
   registry.lookup({'main': None, 'zoo': None}, values.suite, 'suite')
-  zoo = values.suite == 'zoo'
+  whole = values.suite == 'zoo'
   for name in values.only:
     workload.parse(name)
   if values.local_steps and values.peer:
@@ -136,20 +136,24 @@ def _names(values: Any) -> list[str]:
       'Expected no --peer with --local_steps, which the peers do not take; got '
       'both; leave one out'
     )
-  if zoo and values.peer and not _TORCH.is_file():
+  if whole and values.peer and not _TORCH.is_file():
     raise ValueError(
       f'Expected a checkout, which has the peer of the zoo; got no {_TORCH}; '
       'run python -m launch.benchmark in one'
     )
-  return values.only or (_zoo() if zoo else list(WORKLOADS))
+  return values.only or (zoo(_BATCHES) if whole else list(WORKLOADS))
 
 
-def _zoo() -> list[str]:
-  """Returns every architecture at every size and batch, small ones first."""
+def zoo(batches: Sequence[int]) -> list[str]:
+  """Returns every architecture at every size, small ones first.
+
+  Args:
+    batches: the numbers of images behind an update.
+  """
   return [
     f'{network}:{batch}:{size}'
     for size in _SIZES
-    for batch in _BATCHES
+    for batch in batches
     for network in models.MODELS
     if size == 32 or network not in _SMALL
   ]

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from giajax.models import precision as precisions
 
+from .. import benchmark
+
 
 class Task(NamedTuple):
   """A row to be measured.
@@ -87,8 +89,9 @@ def _lowerings(size):
     for name in names:
       key = f'check/lowering/{network}/{name}'
       yield Task(key, 'lowering', (network, name, 'full'))
-    key = f'check/lowering/{network}/auto/tensorfloat32'
-    yield Task(key, 'lowering', (network, 'auto', 'tensorfloat32'))
+    if len(names) > 1:
+      key = f'check/lowering/{network}/auto/tensorfloat32'
+      yield Task(key, 'lowering', (network, 'auto', 'tensorfloat32'))
 
 
 def _speed(size, peer):
@@ -158,26 +161,25 @@ _LOCAL = {part: f'accelerator:{part},runlocal' for part in _AUDITS}
 _ALL = ('auto', 'patches', 'direct', 'lax', 'blocks', 'phases')
 _GROUPED = ('auto', 'lax', 'bundles')
 
+_LOWERINGS = {
+  'resnet18:1': (*_ALL, 'winograd'),
+  'lenet:1': _ALL,
+  'convnet64:1': (*_ALL, 'winograd'),
+  'resnet18:1:224': (*_ALL, 'winograd'),
+  'mobilenet_v2:1:224': (*_GROUPED, 'shifts'),
+  'resnext50:1:224': _GROUPED,
+  'convnext_tiny:1:224': (*_GROUPED, 'shifts'),
+  'resnet50:1:224': ('auto', 'lax'),
+}
+# All other convolutions of the zoo, as `auto` lowers them.
+_ZOO = {
+  name: ('auto',)
+  for name in (name.removesuffix(':32') for name in benchmark.zoo([1]))
+  if name not in _LOWERINGS
+}
 SIZES = {
   'full': Size(
-    lowerings={
-      'resnet18:1': (*_ALL, 'winograd'),
-      'lenet:1': _ALL,
-      'convnet64:1': (*_ALL, 'winograd'),
-      'resnet18:1:224': (*_ALL, 'winograd'),
-      'mobilenet_v2:1:224': (*_GROUPED, 'shifts'),
-      'resnext50:1:224': _GROUPED,
-      'convnext_tiny:1:224': (*_GROUPED, 'shifts'),
-      'resnet50:1:224': ('auto', 'lax'),
-      **dict.fromkeys(
-        (
-          f'{name}:1:{side}'
-          for side in (224, 32)
-          for name in ('efficientnet_v2_s', 'densenet121', 'googlenet', 'vgg16')
-        ),
-        ('auto',),
-      ),
-    },
+    lowerings={**_LOWERINGS, **_ZOO},
     moments=('resnet18:1', 'lenet:1', 'resnet18:1:224', 'vit_base:1:224'),
     precisions=tuple(precisions.PRECISIONS),
     layouts='convnet64:1',
