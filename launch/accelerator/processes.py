@@ -41,7 +41,11 @@ class Worker:
   """A process that measures rows, started when it is first asked."""
 
   def __init__(self, log: pathlib.Path):
-    """Args: log: the file that its stderr is added to."""
+    """Makes a worker that is not started yet.
+
+    Args:
+      log: the file that its stderr is added to.
+    """
     self._log = log
     self._process: subprocess.Popen | None = None
     self._begin = 0  # of what this process writes to the log
