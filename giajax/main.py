@@ -33,8 +33,7 @@ COMMANDS = ('advise', 'audit', 'convert', 'craft', 'report', 'train', 'verify')
 def run() -> None:
   """Entry point of the `giajax` command."""
   process.use_machine()
-  if sys.stdout:
-    sys.stdout = process.Output(sys.stdout.detach())
+  process.watch_output()
   sys.exit(main(sys.argv))
 
 

@@ -1,8 +1,11 @@
 """Paths as users write them."""
 
-import errno
+import contextlib
 import os
 import pathlib
+
+# What is left to whoever opens a path.
+_OF_READERS = (FileNotFoundError, NotADirectoryError, PermissionError)
 
 
 def expanded(path: str | os.PathLike, name: str) -> pathlib.Path:
@@ -17,10 +20,9 @@ def expanded(path: str | os.PathLike, name: str) -> pathlib.Path:
   """
   try:
     whole = pathlib.Path(path).expanduser()
-    os.lstat(whole)
+    with contextlib.suppress(*_OF_READERS):
+      os.lstat(whole)
   except (OSError, RuntimeError, ValueError) as error:
-    if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
-      return whole
     reason = getattr(error, 'strerror', None) or error
     raise ValueError(
       f'Expected a path in {name}; got {str(path)!r} ({reason}); correct it'

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import signal
+import sys
 
 import jax
 
@@ -36,6 +37,13 @@ def use_machine() -> None:
     jax.config.update('jax_num_cpu_devices', len(os.sched_getaffinity(0)))
 
 
+def watch_output() -> None:
+  """Has a standard output that cannot be written end the process; once."""
+  if isinstance(sys.stdout, io.TextIOWrapper):
+    encoding, errors = sys.stdout.encoding, sys.stdout.errors
+    sys.stdout = _Output(sys.stdout.detach(), encoding, errors)
+
+
 @contextlib.contextmanager
 def devices() -> Iterator[None]:
   """Turns devices that JAX cannot start into one line.
@@ -53,31 +61,6 @@ def devices() -> Iterator[None]:
       f'Expected a device that JAX can use; got {text}; correct JAX_PLATFORMS, '
       'JAX_NUM_CPU_DEVICES or XLA_FLAGS'
     ) from error
-
-
-class Output(io.TextIOWrapper):
-  """Standard output that says in one line why it cannot be written."""
-
-  def write(self, text: str) -> int:
-    """Writes a text at once.
-
-    Raises:
-      ValueError: there is no room for it.
-      SystemExit: nobody reads it any more, as `head` does.
-    """
-    try:
-      size = super().write(text)
-      self.flush()
-    except OSError as error:
-      # What is left would be tried again when the process ends.
-      os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
-      if isinstance(error, BrokenPipeError):
-        raise SystemExit(128 + signal.SIGPIPE) from error
-      raise ValueError(
-        'Expected a standard output that can be written; got '
-        f'{error.strerror}; free some space, and run the command again'
-      ) from error
-    return size
 
 
 def cache_compilations() -> None:
@@ -131,3 +114,28 @@ def shard(text: str) -> tuple[int, int]:
       f'Expected --shard=I/N; got --shard={text}; write, for instance, 0/4'
     )
   return int(index), int(count)
+
+
+class _Output(io.TextIOWrapper):
+  """Standard output that says in one line why it cannot be written."""
+
+  def write(self, text: str) -> int:
+    """Writes a text at once.
+
+    Raises:
+      ValueError: there is no room for it.
+      SystemExit: nobody reads it any more, as `head` does.
+    """
+    try:
+      size = super().write(text)
+      self.flush()
+    except OSError as error:
+      # What is left would be tried again when the process ends.
+      os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+      if isinstance(error, BrokenPipeError):
+        raise SystemExit(128 + signal.SIGPIPE) from error
+      raise ValueError(
+        'Expected a standard output that can be written; got '
+        f'{error.strerror}; free some space, and run the command again'
+      ) from error
+    return size

@@ -27,13 +27,13 @@ that is not installed, the command is `python -m launch.accelerator`.
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import math
-import pathlib
 import re
 import signal
 import sys
 import time
 from typing import Any, NamedTuple
 
+from giajax import paths
 from giajax import registry
 from giajax.commands import flags
 from giajax.commands import process
@@ -96,7 +96,7 @@ def main(argv: Sequence[str]) -> int:
       return 0
     values = arguments.values
     sections = _sections(values)
-    out = pathlib.Path(values.out).expanduser()
+    out = paths.expanded(values.out, '--out')
     out.mkdir(parents=True, exist_ok=True)
     log = out / 'stderr.log'
     with _stoppable(), processes.Worker(log) as worker:
@@ -106,10 +106,17 @@ def main(argv: Sequence[str]) -> int:
       print(note, flush=True)
       end = began + 60 * values.minutes
       return _measure(kit, sections, end, arguments.command)
-  except (ValueError, OSError) as error:
-    if isinstance(error, ValueError) and not str(error).startswith('Expected'):
+  except ValueError as error:
+    if not str(error).startswith('Expected'):
       raise
     print(f'launch: {error}', file=sys.stderr)
+    return 2
+  except OSError as error:
+    print(
+      f'launch: Expected an --out that can be written; got {error}; choose '
+      'another',
+      file=sys.stderr,
+    )
     return 2
 
 
