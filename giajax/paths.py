@@ -1,8 +1,11 @@
 """Paths as users write them."""
 
-import errno
+import contextlib
 import os
 import pathlib
+
+# What is left to whoever opens a path.
+_OF_READERS = (FileNotFoundError, NotADirectoryError, PermissionError)
 
 
 def expanded(path: str | os.PathLike, name: str) -> pathlib.Path:
@@ -17,19 +20,11 @@ def expanded(path: str | os.PathLike, name: str) -> pathlib.Path:
   """
   try:
     whole = pathlib.Path(path).expanduser()
-    _check(whole)
+    with contextlib.suppress(*_OF_READERS):
+      os.lstat(whole)
   except (OSError, RuntimeError, ValueError) as error:
     reason = getattr(error, 'strerror', None) or error
     raise ValueError(
       f'Expected a path in {name}; got {str(path)!r} ({reason}); correct it'
     ) from error
   return whole
-
-
-def _check(path: pathlib.Path) -> None:
-  """Raises OSError or ValueError for a name that no file can have."""
-  try:
-    os.lstat(path)
-  except OSError as error:
-    if error.errno == errno.ENAMETOOLONG:
-      raise

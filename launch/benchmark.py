@@ -24,7 +24,9 @@ not installed, the command is `python -m launch.benchmark`.
 
 from collections.abc import Sequence
 import json
+import os
 import pathlib
+import shutil
 import signal
 import statistics
 import subprocess
@@ -35,6 +37,8 @@ from giajax import models
 from giajax import printable
 from giajax import registry
 from giajax.commands import flags
+from giajax.models import precision as precisions
+from giajax.ops import convolution
 
 from . import workload
 
@@ -125,10 +129,25 @@ def _names(values: Any) -> list[str]:
   """Returns the workloads that the flags ask for.
 
   Raises:
-    ValueError: a name of another form, or flags that exclude each other.
+    ValueError: a name of another form, flags that exclude each other, or a
+      peer that cannot be run.
   """
   registry.lookup({'main': None, 'zoo': None}, values.suite, 'suite')
   whole = values.suite == 'zoo'
+  registry.lookup(
+    {'auto': None, **convolution.LOWERINGS}, values.lowering, 'lowering'
+  )
+  registry.lookup(precisions.PRECISIONS, values.precision, 'precision')
+  if values.peer and not shutil.which(values.peer):
+    raise ValueError(
+      f'Expected a Python interpreter; got --peer={values.peer}, which cannot '
+      'be run; correct the path'
+    )
+  if values.peer and not os.path.isfile(values.peer_script):
+    raise ValueError(
+      f'Expected a script; got --peer_script={values.peer_script}, which is no '
+      'file; correct the path'
+    )
   for name in values.only:
     workload.parse(name)
   if values.local_steps and values.peer:
@@ -189,18 +208,22 @@ def _key(name: str, values: Any) -> str:
 
 
 def _results(path: str) -> dict[str, dict[str, Any]]:
-  """Returns the results that a file holds, by key; no results without a file.
+  """Returns the results that a file holds, by key; it is made if need be.
 
   Raises:
-    ValueError: the file holds something else.
+    ValueError: the file holds something else, or cannot be written.
   """
   try:
-    with open(path) as file:
+    with open(path, 'a+') as file:
+      file.seek(0)
       rows = [json.loads(line) for line in file]
     return {row['key']: row for row in rows}
-  except FileNotFoundError:
-    return {}
-  except (json.JSONDecodeError, KeyError, TypeError) as error:
+  except OSError as error:
+    raise ValueError(
+      f'Expected a file that can be written; got --out={path} '
+      f'({error.strerror}); choose another'
+    ) from error
+  except (UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
     raise ValueError(
       f'Expected results of this command in --out={path}; got '
       f'{type(error).__name__}: {error}; use another file'

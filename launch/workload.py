@@ -108,7 +108,9 @@ def main(argv: Sequence[str]) -> int:
       return 0
     process.use_machine()  # as `giajax` does
     options = (getattr(arguments.values, name) for name in Options._fields)
-    figures = measure(parse(arguments.words[0]), Options(*options), cached=True)
+    workload = parse(arguments.words[0])
+    with process.devices():
+      figures = measure(workload, Options(*options), cached=True)
   except ValueError as error:
     if not str(error).startswith('Expected'):
       raise
@@ -129,7 +131,8 @@ def measure(
     cached: whether to compile once more, from the cache.
 
   Raises:
-    ValueError: an unknown network, lowering or precision.
+    ValueError: an unknown network, lowering or precision, or more restarts
+      than fit into the memory.
   """
   jax.block_until_ready(jnp.zeros(()) + 1)  # the device is up
   asked = time.perf_counter()
@@ -138,6 +141,7 @@ def measure(
   message, obs = observation(made, simulated.item(made, 0).batch)
   width = programs.restarts_per_batch(made.world)
   restarts = options.restarts or width * jax.device_count()
+  programs.check_restarts(made.world, restarts)
   where = mesh.layout(1, restarts, width, together=made.attack.group)
   program = programs.program(made.attack, where, made.products)
   item, both = mesh.P(mesh.ITEM), mesh.P(mesh.ITEM, mesh.RESTART)

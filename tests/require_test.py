@@ -28,10 +28,14 @@ HEAD = 'layers.1'
 
 number = functools.partial
 NUMBERS = [
-  (require.whole, (1, 7, np.int64(3)), (0, -1, 2.0, True, '3', None)),
+  (require.whole, (1, 7, np.int64(3)), (0, -1, 2.0, True, '3', 2**31)),
   (number(require.whole, least=0), (0, 5), (-1, False)),
   (number(require.whole, least=0, most=2), (0, 2), (-1, 3)),
-  (require.finite, (0, -2.5, np.float32(1)), (math.nan, math.inf, '1', True)),
+  (
+    require.finite,
+    (0, -2.5, np.float32(1)),
+    (math.nan, math.inf, '1', 10**400),
+  ),
   (require.positive, (1, 1e-9), (0, -1.0, math.inf, math.nan, True, None)),
   (require.not_negative, (0, 2.0), (-1e-9, math.inf, math.nan, False)),
   (require.fraction, (1e-9, 0.5, 1), (0, 1.5, -1, math.nan, True, 'x')),

@@ -59,31 +59,6 @@ def devices() -> Iterator[None]:
     ) from error
 
 
-class Output(io.TextIOWrapper):
-  """Standard output that says in one line why it cannot be written."""
-
-  def write(self, text: str) -> int:
-    """Writes a text at once.
-
-    Raises:
-      ValueError: there is no room for it.
-      SystemExit: nobody reads it any more, as `head` does.
-    """
-    try:
-      size = super().write(text)
-      self.flush()
-    except OSError as error:
-      # What is left would be tried again when the process ends.
-      os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
-      if isinstance(error, BrokenPipeError):
-        raise SystemExit(128 + signal.SIGPIPE) from error
-      raise ValueError(
-        'Expected a standard output that can be written; got '
-        f'{error.strerror}; free some space, and run the command again'
-      ) from error
-    return size
-
-
 def cache_compilations() -> None:
   """Keeps compiled programs between runs, unless the user names a folder."""
   if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
@@ -119,7 +94,7 @@ def guard_output() -> None:
     errors.reconfigure(errors='backslashreplace')
   if isinstance(out, io.TextIOWrapper):
     encoding = out.encoding
-    sys.stdout = Output(out.detach(), encoding, 'backslashreplace')
+    sys.stdout = _Output(out.detach(), encoding, 'backslashreplace')
 
 
 def quiet_libraries() -> None:
@@ -178,3 +153,28 @@ def shard(text: str) -> tuple[int, int]:
       f'Expected --shard=I/N; got --shard={text}; write, for instance, 0/4'
     )
   return int(index), int(count)
+
+
+class _Output(io.TextIOWrapper):
+  """Standard output that says in one line why it cannot be written."""
+
+  def write(self, text: str) -> int:
+    """Writes a text at once.
+
+    Raises:
+      ValueError: there is no room for it.
+      SystemExit: nobody reads it any more, as `head` does.
+    """
+    try:
+      size = super().write(text)
+      self.flush()
+    except OSError as error:
+      # What is left would be tried again when the process ends.
+      os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+      if isinstance(error, BrokenPipeError):
+        raise SystemExit(128 + signal.SIGPIPE) from error
+      raise ValueError(
+        'Expected a standard output that can be written; got '
+        f'{error.strerror}; free some space, and run the command again'
+      ) from error
+    return size

@@ -32,7 +32,8 @@ def make(
   allowed = [name for name in parameters if name not in parts]
   for name, value in arguments.items():
     schema.require_known(name, allowed, f'{kind} ({entry["name"]})')
-    schema.check_argument(value, parameters[name].annotation, f'{kind}.{name}')
+    annotation = parameters[name].annotation
+    arguments[name] = schema.check_argument(value, annotation, f'{kind}.{name}')
   parts = {name: part for name, part in parts.items() if name in parameters}
   missing = [
     name

@@ -114,6 +114,14 @@ _PLURALS = {
   str: 'strings',
   dict: 'dicts',
 }
+# Another kind, a list inside of itself, a number of thousands of digits, or a
+# placeholder that was never filled in.
+_NOT_PLAIN = (
+  TypeError,
+  ValueError,
+  RecursionError,
+  ml_collections.config_dict.RequiredValueError,
+)
 # What annotations call lists and dicts.
 _KINDS = {Sequence: list, tuple: list, Mapping: dict}
 
@@ -194,12 +202,11 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
   Raises:
     ValueError: it holds something else.
   """
-  if isinstance(config, ml_collections.ConfigDict):
-    config = config.to_dict()
   try:
+    if isinstance(config, ml_collections.ConfigDict):
+      config = config.to_dict()
     return json.loads(json.dumps(dict(config)))
-  # Another kind, a list inside of itself, or a number of thousands of digits.
-  except (TypeError, ValueError, RecursionError) as error:
+  except _NOT_PLAIN as error:
     raise ValueError(
       'Expected a config of dicts, lists, numbers, strings and None; got '
       f'another kind ({error}); convert it in the config'
@@ -226,7 +233,7 @@ def number(value: Any, name: str) -> np.float32:
   return np.float32(value)
 
 
-def check_argument(value: Any, annotation: Any, name: str) -> None:
+def check_argument(value: Any, annotation: Any, name: str) -> Any:
   """Checks a value against an annotation.
 
   The members of a union that no config can hold, such as a record, are left
@@ -237,13 +244,19 @@ def check_argument(value: Any, annotation: Any, name: str) -> None:
     annotation: the type of a factory's argument.
     name: the name of the argument.
 
+  Returns:
+    The value; a whole number as a float where only a float fits.
+
   Raises:
     ValueError: a value of another kind, or a number that does not fit int32 or
       float32.
   """
   members = [m for m in _members(annotation) if _kind(m) in _WORDS]
-  if not members or any(_fits(value, member) for member in members):
-    return
+  if not members:
+    return value
+  fitting = [m for m in members if _fits(value, m)]
+  if fitting:
+    return float(value) if fitting == [float] else value
   words = ' or '.join(map(_words, members))
   entries = value if isinstance(value, list | tuple) else [value]
   large = any(
@@ -304,9 +317,12 @@ def _fits(value: Any, annotation: Any) -> bool:
   if kind not in (list, dict):
     return kind not in _WORDS or type(value) is kind
   item, length = _items(annotation)
-  if not isinstance(value, (list, tuple) if kind is list else dict):
+  if kind is dict and isinstance(value, dict):
+    entries = [*value.values()]
+  elif kind is list and isinstance(value, list | tuple):
+    entries = value
+  else:
     return False
-  entries = value.values() if isinstance(value, dict) else value
   return length in (None, len(value)) and all(
     any(_fits(entry, member) for member in _members(item)) for entry in entries
   )

@@ -35,6 +35,7 @@ import sys
 import time
 from typing import Any, NamedTuple
 
+from giajax import paths
 from giajax import printable
 from giajax import registry
 from giajax.commands import flags
@@ -101,7 +102,7 @@ def main(argv: Sequence[str]) -> int:
       return 0
     values = arguments.values
     sections = _sections(values)
-    out = pathlib.Path(values.out).expanduser()
+    out = paths.expanded(values.out, '--out')
     out.mkdir(parents=True, exist_ok=True)
     with _stoppable(), processes.Worker(out / _LOG) as worker:
       facts = _facts(worker)
@@ -110,17 +111,17 @@ def main(argv: Sequence[str]) -> int:
       print(note, flush=True)
       end = began + 60 * values.minutes
       return _measure(kit, sections, end, arguments.command)
-  except OSError as error:
-    print(
-      f'launch: Expected --out to be a folder that can be written; got '
-      f'{error}; free some space or choose another',
-      file=sys.stderr,
-    )
-    return 2
   except ValueError as error:
     if not str(error).startswith('Expected'):
       raise
     print(printable.line(f'launch: {error}'), file=sys.stderr)
+    return 2
+  except OSError as error:
+    print(
+      f'launch: Expected an --out that can be written; got {error}; choose '
+      'another',
+      file=sys.stderr,
+    )
     return 2
 
 

@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 
+from giajax import paths
 from giajax import printable
 from giajax.commands import flags
 
@@ -93,12 +94,19 @@ def main(argv: Sequence[str]) -> int:
       return 0
     values = arguments.values
     folder = _folder(values.out)
-    there = installed(pathlib.Path(values.installed).expanduser())
+    there = installed(paths.expanded(values.installed, '--installed'))
     _pack(folder, there, values)
   except ValueError as error:
     if not str(error).startswith('Expected'):
       raise
     print(printable.line(f'launch: {error}'), file=sys.stderr)
+    return 2
+  except OSError as error:
+    print(
+      f'launch: Expected an --out that can be written; got {error}; choose '
+      'another',
+      file=sys.stderr,
+    )
     return 2
   size = sum(f.stat().st_size for f in folder.rglob('*') if f.is_file())
   for path in sorted(folder.rglob('*')):
@@ -140,7 +148,7 @@ def installed(path: pathlib.Path) -> dict[str, str]:
 
 
 def _folder(out: str) -> pathlib.Path:
-  folder = pathlib.Path(out).expanduser()
+  folder = paths.expanded(out, '--out')
   if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
     raise ValueError(
       f'Expected --out to be a new folder; got --out={out}, which is not '
@@ -194,7 +202,7 @@ def _test_images(data_dir: str) -> list[tuple[pathlib.Path, pathlib.Path]]:
   Raises:
     ValueError: there are none.
   """
-  root = pathlib.Path(data_dir).expanduser()
+  root = paths.expanded(data_dir, '--data_dir')
   files = [
     path
     for path in (root / 'cifar10').rglob('*')

@@ -160,6 +160,7 @@ def test_taps_are_of_all_images_through_the_received_weights():
   ('kwargs', 'words'),
   [
     ({'epochs': 0}, 'epochs=0'),
+    ({'epochs': 10**7}, 'at most 10000000 images in all epochs'),
     ({'batch_size': 0}, 'batch_size=0'),
     ({'batch_size': 3}, 'divides the 4 images'),
     ({'batch_size': -2}, 'batch_size=-2'),

@@ -1,7 +1,13 @@
-"""Tests of what a command does to its process."""
+"""Tests of giajax.commands.process: cores, devices and what is printed."""
 
+import os
 import subprocess
 import sys
+
+import jax
+import pytest
+
+from giajax.commands import process
 
 # Each part would write to standard error, or fail, in a process as it is.
 _CODE = """
@@ -20,6 +26,76 @@ Unraisable('Event loop is closed')
 Unraisable('a fault')
 print('21 \u2013 \u221e')
 """
+
+
+@pytest.mark.parametrize(
+  ('variables', 'counted'),
+  [
+    ({}, True),
+    ({'JAX_NUM_CPU_DEVICES': '3'}, False),
+    ({'XLA_FLAGS': '--xla_force_host_platform_device_count=3'}, False),
+    ({'XLA_FLAGS': '--xla_cpu_multi_thread_eigen=false'}, True),
+  ],
+)
+def test_devices_are_counted_unless_the_user_does(
+  monkeypatch, variables, counted
+):
+  for name in ('JAX_NUM_CPU_DEVICES', 'XLA_FLAGS'):
+    monkeypatch.delenv(name, raising=False)
+  for name, value in variables.items():
+    monkeypatch.setenv(name, value)
+  changed = {}
+  monkeypatch.setattr(jax.config, 'update', changed.__setitem__)
+  process.use_machine()
+  assert ('jax_num_cpu_devices' in changed) == counted
+
+
+def test_devices_that_do_not_start_are_one_line():
+  words = r'^Expected a device .* b c; correct'
+  with pytest.raises(ValueError, match=words), process.devices():
+    raise RuntimeError('Unable to initialize backend a\n b c')
+  with pytest.raises(RuntimeError, match='another'), process.devices():
+    raise RuntimeError('another')
+
+
+def test_a_cache_in_the_home_of_nobody_is_refused(monkeypatch):
+  monkeypatch.delenv('JAX_COMPILATION_CACHE_DIR', raising=False)
+  monkeypatch.setenv('XDG_CACHE_HOME', '~nouser')
+  with pytest.raises(ValueError, match=r'^Expected a path in XDG_CACHE_HOME'):
+    process.cache_compilations()
+
+
+def _run(text, **options):
+  return subprocess.run(
+    [sys.executable, '-c', text], stderr=subprocess.PIPE, text=True, **options
+  )
+
+
+def test_variables_that_jax_refuses_are_one_line():
+  variables = {**os.environ, 'JAX_NUM_CPU_DEVICES': 'x'}
+  done = _run('import giajax.main', env=variables)
+  assert done.returncode == 2
+  (line,) = done.stderr.splitlines()
+  assert line.startswith('giajax: Expected environment variables that JAX ')
+
+
+def test_an_output_that_cannot_be_written():
+  script = (
+    'import sys\n'
+    'from giajax import main\n'
+    "sys.argv = ['giajax', '--version']\n"
+    'main.run()\n'
+  )
+  with open('/dev/full', 'w') as full:
+    done = _run(script, stdout=full)
+  assert done.returncode == 2
+  (line,) = done.stderr.splitlines()
+  assert line.startswith('giajax: Expected a standard output that can be ')
+  ours, theirs = os.pipe()
+  os.close(ours)
+  done = _run(script, stdout=theirs)
+  os.close(theirs)
+  assert (done.returncode, done.stderr) == (141, '')
 
 
 def test_libraries_are_quiet_and_any_encoding_does():

@@ -139,6 +139,7 @@ def test_signature_ignores_what_is_not_compiled():
     ({'cases__batch_size': 17}, 'a batch_size of 1 to 16'),
     ({'cases__rule': 'given'}, "indices in given exactly when rule='given'"),
     ({'attack__tv': 1.0}, r"a key of attack \(inv.*total_variation.* got 'tv'"),
+    ({'restarts': 2**31 - 1}, 'an attack that fits .* restarts=2147483647'),
     ({'attack__learning_rate': 1e39}, 'fits int32 or float32'),
     ({'attack__learning_rate': 'x'}, 'a finite number for attack.lear'),
   ],

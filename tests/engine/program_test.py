@@ -246,6 +246,39 @@ def test_restarts_fit_the_memory(monkeypatch):
   assert programs.restarts_per_batch(world) == 1
 
 
+def test_a_state_that_exceeds_the_memory_is_refused(monkeypatch):
+  cohort, *_ = plan.cohorts(build.experiment(tiny.config()))
+  where = mesh.layout(1, 2, 1)
+  jitted = programs.program(cohort.setup.attack, where)
+
+  class Lowered:
+    out_info = jax.ShapeDtypeStruct((1, 2, 2**48), np.float32)
+
+  jitted = jitted._replace(init=Lowered)
+  monkeypatch.setattr(Lowered, 'lower', lambda *_: Lowered, raising=False)
+  with pytest.raises(ValueError, match=r'^Expected an attack that fits .* GB'):
+    programs.compiled(jitted, (), (), {}, np.zeros((1, 2, 2), np.uint32))
+
+
+@pytest.mark.parametrize(
+  'error',
+  [
+    MemoryError('no room'),
+    jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: no room'),
+  ],
+)
+def test_memory_that_cannot_be_had_is_one_line(error):
+  words = r'^Expected an experiment .*no room'
+  with pytest.raises(ValueError, match=words), programs.memory():
+    raise error
+
+
+def test_other_errors_of_jax_stay_what_they_are():
+  error = jax.errors.JaxRuntimeError
+  with pytest.raises(error, match='another'), programs.memory():
+    raise error('another')
+
+
 def test_items_that_run_together_fit_an_accelerator(monkeypatch):
   setup = build.setup(build.resolve(tiny.config(cases__count=9)))
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')

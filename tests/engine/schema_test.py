@@ -1,9 +1,17 @@
 """Tests of what a config may hold."""
 
+from collections.abc import Mapping, Sequence
+import os
+
+import ml_collections
 import numpy as np
 import pytest
 
 from giajax.engine import schema
+
+_HOLLOW = ml_collections.ConfigDict(
+  {'study': {'a': ml_collections.config_dict.required_placeholder(int)}}
+)
 
 
 def _defaults(**changes):
@@ -33,6 +41,15 @@ def _defaults(**changes):
     ({'lpips': None}, 'a string for lpips'),
     ({'precision': 'bfloat61'}, "did you mean 'bfloat16'"),
     ({'study': {'a': np.ones(2)}}, 'dicts, lists, numbers'),
+    ({'study': {'a': 10**5000}}, 'dicts, lists, numbers'),
+    (_HOLLOW, 'dicts, lists, numbers'),
+    ({'seed': 2**63}, 'a whole number for seed; .* use what fits int32'),
+    ({'cases': {'count': 10**6}}, 'cases.count of at most 100000; .* lower it'),
+    ({'cases': {'given': [1.5]}}, 'a list of whole numbers or None for cases'),
+    ({'trainable': {'include': [1.5]}}, 'a list of strings for trainable'),
+    ({'weights': {'rename': {'a': 1}}}, 'a dict of strings for weights.rename'),
+    ({'defense': [1]}, 'a dict or a list of dicts for defense'),
+    ({'run': {'save_seconds': 10**400}}, 'a finite number for run.save_sec'),
   ],
 )
 def test_mistakes_are_named(config, words):
@@ -95,6 +112,12 @@ def test_hash_names_what_decides_results():
     (None, int | None),
     ('a', str),
     ([1], tuple[int, ...]),
+    ((1, 2), Sequence[int]),
+    ([], Sequence[int] | None),
+    ([1, 2], tuple[int, int]),
+    ({'a': 'b'}, Mapping[str, str]),
+    ('a', str | os.PathLike),
+    (2**31 - 1, int),
     ('free', 'unknown'),
   ],
 )
@@ -114,6 +137,16 @@ def test_arguments_that_fit(value, annotation):
     (None, float),
     ('a', int | None),
     (float('inf'), float),
+    (1e39, float),
+    (10**400, float),
+    (2**31, int),
+    (5, Sequence[int]),
+    ('x', Sequence[int] | None),
+    (['x'], Sequence[int]),
+    ([2**31], Sequence[int]),
+    ([1], tuple[int, int]),
+    ({'a': 1}, Mapping[str, str]),
+    (5, str | os.PathLike),
   ],
 )
 def test_arguments_that_do_not(value, annotation):

@@ -80,6 +80,12 @@ def test_an_out_of_another_kind_is_refused(capsys, tmp_path):
   'flags, words',
   [
     (['--only=lenet'], "network:batch:size; got 'lenet'"),
+    (['--only=lenet:²'], "network:batch:size; got 'lenet:²'"),
+    (['--out=/nowhere/rows'], 'got --out=/nowhere/rows (No such file'),
+    (['--peer=/nowhere'], 'got --peer=/nowhere, which cannot be run'),
+    ([f'--peer={sys.executable}', '--peer_script=/no'], '--peer_script=/no,'),
+    (['--lowering=x'], 'a known lowering'),
+    (['--precision=x'], 'a known precision'),
     (['--suite=zo'], "did you mean 'zoo'?"),
     (['--rounds=0'], 'rounds=0'),
     (['--local_steps=2', '--peer=python'], 'no --peer with --local_steps'),

@@ -70,6 +70,9 @@ def test_dry_run_touches_nothing(capsys, tmp_path):
     (('--config=a', '--workdir=b', '--processes=0'), 'processes=0'),
     (('--config=a', '--workdir=b', '--proceses=2'), 'did you mean --processes'),
     (('--config=a', '--workdir=b', 'more'), "remove 'more'"),
+    (('--config=smok', '--workdir=b'), "did you mean 'smoke'?"),
+    (('--config=smoke', '--workdir=b', '--config.seed=-1'), 'seed of at least'),
+    (('--config=smoke', '--workdir=~nouser/b'), '--workdir; got'),
   ],
 )
 def test_mistakes_are_one_line(capsys, arguments, words):

@@ -325,6 +325,9 @@ def test_a_device_without_room_answers(monkeypatch):
     ),
     (['--out={}/a', '--data_dir={}'], 'that holds cifar10 as prepared by tfds'),
     (['--out={}/b/c'], 'Not a directory'),
+    (['--out=~nouser/a'], 'a path in --out; got'),
+    (['--out={}/' + 300 * 'x'], 'File name too long'),
+    (['--out={}/a', '--data_dir=' + 300 * 'x'], 'a path in --data_dir; got'),
     (['--out={}/a', '--sise=tiny'], 'did you mean --size?'),
   ],
 )
@@ -335,7 +338,7 @@ def test_mistakes_are_one_line(tmp_path, capsys, monkeypatch, flags, words):
   assert kit.main(['', *flags]) == 2
   shown = capsys.readouterr()
   (line,) = shown.err.splitlines()
-  assert line.startswith('launch: ') and words in line
+  assert line.startswith('launch: Expected') and words in line
   assert shown.out == ''
 
 

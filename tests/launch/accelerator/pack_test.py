@@ -119,6 +119,13 @@ def test_versions_of_what_is_installed(there, tmp_path):
     (['--out={}/a'], '--installed'),
     (['--out={}', '--installed={}/installed.txt'], 'is not empty'),
     (['--out={}/a', '--installed={}/nosuch'], 'Expected a list of packages'),
+    (['--out=~nouser', '--installed={}/nosuch'], 'a path in --out; got'),
+    (['--out={}/a', '--installed=~nouser'], 'a path in --installed; got'),
+    (
+      ['--out={}/a', '--installed={}/installed.txt', '--data_dir=~nouser'],
+      'a path in --data_dir; got',
+    ),
+    (['--out=/proc/a', '--installed={}/installed.txt'], 'that can be written'),
     (
       ['--out={}/a', '--installed={}/installed.txt', '--data_dir={}'],
       "CIFAR-10's test split as prepared by tfds",
