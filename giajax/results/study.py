@@ -26,6 +26,7 @@ import numpy as np
 import scipy.stats
 
 from giajax import registry
+from giajax import require
 from giajax.metrics import baselines
 from giajax.metrics import METRICS
 from giajax.results import collection
@@ -84,6 +85,7 @@ def check(study: Mapping[str, Any], sweep: Mapping[str, Sequence[Any]]) -> None:
         f'{entry["at"]!r}; see giajax.results.study'
       )
     _check_swept(entry['at'], sweep)
+    _check_word(entry.get('note', ''), 'paper.note')
     for metric in entry.keys() - {'at', 'note'}:
       _check_metric(metric)
       _check_number(entry[metric], f'paper.{metric}')
@@ -97,6 +99,7 @@ def check(study: Mapping[str, Any], sweep: Mapping[str, Sequence[Any]]) -> None:
     _check_entry(entry, 'correlations', {'x', 'y', 'paper'}, exact=True)
     _check_metric(entry['x'])
     _check_metric(entry['y'])
+    _check_word(entry['paper'], 'correlations.paper')
   _check_columns(study.get('columns') or {}, sweep)
 
 
@@ -270,19 +273,22 @@ def _check_swept(names: Iterable[str], sweep: Mapping[str, Any]) -> None:
 
 
 def _check_number(value: Any, where: str) -> None:
-  if type(value) not in (int, float):
+  require.finite(value, f'study.{where}')
+
+
+def _check_word(value: Any, where: str) -> None:
+  if not isinstance(value, str):
     raise ValueError(
-      f'Expected a number for study.{where}; got {value!r}; correct it'
+      f'Expected a string for study.{where}; got {value!r}; correct it'
     )
 
 
 def _check_powers(name: str, values: Sequence[Any]) -> None:
-  if len(values) < 3 or not all(
-    type(v) in (int, float) and v > 0 for v in values
-  ):
+  numbers = [v for v in values if type(v) in (int, float) and v > 0]
+  if len({*numbers}) < 3 or len(numbers) < len(values):
     raise ValueError(
-      f'Expected three positive numbers or more in sweep[{name!r}], to fit a '
-      f'power of them; got {values!r}; leave it out of study.fits'
+      f'Expected three different positive numbers or more in sweep[{name!r}], '
+      f'to fit a power of them; got {values!r}; leave it out of study.fits'
     )
 
 
@@ -362,6 +368,8 @@ def _fit(run: collection.Run, x: str, y: str, paper: float) -> str:
 def _correlation(run: collection.Run, x: str, y: str, paper: str) -> str:
   pairs = [(value(run, r, x), value(run, r, y)) for r in run.rows]
   finite = np.array([p for p in pairs if all(map(math.isfinite, p))])
+  if len(finite) < 3:
+    return ''
   rank = scipy.stats.spearmanr(*finite.T)
   return (
     f'Over {len(finite)} cases, {_column(x).label} and {_column(y).label} '

@@ -171,20 +171,38 @@ def test_a_whole_study_is_accepted_before_it_runs():
     ({'metrics': ['pnsr']}, "metric of a study='pnsr'; did you mean 'psnr'"),
     ({'metrics': ['verdict']}, "metric of a study='verdict'"),
     ({'paper': [{'psnr': 1.0}]}, 'study.paper with at'),
-    ({'paper': [{'at': {'seed': 1}}]}, "swept key='seed'"),
-    ({'paper': [{'at': {}, 'psnr': 'x'}]}, 'a number for study.paper.psnr'),
+    ({'paper': [{'at': {'sede': 1}}]}, "swept key='sede'"),
+    (
+      {'paper': [{'at': {}, 'psnr': 'x'}]},
+      'finite number for study.paper.psnr',
+    ),
+    ({'paper': [{'at': {}, 'psnr': 10**400}]}, 'number for study.paper.psnr'),
+    ({'paper': [{'at': {}, 'note': 5}]}, 'a string for study.paper.note'),
     ({'fits': [{'x': 'belief', 'y': 'psnr'}]}, 'study.fits with paper, x, y'),
     (
       {'fits': [{'x': 'belief', 'y': 'psnr', 'paper': 1}]},
-      'three positive numbers',
+      'three different positive numbers',
+    ),
+    (
+      {'fits': [{'x': 'seed', 'y': 'psnr', 'paper': 1}]},
+      'three different positive numbers',
+    ),
+    (
+      {'correlations': [{'x': 'psnr', 'y': 'mse', 'paper': 1}]},
+      'a string for study.correlations.paper',
     ),
     ({'correlations': [{}]}, 'study.correlations with paper, x, y'),
-    ({'columns': {'a': [1, 2]}}, 'one value for each of 6 points'),
+    ({'columns': {'a': [1, 2]}}, 'one value for each of 18 points'),
   ],
 )
 def test_mistakes_are_found_before_a_run(about, words):
   with pytest.raises(ValueError, match=f'^Expected .*{words}'):
-    study.check(about, SWEEP)
+    study.check(about, {**SWEEP, 'seed': (1, 1, 1)})
+
+
+def test_metrics_that_were_not_measured_do_not_correlate():
+  about = {'correlations': [{'x': 'fmse', 'y': 'psnr', 'paper': 'positive'}]}
+  assert not any('correlate' in s for s in study.sentences(run(about)))
 
 
 def test_titles_of_baselines():
