@@ -84,7 +84,7 @@ _ANNOTATIONS = {
 }
 # The most updates that an experiment attacks, and the most points of its sweep:
 # each is numbered, and each point is built, before the first of them runs.
-MOST = {'updates': 100_000, 'points': 1000}
+MOST = {'updates': 100_000, 'points': 20_000}
 _RANGES = {
   'seed': (0, require.LARGEST_WHOLE),
   'restarts': (1, require.LARGEST_WHOLE),

@@ -38,7 +38,7 @@ def test_product_with_the_last_key_fastest():
     ({'seed.x': [1]}, 'swept keys of the config'),
     ({'restarts': [1, 0]}, 'restarts of at least 1'),
     ({'sweep.seed': [1]}, 'swept keys of the config'),
-    ({'seed': [*range(10)], 'restarts': [1] * 101}, '1000 points .* 1010 from'),
+    ({'seed': [*range(100)], 'restarts': [1] * 201}, '20000 points .* 20100 '),
     ({'cases.count': [99_999, 2]}, '100000 updates .* got 100001 from cases'),
   ],
 )
