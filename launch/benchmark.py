@@ -40,6 +40,7 @@ from giajax.commands import flags
 from giajax.models import precision as precisions
 from giajax.ops import convolution
 
+from . import errors
 from . import workload
 
 COMMAND = 'python -m giajax.launch.benchmark'
@@ -102,19 +103,16 @@ _COLUMNS = (
 _WIDTH = 24  # columns of a workload's name
 
 
+@errors.reported
 def main(argv: Sequence[str]) -> int:
   """Runs the workloads of a command line and returns the exit code."""
-  try:
-    arguments = flags.read(COMMAND, COMMAND, FLAGS, argv[1:])
-    if arguments.help:
-      print(flags.help_text(__doc__, FLAGS))
-      return 0
-    values = arguments.values
-    names = _names(values)
-    results = _results(values.out) if values.out else {}
-  except ValueError as error:
-    print(printable.line(f'launch: {error}'), file=sys.stderr)
-    return 2
+  arguments = flags.read(COMMAND, COMMAND, FLAGS, argv[1:])
+  if arguments.help:
+    print(flags.help_text(__doc__, FLAGS))
+    return 0
+  values = arguments.values
+  names = _names(values)
+  results = _results(values.out) if values.out else {}
   failed = _run(names, results, values)
   if failed:
     print(

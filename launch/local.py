@@ -23,6 +23,8 @@ from giajax.commands import configs
 from giajax.commands import flags
 from giajax.engine import sweep
 
+from . import errors
+
 STOPPED = 85  # giajax's exit code after a signal: saved, not finished
 COMMAND = 'python -m giajax.launch.local'
 USAGE = f'{COMMAND} --config=NAME --workdir=DIR'
@@ -36,20 +38,15 @@ FLAGS = (
 )
 
 
+@errors.reported
 def main(argv: Sequence[str]) -> int:
   """Runs a command line and returns its exit code."""
-  try:
-    arguments = flags.read(COMMAND, USAGE, FLAGS, argv[1:])
-    if arguments.help:
-      print(flags.help_text(__doc__, FLAGS))
-      return 0
-    paths.expanded(arguments.values.workdir, '--workdir')
-    sweep.expand(configs.load(arguments))  # not in each process anew
-  except ValueError as error:
-    if not str(error).startswith('Expected'):
-      raise
-    print(printable.line(f'launch: {error}'), file=sys.stderr)
-    return 2
+  arguments = flags.read(COMMAND, USAGE, FLAGS, argv[1:])
+  if arguments.help:
+    print(flags.help_text(__doc__, FLAGS))
+    return 0
+  paths.expanded(arguments.values.workdir, '--workdir')
+  sweep.expand(configs.load(arguments))  # not in each process anew
   values = arguments.values
   overrides = [f'--config.{k}={v}' for k, v in arguments.overrides.items()]
   plan = commands(values.config, values.workdir, values.processes, overrides)

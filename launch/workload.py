@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from giajax import printable
 from giajax import threat
 from giajax import trees
 from giajax import types
@@ -37,6 +36,8 @@ from giajax.models import inspect
 from giajax.models import precision as precisions
 from giajax.ops import convolution
 from giajax.ops import geometries
+
+from . import errors
 
 COMMAND = 'python -m giajax.launch.workload'
 USAGE = f'{COMMAND} NETWORK:BATCH'
@@ -99,23 +100,18 @@ def parse(name: str) -> Workload:
   return Workload(network, batch, size)
 
 
+@errors.reported
 def main(argv: Sequence[str]) -> int:
   """Times the workload of a command line and returns the exit code."""
-  try:
-    arguments = flags.read(COMMAND, USAGE, FLAGS, argv[1:])
-    if arguments.help:
-      print(flags.help_text(__doc__, FLAGS))
-      return 0
-    process.use_machine()  # as `giajax` does
-    options = (getattr(arguments.values, name) for name in Options._fields)
-    workload = parse(arguments.words[0])
-    with process.devices():
-      figures = measure(workload, Options(*options), cached=True)
-  except ValueError as error:
-    if not str(error).startswith('Expected'):
-      raise
-    print(printable.line(f'launch: {error}'), file=sys.stderr)
-    return 2
+  arguments = flags.read(COMMAND, USAGE, FLAGS, argv[1:])
+  if arguments.help:
+    print(flags.help_text(__doc__, FLAGS))
+    return 0
+  process.use_machine()  # as `giajax` does
+  options = (getattr(arguments.values, name) for name in Options._fields)
+  workload = parse(arguments.words[0])
+  with process.devices():
+    figures = measure(workload, Options(*options), cached=True)
   print(json.dumps(figures))
   return 0
 
@@ -137,30 +133,22 @@ def measure(
   jax.block_until_ready(jnp.zeros(()) + 1)  # the device is up
   asked = time.perf_counter()
   made = setup(workload, options)
-  hp = {name: np.float32(v) for name, v in made.attack.hparams.items()}
-  message, obs = observation(made, simulated.item(made, 0).batch)
   width = programs.restarts_per_batch(made.world)
   restarts = options.restarts or width * jax.device_count()
   programs.check_restarts(made.world, restarts)
   where = mesh.layout(1, restarts, width, together=made.attack.group)
   program = programs.program(made.attack, where, made.products)
-  item, both = mesh.P(mesh.ITEM), mesh.P(mesh.ITEM, mesh.RESTART)
-  inputs = (
-    mesh.put(message, where, mesh.P()),
-    mesh.put(jax.tree.map(lambda a: np.asarray(a)[None], obs), where, item),
-    mesh.put({k: np.stack([v]) for k, v in hp.items()}, where, item),
-    mesh.put(programs.seeds(0, [0], [False], where), where, both),
-  )
+  arguments = inputs(made, simulated.item(made, 0).batch, where)
 
   def bounds(steps):
     return mesh.put((np.int32(0), np.int32(steps)), where, mesh.P())
 
-  carry = program.init(*inputs)
+  carry = program.init(*arguments)
   compile_chunk = _compiled_twice if cached else _compiled
-  chunk, seconds = compile_chunk(program.chunk, *inputs, carry, *bounds(1))
+  chunk, seconds = compile_chunk(program.chunk, *arguments, carry, *bounds(1))
 
   def run(carry, steps):
-    return jax.block_until_ready(chunk(*inputs, carry, *bounds(steps)))
+    return jax.block_until_ready(chunk(*arguments, carry, *bounds(steps)))
 
   carry = run(carry, 1)
   first = time.perf_counter() - asked
@@ -264,15 +252,31 @@ def _gib(compiled: Any) -> float | None:
   return bytes_ / 2**30
 
 
-def observation(
-  setup: experiment.Setup, batch: types.Batch
-) -> tuple[types.ServerMessage, types.Observation]:
-  """Returns what an attacker sees of a batch, with an update of noise.
+def inputs(
+  setup: experiment.Setup, batch: types.Batch, where: mesh.Layout
+) -> tuple[types.ServerMessage, types.Observation, types.HParams, types.Array]:
+  """Returns the first arguments of a program's functions, for one item.
 
   Args:
     setup: the setting.
-    batch: the images and their labels.
+    batch: the images and their labels, behind an update of noise.
+    where: how restarts lie on devices.
   """
+  message, obs = _observation(setup, batch)
+  hp = {k: np.full(1, v, np.float32) for k, v in setup.attack.hparams.items()}
+  item, both = mesh.P(mesh.ITEM), mesh.P(mesh.ITEM, mesh.RESTART)
+  return (
+    mesh.put(message, where, mesh.P()),
+    mesh.put(jax.tree.map(lambda a: np.asarray(a)[None], obs), where, item),
+    mesh.put(hp, where, item),
+    mesh.put(programs.seeds(0, [0], [False], where), where, both),
+  )
+
+
+def _observation(
+  setup: experiment.Setup, batch: types.Batch
+) -> tuple[types.ServerMessage, types.Observation]:
+  """Returns what an attacker sees of a batch, with an update of noise."""
   variables, draw = setup.variables, np.random.default_rng(0).normal
   delta = jax.tree.map(
     lambda a: draw(size=a.shape).astype(a.dtype), variables.params

@@ -28,7 +28,6 @@ that is not installed, the command is `python -m launch.accelerator`.
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import math
-import os
 import pathlib
 import signal
 import sys
@@ -41,6 +40,7 @@ from giajax import registry
 from giajax.commands import flags
 from giajax.commands import process
 
+from .. import errors
 from . import audits
 from . import processes
 from . import rows as rows_library
@@ -92,37 +92,26 @@ class _Kit(NamedTuple):
   tried: set[str]  # the keys of rows that this command has measured
 
 
+@errors.reported
 def main(argv: Sequence[str]) -> int:
   """Runs a command line and returns its exit code."""
   began = time.monotonic()
-  try:
-    arguments = flags.read(COMMAND, USAGE, FLAGS, argv[1:])
-    if arguments.help:
-      print(flags.help_text(__doc__, FLAGS))
-      return 0
-    values = arguments.values
-    sections = _sections(values)
-    out = paths.expanded(values.out, '--out')
+  arguments = flags.read(COMMAND, USAGE, FLAGS, argv[1:])
+  if arguments.help:
+    print(flags.help_text(__doc__, FLAGS))
+    return 0
+  values = arguments.values
+  sections = _sections(values)
+  out = paths.expanded(values.out, '--out')
+  worker = processes.Worker(out / _LOG)
+  with errors.writing(), _stoppable(), worker:
     out.mkdir(parents=True, exist_ok=True)
-    with _stoppable(), processes.Worker(out / _LOG) as worker:
-      facts = _facts(worker)
-      size, note = _size(values, facts['platform'])
-      kit = _kit(values, out, worker, facts, size)
-      print(note, flush=True)
-      end = began + 60 * values.minutes
-      return _measure(kit, sections, end, arguments.command)
-  except ValueError as error:
-    if not str(error).startswith('Expected'):
-      raise
-    print(printable.line(f'launch: {error}'), file=sys.stderr)
-    return 2
-  except OSError as error:
-    print(
-      f'launch: Expected an --out that can be written; got {error}; choose '
-      'another',
-      file=sys.stderr,
-    )
-    return 2
+    facts = _facts(worker)
+    size, note = _size(values, facts['platform'])
+    kit = _kit(values, out, worker, facts, size)
+    print(note, flush=True)
+    end = began + 60 * values.minutes
+    return _measure(kit, sections, end, arguments.command)
 
 
 @contextlib.contextmanager
@@ -150,9 +139,9 @@ def _sections(values: Any) -> list[str]:
   """
   for name in values.only:
     registry.lookup(_PARTS, name, 'section')
-  values.peer, values.data_dir = map(
-    os.path.expanduser, (values.peer, values.data_dir)
-  )
+  for name in ('peer', 'data_dir'):
+    if path := getattr(values, name):
+      setattr(values, name, str(paths.expanded(path, f'--{name}')))
   if values.peer:
     audits.require_peer(values.peer)
   if values.data_dir:

@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from giajax import paths
-
 from .. import workload
 from . import processes
 from . import rows
@@ -63,7 +61,7 @@ def require_peer(python: str) -> None:
 
 def require_data(folder: str) -> None:
   """Raises ValueError unless a folder holds CIFAR-10 as prepared by tfds."""
-  if not (paths.expanded(folder, '--data_dir') / 'cifar10').is_dir():
+  if not (pathlib.Path(folder) / 'cifar10').is_dir():
     raise ValueError(
       'Expected a folder that holds cifar10 as prepared by tfds; got '
       f'--data_dir={folder}; correct the path'

@@ -47,7 +47,6 @@ def lowering(network: str, name: str, precision: str) -> dict[str, Any]:
   """
   shapes = list(_shapes(network, name))
   products = precisions.PRECISIONS[precision].products
-
   errors = np.zeros(3)
   for shape in shapes:
     run = jax.jit(functools.partial(_derivatives, shape, name))
@@ -142,17 +141,8 @@ def layouts(network: str) -> dict[str, Any]:
 
 def _images(setup: experiment.Setup, where: mesh.Layout) -> np.ndarray:
   """Returns the images of each restart after a few steps, [1, R, ...]."""
-  attack = setup.attack
-  message, obs = workload.observation(setup, _batch(setup))
-  program = programs.program(attack, where)
-  item, both = mesh.P(mesh.ITEM), mesh.P(mesh.ITEM, mesh.RESTART)
-  hp = {k: np.full(1, v, np.float32) for k, v in attack.hparams.items()}
-  inputs = (
-    mesh.put(message, where, mesh.P()),
-    mesh.put(jax.tree.map(lambda a: np.asarray(a)[None], obs), where, item),
-    mesh.put(hp, where, item),
-    mesh.put(programs.seeds(0, [0], [False], where), where, both),
-  )
+  inputs = workload.inputs(setup, _batch(setup), where)
+  program = programs.program(setup.attack, where)
   carry = program.init(*inputs)
   bounds = mesh.put((np.int32(0), np.int32(_STEPS)), where, mesh.P())
   carry = program.chunk(*inputs, carry, *bounds)

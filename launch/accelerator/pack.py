@@ -29,6 +29,8 @@ from giajax import paths
 from giajax import printable
 from giajax.commands import flags
 
+from .. import errors
+
 COMMAND = 'python -m giajax.launch.accelerator.pack'
 USAGE = f'{COMMAND} --out=DIR --installed=FILE'
 FLAGS = (
@@ -85,29 +87,18 @@ PYTHONPATH="$(dirname "$0")/../peer_site" exec "${PYTHON:-python3}" "$@"
 """
 
 
+@errors.reported
 def main(argv: Sequence[str]) -> int:
   """Runs a command line and returns its exit code."""
-  try:
-    arguments = flags.read(COMMAND, USAGE, FLAGS, argv[1:])
-    if arguments.help:
-      print(flags.help_text(__doc__, FLAGS))
-      return 0
-    values = arguments.values
-    folder = _folder(values.out)
-    there = installed(paths.expanded(values.installed, '--installed'))
+  arguments = flags.read(COMMAND, USAGE, FLAGS, argv[1:])
+  if arguments.help:
+    print(flags.help_text(__doc__, FLAGS))
+    return 0
+  values = arguments.values
+  folder = _folder(values.out)
+  there = installed(paths.expanded(values.installed, '--installed'))
+  with errors.writing():
     _pack(folder, there, values)
-  except ValueError as error:
-    if not str(error).startswith('Expected'):
-      raise
-    print(printable.line(f'launch: {error}'), file=sys.stderr)
-    return 2
-  except OSError as error:
-    print(
-      f'launch: Expected an --out that can be written; got {error}; choose '
-      'another',
-      file=sys.stderr,
-    )
-    return 2
   size = sum(f.stat().st_size for f in folder.rglob('*') if f.is_file())
   for path in sorted(folder.rglob('*')):
     if path.is_file():

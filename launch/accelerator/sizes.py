@@ -62,13 +62,11 @@ def tasks(size: Size, section: str, peer: bool) -> Iterator[Task]:
     section: a name in `SECTIONS`.
     peer: whether there is a peer to be timed.
   """
-  yield from {'check': _checks, 'speed': _speed, 'figure': _figure}[section](
-    size, peer
-  )
+  rows = {'check': _checks, 'speed': _speed, 'figure': _figure}[section](size)
+  yield from (row for row in rows if peer or row.function != 'peer')
 
 
-def _checks(size, peer):
-  del peer
+def _checks(size):
   lowerings = list(_lowerings(size))
   yield lowerings[0]
   attack, dlg = size.audits['attack'], size.audits['precision']
@@ -94,29 +92,21 @@ def _lowerings(size):
       yield Task(key, 'lowering', (network, 'auto', 'tensorfloat32'))
 
 
-def _speed(size, peer):
+def _speed(size):
   for precision in precisions.PRECISIONS:
     yield Task(f'speed/matmul/{precision}', 'matmul', (precision,))
   timed = set()
   for network, restarts, lowering, precision in size.speed:
-    key = speed_key(network, restarts, lowering, precision)
+    key = f'speed/{network}/{restarts}/{lowering}/{precision}'
     arguments = (network, restarts, lowering, precision, size.steps)
     yield Task(key, 'speed', arguments)
-    if peer and network in size.peers and network not in timed:
+    if network in size.peers and network not in timed:
       timed.add(network)
       arguments = (network, key, size.peers[network])
       yield Task(f'speed/peer/{network}', 'peer', arguments)
 
 
-def speed_key(
-  network: str, restarts: int, lowering: str, precision: str
-) -> str:
-  """Returns the key of a row of the speed."""
-  return f'speed/{network}/{restarts}/{lowering}/{precision}'
-
-
-def _figure(size, peer):
-  del peer
+def _figure(size):
   config = size.audits['figure']
   for batch, count, precision in size.figure:
     arguments = (config, batch, count, precision)

@@ -16,7 +16,6 @@ from giajax.report import prose
 from giajax.report import report
 from giajax.results import collection
 from giajax.results import columns
-from giajax.results import wording
 
 
 def _arrays(rng, b, c, r, length, size):
@@ -466,18 +465,6 @@ def test_rows_twice_or_without_arrays(tmp_path):
 def test_markup_escapes_all_but_html():
   made = markup.tag('p', 'a < b', markup.tag('br'), None, class_='"', id=None)
   assert made == '<p class="&quot;">a &lt; b<br></p>'
-
-
-def test_numbers_as_text():
-  numbers = (-3, math.nan, None, math.inf, np.float32(0.5))
-  assert [wording.figure(v, 1) for v in numbers] == [
-    '−3.0',
-    '–',
-    '–',
-    '∞',
-    '0.5',
-  ]
-  assert wording.significant(0.000123) == '0.000123'
 
 
 def test_a_report_needs_no_device(tmp_path):
