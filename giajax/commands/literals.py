@@ -2,13 +2,16 @@
 
 import ast
 from collections.abc import Mapping, Sequence
+import contextlib
 import types
 import typing
 from typing import Any
 
 _SEQUENCES = {tuple, list, Sequence}
 # What Python raises for a text that is no literal, or a dict that is none.
-_NO_LITERAL = (SyntaxError, TypeError, ValueError, RecursionError)
+_NO_LITERAL = (
+  *(SyntaxError, TypeError, ValueError, RecursionError, MemoryError),
+)
 # Kinds that are written as Python writes them; a string is not.
 _LITERALS = {bool, int, float, dict, Mapping, Any, *_SEQUENCES}
 
@@ -34,7 +37,8 @@ def value(text: str, annotation: Any) -> Any:
     return text.lower() == 'true'
   literal = _literal(text)
   if float in kinds and int not in kinds and type(literal) is int:
-    return float(literal)
+    with contextlib.suppress(OverflowError):
+      return float(literal)
   if kinds & _SEQUENCES and not isinstance(literal, tuple | list):
     parts = text.split(',') if isinstance(literal, str) else [text]
     return tuple(_literal(part.strip()) for part in parts if part.strip())

@@ -8,6 +8,9 @@ import pytest
 
 from giajax.commands import literals
 
+_HUGE = 400 * '9'  # more than a float can be
+_DEEP = 100_000 * '-' + '1'
+
 
 @pytest.mark.parametrize(
   'text, annotation, expected',
@@ -38,6 +41,8 @@ from giajax.commands import literals
     ('1.5', int, 1.5),
     ('yes', bool, 'yes'),
     ('{[1]: 2}', dict, '{[1]: 2}'),
+    (_HUGE, float, int(_HUGE)),
+    (_DEEP, int, _DEEP),
   ],
 )
 def test_values_follow_the_annotation(text, annotation, expected):
