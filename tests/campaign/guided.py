@@ -1,0 +1,31 @@
+"""Lets atheris look for bytes that a reader fails on.
+
+atheris is libFuzzer for Python (https://github.com/google/atheris): it changes
+whole files so that more and more of a reader's code is run. It is installed by
+`pip install atheris` where it has wheels, and left out elsewhere. Each try is a
+process that makes `search.RUNS` of them; what it writes tells the bytes.
+"""
+
+import os
+import sys
+
+from tests.campaign import processes
+from tests.campaign import search
+from tests.campaign import tries
+
+_SECONDS = 300.0
+
+
+def attempt(number: int, lab: processes.Lab) -> tries.Try:
+  """Looks for bytes that one reader fails on; see `kills.attempt`."""
+  name = [*search.READERS][number % len(search.READERS)]
+  seed = str(lab.random.integers(1, 2**31))
+  words = [sys.executable, '-m', search.__name__, name, seed, str(lab.own)]
+  process = processes.Process(
+    lab.own / 'errors', lambda: os.execv(sys.executable, words)
+  )
+  ending = process.finished(_SECONDS)
+  verdict = ending.verdict
+  if ending.code is not None:
+    verdict = 'traceback' if ending.code else 'accepted'
+  return tries.Try(f'{name}, seed {seed}', verdict, search.RUNS, [ending])
