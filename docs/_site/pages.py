@@ -18,6 +18,7 @@ _LEFT_OUT = ('commands', 'main.py')
 # Names in the site, by where the files and folders are.
 _ELSEWHERE = {
   'CONTRIBUTING.md': 'contributing.md',
+  'SECURITY.md': 'security.md',
   'configs/quickstart.png': 'quickstart.png',
   'configs/studies/results/': 'studies/',
 }
