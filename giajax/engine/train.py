@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import tqdm
 
 from giajax import archives
 from giajax import keys
@@ -34,6 +35,7 @@ from giajax.models import base as models
 from giajax.models import convert
 
 _EVALUATED = 250  # images per pass over the test set
+_QUIET = 10.0  # seconds between two lines of progress
 _log = logging.getLogger('giajax')
 
 
@@ -208,7 +210,16 @@ def train_config(
     _log.info('epoch %d: %.2f %% right', epochs, 100 * facts['accuracy'])
     return facts
 
+  last = began
+
   def on_epoch(epoch, variables):
+    nonlocal last
+    now = time.perf_counter()
+    if now - last >= _QUIET and epoch < recipe.epochs:
+      last = now
+      left = (now - began) / epoch * (recipe.epochs - epoch)
+      interval = tqdm.tqdm.format_interval(left)
+      _log.info('epoch %d of %d, %s left', epoch, recipe.epochs, interval)
     if every and epoch % every == 0 and epoch < recipe.epochs:
       name = f'{path.stem}-epoch{epoch}.npz'
       record(path.with_name(name), epoch, variables)

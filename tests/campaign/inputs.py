@@ -1,11 +1,12 @@
 """Gives commands what nobody should give them.
 
 Each input has to be accepted or refused in one line, within a minute and with
-little memory. An audit that compiles its program has accepted its input, and
-is ended there.
+little memory. An audit that has compiled its program, and training that is
+under way, have accepted their input and are ended.
 """
 
 from collections.abc import Callable
+import importlib
 import inspect
 import io
 import json
@@ -31,6 +32,8 @@ from tests.campaign import processes
 from tests.campaign import tries
 
 _SECONDS = 60.0
+# What a command says when it has begun.
+_AT_WORK = ('giajax: compiled program 1', 'giajax: epoch ')
 _FAMILIES = {
   'attack': attacks.ATTACKS,
   'client': clients.CLIENTS,
@@ -48,6 +51,8 @@ _TEXTS = (
   *('../x', '/dev/zero', '/dev/null', '/', '~nouser', 'smoke', 300 * '('),
   *('lambda: 0', '__import__("os")', '[1] * 10**9', '9**9**9', "'a' * 10**10"),
 )
+_CRAFTED = '--config.attack=' + "{'name': 'robbing_the_fed', 'bins': 9}"
+_GRANTED = "--config.threat.grants=('alter_architecture', 'labels')"
 _VALUES = (
   *(None, True, False, 0, 1, -1, 10**20, 0.5, 1e308, float('nan')),
   *('', 'x', 300 * 'a', '\x1b[2J', '\ud800', [], [1], [[1]], [None], {}),
@@ -71,11 +76,13 @@ class Samples(NamedTuple):
   Attributes:
     config: the path of a config.
     workdir: a finished run of it.
-    images: images of several formats, by name.
+    weights: weights that the config's network takes.
+  images: images of several formats, by name.
   """
 
   config: pathlib.Path
   workdir: pathlib.Path
+  weights: pathlib.Path
   images: dict[str, bytes]
 
 
@@ -101,7 +108,7 @@ def attempt(number: int, lab: processes.Lab) -> tries.Try:
 
 
 def _accepted(process: processes.Process) -> bool:
-  return 'giajax: compiled program 1' in process.errors
+  return any(line in process.errors for line in _AT_WORK)
 
 
 def _fast() -> None:
@@ -116,16 +123,21 @@ def _samples(lab: processes.Lab) -> Samples:
     'attack__num_steps=3, cases__count=1, noise_control=False',
   )
   workdir = folder / 'run'
-  ending = lab.start(f'--config={config}', f'--workdir={workdir}').finished()
-  if ending.verdict != 'accepted':
-    raise RuntimeError(f'The sample run fails:\n{ending.errors}')
+  weights = folder / 'weights.npz'
+  for words in (
+    [f'--config={config}', f'--workdir={workdir}'],
+    ['train', f'--config={config}', f'--out={weights}', '--batch_size=2'],
+  ):
+    ending = lab.start(*words).finished()
+    if ending.verdict != 'accepted':
+      raise RuntimeError(f'What inputs are made from fails:\n{ending.errors}')
   pixels = Image.fromarray(np.arange(432, dtype=np.uint8).reshape(12, 12, 3))
   images = {}
   for name in ('png', 'jpeg', 'gif', 'bmp', 'webp', 'tiff', 'eps', 'ppm'):
     stream = io.BytesIO()
     pixels.save(stream, name)
     images[name] = stream.getvalue()
-  return Samples(config, workdir, images)
+  return Samples(config, workdir, weights, images)
 
 
 def _audit(lab, samples: Samples, *changes: str) -> list[object]:
@@ -179,6 +191,30 @@ def words(lab, samples):
   own += _audit(lab, samples)[: random.integers(3)]
   own += [_pick(random, _WORDS) for _ in range(random.integers(1, 3))]
   return [word for word in own if word != 'advise']
+
+
+def flags_of_commands(lab, samples):
+  """A command with an odd value of one or two of its own flags."""
+  random = lab.random
+  name = _pick(random, ('train', 'craft', 'verify', 'convert', 'audit'))
+  module = importlib.import_module(f'giajax.commands.{name}')
+  out = f'--out={lab.own / "out.npz"}'
+  usual = {
+    'audit': _audit(lab, samples),
+    'convert': [samples.weights, '--model=mlp', out],
+    'craft': ['craft', f'--config={samples.config}', out, _CRAFTED, _GRANTED],
+    'train': ['train', f'--config={samples.config}', out, '--batch_size=2'],
+    'verify': [
+      'verify',
+      f'--config={samples.config}',
+      f'--received={samples.weights}',
+    ],
+  }[name]
+  own = [name, *usual] if name in ('audit', 'convert') else usual
+  for _ in range(random.integers(1, 3)):
+    flag = _pick(random, module.FLAGS)
+    own.append(f'--{flag.name}={_pick(random, _TEXTS)}')
+  return own
 
 
 def config_files(lab, samples):
@@ -370,4 +406,5 @@ KINDS: tuple[Callable[..., list[object]], ...] = (
   workdirs,
   words,
   config_files,
+  flags_of_commands,
 )

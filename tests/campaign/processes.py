@@ -23,6 +23,7 @@ from giajax import main
 from giajax.commands import process
 
 _MEMORY = 6 << 30  # bytes; what needs more fails
+_KILL = 30.0  # seconds that the kernel may take
 _TURN = 0.002  # seconds between two looks at a process
 # What a command writes to standard error beside its one line.
 _OURS = ('giajax: ', 'step ', 'epoch ')
@@ -127,7 +128,7 @@ class Process:
     if ending is not None:
       return ending
     self.send(signal.SIGKILL)
-    killed = self.ending(seconds)
+    killed = self.ending(_KILL)
     if killed is None:
       raise RuntimeError(f'process {self.number} survives SIGKILL')
     return killed._replace(code=None)

@@ -141,6 +141,18 @@ def test_a_point_of_a_sweep_is_trained(tmp_path):
   assert facts['config']['model']['widths'] == [8]
 
 
+def test_long_training_says_how_long(tmp_path, monkeypatch, caplog):
+  monkeypatch.setattr(train, '_QUIET', 0.0)
+  recipe = train.Recipe(epochs=3, batch_size=8)
+  with caplog.at_level('INFO', 'giajax'):
+    train.train_config(tiny.config(), tmp_path / 'w.npz', recipe)
+  lines = [x for x in caplog.messages if x.endswith(' left')]
+  assert [x.partition(',')[0] for x in lines] == [
+    'epoch 1 of 3',
+    'epoch 2 of 3',
+  ]
+
+
 @pytest.mark.parametrize(
   ('changes', 'out', 'words'),
   [
