@@ -28,7 +28,9 @@ def attempt(number: int, lab: processes.Lab) -> tries.Try:
   arguments = f'--config={experiment.config}', f'--workdir={workdir}'
   process = lab.start(*arguments, devices=experiment.devices)
   ending = process.finished(120)
-  verdict = tries.compared(ending, workdir, experiment.bits)
+  verdict = ending.verdict
+  if verdict != 'refused':
+    verdict = tries.compared(ending, workdir, experiment.bits)
   what = f'{name}, {damage.__name__}: {target.relative_to(workdir)}'
   return tries.Try(what, verdict, 1, [ending])
 

@@ -8,7 +8,7 @@ from tests.campaign import experiments
 from tests.campaign import processes
 
 GOOD = ('same bits', 'accepted', 'refused', 'stopped')
-BAD = ('other bits', 'traceback', 'hang')
+BAD = ('other bits', 'lost', 'traceback', 'hang')
 
 
 class Try(NamedTuple):
@@ -38,13 +38,15 @@ class Try(NamedTuple):
 
 
 def compared(ending: processes.Ending, workdir: pathlib.Path, bits: str) -> str:
-  """Returns the verdict on a run whose results are known.
+  """Returns the verdict on a run that has to come to known results.
 
   Args:
     ending: how its last process ended.
     workdir: its workdir.
     bits: the hash of its results.
   """
-  if ending.verdict != 'accepted':
+  if ending.verdict in BAD:
     return ending.verdict
+  if ending.verdict != 'accepted':
+    return 'lost'
   return 'same bits' if experiments.bits(workdir) == bits else 'other bits'
