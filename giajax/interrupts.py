@@ -11,6 +11,7 @@ This module imports nothing but the standard library, so that a command can
 watch before it imports JAX. As a library, giajax leaves signals alone.
 """
 
+import atexit
 from collections.abc import Callable, Iterator
 import contextlib
 import math
@@ -77,6 +78,7 @@ def watch(
   threading.Thread(target=_watch, args=(reading,), daemon=True).start()
   renew()
   os.register_at_fork(after_in_child=_leave)
+  atexit.register(_finish)  # the first one registered is the last to be called
 
 
 def watched() -> bool:
@@ -188,6 +190,15 @@ def _end() -> NoReturn:
     with contextlib.suppress(OSError):
       path.unlink()
   os._exit(STOPPED)
+
+
+def _finish() -> None:
+  """Lets a command that has done everything end with its own exit code.
+
+  Python would restore the system's handlers before it has freed everything.
+  """
+  for number in _NUMBERS:
+    signal.signal(number, signal.SIG_IGN)
 
 
 def _leave() -> None:

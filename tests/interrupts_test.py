@@ -207,6 +207,18 @@ time.sleep(60)
   _ended(process)
 
 
+def test_a_command_that_has_done_everything_keeps_its_code():
+  frees = """
+class Late:
+  def __del__(self): os.kill(os.getpid(), signal.SIGTERM)
+late = Late()
+sys.exit(3)
+"""
+  process = _start(frees)
+  assert process.communicate(timeout=30) == ('', '')
+  assert process.returncode == 3
+
+
 @pytest.mark.parametrize('errors', ['full', 'closed'])
 def test_nobody_has_to_read_the_line(errors):
   fills = """
