@@ -1,36 +1,25 @@
 """giajax: what federated-learning updates give away, measured in JAX."""
 
 import importlib
-import sys
+from typing import Any, TYPE_CHECKING
+
+if TYPE_CHECKING:
+  from giajax.attacks.base import Attack
+  from giajax.attacks.parts.matching_loss import matching_loss
+  from giajax.models.base import Net
+  from giajax.models.base import Spec
+  from giajax.models.from_callable import from_callable
+  from giajax.models.from_linen import from_linen
+  from giajax.models.from_nnx import from_nnx
+  from giajax.types import Batch
+  from giajax.types import Observation
+  from giajax.types import Reconstruction
+  from giajax.types import ServerMessage
+  from giajax.types import Update
+  from giajax.types import Variables
+  from giajax.world import World
 
 __version__ = '0.1.0'
-
-try:
-  importlib.import_module('jax')  # reads its environment variables
-except ValueError as error:
-  # Nothing of this package can be imported, nor can JAX.
-  print(
-    f'giajax: Expected environment variables that JAX takes; got {error}; '
-    'correct them',
-    file=sys.stderr,
-  )
-  raise SystemExit(2) from error
-
-from giajax.attacks.base import Attack
-from giajax.attacks.parts.matching_loss import matching_loss
-from giajax.models.base import Net
-from giajax.models.base import Spec
-from giajax.models.from_callable import from_callable
-from giajax.models.from_linen import from_linen
-from giajax.models.from_nnx import from_nnx
-from giajax.types import Batch
-from giajax.types import Observation
-from giajax.types import Reconstruction
-from giajax.types import ServerMessage
-from giajax.types import Update
-from giajax.types import Variables
-from giajax.world import World
-
 __all__ = [
   'Attack',
   'Batch',
@@ -47,3 +36,35 @@ __all__ = [
   'from_nnx',
   'matching_loss',
 ]
+# Where the names above are. JAX takes a second to import, in which a command
+# has to answer signals: a module is imported when one of its names is used.
+_MODULES = {
+  'Attack': 'giajax.attacks.base',
+  'Batch': 'giajax.types',
+  'Net': 'giajax.models.base',
+  'Observation': 'giajax.types',
+  'Reconstruction': 'giajax.types',
+  'ServerMessage': 'giajax.types',
+  'Spec': 'giajax.models.base',
+  'Update': 'giajax.types',
+  'Variables': 'giajax.types',
+  'World': 'giajax.world',
+  'from_callable': 'giajax.models.from_callable',
+  'from_linen': 'giajax.models.from_linen',
+  'from_nnx': 'giajax.models.from_nnx',
+  'matching_loss': 'giajax.attacks.parts.matching_loss',
+}
+
+
+if not TYPE_CHECKING:  # a checker knows the names above, and no others
+
+  def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+      raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    value = getattr(importlib.import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+  return sorted({*globals(), *__all__})

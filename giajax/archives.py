@@ -240,13 +240,10 @@ def write(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
   """
   path = pathlib.Path(path)
   check(path)
-  part = _part(path)
   try:
-    with open(part, 'wb') as file:
+    with files.written(path) as made, open(made, 'wb') as file:
       np.savez(file, **dict(arrays))  # pyrefly: ignore
-    os.replace(part, path)
   except OSError as error:
-    part.unlink(missing_ok=True)
     raise ValueError(
       f'Expected a place that can be written; got {str(path)!r} '
       f'({error.strerror}); choose another'
@@ -262,7 +259,7 @@ def sha256(path: str | os.PathLike) -> str:
 def check(path: str | os.PathLike) -> None:
   """Raises ValueError where `write` would, but before the work."""
   path = pathlib.Path(path)
-  paths.expanded(_part(path), 'the name of a file')
+  paths.expanded(files.partial(path), 'the name of a file')
   if path.suffix != '.npz':
     raise ValueError(
       f'Expected a name that ends in .npz; got {str(path)!r}; rename it'
@@ -346,10 +343,6 @@ def _check_torch(path: str | os.PathLike) -> None:
   folders = {name.partition('/')[0] for name in names}
   if len(folders) > 1:
     raise ValueError(f'several folders: {listed(sorted(folders))}')
-
-
-def _part(path: pathlib.Path) -> pathlib.Path:
-  return path.parent / f'{path.name}.{os.getpid()}.part'
 
 
 def _flat(tree: Any, path: str = '') -> Iterator[tuple[str, Any]]:

@@ -1,13 +1,16 @@
-"""Files from elsewhere: what is opened at all, and JSON with one meaning."""
+"""Files: what is opened at all, JSON with one meaning, and what is written."""
 
 import collections
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+import contextlib
 import json
 import os
 import pathlib
 import stat
 from typing import Any, BinaryIO
 import unicodedata
+
+from giajax import interrupts
 
 _LARGEST = 1 << 64  # of a whole number in JSON
 _DEEPEST = 50  # lists and dicts within each other
@@ -103,6 +106,32 @@ def check_names(names: Iterable[str]) -> None:
     if form in forms:
       raise ValueError(f'the name {quoted} twice')
     forms.add(form)
+
+
+@contextlib.contextmanager
+def written(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Writes a file whole, or not at all and without a trace.
+
+  Args:
+    path: the file.
+
+  Yields:
+    The path to write to, which is renamed at the end of the `with`.
+
+  Raises:
+    OSError: it cannot be written.
+  """
+  made = partial(path)
+  with interrupts.unfinished(made):
+    yield made
+    with open(made, 'rb') as file:
+      os.fsync(file.fileno())
+    os.replace(made, path)
+
+
+def partial(path: pathlib.Path) -> pathlib.Path:
+  """Returns the path that `written` writes to."""
+  return path.with_name(f'.{path.name}.{os.getpid()}.partial')
 
 
 def _check_depth(value: Any, depth: int = 0) -> None:

@@ -13,26 +13,32 @@
   giajax --list             prints every attack, model, data set, ...
   giajax --version          prints the version
 
-A mistake in a command or in a config ends in one line and exit code 2. A run
-that is asked to stop (SIGTERM, Ctrl-C) saves its state and exits with 85; the
-same command continues it. `giajax verify` exits with 1 if a check objects.
+A mistake in a command or in a config ends in one line and exit code 2. One that
+is asked to stop (SIGTERM, Ctrl-C) ends in one line and 85: a run saves first,
+and the same command continues it. `giajax verify` exits with 1 if it objects.
 """
 
 from collections.abc import Sequence
-import importlib
 import sys
 
-import giajax
+from giajax import environment
+from giajax import interrupts
 from giajax import printable
-from giajax import registry
-from giajax.commands import flags
-from giajax.commands import process
 
-COMMANDS = ('advise', 'audit', 'convert', 'craft', 'report', 'train', 'verify')
+# What the same command does after one that was asked to stop.
+_AFTER = {
+  **dict.fromkeys(('convert', 'craft', 'report', 'verify'), 'starts again'),
+  'train': 'starts again; the epochs that it kept remain',
+}
 
 
 def run() -> None:
   """Entry point of the `giajax` command."""
+  # At once: all else is imported in the functions below, which takes seconds.
+  interrupts.watch('giajax', _AFTER.get(''.join(sys.argv[1:2]), 'continues'))
+  environment.load_jax('giajax')
+  from giajax.commands import process
+
   process.use_machine()
   process.guard_output()
   process.quiet_libraries()
@@ -41,47 +47,20 @@ def run() -> None:
 
 def main(argv: Sequence[str]) -> int:
   """Runs a command line and returns its exit code."""
+  from giajax.commands import dispatch
   from giajax.engine import signals
 
   try:
-    with process.devices():
-      return _run(argv[1:])
+    return dispatch.run(argv[1:], __doc__)
   except signals.Interrupted as stopped:
-    _complain(f'{stopped}; the same command continues')
-    return process.STOPPED
+    interrupts.say(f'{stopped}; the same command continues')
+    return interrupts.STOPPED
   except ValueError as error:
     # Deliberate errors have this form; others are bugs and keep their trace.
     if not str(error).startswith('Expected'):
       raise
-    _complain(str(error))
+    print(printable.line(f'giajax: {error}'), file=sys.stderr)
     return 2
-
-
-def _complain(text: str) -> None:
-  print(printable.line(f'giajax: {text}'), file=sys.stderr)
-
-
-def _run(argv: Sequence[str]) -> int:
-  if argv[:1] == ['--version']:
-    print(f'giajax {giajax.__version__}')
-    return 0
-  if argv[:1] == ['--list']:
-    print(importlib.import_module('giajax.tables').listing())
-    return 0
-  name, command = 'audit', 'giajax'
-  if argv and not argv[0].startswith('-'):
-    name, *argv = argv
-    command = f'giajax {name}'
-  registry.lookup(dict.fromkeys(COMMANDS), name, 'command')
-  module = importlib.import_module(f'giajax.commands.{name}')
-  process.log_to_stderr()
-  arguments = flags.read(command, module.USAGE, module.FLAGS, argv)
-  if arguments.help:
-    doc = __doc__ if command == 'giajax' else module.__doc__
-    print(flags.help_text(doc, module.FLAGS))
-    return 0
-  process.cache_compilations()
-  return module.run(arguments)
 
 
 if __name__ == '__main__':

@@ -22,6 +22,11 @@ torch and torchvision. Run it on an idle machine. The zoo takes hours: with
 not installed, the command is `python -m launch.benchmark`.
 """
 
+from . import errors
+
+if __name__ == '__main__':
+  errors.begin('starts again; what --out holds is not measured again')
+
 from collections.abc import Sequence
 import json
 import os
@@ -40,7 +45,7 @@ from giajax.commands import flags
 from giajax.models import precision as precisions
 from giajax.ops import convolution
 
-from . import errors
+from . import children
 from . import workload
 
 COMMAND = 'python -m giajax.launch.benchmark'
@@ -289,7 +294,8 @@ def _peer_command(name: str, values: Any) -> list[str]:
 
 def _spawn(command: list[str]) -> dict[str, Any]:
   """Runs a command and returns the JSON object on its last line."""
-  done = subprocess.run(command, capture_output=True, text=True, check=True)
+  done = children.run(command)
+  done.check_returncode()
   return json.loads(done.stdout.strip().splitlines()[-1])
 
 

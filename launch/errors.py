@@ -1,13 +1,27 @@
-"""What launch commands make of mistakes: one line, and exit code 2."""
+"""What launch commands make of mistakes and of signals: one line."""
 
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import functools
 import sys
 
+from giajax import environment
+from giajax import interrupts
 from giajax import printable
 
+from . import children
+
 Main = Callable[[Sequence[str]], int]
+
+
+def begin(after: str = 'continues') -> None:
+  """Has signals answered, and JAX imported; the first thing a command does.
+
+  Args:
+    after: what the same command does after one that was asked to stop.
+  """
+  interrupts.watch('launch', after, children.end_all)
+  environment.load_jax('launch')
 
 
 def reported(main: Main) -> Main:

@@ -5,10 +5,15 @@
 
 Each process runs one shard of the work. When all shards are finished, a last
 pass joins their results and writes the report. A shard that fails leaves the
-others running. SIGTERM and SIGINT are passed on to all of them: they save their
-state, and the same command continues. In a checkout that is not installed, the
-command is `python -m launch.local`.
+others running. SIGTERM, SIGINT and SIGHUP are passed on to all of them: they
+save their state, and the same command continues. In a checkout that is not
+installed, the command is `python -m launch.local`.
 """
+
+from . import errors
+
+if __name__ == '__main__':
+  errors.begin()
 
 from collections.abc import Sequence
 import shlex
@@ -17,15 +22,13 @@ import subprocess
 import sys
 import threading
 
+from giajax import interrupts
 from giajax import paths
 from giajax import printable
 from giajax.commands import configs
 from giajax.commands import flags
 from giajax.engine import sweep
 
-from . import errors
-
-STOPPED = 85  # giajax's exit code after a signal: saved, not finished
 COMMAND = 'python -m giajax.launch.local'
 USAGE = f'{COMMAND} --config=NAME --workdir=DIR'
 FLAGS = (
@@ -75,18 +78,24 @@ def commands(
 
 def _launch(plan: Sequence[Sequence[str]]) -> int:
   *shards, join = plan
-  with _Children() as children:
+  children = _Children()
+  with interrupts.passed_to(children.stop):
     for i, command in enumerate(shards):
       children.start(command, f'[{i}/{len(shards)}] ')
     codes = children.wait()
     for i, code in enumerate(codes):
-      if code not in (0, STOPPED):
+      if code not in (0, interrupts.STOPPED):
         print(f'launch: shard {i}/{len(shards)} {_ending(code)}')
-    if children.asked or any(codes):
-      failed = [code for code in codes if code not in (0, STOPPED)]
-      return _exit_code(failed[0]) if failed else STOPPED
-    children.start(join, '')
-    return _exit_code(children.wait()[0])
+    if not children.asked and not any(codes):
+      children.start(join, '')
+      codes = children.wait()
+  failed = [code for code in codes if code not in (0, interrupts.STOPPED)]
+  if failed:
+    return _exit_code(failed[0])
+  if children.asked or any(codes):
+    interrupts.say('asked to stop; the same command continues')
+    return interrupts.STOPPED
+  return 0
 
 
 class _Children:
@@ -95,19 +104,14 @@ class _Children:
   def __init__(self):
     self.asked = False
     self._running: list[tuple[subprocess.Popen, threading.Thread]] = []
-    self._old = {}
-
-  def __enter__(self):
-    for number in (signal.SIGTERM, signal.SIGINT):
-      self._old[number] = signal.signal(number, self._forward)
-    return self
-
-  def __exit__(self, *args):
-    for number, handler in self._old.items():
-      signal.signal(number, handler)
 
   def start(self, command: Sequence[str], prefix: str) -> None:
-    """Starts a process and prints its lines after a prefix."""
+    """Starts a process and prints its lines after a prefix.
+
+    None is started after a request to stop.
+    """
+    if self.asked:
+      return
     child = subprocess.Popen(
       command,
       stdout=subprocess.PIPE,
@@ -119,21 +123,28 @@ class _Children:
     reader = threading.Thread(target=_copy, args=(child.stdout, prefix))
     reader.start()
     self._running.append((child, reader))
+    if self.asked:  # meanwhile
+      self.stop()
 
   def wait(self) -> list[int]:
     """Waits for all processes; returns their exit codes, in order."""
     codes = []
     for child, reader in self._running:
-      codes.append(child.wait())
+      code = child.wait()
+      # One that had not begun to watch is ended by the signal itself.
+      early = self.asked and code == -signal.SIGTERM
+      codes.append(interrupts.STOPPED if early else code)
       reader.join()
     self._running = []
     return codes
 
-  def _forward(self, number, frame):
+  def stop(self) -> bool:
+    """Passes a request to stop on; what it ends is waited for."""
     self.asked = True
     for child, _ in self._running:
       if child.poll() is None:
         child.send_signal(signal.SIGTERM)
+    return True
 
 
 def _copy(stream, prefix: str) -> None:

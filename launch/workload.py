@@ -4,6 +4,11 @@ python -m giajax.launch.workload NETWORK:BATCH [--restarts=0] [--steps=0]
   [--lowering=auto] [--precision=full] [--local_steps=0]
 """
 
+from . import errors
+
+if __name__ == '__main__':
+  errors.begin('starts again')
+
 import collections
 from collections.abc import Sequence
 import functools
@@ -36,8 +41,6 @@ from giajax.models import inspect
 from giajax.models import precision as precisions
 from giajax.ops import convolution
 from giajax.ops import geometries
-
-from . import errors
 
 COMMAND = 'python -m giajax.launch.workload'
 USAGE = f'{COMMAND} NETWORK:BATCH'

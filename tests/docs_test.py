@@ -23,10 +23,10 @@ from typing import NamedTuple
 import ml_collections
 import pytest
 
-from giajax import main
 from giajax import registry
 from giajax import tables
 from giajax.commands import configs
+from giajax.commands import dispatch
 from giajax.commands import flags
 from giajax.engine import build
 from giajax.engine import schema
@@ -50,7 +50,7 @@ _INDENTED = re.compile(r'(?<=\n\n)(?: {4}.*\n)+')
 _INLINE = re.compile(r'`((?:giajax|python -m|make) [^`]+)`')
 _PATH = re.compile(r'`((?:giajax|tests|configs|launch|docs)/[\w./]+)`')
 # Commands that a sentence may name without their arguments.
-_NAMES = {f'giajax {name}' for name in main.COMMANDS}
+_NAMES = {f'giajax {name}' for name in dispatch.COMMANDS}
 _NUMBER = re.compile(r'-?\d+(\.\d+)?(e-?\d+)?')
 
 
@@ -203,7 +203,7 @@ def check_command(words, where):
     case ['giajax', '--list' | '--version']:
       pass
     case ['giajax', *rest]:
-      name, *rest = rest if rest[0] in main.COMMANDS else ('audit', *rest)
+      name, *rest = rest if rest[0] in dispatch.COMMANDS else ('audit', *rest)
       check_module(f'giajax.commands.{name}', rest, where)
     case ['python', '-m', 'pytest', *paths]:
       assert all((_ROOT / path).exists() for path in paths), where

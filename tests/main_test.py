@@ -11,6 +11,7 @@ import pytest
 import giajax
 from giajax import main
 from giajax.commands import audit
+from giajax.commands import dispatch
 from giajax.engine import signals
 
 _COMMANDS = pathlib.Path(main.__file__).parent / 'commands'
@@ -37,11 +38,11 @@ def test_help(capsys):
   out = _out(capsys, '--help')
   assert out.startswith(main.__doc__.strip())
   assert '  --shard=0/1\n' in out
-  for name in main.COMMANDS:
+  for name in dispatch.COMMANDS:
     assert name == 'audit' or f'giajax {name} ' in out
 
 
-@pytest.mark.parametrize('name', main.COMMANDS)
+@pytest.mark.parametrize('name', dispatch.COMMANDS)
 def test_every_command_has_help(capsys, name):
   command = importlib.import_module(f'giajax.commands.{name}')
   out = _out(capsys, name, '--help')
@@ -53,7 +54,7 @@ def test_every_command_has_help(capsys, name):
   assert command.USAGE in ' '.join(command.__doc__.split())
 
 
-@pytest.mark.parametrize('name', main.COMMANDS)
+@pytest.mark.parametrize('name', dispatch.COMMANDS)
 def test_commands_are_short_and_apart(name):
   text = (_COMMANDS / f'{name}.py').read_text(encoding='utf-8')
   imported = {
@@ -63,7 +64,7 @@ def test_commands_are_short_and_apart(name):
     for alias in node.names
   }
   assert 'flags' in imported
-  assert not imported & set(main.COMMANDS)
+  assert not imported & set(dispatch.COMMANDS)
   assert len(text.splitlines()) < 70
 
 

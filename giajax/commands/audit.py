@@ -6,6 +6,7 @@ giajax --config=NAME --workdir=DIR [--config.KEY=VALUE] [--shard=I/N]
 import pathlib
 import re
 
+from giajax import interrupts
 from giajax import printable
 from giajax.commands import configs
 from giajax.commands import flags
@@ -43,6 +44,7 @@ def run(arguments: flags.Arguments) -> int:
   values = arguments.values
   config = configs.load(arguments)
   process.join(values.coordinator, values.processes, values.process)
+  interrupts.renew()  # JAX takes SIGTERM for itself
   rows = engine.audit(
     config,
     values.workdir,

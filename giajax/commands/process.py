@@ -18,7 +18,6 @@ from giajax import paths
 from giajax import printable
 
 _COUNT = 'xla_force_host_platform_device_count'  # of XLA_FLAGS
-STOPPED = 85  # the exit code after a signal, when everything is saved
 _log = logging.getLogger('giajax')
 
 

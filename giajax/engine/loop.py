@@ -90,7 +90,7 @@ def run(
   trace = np.zeros((job.items, job.restarts, len(job.marks)), np.float32)
   end = _Position(0, carry, trace, 0.0)
   if job.steps:
-    with checkpoint.manager(job.saved) as opened:
+    with stop.saving(), checkpoint.manager(job.saved) as opened:
       end = _steps(job, _restored(job, opened, end), opened, hooks, stop)
     final, reading = _read(job, end.carry)
   finite = _fetch(job, end.carry.alive) & np.isfinite(final.score)
@@ -111,12 +111,13 @@ def _steps(job, position, opened, hooks, stop) -> _Position:
   step, carry, trace, before = position
   began = last_save = time.perf_counter()
   saved, piece = step, 1
-  while step < job.steps:
+  while True:
     now = time.perf_counter()
-    due = now - last_save >= job.save_seconds
-    asked, due = signals.agreed((stop.asked, due)) > 0
+    here = _Position(step, carry, trace, before + now - began)
+    # What follows the last step may be stopped at any moment.
+    wait = job.save_seconds if step < job.steps else _PIECE_SECONDS
+    asked, due = signals.agreed((stop.asked, now - last_save >= wait)) > 0
     if (asked or due) and step > saved:
-      here = _Position(step, carry, trace, before + now - began)
       checkpoint.save(opened, _host(job, here), job.owner)
       last_save, saved = time.perf_counter(), step
     if asked:
@@ -124,6 +125,8 @@ def _steps(job, position, opened, hooks, stop) -> _Position:
       raise signals.Interrupted(
         f'stopped and saved at step {step} of {job.steps}'
       )
+    if step == job.steps:
+      return here
     mark = int(np.searchsorted(job.marks, step, side='right'))
     until = int(min(step + piece, job.marks[mark]))
     carry, loss, seconds = _advance(job, carry, step, until)
@@ -133,7 +136,6 @@ def _steps(job, position, opened, hooks, stop) -> _Position:
     if step == job.marks[mark]:
       trace[:, :, mark] = loss
     _call(hooks, _status(job, carry, loss, step, began))
-  return _Position(step, carry, trace, before + time.perf_counter() - began)
 
 
 def _advance(job, carry, step, until):

@@ -200,7 +200,7 @@ def write_text(path: pathlib.Path, text: str) -> None:
   Raises:
     ValueError: the folder cannot be written.
   """
-  _write(path, lambda partial: partial.write_text(text, encoding='utf-8'))
+  _write(path, lambda made: made.write_text(text, encoding='utf-8'))
 
 
 def write_arrays(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
@@ -210,8 +210,8 @@ def write_arrays(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
     ValueError: the folder cannot be written.
   """
 
-  def write(partial):
-    with open(partial, 'wb') as file:
+  def write(made):
+    with open(made, 'wb') as file:
       np.savez(file, **arrays)  # pyrefly: ignore
 
   _write(path, write)
@@ -285,16 +285,11 @@ def _flock(path, kind):
 
 
 def _write(path, write):
-  partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write(partial)
-    with open(partial, 'rb') as file:
-      os.fsync(file.fileno())
-    os.replace(partial, path)
+    with files.written(path) as made:
+      write(made)
   except OSError as error:
-    with contextlib.suppress(OSError):
-      partial.unlink(missing_ok=True)
     raise unwritable(path.parent, error) from error
 
 

@@ -9,6 +9,7 @@ import matplotlib
 import matplotlib.figure
 import numpy as np
 
+from giajax import files
 from giajax.metrics import METRICS
 from giajax.report import markup
 from giajax.report import plots
@@ -144,4 +145,5 @@ def _write(figure: matplotlib.figure.Figure | None, path: pathlib.Path) -> None:
   if figure is None:
     path.unlink(missing_ok=True)
   else:
-    figure.savefig(path, dpi=160, facecolor='white')
+    with files.written(path) as made:
+      figure.savefig(made, format='png', dpi=160, facecolor='white')

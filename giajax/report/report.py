@@ -9,6 +9,7 @@ device is needed, and the same files give the same bytes.
 import os
 import pathlib
 
+from giajax import files
 from giajax import paths
 from giajax import printable
 from giajax.engine import workdir as folders
@@ -45,7 +46,6 @@ def _write(root: pathlib.Path) -> pathlib.Path:
     if study.has(run):
       pages['study.md'] = study.markdown(run)
   for name, text in pages.items():
-    partial = root / f'.{name}.partial'
-    partial.write_text(printable.page(text), encoding='utf-8')
-    partial.replace(root / name)
+    with files.written(root / name) as made:
+      made.write_text(printable.page(text), encoding='utf-8')
   return root / 'report.html'

@@ -19,28 +19,30 @@ were measured on, and all rows of the present one are also written as a Markdown
 table. On a CPU, the small size shows within three minutes on two cores that the
 kit works.
 
-The exit code is 0 if all rows are there, 85 if some are left, 1 if the device
-computes something wrong or a row could not be measured, and 2 for a mistake on
-the command line. In a checkout
-that is not installed, the command is `python -m launch.accelerator`.
+The exit code is 0 if all rows are there, 85 if some are left or if it was asked
+to stop, 1 if the device computes something wrong or a row could not be
+measured, and 2 for a mistake on the command line. In a checkout that is not
+installed, the command is `python -m launch.accelerator`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-import contextlib
+from .. import errors
+
+if __name__ == '__main__':
+  errors.begin()
+
+from collections.abc import Callable, Sequence
 import math
 import pathlib
-import signal
 import sys
 import time
 from typing import Any, NamedTuple
 
+from giajax import interrupts
 from giajax import paths
 from giajax import printable
 from giajax import registry
 from giajax.commands import flags
-from giajax.commands import process
 
-from .. import errors
 from . import audits
 from . import processes
 from . import rows as rows_library
@@ -104,7 +106,7 @@ def main(argv: Sequence[str]) -> int:
   sections = _sections(values)
   out = paths.expanded(values.out, '--out')
   worker = processes.Worker(out / _LOG)
-  with errors.writing(), _stoppable(), worker:
+  with errors.writing(), worker:
     out.mkdir(parents=True, exist_ok=True)
     facts = _facts(worker)
     size, note = _size(values, facts['platform'])
@@ -112,23 +114,6 @@ def main(argv: Sequence[str]) -> int:
     print(note, flush=True)
     end = began + 60 * values.minutes
     return _measure(kit, sections, end, arguments.command)
-
-
-@contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-  """Lets SIGTERM and SIGINT end the command, and what it has started."""
-
-  def stop(number, frame):
-    print('stopped: the same command goes on', flush=True)
-    sys.exit(process.STOPPED)
-
-  numbers = signal.SIGTERM, signal.SIGINT
-  old = [signal.signal(number, stop) for number in numbers]
-  try:
-    yield
-  finally:
-    for number, handler in zip(numbers, old):
-      signal.signal(number, handler)
 
 
 def _sections(values: Any) -> list[str]:
@@ -235,7 +220,7 @@ def _measure(kit, sections, end, command) -> int:
       f'{len(left)} rows are left, the first is {left[0]}: the same command '
       'goes on'
     )
-    return process.STOPPED
+    return interrupts.STOPPED
   return 1 if wrong else 0
 
 

@@ -6,12 +6,12 @@ import os
 import pathlib
 import shutil
 import statistics
-import subprocess
 import sys
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import children
 from .. import workload
 from . import processes
 from . import rows
@@ -43,9 +43,7 @@ class Places(NamedTuple):
 def require_peer(python: str) -> None:
   """Raises ValueError unless an interpreter has the peer."""
   try:
-    done = subprocess.run(
-      [python, '-c', 'import breaching'], capture_output=True, text=True
-    )
+    done = children.run([python, '-c', 'import breaching'])
   except OSError as error:
     raise ValueError(
       f'Expected a Python interpreter; got --peer={python} ({error.strerror}); '

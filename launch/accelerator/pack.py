@@ -16,12 +16,16 @@ which takes the flags of the kit. In a checkout that is not installed, the
 command is `python -m launch.accelerator.pack`.
 """
 
+from .. import errors
+
+if __name__ == '__main__':
+  errors.begin('starts again when --out is removed')
+
 from collections.abc import Collection, Sequence
 import json
 import pathlib
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 
@@ -29,7 +33,7 @@ from giajax import paths
 from giajax import printable
 from giajax.commands import flags
 
-from .. import errors
+from .. import children
 
 COMMAND = 'python -m giajax.launch.accelerator.pack'
 USAGE = f'{COMMAND} --out=DIR --installed=FILE'
@@ -251,7 +255,7 @@ def _pip(python: str, *words: str) -> str:
   """
   command = [python, '-m', 'pip', words[0], '--quiet', *words[1:]]
   try:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = children.run(command)
   except OSError as error:
     raise ValueError(
       f'Expected a Python interpreter; got --python={python} '

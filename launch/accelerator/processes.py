@@ -13,8 +13,10 @@ import sys
 import time
 from typing import Any
 
+from .. import children
+
 _PACKAGE = __package__
-_GRACE = 20.0  # seconds in which a process saves what it has, or ends
+_GRACE = 20.0  # seconds in which a process saves what it has
 _POLL = 0.05  # seconds
 _ERROR = re.compile(r'(giajax: |[\w.]+(Error|Exception|Interrupt)\b)')
 # A command that is killed with the kit, where the system can do that: an audit
@@ -86,7 +88,7 @@ class Worker:
   def stop(self) -> None:
     """Ends the process, so that others have the device to themselves."""
     if self._process:
-      kill(self._process)
+      children.kill(self._process)
       for pipe in (self._process.stdin, self._process.stdout):
         if pipe:
           with contextlib.suppress(BrokenPipeError):
@@ -97,13 +99,12 @@ class Worker:
     if self._process is None:
       with self._log.open('a') as log:
         self._begin = log.tell()
-        self._process = subprocess.Popen(
+        self._process = children.start(
           [*_TIED, sys.executable, '-m', f'{_PACKAGE}.worker'],
           stdin=subprocess.PIPE,
           stdout=subprocess.PIPE,
           stderr=log,
           bufsize=0,
-          start_new_session=True,
         )
     return self._process
 
@@ -134,14 +135,13 @@ def run(
   """
   with log.open('a') as errors:
     begin = errors.tell()
-    process = subprocess.Popen(
+    process = children.start(
       [*_TIED, *command],
       stdin=subprocess.DEVNULL,
       stdout=subprocess.PIPE,
       stderr=errors,
       env={**os.environ, **(environment or {})},
       text=True,
-      start_new_session=True,
     )
   try:
     while not (until and until()):
@@ -164,16 +164,7 @@ def run(
         process.communicate(timeout=_GRACE)
     raise TimeUpError
   finally:
-    kill(process)
-
-
-def kill(process: subprocess.Popen) -> None:
-  """Ends a process and those that it started."""
-  with contextlib.suppress(ProcessLookupError):
-    os.killpg(process.pid, signal.SIGKILL)
-  # One that hangs in a driver is left to the system.
-  with contextlib.suppress(subprocess.TimeoutExpired):
-    process.wait(_GRACE)
+    children.kill(process)
 
 
 def _failure(code: int, log: pathlib.Path, begin: int) -> str:

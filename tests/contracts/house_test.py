@@ -10,6 +10,8 @@ _STOREYS = (
   'types',
   'registry',
   'printable',
+  'interrupts',
+  'environment',
   'trees',
   'keys',
   'files',

@@ -180,7 +180,7 @@ def test_another_split_continues_what_is_there(whole, tmp_path):
 def test_signal_at_any_piece_saves_and_continues(whole, tmp_path):
   workdir, _ = whole
   config = tiny.config(run__save_seconds=1e6)
-  steps, goals = [], [1, 5, 9, 99]
+  steps, goals = [], [1, 5, 12, 99]  # the last step is no exception
 
   def interrupt(status):
     steps.append(status.step)
@@ -197,6 +197,22 @@ def test_signal_at_any_piece_saves_and_continues(whole, tmp_path):
   assert steps == sorted(set(steps))  # nothing was done twice
   assert tiny.digest(tmp_path) == tiny.digest(workdir)
   assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_what_follows_the_last_step_may_be_ended(whole, tmp_path):
+  workdir, _ = whole
+  config = tiny.config(run__save_seconds=1e6)
+
+  def ended(*args):
+    raise SystemExit
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(loop, '_PIECE_SECONDS', 0.0)
+    patch.setattr(run.join, 'score', ended)
+    with pytest.raises(SystemExit):
+      run.audit(config, tmp_path)
+  run.audit(config, tmp_path, hooks=[lambda status: pytest.fail('a step')])
+  assert tiny.digest(tmp_path) == tiny.digest(workdir)
 
 
 class _Normed(nnx.Module):

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from giajax import interrupts
 from launch import local
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -126,6 +127,19 @@ def test_killed_shard_counts_as_the_shell_counts(capfd):
   assert 'shard 0/1 was killed by SIGKILL' in capfd.readouterr().out
 
 
+def test_a_request_between_two_phases_starts_no_other(monkeypatch, capsys):
+  wait = local._Children.wait
+
+  def asked(self):
+    codes = wait(self)
+    assert self.stop()
+    return codes
+
+  monkeypatch.setattr(local._Children, 'wait', asked)
+  assert local._launch(_plan('pass', "print('joined')")) == 85
+  assert 'joined' not in capsys.readouterr().out
+
+
 def test_sigterm_goes_to_all_shards():
   shard = (
     'import signal, sys, time; '
@@ -134,12 +148,15 @@ def test_sigterm_goes_to_all_shards():
   )
   plan = _plan(shard, shard, "print('joined')")
   script = (
-    f'import sys; from launch import local; sys.exit(local._launch({plan}))'
+    'import sys; from giajax import interrupts; from launch import local; '
+    "interrupts.watch('launch', 'continues'); "
+    f'sys.exit(local._launch({plan}))'
   )
   process = subprocess.Popen(
     [sys.executable, '-u', '-c', script],
     cwd=_ROOT,
     stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
     text=True,
   )
   assert process.stdout
@@ -148,7 +165,8 @@ def test_sigterm_goes_to_all_shards():
     assert 'ready' in process.stdout.readline()
   began = time.monotonic()
   process.send_signal(signal.SIGTERM)
-  out, _ = process.communicate(timeout=30)
-  assert process.returncode == local.STOPPED
+  out, err = process.communicate(timeout=30)
+  assert process.returncode == interrupts.STOPPED
+  assert err == 'launch: asked to stop; the same command continues\n'
   assert 'joined' not in out
   assert time.monotonic() - began < 20
