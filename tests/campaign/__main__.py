@@ -55,6 +55,7 @@ CAMPAIGNS = {
   'damages': Campaign(200, 1),
   'disks': Campaign(90, 0),
   'inputs': Campaign(5000, 22),
+  'signals': Campaign(120, 1),
   'guided': Campaign(400_000, 0),
 }
 FLAGS = (

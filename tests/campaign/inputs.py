@@ -51,8 +51,8 @@ _TEXTS = (
   *('../x', '/dev/zero', '/dev/null', '/', '~nouser', 'smoke', 300 * '('),
   *('lambda: 0', '__import__("os")', '[1] * 10**9', '9**9**9', "'a' * 10**10"),
 )
-_CRAFTED = '--config.attack=' + "{'name': 'robbing_the_fed', 'bins': 9}"
-_GRANTED = "--config.threat.grants=('alter_architecture', 'labels')"
+CRAFTED = '--config.attack=' + "{'name': 'robbing_the_fed', 'bins': 9}"
+GRANTED = "--config.threat.grants=('alter_architecture', 'labels')"
 _VALUES = (
   *(None, True, False, 0, 1, -1, 10**20, 0.5, 1e308, float('nan')),
   *('', 'x', 300 * 'a', '\x1b[2J', '\ud800', [], [1], [[1]], [None], {}),
@@ -91,10 +91,8 @@ _made: list[Samples] = []
 
 def attempt(number: int, lab: processes.Lab) -> tries.Try:
   """Gives one command one input; see `kills.attempt`."""
-  if not _made:
-    _made.append(_samples(lab))
   kind = KINDS[number % len(KINDS)]
-  arguments = kind(lab, _made[0])
+  arguments = kind(lab, samples(lab))
   # A word of a command line has no NUL, and what is no UTF-8 arrives so.
   words = [str(word).replace('\0', '') for word in arguments]
   process = lab.start(*words, prepare=_fast)
@@ -113,6 +111,13 @@ def _accepted(process: processes.Process) -> bool:
 
 def _fast() -> None:
   os.environ['XLA_FLAGS'] = '--xla_backend_optimization_level=0'
+
+
+def samples(lab: processes.Lab) -> Samples:
+  """Returns what inputs are made from, which is made once."""
+  if not _made:
+    _made.append(_samples(lab))
+  return _made[0]
 
 
 def _samples(lab: processes.Lab) -> Samples:
@@ -202,7 +207,7 @@ def flags_of_commands(lab, samples):
   usual = {
     'audit': _audit(lab, samples),
     'convert': [samples.weights, '--model=mlp', out],
-    'craft': ['craft', f'--config={samples.config}', out, _CRAFTED, _GRANTED],
+    'craft': ['craft', f'--config={samples.config}', out, CRAFTED, GRANTED],
     'train': ['train', f'--config={samples.config}', out, '--batch_size=2'],
     'verify': [
       'verify',

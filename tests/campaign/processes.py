@@ -19,8 +19,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from giajax import interrupts
 from giajax import main
-from giajax.commands import process
+from giajax.commands import dispatch
 
 _MEMORY = 6 << 30  # bytes; what needs more fails
 _KILL = 30.0  # seconds that the kernel may take
@@ -58,7 +59,7 @@ class Ending(NamedTuple):
     clean = all(x.startswith(_OURS) for x in lines)
     if self.code == 2 and clean and len(complaints) == 1:
       return 'refused'
-    if self.code == process.STOPPED and clean and not complaints:
+    if self.code == interrupts.STOPPED and clean and not complaints:
       return 'stopped'
     # `giajax verify` ends with 1 where a check objects.
     if self.code in (0, 1) and clean and not complaints:
@@ -181,7 +182,7 @@ class Lab(NamedTuple):
 
 def ready() -> None:
   """Imports everything that a command needs, once for all processes."""
-  for name in main.COMMANDS:
+  for name in dispatch.COMMANDS:
     importlib.import_module(f'giajax.commands.{name}')
   for name in ('orbax.checkpoint', 'PIL.Image', 'matplotlib.figure'):
     importlib.import_module(name)
