@@ -17,9 +17,14 @@ With --peer, the two run alternately, and the ratio compares processor time per
 restart-step. The peer is breaching by default. For the zoo, which is every
 architecture at 32x32 and 224x224, it is the same step written in PyTorch
 (`tests/golden/torch_speed.py` of a checkout), which needs an interpreter with
-torch and torchvision. Run it on an idle machine. The zoo takes hours: with
---out, a command that was stopped continues where it was. In a checkout that is
-not installed, the command is `python -m launch.benchmark`.
+torch and torchvision. Both have the cores that this command may use, which
+`taskset` limits, and the peer's threads sleep while they wait.
+
+Run it on an idle machine. What other programs use meanwhile is measured: a
+repetition with more than a twentieth of the machine is tried again, and the row
+is marked if that does not help. The zoo takes hours: with --out, a command that
+was stopped continues where it was. In a checkout that is not installed, the
+command is `python -m launch.benchmark`.
 """
 
 from . import errors
@@ -46,6 +51,7 @@ from giajax.models import precision as precisions
 from giajax.ops import convolution
 
 from . import children
+from . import timing
 from . import workload
 
 COMMAND = 'python -m giajax.launch.benchmark'
@@ -79,6 +85,13 @@ FLAGS = (
   flags.Flag('suite', 'Workloads: main or zoo.', 'main'),
   *workload.FLAGS,
   flags.Flag('rounds', 'Repetitions, whose medians are shown.', 3, int, 1),
+  flags.Flag(
+    'tries',
+    'How often a repetition is tried until other programs leave it alone.',
+    3,
+    int,
+    1,
+  ),
   flags.Flag('peer', "The peer's Python interpreter."),
   flags.Flag(
     'peer_script',
@@ -105,6 +118,7 @@ _COLUMNS = (
   ('peer_cpu_ms_per_step', 'peer cpu', 8, 1),
   ('ratio', 'ratio', 5, 2),
 )
+_LOAD = 'other load'
 _WIDTH = 24  # columns of a workload's name
 
 
@@ -187,7 +201,7 @@ def _run(
   """Runs and shows the workloads, and returns the names of failed ones."""
   if not values.json:
     _head()
-  failed = []
+  failed, marked = [], False
   for name in names:
     key = _key(name, values)
     try:
@@ -200,6 +214,9 @@ def _run(
       with open(values.out, 'a') as file:
         file.write(json.dumps(result) + '\n')
     _show(name, result, values.json)
+    marked |= timing.disturbed(result.get('other_load'))
+  if marked and not values.json:
+    print(f'\n{timing.NOTE}')
   return failed
 
 
@@ -237,11 +254,12 @@ def _measure(name: str, values: Any) -> dict[str, Any]:
   """Runs one workload and the peer's, alternately."""
   ours, theirs = [], []
   for _ in range(values.rounds):
-    ours.append(_spawn(_own_command(name, values)))
+    ours.append(_undisturbed(_own_command(name, values), values.tries))
     if values.peer:
-      theirs.append(_spawn(_peer_command(name, values)))
+      theirs.append(_undisturbed(_peer_command(name, values), values.tries))
       if values.suite == 'zoo':
         _require_same(name, ours[-1], theirs[-1])
+  loads = [run.pop('other_load', None) for run in (*ours, *theirs)]
   result = dict(ours[0])
   for key, value in ours[0].items():
     if isinstance(value, float):
@@ -253,7 +271,24 @@ def _measure(name: str, values: Any) -> dict[str, Any]:
     if theirs
     else None
   )
+  result['other_load'] = timing.most(loads)
   return result
+
+
+def _undisturbed(command: list[str], tries: int) -> dict[str, Any]:
+  """Runs a command until other programs leave it alone.
+
+  Returns:
+    Its figures: if they never did, those of the try with the least other load.
+  """
+  runs = []
+  for _ in range(tries):
+    figures = _spawn(command)
+    load = figures.get('other_load')  # a script of the user's may lack it
+    if load is None or not timing.disturbed(load):
+      return figures
+    runs.append(figures)
+  return min(runs, key=lambda figures: figures['other_load'])
 
 
 def _require_same(
@@ -294,7 +329,7 @@ def _peer_command(name: str, values: Any) -> list[str]:
 
 def _spawn(command: list[str]) -> dict[str, Any]:
   """Runs a command and returns the JSON object on its last line."""
-  done = children.run(command)
+  done = children.run(command, {**os.environ, **timing.threads()})
   done.check_returncode()
   return json.loads(done.stdout.strip().splitlines()[-1])
 
@@ -317,8 +352,9 @@ def _head() -> None:
   """Prints the titles of the table, which is Markdown."""
   titles = [f'{title:>{width}}' for _, title, width, _ in _COLUMNS]
   rules = ['-' * (width - 1) + ':' for _, _, width, _ in _COLUMNS]
-  _line([f'{"workload":{_WIDTH}}', *titles, 'lowerings'])
-  _line(['-' * _WIDTH, *rules, '-' * len('lowerings')])
+  rule = '-' * (len(_LOAD) - 1) + ':'
+  _line([f'{"workload":{_WIDTH}}', *titles, _LOAD, 'lowerings'])
+  _line(['-' * _WIDTH, *rules, rule, '-' * len('lowerings')])
 
 
 def _show(name: str, result: dict[str, Any], as_json: bool) -> None:
@@ -330,6 +366,8 @@ def _show(name: str, result: dict[str, Any], as_json: bool) -> None:
     value = result[key]
     text = '–' if value is None else f'{value:.{digits}f}'
     cells.append(f'{text:>{width}}')
+  # Results of earlier versions lack it.
+  cells.append(f'{timing.shown(result.get("other_load")):>{len(_LOAD)}}')
   lowerings = ', '.join(f'{n} {k}' for k, n in result['lowerings'].items())
   _line([f'{name:{_WIDTH}}', *cells, lowerings or '–'])
 

@@ -2,19 +2,20 @@
 
   PYTHON breaching_speed.py --network=resnet18 --batch=1 --size=32 --steps=20
 
-PYTHON has breaching 0.1.2, torch and torchvision, and needs nothing of giajax.
-The update is that of random images. breaching runs restarts one after the
-other, so that one of its steps is one restart-step. On a GPU, torch lets
-convolutions round their inputs to TF32, which is its default.
+PYTHON has breaching 0.1.2, torch and torchvision, and needs nothing of giajax
+but `timing`, which stands beside this script. The update is that of random
+images. breaching runs restarts one after the other, so that one of its steps is
+one restart-step. On a GPU, torch lets convolutions round their inputs to TF32,
+which is its default.
 """
 
 import argparse
 import json
-import time
 
 import breaching  # pyrefly: ignore
 from breaching.cases.models import model_preparation  # pyrefly: ignore
 import omegaconf  # pyrefly: ignore
+import timing  # pyrefly: ignore
 import torch  # pyrefly: ignore
 import torchvision  # pyrefly: ignore
 
@@ -51,13 +52,14 @@ def main():
       torch.cuda.synchronize()
 
   run(_WARM_UP)
-  wall, cpu = time.perf_counter(), time.process_time()
+  began = timing.now()
   run(args.steps)
-  wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+  took = timing.since(began)
   figures = {
     'device': _device(setup['device']),
-    'ms_per_step': 1e3 * wall / args.steps,
-    'cpu_ms_per_step': 1e3 * cpu / args.steps,
+    'ms_per_step': 1e3 * took.wall / args.steps,
+    'cpu_ms_per_step': 1e3 * took.cpu / args.steps,
+    'other_load': took.other,
   }
   print(json.dumps({**facts, **figures}))
 

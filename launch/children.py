@@ -1,6 +1,6 @@
 """The processes that a launch command starts, which end with it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import contextlib
 import os
 import signal
@@ -28,10 +28,16 @@ def start(command: Sequence[str], **options: Any) -> subprocess.Popen:
   return process
 
 
-def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def run(
+  command: Sequence[str], environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
   """Runs a command to its end, and keeps what it prints."""
   process = start(
-    command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    command,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    env=environment,
   )
   try:
     out, err = process.communicate()

@@ -42,6 +42,8 @@ from giajax.models import precision as precisions
 from giajax.ops import convolution
 from giajax.ops import geometries
 
+from . import timing
+
 COMMAND = 'python -m giajax.launch.workload'
 USAGE = f'{COMMAND} NETWORK:BATCH'
 FLAGS = (
@@ -134,7 +136,7 @@ def measure(
       than fit into the memory.
   """
   jax.block_until_ready(jnp.zeros(()) + 1)  # the device is up
-  asked = time.perf_counter()
+  asked = timing.now()
   made = setup(workload, options)
   width = programs.restarts_per_batch(made.world)
   restarts = options.restarts or width * jax.device_count()
@@ -154,14 +156,14 @@ def measure(
     return jax.block_until_ready(chunk(*arguments, carry, *bounds(steps)))
 
   carry = run(carry, 1)
-  first = time.perf_counter() - asked
-  began = time.perf_counter()
+  first = timing.since(asked).wall
+  began = timing.now()
   carry = run(carry, 1)
-  one = time.perf_counter() - began
-  steps = options.steps or max(3, math.ceil(2 / one))
-  wall, cpu = time.perf_counter(), time.process_time()
+  steps = options.steps or max(3, math.ceil(2 / timing.since(began).wall))
+  began = timing.now()
   run(carry, steps)
-  wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+  took = timing.since(began)
+  rate = matmul_rate(options.precision, where.mesh.size)
   done = steps * where.restarts
   convolutions, dense = _forward_flops(made)
   flops = _PASSES * (dense + convolutions) * max(1, options.local_steps)
@@ -177,19 +179,18 @@ def measure(
     'restarts': where.restarts,
     'restarts_per_batch': where.restarts_per_batch,
     'steps': steps,
-    'ms_per_step': 1e3 * wall / done,
-    'cpu_ms_per_step': 1e3 * cpu / done,
-    'restarts_per_second': done / wall,
+    'ms_per_step': 1e3 * took.wall / done,
+    'cpu_ms_per_step': 1e3 * took.cpu / done,
+    'restarts_per_second': done / took.wall,
     'compile_seconds': seconds[0],
     'cached_seconds': seconds[-1],
     # A second compilation is not a part of it.
     'first_step_seconds': None if cached else first,
     'peak_gb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     'program_gib': _gib(chunk),
-    'matmul_share': flops
-    * done
-    / wall
-    / matmul_rate(options.precision, where.mesh.size),
+    'matmul_share': flops * done / took.wall / rate,
+    # Of the steps, and of all that was timed: compilations are longer.
+    'other_load': timing.most([took.other, timing.since(asked).other]),
     'device': provenance.device(),
   }
 

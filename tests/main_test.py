@@ -9,6 +9,7 @@ import commandline
 import pytest
 
 import giajax
+from giajax import interrupts
 from giajax import main
 from giajax.commands import audit
 from giajax.commands import dispatch
@@ -82,6 +83,7 @@ def test_a_stopped_run_has_its_own_code(monkeypatch, capsys):
     raise signals.Interrupted('saved at step 3')
 
   monkeypatch.setattr(audit, 'run', stopped)
+  monkeypatch.setattr(interrupts._command, 'said', False)  # by no other test
   assert main.main(['giajax', '--config=smoke', '--workdir=x']) == 85
   assert capsys.readouterr().err == (
     'giajax: saved at step 3; the same command continues\n'

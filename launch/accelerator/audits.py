@@ -244,6 +244,7 @@ def peer(
     'peer_device': found['device'],
     'peer_ms_per_step': found['ms_per_step'],
     'ratio': own['restarts_per_second'] * found['ms_per_step'] / 1e3,
+    'other_load': found.get('other_load'),
   }
 
 

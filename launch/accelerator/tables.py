@@ -6,11 +6,13 @@ import pathlib
 import re
 from typing import Any
 
+from .. import timing
 from . import rows as rows_library
 
 Row = Mapping[str, Any]
-# The figures of each kind of row: key, title, format.
-_FIGURES = {
+_LOAD = ('other_load', 'other load', timing.shown)
+# The figures of each kind of row: key, title, format or what gives a text.
+_FIGURES: dict[str, tuple[tuple[str, str, Any], ...]] = {
   'lowering': (
     ('shapes', 'shapes', 'd'),
     ('value', 'value', '.1e'),
@@ -36,11 +38,13 @@ _FIGURES = {
     ('program_gib', 'GiB', '.2f'),
     ('compile_seconds', 'compile s', '.1f'),
     ('first_step_seconds', 'first step s', '.1f'),
+    _LOAD,
   ),
   'peer': (
     ('peer_ms_per_step', 'ms per restart-step', '.1f'),
     ('ratio', 'ratio', '.1f'),
     ('peer_device', 'its device', ''),
+    _LOAD,
   ),
   'figure': (
     ('updates', 'updates', 'd'),
@@ -141,6 +145,8 @@ def markdown(rows: rows_library.Rows, command: str) -> str:
     own = [row for row in every if _kind(row) == kind]
     if own:
       parts += [f'## {title}\n', _table(own, kind, names)]
+      if any(timing.disturbed(r['other_load']) for r in own if _LOAD[0] in r):
+        parts.append(f'{timing.NOTE}\n')
   return '\n'.join(parts)
 
 
@@ -166,10 +172,13 @@ def _table(own: Iterable[Row], kind: str, names: Sequence[str]) -> str:
 
 def _texts(row: Row) -> list[str]:
   """Returns the figures of a row as texts, empty where there is none."""
-  return [
-    '' if row.get(key) is None else format(row[key], form)
-    for key, _, form in _FIGURES[_kind(row)]
-  ]
+  return [_text(row, key, form) for key, _, form in _FIGURES[_kind(row)]]
+
+
+def _text(row: Row, key: str, form: Any) -> str:
+  if callable(form):
+    return form(row[key]) if key in row else ''
+  return '' if row.get(key) is None else format(row[key], form)
 
 
 def _kind(row: Row) -> str:

@@ -13,6 +13,7 @@ import pathlib
 import sys
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 with contextlib.suppress(ImportError):  # what a torch without GPU lacks
   import torchvision_cpu  # noqa: F401
@@ -21,7 +22,10 @@ from golden import draws
 from golden import torch_nets
 import torch
 
+from launch import timing
+
 CLASSES = 16
+_LEAST_SECONDS = 1.0  # for which steps are timed
 
 
 def main():
@@ -72,18 +76,21 @@ def main():
   # The other kernels of attention have no second derivative.
   with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
     step()
-    wall, cpu = time.time(), time.process_time()
-    for _ in range(args.steps):
+    began, steps = timing.now(), 0
+    end = time.perf_counter() + _LEAST_SECONDS
+    while steps < args.steps or time.perf_counter() < end:
       step()
-    wall, cpu = time.time() - wall, time.process_time() - cpu
+      steps += 1
+    took = timing.since(began)
   result = {
     'network': args.network,
     'batch': args.batch,
     'size': args.size,
     'parameters': sum(p.numel() for p in params),
     'convolution_flops': sum(convolutions),
-    'ms_per_step': 1e3 * wall / args.steps,
-    'cpu_ms_per_step': 1e3 * cpu / args.steps,
+    'ms_per_step': 1e3 * took.wall / steps,
+    'cpu_ms_per_step': 1e3 * took.cpu / steps,
+    'other_load': took.other,
   }
   print(json.dumps(result))
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from launch import benchmark
+from launch import timing
 from launch import workload
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -15,7 +16,7 @@ _ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 def _run(*flags):
   return subprocess.run(
-    [sys.executable, '-m', 'launch.benchmark', *flags],
+    [sys.executable, '-m', 'launch.benchmark', '--tries=1', *flags],
     cwd=_ROOT,
     capture_output=True,
     text=True,
@@ -49,13 +50,86 @@ def test_out_is_gone_on_with(tmp_path):
   flags = ('--restarts=1', '--steps=1', '--rounds=1', f'--out={tmp_path}/rows')
   first = _run('--only=mlp:1', *flags)
   second = _run('--only=mlp:1,nosuch:1', *flags)
-  *table, row = first.stdout.splitlines()
+  *table, row, space, note = first.stdout.splitlines()
   assert row.startswith('| mlp:1 ')
-  assert {line.count('|') for line in (*table, row)} == {12}
+  assert {line.count('|') for line in (*table, row)} == {13}
+  # One step is too short for its other load to be known.
+  assert ' – * |' in row and space == '' and note == timing.NOTE
   assert second.stdout == first.stdout, 'measured again'
   assert (tmp_path / 'rows').read_text().count('\n') == 1
   other = _run('--only=nosuch:1', *flags, '--steps=2')
   assert 'nosuch:1: exit code 2' in other.stderr
+
+
+def _measured(monkeypatch, loads, *flags):
+  """Runs the benchmark on processes with these other loads, in turn."""
+  rest, commands = list(loads), []
+
+  def spawn(command):
+    commands.append(command)
+    figures = dict.fromkeys((key for key, *_ in benchmark._COLUMNS), 1.0)
+    return {
+      **figures,
+      'cpu_ms_per_step': 10.0 * len(commands),
+      'lowerings': {},
+      'other_load': rest.pop(0),
+    }
+
+  monkeypatch.setattr(benchmark, '_spawn', spawn)
+  assert benchmark.main(['', '--rounds=1', *flags, '--only=lenet:1']) == 0
+  assert len(commands) == len(loads)
+
+
+@pytest.mark.parametrize(
+  'loads, cell',
+  [
+    ([0.01], '1%'),
+    ([0.4, 0.01], '1%'),  # tried again
+    ([0.4, 0.2, 0.3], '20% *'),  # no more than three times
+    ([None], '– *'),
+  ],
+)
+def test_a_disturbed_repetition_is_tried_again_and_marked(
+  monkeypatch, capsys, loads, cell
+):
+  _measured(monkeypatch, loads)
+  out = capsys.readouterr().out
+  titles, _, row, *rest = out.splitlines()
+  column = titles.split('|').index(' other load ')
+  assert row.split('|')[column].strip() == cell
+  assert rest == (['', timing.NOTE] if '*' in cell else [])
+  _measured(monkeypatch, loads, '--json')
+  (line,) = capsys.readouterr().out.splitlines()
+  result = json.loads(line)
+  assert result['other_load'] == (None if None in loads else min(loads))
+  # The figures are those of the try with the least load.
+  best = loads.index(result['other_load'])
+  assert result['cpu_ms_per_step'] == 10 * (best + 1)
+
+
+def test_a_row_has_the_larger_load_of_the_two_sides(monkeypatch, capsys):
+  flags = (f'--peer={sys.executable}', '--tries=2', '--json')
+  _measured(monkeypatch, [0.01, 0.5, 0.3], *flags)
+  result = json.loads(capsys.readouterr().out)
+  assert result['other_load'] == 0.3
+  assert result['ratio'] == 3.0, 'the second try of the peer'
+
+
+def test_a_repetition_whose_load_is_not_known_marks_the_row(
+  monkeypatch, capsys
+):
+  _measured(monkeypatch, [0.01, None], '--rounds=2', '--json')
+  result = json.loads(capsys.readouterr().out)
+  assert result['other_load'] is None and result['cpu_ms_per_step'] == 15
+
+
+def test_both_sides_are_started_alike(monkeypatch):
+  spinning = {'OMP_WAIT_POLICY': 'ACTIVE', 'OMP_NUM_THREADS': '7'}
+  for name, value in spinning.items():
+    monkeypatch.setenv(name, value)
+  words = 'import json, os; print(json.dumps(dict(os.environ)))'
+  result = benchmark._spawn([sys.executable, '-c', words])
+  assert result.items() >= timing.threads().items()
 
 
 def _complaint(capsys, *flags):
@@ -88,6 +162,7 @@ def test_an_out_of_another_kind_is_refused(capsys, tmp_path):
     (['--precision=x'], 'a known precision'),
     (['--suite=zo'], "did you mean 'zoo'?"),
     (['--rounds=0'], 'rounds=0'),
+    (['--tries=0'], 'tries=0'),
     (['--local_steps=2', '--peer=python'], 'no --peer with --local_steps'),
     (['lenet:1'], "remove 'lenet:1'"),
     (['--onyl=lenet:1'], 'did you mean --only?'),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from launch import timing
 from launch.accelerator import rows
 from launch.accelerator import tables
 
@@ -65,13 +66,15 @@ def test_tables(tmp_path):
   own.add('check/resumed', {'verdict': rows.DIFFERS, 'difference': 0.25})
   own.add('speed/matmul/full', {'verdict': rows.MEASURED, 'tflops': 51.25})
   speed = {'restarts_per_second': 1234.5, 'ms_per_step': 0.81}
+  speed['other_load'] = 0.02
   key = 'speed/resnet18:1:224/64/auto/full'
   own.add(key, {'verdict': rows.MEASURED, **speed})
   why = {'verdict': rows.NO_MEMORY, 'why': 'RESOURCE_EXHAUSTED: a | b'}
   row = own.add('speed/vit_base:1:224/64/auto/full', why)
   own.add(
     'speed/peer/resnet18:1:224',
-    {'verdict': rows.MEASURED, 'ratio': 50.0, 'peer_ms_per_step': 40.5},
+    {'verdict': rows.MEASURED, 'ratio': 50.0, 'peer_ms_per_step': 40.5}
+    | {'other_load': 0.31},
   )
   own.add(
     'figure/4/full', {'verdict': rows.MEASURED, 'updates': 8, 'psnr': 17.0}
@@ -85,11 +88,12 @@ def test_tables(tmp_path):
     '| lenet:1 | patches | 3 | 1.0e-07 | 2.0e-07 | 3.0e-07 | ok |',
     '| 2.5e-01 | differs |',
     '| full | 51.2 | measured |',
-    '| resnet18:1:224 | 64 | auto | full | 1234.5 | 0.810 | 50.0 | measured '
-    '|  |',
-    '| vit_base:1:224 | 64 | auto | full |  |  |  | no memory '
+    '| resnet18:1:224 | 64 | auto | full | 1234.5 | 0.810 | 50.0 | 2% '
+    '| measured |  |',
+    '| vit_base:1:224 | 64 | auto | full |  |  |  |  | no memory '
     '| RESOURCE_EXHAUSTED: a / b |',
-    '| resnet18:1:224 | 40.5 | 50.0 | measured |',
+    '| resnet18:1:224 | 40.5 | 50.0 | 31% * | measured |',
+    timing.NOTE,
     '| 4 | full | 8 | 17.00 | measured |',
   ):
     assert f'\n{line}\n' in text
