@@ -12,6 +12,7 @@ import giajax
 from giajax import interrupts
 from giajax import main
 from giajax.commands import audit
+from giajax.commands import configs
 from giajax.commands import dispatch
 from giajax.engine import signals
 
@@ -76,6 +77,23 @@ def test_bugs_keep_their_trace(monkeypatch):
   monkeypatch.setattr(audit, 'run', broken)
   with pytest.raises(ValueError, match=r'no user'):
     main.main(['giajax', '--config=smoke', '--workdir=x'])
+
+
+@pytest.mark.parametrize('command', ['train', 'craft', 'verify'])
+def test_memory_that_a_command_lacks_is_one_line(command, monkeypatch, capsys):
+  def full(*args, **kwargs):
+    raise MemoryError('no room')
+
+  monkeypatch.setattr(configs, 'load', full)
+  needed = {
+    'train': ['--out=x.npz'],
+    'craft': ['--out=x.npz'],
+    'verify': ['--received=x.npz'],
+  }
+  words = ['giajax', command, '--config=smoke', *needed[command]]
+  assert main.main(words) == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line.startswith('giajax: Expected work that fits into the memory; got')
 
 
 def test_a_stopped_run_has_its_own_code(monkeypatch, capsys):

@@ -19,6 +19,7 @@ from giajax.commands import configs
 from giajax.commands import flags
 from giajax.engine import build
 from giajax.engine import exchange
+from giajax.engine import program
 from giajax.engine import sweep
 from giajax.models import base as models
 from giajax.models import convert
@@ -34,6 +35,7 @@ FLAGS = (
 )
 
 
+@program.memory()
 def run(arguments: flags.Arguments) -> int:
   """Writes what a server sends, and prints how it differs from the agreed."""
   values = arguments.values

@@ -16,6 +16,7 @@ weights that --every kept remain.
 from giajax import printable
 from giajax.commands import configs
 from giajax.commands import flags
+from giajax.engine import program
 from giajax.engine import train
 
 _DEFAULTS = train.Recipe()
@@ -50,6 +51,7 @@ FLAGS = (
 )
 
 
+@program.memory()
 def run(arguments: flags.Arguments) -> int:
   """Trains a network and prints what was written."""
   values = arguments.values

@@ -25,6 +25,7 @@ away. In JSON, a score that is not finite is null.
 from giajax.commands import configs
 from giajax.commands import flags
 from giajax.engine import build
+from giajax.engine import program
 from giajax.engine import received
 from giajax.engine import sweep
 from giajax.verify import checkup
@@ -49,6 +50,7 @@ FLAGS = (
 )
 
 
+@program.memory()
 def run(arguments: flags.Arguments) -> int:
   """Checks a model, prints what the checks say, and returns the exit code."""
   values = arguments.values

@@ -102,8 +102,8 @@ def memory() -> Iterator[None]:
     if not isinstance(error, MemoryError) and _NO_MEMORY not in text:
       raise
     raise ValueError(
-      f'Expected an experiment that fits into the memory; got {text[:200]!r}; '
-      'lower restarts, run.cases_per_batch or the size of the images'
+      f'Expected work that fits into the memory; got {text[:200]!r}; lower '
+      'restarts, the size of batches, or that of the network or its images'
     ) from error
 
 

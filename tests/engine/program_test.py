@@ -268,7 +268,7 @@ def test_a_state_that_exceeds_the_memory_is_refused(monkeypatch):
   ],
 )
 def test_memory_that_cannot_be_had_is_one_line(error):
-  words = r'^Expected an experiment .*no room'
+  words = r'^Expected work that .*no room'
   with pytest.raises(ValueError, match=words), programs.memory():
     raise error
 
