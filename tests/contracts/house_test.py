@@ -25,6 +25,7 @@ _STOREYS = (
   'clients',
   'world',
   'require',
+  'generative',
   'defenses',
   'priors',
   'attacks',
