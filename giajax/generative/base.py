@@ -130,6 +130,12 @@ def from_module(
 ) -> Generator:
   """Returns the Generator of a flax.nnx module made of `models.layers`.
 
+  Lowerings are made for second derivatives, and help with the first one where
+  each restart has weights of its own: CI-Net's gradient to its weights takes
+  2.3 ms by 'auto' and 3.8 by 'lax' on two CPU cores for one image of 32 x 32,
+  and 7.7 against 15.9 for four restarts. It compiles two to three times as
+  long. For gradients to latents alone, neither is faster by more than half.
+
   Args:
     make: a function `(rngs) -> module`; see `Module`.
     spec: the static facts about the generator.

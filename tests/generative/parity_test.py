@@ -24,7 +24,12 @@ LOADED = [name for name, case in latents.CASES.items() if case.weights]
 
 
 def make(case):
-  return GENERATORS[case.row](case.image_shape, **case.options)
+  # Those of many layers by the lowering that compiles fastest.
+  deep = case.row in ('autoencoder_decoder', 'ci_net')
+  lowering = 'lax' if deep else 'auto'
+  return GENERATORS[case.row](
+    case.image_shape, **case.options, lowering=lowering
+  )
 
 
 @functools.cache
