@@ -12,6 +12,7 @@ from giajax.clients import BELIEFS
 from giajax.clients import CLIENTS
 from giajax.data import DATASETS
 from giajax.defenses import DEFENSES
+from giajax.generative import GENERATORS
 from giajax.metrics import METRICS
 from giajax.models import MODELS
 from giajax.ops import convolution
@@ -28,6 +29,7 @@ TABLES: dict[str, Mapping[str, Any]] = {
   'data sets': DATASETS,
   'defenses': DEFENSES,
   'distances': distances.DISTANCES,
+  'generators': GENERATORS,
   'label rules': labels.RULES,
   'lowerings': convolution.LOWERINGS,
   'metrics': METRICS,

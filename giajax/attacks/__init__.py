@@ -5,6 +5,8 @@ import functools
 from giajax.attacks.closed_form import linear_layer
 from giajax.attacks.closed_form import r_gap
 from giajax.attacks.closed_form import spear
+from giajax.attacks.generative import ci_net
+from giajax.attacks.generative import grnn
 from giajax.attacks.malicious import fishing
 from giajax.attacks.malicious import loki
 from giajax.attacks.malicious import mkor
@@ -45,6 +47,9 @@ ATTACKS = {
   ),
   'sapag': sapag.sapag,
   'wei': wei.wei,
+  # Generative: what changes is a generator of candidates.
+  'ci_net': ci_net.ci_net,
+  'grnn': grnn.grnn,
   # Closed form: the images are solved for.
   'linear_layer': linear_layer.linear_layer,
   'r_gap': r_gap.r_gap,

@@ -143,6 +143,20 @@ class EditFn(Protocol):
     ...
 
 
+class Initialised(Protocol):
+  """What draws variables and says what it is: a Net, or a generator."""
+
+  @property
+  def init(self) -> Callable[[types.Array], types.Variables]:
+    """`(key) -> Variables`; the key is consumed."""
+    ...
+
+  @property
+  def spec(self) -> Any:
+    """The static facts, `name` and `num_classes` among them."""
+    ...
+
+
 class Net(NamedTuple):
   """A network as pure functions of its variables.
 

@@ -28,7 +28,7 @@ _ADAPTER = '.lora_'
 
 def load(
   path: str | os.PathLike,
-  net: base.Net,
+  net: base.Initialised,
   *,
   prefix: str = '',
   rename: Mapping[str, str] | None = None,
@@ -64,7 +64,7 @@ def load(
 
 def from_state_dict(
   mapping: Mapping[str, Any],
-  net: base.Net,
+  net: base.Initialised,
   *,
   rename: Mapping[str, str] | None = None,
   source: str | None = None,
@@ -96,7 +96,9 @@ def from_state_dict(
   return variables_of(leaves)
 
 
-def as_found(mapping: Mapping[str, Any], net: base.Net) -> types.Variables:
+def as_found(
+  mapping: Mapping[str, Any], net: base.Initialised
+) -> types.Variables:
   """Returns the variables of a state dict, whether `net` has them or not.
 
   A tensor that `net` has goes where `net` has it, whatever its shape; the place
@@ -257,7 +259,7 @@ def _advice(kinds, wrong, spec):
 def convert_file(
   source: str | os.PathLike,
   out: str | os.PathLike,
-  net: base.Net,
+  net: base.Initialised,
   *,
   prefix: str = '',
   rename: Mapping[str, str] | None = None,

@@ -1,8 +1,8 @@
-"""A Net of a flax.nnx module made of `layers`."""
+"""Flax.nnx modules made of `layers` as pure functions, such as a Net."""
 
 from collections.abc import Callable, Mapping
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from flax import nnx
 import jax
@@ -14,6 +14,79 @@ from giajax.models import layers
 from giajax.models.parts import norms
 
 _MOST_PARAMETERS = 2**31 - 1
+
+
+class Pure(NamedTuple):
+  """A flax.nnx module as pure functions of its variables.
+
+  Attributes:
+    init: `(key) -> Variables`; the key is consumed.
+    run: `(variables, context, call) -> (result, stats)`: what `call(module)`
+      returns in a pass, and the running statistics after it.
+    abstract: the module with shapes in the place of arrays.
+  """
+
+  init: Callable[[types.Array], types.Variables]
+  run: Callable[
+    [types.Variables, layers.Context, Callable[[Any], Any]],
+    tuple[Any, types.Tree],
+  ]
+  abstract: Any
+
+
+def pure(make: Callable[[nnx.Rngs], nnx.Module], name: str) -> Pure:
+  """Returns a flax.nnx module made of `layers` as pure functions.
+
+  Args:
+    make: a function `(rngs) -> module`.
+    name: the name of the network, for messages.
+
+  Raises:
+    ValueError: more parameters than JAX can number.
+  """
+  abstract = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
+  graphdef, params, stats = nnx.split(abstract, nnx.Param, nnx.BatchStat)
+  size = sum(math.prod(p.shape) for p in jax.tree.leaves(params))
+  if size > _MOST_PARAMETERS:
+    raise ValueError(
+      f'Expected a network of at most {_MOST_PARAMETERS} parameters; got '
+      f'{name} with {size}; lower its widths or the size of its images'
+    )
+  pack_params, unpack_params = _packing(params)
+  pack_stats, unpack_stats = _packing(stats)
+
+  # Not compiled as a whole: XLA takes seconds for one draw per parameter.
+  def init(key: types.Array) -> types.Variables:
+    _, params, stats = nnx.split(
+      make(nnx.Rngs(params=key)), nnx.Param, nnx.BatchStat
+    )
+    return types.Variables(pack_params(params), pack_stats(stats))
+
+  def run(variables, context, call):
+    module = nnx.merge(
+      graphdef,
+      unpack_params(base.whole(variables)),
+      unpack_stats(variables.stats),
+      copy=True,
+    )
+    layers.bind(module, context)
+    context.frozen = base.frozen_layers(variables)
+    result = call(module)
+    missing = set(context.taps) - set(context.tapped)
+    if missing:
+      raise ValueError(
+        f'Expected taps that name a layer of {name}; got '
+        f'taps={sorted(missing)}; use a layer path or path.input'
+      )
+    flat = trees.named_leaves(variables.stats)
+    fresh = {
+      f'{path}.{leaf}': value
+      for path, values in context.stats.items()
+      for leaf, value in values.items()
+    }
+    return result, trees.nested({**flat, **fresh})
+
+  return Pure(init, run, abstract)
 
 
 def from_nnx(
@@ -33,49 +106,16 @@ def from_nnx(
   Raises:
     ValueError: more parameters than JAX can number.
   """
-  abstract = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
-  graphdef, params, stats = nnx.split(abstract, nnx.Param, nnx.BatchStat)
-  size = sum(math.prod(p.shape) for p in jax.tree.leaves(params))
-  if size > _MOST_PARAMETERS:
-    raise ValueError(
-      f'Expected a network of at most {_MOST_PARAMETERS} parameters; got '
-      f'{spec.name} with {size}; lower its widths or the size of its images'
-    )
-  pack_params, unpack_params = _packing(params)
-  pack_stats, unpack_stats = _packing(stats)
-
-  # Not compiled as a whole: XLA takes seconds for one draw per parameter.
-  def init(key: types.Array) -> types.Variables:
-    _, params, stats = nnx.split(
-      make(nnx.Rngs(params=key)), nnx.Param, nnx.BatchStat
-    )
-    return types.Variables(pack_params(params), pack_stats(stats))
+  functions = pure(make, spec.name)
 
   def run(variables, x, context):
-    model = nnx.merge(
-      graphdef,
-      unpack_params(base.whole(variables)),
-      unpack_stats(variables.stats),
-      copy=True,
-    )
-    layers.bind(model, context)
-    context.frozen = base.frozen_layers(variables)
     x = base.normalise(x, spec)
-    front = getattr(model, base.FRONT, None)
-    logits = model(x if front is None else front(x))
-    missing = set(context.taps) - set(context.tapped)
-    if missing:
-      raise ValueError(
-        f'Expected taps that name a layer of {spec.name}; got '
-        f'taps={sorted(missing)}; use a layer path or path.input'
-      )
-    flat = trees.named_leaves(variables.stats)
-    fresh = {
-      f'{path}.{name}': value
-      for path, values in context.stats.items()
-      for name, value in values.items()
-    }
-    stats = trees.nested({**flat, **fresh})
+
+    def call(module):
+      front = getattr(module, base.FRONT, None)
+      return module(x if front is None else front(x))
+
+    logits, stats = functions.run(variables, context, call)
     return types.Output(logits, stats, context.tapped, context.penalty)
 
   def apply(variables, x, *, train=False, taps=(), key=None):
@@ -97,10 +137,10 @@ def from_nnx(
 
   momenta = {
     '.'.join(map(str, path)): layer.momentum
-    for path, layer in nnx.iter_modules(abstract)
+    for path, layer in nnx.iter_modules(functions.abstract)
     if isinstance(layer, norms.BatchNorm)
   }
-  return base.Net(init, apply, probe, spec, edit, momenta)
+  return base.Net(functions.init, apply, probe, spec, edit, momenta)
 
 
 def _packing(

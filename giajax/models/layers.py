@@ -179,12 +179,101 @@ class Conv(Layer):
 
   def __call__(self, x: types.Array) -> types.Array:
     """Maps [B, H, W, C] to [B, H', W', P]."""
-    lowering = self.context.lowering
-    y = convolution.convolve(x, self.kernel[...], self.geometry, lowering)
+    y = self.convolve(x, self.kernel[...])
+    site = moments.Site('conv', x, self.geometry, self.context.lowering)
+    return self.context.record(self, x, y, site)
+
+  def convolve(self, x: types.Array, kernel: types.Array) -> types.Array:
+    """Maps [B, H, W, C] to [B, H', W', P] by any kernel of the layer's form."""
+    y = convolution.convolve(x, kernel, self.geometry, self.context.lowering)
+    return y if self.bias is None else y + self.bias[...]
+
+
+class ConvTranspose(Layer):
+  """torch.nn.ConvTranspose2d on NHWC images, with torch's default weights.
+
+  It is the transpose of a convolution for a fixed kernel, and keeps the kernel
+  of that: [kh, kw, outputs, inputs]. It has no site: a network that is attacked
+  has to be matched with `form='explicit'`.
+
+  Args:
+    inputs: the number of channels in.
+    outputs: the number of channels out.
+    size: the side of the kernel.
+    stride: the stride in both directions.
+    padding: the number of pixels that are cut off on every side.
+    bias: whether to add a bias.
+    init: the initialiser of the kernel, `(key, shape) -> array`; torch's
+      default if None.
+    rngs: the source of the initial weights.
+  """
+
+  def __init__(
+    self,
+    inputs: int,
+    outputs: int,
+    size: int,
+    stride: int = 1,
+    padding: int = 0,
+    *,
+    bias: bool = True,
+    init: Callable[..., types.Array] | None = None,
+    rngs: nnx.Rngs,
+  ):
+    shape = (size, size, outputs, inputs)
+    default = initializers.uniform(math.prod(shape[:3]))
+    self.kernel = nnx.Param((init or default)(rngs.params(), shape))
+    self.bias = nnx.Param(default(rngs.params(), (outputs,))) if bias else None
+    self.geometry = geometries.Geometry(
+      (stride, stride), ((padding, padding), (padding, padding))
+    )
+
+  def __call__(self, x: types.Array) -> types.Array:
+    """Maps [B, H, W, C] to [B, H', W', P], H' = (H - 1) s - 2 p + k."""
+    kernel, geometry = self.kernel[...], self.geometry
+    h, w = (
+      (n - 1) * s - 2 * p + k
+      for n, k, s, (p, _) in zip(
+        x.shape[1:3], kernel.shape, geometry.strides, geometry.padding
+      )
+    )
+    faces = convolution.faces(
+      (len(x), h, w, kernel.shape[2]),
+      kernel.shape,
+      geometry,
+      self.context.lowering,
+    )
+    y = faces.to_input(x, kernel)
     if self.bias is not None:
       y = y + self.bias[...]
-    site = moments.Site('conv', x, self.geometry, lowering)
-    return self.context.record(self, x, y, site)
+    return self.context.record(self, x, y)
+
+
+class Embedding(Layer):
+  """torch.nn.Embedding: a row of a table for each class.
+
+  Args:
+    classes: the number of rows K.
+    features: the number of columns.
+    init: the initialiser of the table, `(key, shape) -> array`.
+    rngs: the source of the initial weights.
+  """
+
+  def __init__(
+    self,
+    classes: int,
+    features: int,
+    *,
+    init: Callable[..., types.Array] = initializers.normal(1.0),  # noqa: B008 a pure function
+    rngs: nnx.Rngs,
+  ):
+    self.table = nnx.Param(init(rngs.params(), (classes, features)))
+
+  def __call__(self, y: types.Array) -> types.Array:
+    """Maps classes [B], or their probabilities [B, K], to rows [B, F]."""
+    table = self.table[...]
+    rows = table[y] if y.ndim == 1 else y @ table
+    return self.context.record(self, y, rows)
 
 
 class Linear(Layer):

@@ -4,13 +4,17 @@
   x.weight [P, C, kh, kw]      params x.kernel [kh, kw, C, P]
   x.weight [P, C]              params x.kernel [C, P]
   x.weight [C]                 params x.scale
+  x.weight [K, C] (embedding)  params x.table
   x.bias                       params x.bias
   x.running_mean               stats x.mean
   x.running_var                stats x.var
+  x.u0 [1, P] (spectral norm)  stats x.u0
   x        (any shape)         params x.value
   x.in_proj_weight, _bias      those of a linear layer x.in_proj
   x.num_batches_tracked        none, nor have tables that depend on shapes only
 
+The kernel of a transposed convolution is that of the convolution it transposes,
+[kh, kw, P, C], and torch's [C, P, kh, kw], so that the first rule holds for it.
 A linear layer after a flattened image needs no permutation, because
 `layers.flatten` keeps torch's order, channels first.
 """
@@ -31,9 +35,11 @@ _RULES = {
   ('params', 'kernel', 4): ('weight', (3, 2, 0, 1)),
   ('params', 'kernel', 2): ('weight', (1, 0)),
   ('params', 'scale', 1): ('weight', (0,)),
+  ('params', 'table', 2): ('weight', (0, 1)),
   ('params', 'bias', 1): ('bias', (0,)),
   ('stats', 'mean', 1): ('running_mean', (0,)),
   ('stats', 'var', 1): ('running_var', (0,)),
+  ('stats', 'u0', 2): ('u0', (0, 1)),
 }
 # Buffers that are constants of the architecture, or counters.
 _CONSTANTS = frozenset(
@@ -52,7 +58,7 @@ class Entry(NamedTuple):
   shape: tuple[int, ...]  # torch's
 
 
-def of_net(net: base.Net) -> dict[str, Entry]:
+def of_net(net: base.Initialised) -> dict[str, Entry]:
   """Returns the entries of a network's variables, by torch's name."""
   return of_variables(jax.eval_shape(net.init, jax.random.key(0)))
 

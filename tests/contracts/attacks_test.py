@@ -72,6 +72,11 @@ SETUPS = {
     ),
   ),
   'beyond_inferring': Setup(_COLOURED, 2, _LBFGS),
+  'ci_net': Setup(
+    net=_COLOURED,
+    batch_size=2,
+    kwargs=dict(num_steps=STEPS, latent=3, width=3),
+  ),
   'dlg': Setup(batch_size=2, kwargs=_LBFGS),
   'estimate': _NORMED,
   'fishing': Setup(
@@ -97,6 +102,13 @@ SETUPS = {
       warmup_steps=1,
     ),
     train_mode=False,
+  ),
+  'grnn': Setup(
+    net=functools.partial(
+      mlp.mlp, (8, 8, 1), 4, widths=(8,), activation='tanh'
+    ),
+    batch_size=2,
+    kwargs=dict(num_steps=STEPS, latent=3, width=3, total_variation=0.1),
   ),
   'huang': _NORMED,
   'idlg': Setup(kwargs=_LBFGS),

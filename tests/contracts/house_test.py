@@ -27,6 +27,7 @@ _STOREYS = (
   'clients',
   'world',
   'require',
+  'generative',
   'defenses',
   'priors',
   'attacks',

@@ -8,6 +8,7 @@ from PIL import Image
 import pytest
 import tiny
 
+from giajax import archives
 from giajax.attacks import ATTACKS
 from giajax.attacks.parts import labels
 from giajax.engine import build
@@ -105,6 +106,14 @@ def test_another_start_image(tmp_path):
   _images(tmp_path / 'images', 1)
   with pytest.raises(ValueError, match=r'^Expected the files that .*a.png'):
     identity.check(before, identity.inputs(config, ()), tmp_path)
+
+
+def test_weights_of_a_generator_inside_of_an_attack(tmp_path):
+  path = tmp_path / 'g.npz'
+  np.savez(path, a=np.zeros(1))
+  generator = {'name': 'dcgan', 'weights': str(path)}
+  config = build.resolve(tiny.config(attack={'name': 'a', 'on': generator}))
+  assert identity.inputs(config, ()) == {str(path): archives.sha256(path)}
 
 
 def test_the_python_of_a_users_own(tmp_path, monkeypatch):

@@ -396,7 +396,7 @@ def weight(
   name: str, shape: tuple[int, ...], seed: int, gain: float = 1.0
 ) -> np.ndarray:
   """Returns the tensor of a torch parameter or buffer name, float32."""
-  u = _uniform(name, shape, seed)
+  u = uniform(name, shape, seed)
   last = name.rpartition('.')[2]
   if last == 'running_var':
     out = 1 + 0.5 * u
@@ -411,7 +411,7 @@ def weight(
 
 def images(name: str, case: Case, seed: int) -> np.ndarray:
   """Returns the images [B, H, W, C] of a purpose, float32 in [0, 1]."""
-  u = _uniform(f'images.{name}', (BATCH_SIZE, *case.image_shape), seed)
+  u = uniform(f'images.{name}', (BATCH_SIZE, *case.image_shape), seed)
   return (0.5 + 0.45 * u).astype(np.float32)
 
 
@@ -459,13 +459,12 @@ def _summary(name, value):
   flat = np.asarray(value, np.float64).ravel()
   scale = np.sqrt(3 / _PROJECTIONS)
   draws = (
-    _uniform(f'{name}.projection{i}', flat.shape, 0)
-    for i in range(_PROJECTIONS)
+    uniform(f'{name}.projection{i}', flat.shape, 0) for i in range(_PROJECTIONS)
   )
   return [np.linalg.norm(flat), *(flat @ draw * scale for draw in draws)]
 
 
-def _uniform(name, shape, seed):
+def uniform(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
   """Returns draws from U(-1, 1) that depend on (name, seed) only."""
   bits = np.random.PCG64([seed, zlib.crc32(name.encode())])
   return 2 * np.random.Generator(bits).random(shape) - 1

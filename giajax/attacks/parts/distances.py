@@ -80,6 +80,16 @@ def _l2(g: types.Tree, t: types.Tree) -> types.Array:
   return 0.5 * trees.squared_norm(jax.tree.map(jnp.subtract, g, t))
 
 
+def _l2_and_norm(g: types.Tree, t: types.Tree) -> types.Array:
+  """The squared Euclidean distance and the distance (Ren et al. 2022, GRNN).
+
+  The second keeps a slope where the first has hardly any. It has no form of
+  moments, whose rounding its root would enlarge.
+  """
+  squared = trees.squared_norm(jax.tree.map(jnp.subtract, g, t))
+  return squared + trees.safe_sqrt(squared)
+
+
 def _l2_of_moments(m: moments.Moments) -> types.Array:
   return 0.5 * (_sum(m.squared) - 2 * _sum(m.dot) + _sum(m.target))
 
@@ -247,6 +257,7 @@ def on_entries(distance: str | Distance, fraction: float) -> Distance:
 
 DISTANCES = {
   'l2': Distance(_l2, _l2_of_moments),
+  'l2_and_norm': Distance(_l2_and_norm),
   'l1': Distance(_l1),
   'cosine': _of_moments(_cosine),
   'layer_cosine': _of_moments(_layer_cosine),

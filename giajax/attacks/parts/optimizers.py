@@ -296,6 +296,27 @@ def signed_adam(num_steps: int) -> optax.GradientTransformationExtraArgs:
   return adam(step_decay(num_steps), before=[signed()])
 
 
+def rmsprop(
+  decay: float, momentum: float
+) -> optax.GradientTransformationExtraArgs:
+  """Returns torch's RMSprop: scaled gradients, then momentum.
+
+  Args:
+    decay: the decay of the mean of squares, in [0, 1).
+    momentum: the decay of the sum of scaled gradients, in [0, 1).
+
+  Raises:
+    ValueError: a number out of range.
+  """
+  require.fraction(decay, 'decay', zero=True, one=False)
+  require.fraction(momentum, 'momentum', zero=True, one=False)
+  return optax.chain(
+    optax.scale_by_rms(decay, 1e-8, eps_in_sqrt=False),
+    optax.trace(momentum),
+    optax.scale(-1.0),
+  )
+
+
 def lbfgs(
   memory_size: int, max_linesearch_steps: int
 ) -> optax.GradientTransformationExtraArgs:

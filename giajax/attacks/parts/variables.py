@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 import types as builtins
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from giajax import keys
@@ -11,6 +12,8 @@ from giajax import require
 from giajax import types
 from giajax import world as worlds
 from giajax.attacks.parts import starts
+from giajax.generative import base as generative
+from giajax.models.parts import spectral
 
 
 class Variable(NamedTuple):
@@ -86,3 +89,65 @@ def pixels(
   return Variable(
     init, batch, project, needs | beginning.needs, beginning.hparams
   )
+
+
+def generator_weights(
+  world: worlds.World, generator: generative.Generator
+) -> Variable:
+  """The weights of an untrained generator, whose latents stay fixed.
+
+  Weights and latents, one for each image, are drawn from the restart's key. The
+  generator's BatchNorm uses the statistics of the candidate batch (training
+  mode), so that the images of a batch depend on each other. Spectral norms take
+  a power iteration in each pass, and one more between two steps. Latents and
+  vectors of spectral norms are part of the tree; no gradient reaches them.
+
+  Labels are those of the generator if it makes labels, else of the observation.
+
+  Args:
+    world: the attacker's picture of the system.
+    generator: the generator, of images like the network's.
+
+  Raises:
+    ValueError: a generator of other images, or of another number of classes.
+  """
+  spec, net = generator.spec, world.net.spec
+  if spec.image_shape != net.image_shape:
+    raise ValueError(
+      f'Expected a generator of images {net.image_shape}, as {net.name} takes '
+      f'them; got {spec.name} with {spec.image_shape}; build it with their '
+      'image_shape'
+    )
+  if spec.num_classes not in (0, net.num_classes):
+    raise ValueError(
+      f'Expected a generator of {net.num_classes} classes, as {net.name} has; '
+      f'got {spec.name} with {spec.num_classes}; build it with num_classes='
+      f'{net.num_classes}'
+    )
+  shape = (world.batch_size, *spec.latent_shape)
+
+  def init(key, obs, hp):
+    del obs, hp
+    weights = generator.init(keys.named(key, 'weights'))
+    z = keys.normal(keys.named(key, 'z'), shape)
+    return {'params': weights.params, 'stats': weights.stats, 'z': z}
+
+  def batch(tree, obs):
+    variables, z = _weights(tree), jax.lax.stop_gradient(tree['z'])
+    if generator.labels is None:
+      y = obs.side['labels']
+    else:
+      y = world.task.relax(generator.labels(variables, z))
+    own = y if generator.takes_labels else None
+    return types.Batch(generator.apply(variables, z, own, train=True).out, y)
+
+  def project(tree):
+    return {**tree, 'stats': spectral.renewed(_weights(tree))}
+
+  needs = {'labels'} if generator.labels is None else ()
+  return Variable(init, batch, project, frozenset(needs))
+
+
+def _weights(tree: types.Tree) -> types.Variables:
+  stats = jax.lax.stop_gradient(tree['stats'])
+  return types.Variables(tree['params'], stats)

@@ -16,6 +16,12 @@ def zeros(key: types.Array, shape: tuple[int, ...]) -> types.Array:
   return jnp.zeros(shape)
 
 
+def ones(key: types.Array, shape: tuple[int, ...]) -> types.Array:
+  """The initialiser of a layer that scales by nothing at first."""
+  del key
+  return jnp.ones(shape)
+
+
 def normal(std: float) -> Callable[..., types.Array]:
   """Returns torch's normal_ around zero, of standard deviation `std`."""
   return lambda key, shape: std * keys.normal(key, shape)

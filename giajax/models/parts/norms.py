@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from giajax import registry
 from giajax import types
 from giajax.models import layers
+from giajax.models.parts import initializers
 from giajax.ops import moments
 
 
@@ -27,6 +28,7 @@ class BatchNorm(layers.Layer):
     features: the number of channels.
     momentum: the weight of the batch in the new running statistics.
     epsilon: a number that is added to the variance.
+    affine: whether to scale and shift what is normalised.
     rngs: unused, as the layer starts from constants.
   """
 
@@ -36,11 +38,12 @@ class BatchNorm(layers.Layer):
     *,
     momentum: float = 0.1,
     epsilon: float = 1e-5,
+    affine: bool = True,
     rngs: nnx.Rngs,
   ):
     del rngs
-    self.scale = nnx.Param(jnp.ones(features))
-    self.bias = nnx.Param(jnp.zeros(features))
+    self.scale = nnx.Param(jnp.ones(features)) if affine else None
+    self.bias = nnx.Param(jnp.zeros(features)) if affine else None
     self.mean = nnx.BatchStat(jnp.zeros(features))
     self.var = nnx.BatchStat(jnp.ones(features))
     self.momentum = momentum
@@ -52,6 +55,8 @@ class BatchNorm(layers.Layer):
     if self.context.train and self.path not in self.context.frozen:
       mean, var = self._batch_statistics(x, mean, var)
     normal = (x - mean) * jax.lax.rsqrt(var + self.epsilon)
+    if self.scale is None or self.bias is None:
+      return self.context.record(self, x, normal)
     y = normal * self.scale[...] + self.bias[...]
     return self.context.record(self, x, y, moments.Site('scale', normal))
 
@@ -71,6 +76,32 @@ class BatchNorm(layers.Layer):
       'var': (1 - m) * running_var + m * var * (n / (n - 1)),
     }
     return mean, var
+
+
+class ClassBatchNorm(nnx.Module):
+  """A BatchNorm whose scale and bias depend on the class of the image.
+
+  Dumoulin, Shlens and Kudlur, A Learned Representation for Artistic Style, ICLR
+  2017, arXiv 1610.07629.
+
+  Args:
+    features: the number of channels.
+    classes: the number of classes K.
+    rngs: the source of the initial weights, which are constants.
+  """
+
+  def __init__(self, features: int, classes: int, *, rngs: nnx.Rngs):
+    ones = initializers.ones
+    self.bn = BatchNorm(features, affine=False, rngs=rngs)
+    self.gain = layers.Embedding(classes, features, init=ones, rngs=rngs)
+    self.bias = layers.Embedding(
+      classes, features, init=initializers.zeros, rngs=rngs
+    )
+
+  def __call__(self, x: types.Array, y: types.Array) -> types.Array:
+    """Maps [B, H, W, C] and classes [B] to the shape of x."""
+    gain, bias = (part(y)[:, None, None] for part in (self.gain, self.bias))
+    return self.bn(x) * gain + bias
 
 
 class LayerNorm(layers.Layer):

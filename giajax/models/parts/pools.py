@@ -1,4 +1,4 @@
-"""Pooling of [B, H, W, C] images, by torch's definitions."""
+"""Pooling of [B, H, W, C] images and its opposite, by torch's definitions."""
 
 import jax
 import jax.numpy as jnp
@@ -76,3 +76,10 @@ def _averages(length, size):
 def global_average_pool(x: types.Array) -> types.Array:
   """Maps [B, H, W, C] to [B, C]."""
   return x.mean(axis=(1, 2))
+
+
+def upsample(x: types.Array, factor: int) -> types.Array:
+  """torch.nn.Upsample: repeats each pixel of [B, H, W, C] along both axes."""
+  b, h, w, c = x.shape
+  x = jnp.broadcast_to(x[:, :, None, :, None], (b, h, factor, w, factor, c))
+  return x.reshape(b, h * factor, w * factor, c)

@@ -74,10 +74,12 @@ SERVERS: dict[str, Server] = {
 HONEST = frozenset(
   (
     'beyond_inferring',
+    'ci_net',
     'dimitrov',
     'dlg',
     'estimate',
     'grad_inversion',
+    'grnn',
     'huang',
     'idlg',
     'inverting_gradients',

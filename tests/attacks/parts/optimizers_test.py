@@ -146,3 +146,18 @@ def test_flat_is_the_derivative_of_the_penalised_objective():
     optimizers.flat(1.5, 0.1)
   with pytest.raises(ValueError, match=r'radius=0\.0'):
     optimizers.flat(0.5, 0.0)
+
+
+def test_rmsprop_by_hand():
+  part = optimizers.rmsprop(0.99, 0.9)
+  gradients = [np.array([3.0, -0.5, 0.0]), np.array([1.0, 2.0, 0.0])]
+  state, square, sum_ = part.init({'x': jnp.zeros(3)}), 0.0, 0.0
+  for g in gradients:
+    found, state = update(part, {'x': jnp.asarray(g)}, state=state)
+    square = 0.99 * square + 0.01 * g**2
+    sum_ = 0.9 * sum_ + g / (np.sqrt(square) + 1e-8)
+    np.testing.assert_allclose(found['x'], -sum_, rtol=1e-5)
+  assert found['x'][2] == 0  # what has no gradient does not move
+  for wrong in ((1.0, 0.9), (0.9, -0.1)):
+    with pytest.raises(ValueError, match=r'^Expected (decay|momentum) in'):
+      optimizers.rmsprop(*wrong)

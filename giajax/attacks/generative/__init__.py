@@ -1,0 +1,1 @@
+"""Attacks that look for the images among those that a generator makes."""
