@@ -27,6 +27,7 @@ from giajax import printable
 from giajax import registry
 from giajax.commands import flags
 from giajax.commands import process
+from giajax.engine import together
 
 COMMANDS = ('advise', 'audit', 'convert', 'craft', 'report', 'train', 'verify')
 
@@ -36,7 +37,7 @@ def run() -> None:
   process.use_machine()
   process.guard_output()
   process.quiet_libraries()
-  sys.exit(main(sys.argv))
+  together.leave(main, sys.argv)
 
 
 def main(argv: Sequence[str]) -> int:

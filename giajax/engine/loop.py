@@ -15,6 +15,7 @@ from giajax.engine import hooks as hook_library
 from giajax.engine import mesh
 from giajax.engine import program as programs
 from giajax.engine import signals
+from giajax.engine import together
 from giajax.engine import workdir
 
 # The seconds that a piece lasts, about: a signal is answered after it.
@@ -103,7 +104,7 @@ def _read(job, carry) -> tuple[types.Reconstruction, float]:
   carry = jax.block_until_ready(carry)
   began = time.perf_counter()
   result = jax.block_until_ready(job.program.read(message, obs, hp, carry))
-  seconds = signals.agreed((time.perf_counter() - began,))[0]
+  seconds = together.agreed((time.perf_counter() - began,))[0]
   return _fetch(job, result), float(seconds)
 
 
@@ -114,7 +115,7 @@ def _steps(job, position, opened, hooks, stop) -> _Position:
   while step < job.steps:
     now = time.perf_counter()
     due = now - last_save >= job.save_seconds
-    asked, due = signals.agreed((stop.asked, due)) > 0
+    asked, due = together.agreed((stop.asked, due)) > 0
     if (asked or due) and step > saved:
       here = _Position(step, carry, trace, before + now - began)
       checkpoint.save(opened, _host(job, here), job.owner)
@@ -143,7 +144,7 @@ def _advance(job, carry, step, until):
   bounds = mesh.put((np.int32(step), np.int32(until)), where, mesh.P())
   carry = job.program.chunk(*job.inputs, carry, *bounds)
   loss = _fetch(job, carry.loss)
-  seconds = signals.agreed((time.perf_counter() - began,))[0]
+  seconds = together.agreed((time.perf_counter() - began,))[0]
   return carry, loss, float(seconds)
 
 
