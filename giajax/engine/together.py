@@ -172,6 +172,21 @@ def _start_jax(address: str, processes: int, process: int) -> None:
       f'0; got {counts[other]} in process {other}; set JAX_NUM_CPU_DEVICES, or '
       'what else chooses devices, to the same value'
     )
+  with _no_output():
+    agreed((0.0,))  # connects the devices, which gloo reports
+
+
+@contextlib.contextmanager
+def _no_output() -> Iterator[None]:
+  """Discards what libraries write to standard output, whose lines are ours."""
+  own, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+  os.dup2(nowhere, 1)
+  try:
+    yield
+  finally:
+    os.dup2(own, 1)
+    os.close(own)
+    os.close(nowhere)
 
 
 def _told(error: BaseException, process: int) -> str:
