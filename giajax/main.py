@@ -38,11 +38,12 @@ def run() -> None:
   interrupts.watch('giajax', _AFTER.get(''.join(sys.argv[1:2]), 'continues'))
   environment.load_jax('giajax')
   from giajax.commands import process
+  from giajax.engine import together
 
   process.use_machine()
   process.guard_output()
   process.quiet_libraries()
-  sys.exit(main(sys.argv))
+  together.leave(main, sys.argv)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,13 @@ def write(path, changes=''):
     f'def get_config(arg=None):\n  return tiny.config({changes})\n'
   )
   return path
+
+
+def port():
+  """Returns a port at which nobody listens."""
+  with socket.socket() as probe:
+    probe.bind(('localhost', 0))
+    return probe.getsockname()[1]
 
 
 def start(*arguments, devices=1):

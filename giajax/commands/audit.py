@@ -6,13 +6,13 @@ giajax --config=NAME --workdir=DIR [--config.KEY=VALUE] [--shard=I/N]
 import pathlib
 import re
 
-from giajax import interrupts
 from giajax import printable
 from giajax.commands import configs
 from giajax.commands import flags
 from giajax.commands import process
 from giajax.engine import hooks
 from giajax.engine import run as engine
+from giajax.engine import together
 from giajax.report import report
 from giajax.results import rows as result_rows
 
@@ -36,25 +36,27 @@ FLAGS = (
   flags.Flag(
     'coordinator', 'HOST:PORT of process 0, if there is more than one process.'
   ),
+  flags.Flag(
+    'join_seconds', 'How long to wait for the other processes.', 60, int, 1
+  ),
 )
 
 
 def run(arguments: flags.Arguments) -> int:
   """Runs an audit and prints one line per row of its results."""
   values = arguments.values
-  config = configs.load(arguments)
-  process.join(values.coordinator, values.processes, values.process)
-  interrupts.renew()  # JAX takes SIGTERM for itself
-  rows = engine.audit(
-    config,
-    values.workdir,
-    hooks=[hooks.progress()],
-    shard=process.shard(values.shard),
-    card=configs.card(arguments),
-    # Without this flag, the command runs all that is left.
-    command=re.sub(r' --?shard[= ]\S+', '', arguments.command),
-    finish=report.write,
-  )
+  place = values.coordinator, values.processes, values.process
+  with together.joined(*place, values.join_seconds):
+    rows = engine.audit(
+      configs.load(arguments),
+      values.workdir,
+      hooks=[hooks.progress()],
+      shard=process.shard(values.shard),
+      card=configs.card(arguments),
+      # Without this flag, the command runs all that is left.
+      command=re.sub(r' --?shard[= ]\S+', '', arguments.command),
+      finish=report.write,
+    )
   for row in rows:
     print(result_rows.summary_line(row))
   if rows:

@@ -118,28 +118,6 @@ def log_to_stderr() -> None:
   _log.propagate = False
 
 
-def join(coordinator: str, processes: int, process: int) -> None:
-  """Joins the processes that run together, if there is more than one.
-
-  Args:
-    coordinator: host:port of process 0.
-    processes: the number of processes.
-    process: the number of this one, from 0.
-
-  Raises:
-    ValueError: no coordinator, or a number that is too large.
-  """
-  if processes == 1:
-    return
-  if not coordinator or process >= processes:
-    raise ValueError(
-      f'Expected --coordinator=HOST:PORT and --process from 0 to '
-      f'{processes - 1}; got --coordinator={coordinator} --process={process}; '
-      'set them on every process'
-    )
-  jax.distributed.initialize(coordinator, processes, process)
-
-
 def shard(text: str) -> tuple[int, int]:
   """Returns (i, n) for a text such as '0/4'.
 

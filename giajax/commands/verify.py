@@ -41,10 +41,7 @@ FLAGS = (
   flags.Flag('probe', 'The number of images to try the model on.', 16, int, 1),
   flags.Flag('seed', 'The seed; if empty, a new one each time.', None, int, 0),
   flags.Flag(
-    'learning_rate',
-    'The learning rate times the local steps per round.',
-    None,
-    float,
+    'learning_rate', 'The rate times the local steps per round.', None, float
   ),
   flags.Flag('json', 'Prints JSON.', False, bool),
 )

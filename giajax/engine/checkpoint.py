@@ -26,7 +26,7 @@ import orbax.checkpoint as ocp
 from giajax import archives
 from giajax import files
 from giajax import trees
-from giajax.engine import signals
+from giajax.engine import together
 from giajax.engine import workdir
 
 # What Orbax and tensorstore raise for a full disk or for torn files.
@@ -121,12 +121,12 @@ def restore(
   for step in sorted(opened.all_steps(), reverse=True):
     tree, reason = _restored(opened, step, owner)
     # All processes of a run go on from the same one.
-    if not signals.agreed((reason != '',))[0]:
+    if not together.agreed((reason != '',))[0]:
       return tree
     _log.warning('setting aside the checkpoint %d: %s', step, reason)
     if jax.process_index() == 0:
       _set_aside(pathlib.Path(str(opened.directory)), step)
-    signals.agreed((0.0,))  # until it is moved
+    together.agreed((0.0,))  # until it is moved
     opened.reload()
   return None
 

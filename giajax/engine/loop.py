@@ -15,6 +15,7 @@ from giajax.engine import hooks as hook_library
 from giajax.engine import mesh
 from giajax.engine import program as programs
 from giajax.engine import signals
+from giajax.engine import together
 from giajax.engine import workdir
 
 # The seconds that a piece lasts, about: a signal is answered after it.
@@ -103,7 +104,7 @@ def _read(job, carry) -> tuple[types.Reconstruction, float]:
   carry = jax.block_until_ready(carry)
   began = time.perf_counter()
   result = jax.block_until_ready(job.program.read(message, obs, hp, carry))
-  seconds = signals.agreed((time.perf_counter() - began,))[0]
+  seconds = together.agreed((time.perf_counter() - began,))[0]
   return _fetch(job, result), float(seconds)
 
 
@@ -116,7 +117,7 @@ def _steps(job, position, opened, hooks, stop) -> _Position:
     here = _Position(step, carry, trace, before + now - began)
     # What follows the last step may be stopped at any moment.
     wait = job.save_seconds if step < job.steps else _PIECE_SECONDS
-    asked, due = signals.agreed((stop.asked, now - last_save >= wait)) > 0
+    asked, due = together.agreed((stop.asked, now - last_save >= wait)) > 0
     if (asked or due) and step > saved:
       checkpoint.save(opened, _host(job, here), job.owner)
       last_save, saved = time.perf_counter(), step
@@ -145,7 +146,7 @@ def _advance(job, carry, step, until):
   bounds = mesh.put((np.int32(step), np.int32(until)), where, mesh.P())
   carry = job.program.chunk(*job.inputs, carry, *bounds)
   loss = _fetch(job, carry.loss)
-  seconds = signals.agreed((time.perf_counter() - began,))[0]
+  seconds = together.agreed((time.perf_counter() - began,))[0]
   return carry, loss, float(seconds)
 
 

@@ -34,6 +34,7 @@ from giajax.engine import plan
 from giajax.engine import program as programs
 from giajax.engine import provenance
 from giajax.engine import signals
+from giajax.engine import together
 from giajax.engine import workdir as folders
 from giajax.engine.sources import simulated
 from giajax.results import wording
@@ -80,7 +81,8 @@ def audit(
   folders.check(folder, provenance.named(config))
   whole = build.experiment(config)
   meta = provenance.meta(whole, card, command)
-  folders.check_alike([*map(json.loads, signals.texts(json.dumps(meta)))])
+  own = json.dumps({**meta, 'workdir': str(folder.absolute())})
+  folders.check_alike([*map(json.loads, together.texts(own))])
   folders.check(folder, meta)
   cohorts = plan.cohorts(whole)
   exact = jax.default_matmul_precision('highest')
@@ -123,7 +125,7 @@ def _run(folder, cohorts, owner, shard, hooks, stop, finish) -> join.Rows:
   """Runs this shard's parts and joins the parts that exist."""
   if _leads():
     plan.set_aside(folder, owner)
-  signals.agreed((0.0,))  # until it is done
+  together.agreed((0.0,))  # until it is done
   todo = plan.parts(cohorts, plan.finished(folder), shard)
   _log.info(
     '%s to attack in %s; %d left, in %s',
@@ -141,7 +143,7 @@ def _run(folder, cohorts, owner, shard, hooks, stop, finish) -> join.Rows:
     play = exchange.player(setup)
     observe = exchange.observer(setup, play)
     for part in parts:
-      if signals.agreed((stop.asked,))[0]:
+      if together.agreed((stop.asked,))[0]:
         raise Interrupted('stopped between two parts, which are saved')
       width = widths[number]
       tools = play, observe, compiler
@@ -267,4 +269,10 @@ def _check_shard(shard: tuple[int, int]) -> None:
     raise ValueError(
       f'Expected shard i/n with 0 <= i < n; got {index}/{count}; number them '
       'from 0'
+    )
+  if count > 1 and jax.process_count() > 1:
+    raise ValueError(
+      'Expected either shards or several processes of one run; got shard '
+      f'{index}/{count} in {jax.process_count()} processes; leave out '
+      '--processes to run each shard by itself, or leave out --shard'
     )

@@ -25,6 +25,7 @@ from giajax.results import records
 _LOCK = '.lock'
 _PART = ('part of a run', 'remove it and run again')
 _ELSEWHERE = 'choose another --workdir'
+_ALIKE = ('config', 'inputs', 'precision', 'versions', 'workdir')
 _CLAIMED = {**records.RUN, 'config': dict, 'hash': str}
 
 
@@ -147,11 +148,11 @@ def check_alike(metas: Sequence[Mapping[str, Any]]) -> None:
   """Raises ValueError where the processes of one run mean different runs.
 
   Args:
-    metas: what each process would write to `config.json`.
+    metas: what each process would write to `config.json`, and its 'workdir'.
   """
   first = metas[0]
   for number, other in enumerate(metas):
-    for part in ('config', 'inputs', 'precision', 'versions'):
+    for part in _ALIKE:
       if first[part] != other[part]:
         key, wanted, value = _difference(first[part], other[part], speed=True)
         raise ValueError(

@@ -132,7 +132,7 @@ def test_parts_come_back(tmp_path):
 def _process(**changes):
   config = {'seed': 0, 'run': {'lowering': 'auto'}}
   meta = {'config': config, 'inputs': {}, 'precision': 'float32'}
-  return {**meta, 'versions': {'jax': '1'}, **changes}
+  return {**meta, 'versions': {'jax': '1'}, 'workdir': '/a', **changes}
 
 
 @pytest.mark.parametrize(
@@ -149,6 +149,7 @@ def _process(**changes):
     ({'inputs': {'a.npz': '7'}}, "a.npz=None as in process 0; got a.npz='7'"),
     ({'precision': 'float64'}, "precision='float32' as in process 0; got"),
     ({'versions': {'jax': '2'}}, "jax='1' as in process 0; got jax='2'"),
+    ({'workdir': '/b'}, "workdir='/a' as in process 0; got workdir='/b' in"),
   ],
 )
 def test_processes_of_one_run_mean_the_same(changes, words):
