@@ -56,6 +56,7 @@ CAMPAIGNS = {
   'disks': Campaign(90, 0),
   'inputs': Campaign(5000, 22),
   'signals': Campaign(120, 1),
+  'peers': Campaign(60, 0),
   'guided': Campaign(400_000, 0),
 }
 FLAGS = (

@@ -180,6 +180,20 @@ class Lab(NamedTuple):
     return Process(errors, work)
 
 
+def whole(lab: Lab, *arguments: object) -> Process:
+  """Starts a command line, without its first word, in a Python of its own."""
+  words = [sys.executable, '-m', main.__name__, *map(str, arguments)]
+  variables = {
+    **os.environ,
+    'JAX_PLATFORMS': 'cpu',
+    'JAX_NUM_CPU_DEVICES': '1',
+    'JAX_COMPILATION_CACHE_DIR': str(lab.shared / 'compiled'),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+  }
+  errors = lab.own / f'errors-{len([*lab.own.glob("errors-*")])}'
+  return Process(errors, lambda: os.execve(sys.executable, words, variables))
+
+
 def ready() -> None:
   """Imports everything that a command needs, once for all processes."""
   for name in dispatch.COMMANDS:

@@ -5,10 +5,8 @@ one line, or to have done everything. An audit then continues, to the bits of a
 run that nobody disturbs.
 """
 
-import os
 import re
 import signal
-import sys
 import time
 
 from tests.campaign import experiments
@@ -28,7 +26,7 @@ def attempt(number: int, lab: processes.Lab) -> tries.Try:
   words = COMMANDS[name](lab)
   sent = _SIGNALS[lab.random.integers(len(_SIGNALS))]
   seconds = lab.random.uniform(0, 8)
-  process = _started(lab, words)
+  process = processes.whole(lab, *words)
   began = time.monotonic()
   while not _watching(process.number) and process.ending(0) is None:
     if time.monotonic() - began > _MOST:
@@ -43,25 +41,10 @@ def attempt(number: int, lab: processes.Lab) -> tries.Try:
   verdict = ending.verdict
   if name == 'audit' and verdict == 'stopped':
     experiment = experiments.experiment('one device', lab)
-    endings.append(_started(lab, words).finished(120))
+    endings.append(processes.whole(lab, *words).finished(120))
     last, run = endings[-1], lab.own / 'run'
     verdict = tries.compared(last, run, experiment.bits)
   return tries.Try(what, verdict, 1, endings[:1])
-
-
-def _started(lab: processes.Lab, words: list[object]) -> processes.Process:
-  """Starts a command in a new Python, and not in one that is warm."""
-  own = [sys.executable, '-m', 'giajax.main', *map(str, words)]
-  environment = {
-    **os.environ,
-    'JAX_PLATFORMS': 'cpu',
-    'JAX_NUM_CPU_DEVICES': '1',
-    'JAX_COMPILATION_CACHE_DIR': str(lab.shared / 'compiled'),
-  }
-  errors = lab.own / f'errors-{len([*lab.own.glob("errors-*")])}'
-  return processes.Process(
-    errors, lambda: os.execve(sys.executable, own, environment)
-  )
 
 
 def _watching(number: int) -> bool:
