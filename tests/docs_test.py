@@ -40,6 +40,7 @@ _PAGES = [
   for path in (
     _ROOT / 'README.md',
     _ROOT / 'CONTRIBUTING.md',
+    _ROOT / 'SECURITY.md',
     *sorted((_ROOT / 'docs').glob('*.md')),
     *sorted((_ROOT / 'configs').rglob('*.md')),
   )
