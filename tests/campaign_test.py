@@ -4,6 +4,7 @@ import pathlib
 import subprocess
 import sys
 
+from tests.campaign import __main__ as campaign
 from tests.campaign import processes
 from tests.campaign import tries
 
@@ -23,9 +24,10 @@ def _run(*arguments):
 def test_the_short_form(tmp_path):
   done = _run('--short', f'--out={tmp_path}')
   assert (done.returncode, done.stderr) == (0, ''), done.stdout + done.stderr
-  rows = [line.split() for line in done.stdout.splitlines()]
-  names = {row[1] for row in rows if row[0] == '|'}
-  assert {'kills', 'damages', 'inputs'} < names
+  rows = [line.split('|')[1:3] for line in done.stdout.splitlines()[2:]]
+  short = {n for n, c in campaign.CAMPAIGNS.items() if c.short}
+  assert {name.strip() for name, _ in rows} == short
+  assert all(int(tried) > 0 for _, tried in rows)
 
 
 def test_a_mistake_is_one_line():
@@ -41,7 +43,8 @@ def test_verdicts():
     (0, 'giajax: 2 updates\nstep 1/2, alive\n', 'accepted'),
     (0, 'some library: warning\n', 'traceback'),
     (0, refusal, 'traceback'),
-    (1, '', 'accepted'),
+    (0, 'giajax: a\x1b[2J\n', 'traceback'),
+    (1, '', 'traceback'),
     (2, refusal, 'refused'),
     (2, 2 * refusal, 'traceback'),
     (2, '', 'traceback'),
@@ -52,6 +55,9 @@ def test_verdicts():
     (-9, '', 'killed'),
     (None, '', 'hang'),
   ):
-    ending = processes.Ending(code, errors, 1.0, 1)
+    ending = processes.Ending(code, errors, '', 1.0, 1)
     assert ending.verdict == verdict, (code, errors)
-    assert verdict in (*tries.GOOD, *tries.BAD, 'killed')
+    assert verdict in (*tries.GOOD, *tries.BAD)
+  objecting = processes.Ending(1, '', 'a check objects', 1.0, 1, objects=True)
+  assert objecting.verdict == 'accepted'
+  assert objecting._replace(output='\x1b[2J').verdict == 'traceback'

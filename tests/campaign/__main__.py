@@ -6,13 +6,13 @@
 Each campaign makes tries that follow from --seed and from their number alone,
 so that `--only=NAME --first=N --tries=1` repeats one. --minutes is the most
 time that each campaign may take; 0 sets no limit. The table counts faults that
-were made, the runs that ended with the bits of an undisturbed one, the inputs
-that were accepted, those refused in one line, and those that were stopped. The
-other columns have to be empty: runs with other bits, runs that could not
-continue, tracebacks and everything else that is not one line, and processes
-that did not end. Such tries are listed, what they wrote is kept in --out, and
-the exit code is 1. Run in a checkout; it is not
-part of the test suite, which runs its short form.
+were made. Its first columns are good: runs that ended with the bits of an
+undisturbed one, inputs that were accepted, those refused in one line, and
+commands that stopped when they were asked to. The other columns have to be
+empty: other bits, what should have ended otherwise, tracebacks and whatever
+else is not one plain line, processes that did not end, and those that somebody
+else killed. Such tries are listed, what they wrote is kept in --out, and the
+exit code is 1. It runs in a checkout. The test suite runs the short form only.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,7 +31,6 @@ from giajax import paths
 from giajax import printable
 from giajax import registry
 from giajax.commands import flags
-from launch import errors
 from tests.campaign import processes
 from tests.campaign import tries
 
@@ -73,23 +72,26 @@ FLAGS = (
 _TITLES = ('campaign', 'tried', *tries.GOOD, *tries.BAD, 'peak GB', 'longest s')
 
 
-@errors.reported
 def main(argv: Sequence[str]) -> int:
   """Runs the campaigns of a command line and returns the exit code."""
-  arguments = flags.read(COMMAND, COMMAND, FLAGS, argv[1:])
+  try:
+    return _run(flags.read(COMMAND, COMMAND, FLAGS, argv[1:]))
+  except ValueError as error:
+    if not str(error).startswith('Expected'):
+      raise
+    print(printable.line(f'campaign: {error}'), file=sys.stderr)
+    return 2
+  finally:
+    processes.kill_all()
+
+
+def _run(arguments: flags.Arguments) -> int:
   if arguments.help:
     print(flags.help_text(__doc__, FLAGS))
     return 0
   values = arguments.values
-  names = values.only or [*CAMPAIGNS]
-  for name in names:
-    registry.lookup(CAMPAIGNS, name, 'campaign')
-  if 'guided' in names and not importlib.util.find_spec('atheris'):
-    names = [name for name in names if name != 'guided']
-    print('guided: not tried, because atheris is not installed')
-  if values.short:
-    names = [name for name in names if CAMPAIGNS[name].short]
   out = paths.expanded(values.out, '--out') if values.out else None
+  names = _names(values)
   processes.ready()
   print(_line(_TITLES))
   print(_line(['-' * len(title) for title in _TITLES]))
@@ -104,6 +106,28 @@ def main(argv: Sequence[str]) -> int:
           _complain(f'{name}-{number}', one, out)
       print(_row(name, made), flush=True)
   return 0 if good else 1
+
+
+def _names(values: Any) -> list[str]:
+  """Returns the campaigns that the flags ask for.
+
+  Raises:
+    ValueError: an unknown one, or nothing that can be tried.
+  """
+  for name in values.only:
+    registry.lookup(CAMPAIGNS, name, 'campaign')
+  names = values.only or [*CAMPAIGNS]
+  if values.short:
+    names = [name for name in names if CAMPAIGNS[name].short]
+  if 'guided' in names and not importlib.util.find_spec('atheris'):
+    names = [name for name in names if name != 'guided']
+    print('guided: not tried, because atheris is not installed')
+  if not names:
+    raise ValueError(
+      f'Expected campaigns to try; got --only={",".join(values.only)}, of which '
+      'none is left; install atheris, leave out --short, or name others'
+    )
+  return names
 
 
 def _complain(name: str, one: tries.Try, out: pathlib.Path | None) -> None:
@@ -152,7 +176,13 @@ def _row(name: str, made: Sequence[tries.Try]) -> str:
   """Returns a row of the table."""
   cells = [name, str(sum(one.count for one in made))]
   for verdict in (*tries.GOOD, *tries.BAD):
-    count = sum(one.count for one in made if one.verdict == verdict)
+    # A bad try counts, even if nothing was done to it.
+    counts = [
+      max(one.count, verdict in tries.BAD)
+      for one in made
+      if one.verdict == verdict
+    ]
+    count = sum(counts)
     cells.append(str(count) if count else '–')
   cells.append(f'{max(one.memory for one in made) / 1e9:.2f}')
   cells.append(f'{max(one.seconds for one in made):.1f}')

@@ -7,7 +7,6 @@ and mounting them takes the right to do so.
 
 import contextlib
 import resource
-import signal
 import subprocess
 
 from tests.campaign import experiments
@@ -32,8 +31,9 @@ def attempt(number: int, lab: processes.Lab) -> tries.Try:
   what = f'{name}, {fault.__name__}'
   try:
     first = fault(lab, disk, arguments, experiment)
-    if first.verdict not in ('refused', 'accepted'):
-      return tries.Try(what, first.verdict, 1, [first])
+    if first.verdict != 'refused':
+      verdict = tries.compared(first, disk / 'run', experiment.bits)
+      return tries.Try(what, verdict, 1, [first])
     _mount('-o', f'remount,rw,size={_WHOLE},nr_inodes=100000', disk)
     (disk / 'balloon').unlink(missing_ok=True)
     last = lab.start(*arguments, devices=experiment.devices).finished(120)
@@ -86,8 +86,7 @@ def _read_only(lab, disk, arguments, experiment):
   """The run has begun; everything that it makes is there."""
   process = lab.start(*arguments, devices=experiment.devices)
   process.ending(lab.random.uniform(0, experiment.seconds))
-  process.send(signal.SIGKILL)
-  process.finished()
+  process.killed()
   _mount('-o', 'remount,ro', disk)
   return _run(lab, arguments, experiment)
 

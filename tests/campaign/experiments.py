@@ -91,13 +91,14 @@ def _undisturbed(name: str, lab: processes.Lab) -> Experiment:
 
 def bits(workdir: pathlib.Path) -> str:
   """Returns the hash of the results of a workdir, without times."""
-  found = hashlib.sha256()
+  digest = hashlib.sha256()
   for line in (workdir / 'results.jsonl').read_text().splitlines():
     row = json.loads(line)
-    found.update(
-      json.dumps({k: row[k] for k in row if k not in _TIMES}).encode()
-    )
+    fixed = {key: row[key] for key in row if key not in _TIMES}
+    digest.update(json.dumps(fixed).encode())
   with np.load(workdir / 'recon.npz') as arrays:
     for name in sorted(arrays.files):
-      found.update(name.encode() + arrays[name].tobytes())
-  return found.hexdigest()
+      array = arrays[name]
+      digest.update(f'{name} {array.dtype} {array.shape}'.encode())
+      digest.update(array.tobytes())
+  return digest.hexdigest()

@@ -7,6 +7,7 @@ process that makes `search.RUNS` of them; what it writes tells the bytes.
 """
 
 import os
+import re
 import sys
 
 from tests.campaign import processes
@@ -14,6 +15,7 @@ from tests.campaign import search
 from tests.campaign import tries
 
 _SECONDS = 300.0
+_DONE = re.compile(r'Done (\d+) runs')
 
 
 def attempt(number: int, lab: processes.Lab) -> tries.Try:
@@ -21,11 +23,14 @@ def attempt(number: int, lab: processes.Lab) -> tries.Try:
   name = [*search.READERS][number % len(search.READERS)]
   seed = str(lab.random.integers(1, 2**31))
   words = [sys.executable, '-m', search.__name__, name, seed, str(lab.own)]
+  variables = {**os.environ, 'PYTHONPATH': processes.PATH}
   process = processes.Process(
-    lab.own / 'errors', lambda: os.execv(sys.executable, words)
+    lab.own, lambda: os.execve(sys.executable, words, variables)
   )
   ending = process.finished(_SECONDS)
   verdict = ending.verdict
   if ending.code is not None:
     verdict = 'traceback' if ending.code else 'accepted'
-  return tries.Try(f'{name}, seed {seed}', verdict, search.RUNS, [ending])
+  made = _DONE.search(ending.errors)  # libFuzzer's last line
+  count = int(made[1]) if made else 0
+  return tries.Try(f'{name}, seed {seed}', verdict, count, [ending])

@@ -6,7 +6,6 @@ to have the bits of a run that nobody disturbs.
 """
 
 import pathlib
-import signal
 
 import numpy as np
 
@@ -14,7 +13,8 @@ from tests.campaign import experiments
 from tests.campaign import processes
 from tests.campaign import tries
 
-# What is there at a moment, as a pattern in the workdir.
+_MOST = 120.0  # seconds that a run may take
+# What appears at a moment, as a pattern in the workdir.
 _MOMENTS = (
   'config.json',
   'checkpoints/*/*tmp*',
@@ -41,20 +41,27 @@ def attempt(number: int, lab: processes.Lab) -> tries.Try:
   workdir = lab.own / 'run'
   arguments = f'--config={experiment.config}', f'--workdir={workdir}'
   moments, endings = [], []
+
+  def made(verdict):
+    what = f'{name}, killed at {" and ".join(moments) or "no moment"}'
+    return tries.Try(what, verdict, len(moments), endings)
+
   for _ in range(lab.random.integers(1, 4)):
     moment = _moment(lab.random, experiment.seconds)
+    seconds, until = _waiting(moment, workdir)
     process = lab.start(*arguments, devices=experiment.devices)
-    ending = process.ending(*_waiting(moment, workdir))
+    ending = process.ending(seconds, until)
     if ending is not None:  # it was faster
-      break
-    process.send(signal.SIGKILL)
+      endings.append(ending)
+      return made(tries.compared(ending, workdir, experiment.bits))
+    if seconds == _MOST and not until():
+      endings.append(process.finished(0))
+      return made('hang')
     moments.append(f'{moment:.2f} s' if isinstance(moment, float) else moment)
-    endings.append(process.finished())
+    process.killed()
   process = lab.start(*arguments, devices=experiment.devices)
-  endings.append(process.finished(120))
-  verdict = tries.compared(endings[-1], workdir, experiment.bits)
-  what = f'{name}, killed at {" and ".join(moments) or "no moment"}'
-  return tries.Try(what, verdict, len(moments), endings)
+  endings.append(process.finished(_MOST))
+  return made(tries.compared(endings[-1], workdir, experiment.bits))
 
 
 def _moment(random: np.random.Generator, seconds: float) -> float | str:
@@ -64,6 +71,8 @@ def _moment(random: np.random.Generator, seconds: float) -> float | str:
 
 
 def _waiting(moment: float | str, workdir: pathlib.Path):
+  """Returns how long to wait, and what for: what a former run left is old."""
   if isinstance(moment, float):
     return moment, lambda: False
-  return 120.0, lambda: any(workdir.glob(moment))
+  old = {*workdir.glob(moment)}
+  return _MOST, lambda: any(path not in old for path in workdir.glob(moment))

@@ -7,13 +7,13 @@ the same commands then have to come to the bits of a run that nobody disturbs.
 import contextlib
 import signal
 import socket
-from typing import Any
 
 from tests.campaign import experiments
 from tests.campaign import processes
 from tests.campaign import tries
 
 _NAME = 'one device'
+_REQUESTS = (signal.SIGTERM, signal.SIGINT)
 _JOIN = 20  # seconds that processes wait for each other to start
 _MOST = 60.0  # seconds from a fault to the end of all
 
@@ -21,33 +21,32 @@ _MOST = 60.0  # seconds from a fault to the end of all
 def attempt(number: int, lab: processes.Lab) -> tries.Try:
   """Makes one fault; see `kills.attempt`."""
   fault = FAULTS[number % len(FAULTS)]
-  what, faulty, survivors, may_continue = fault(lab)
+  bits = _undisturbed(lab)
+  what, survivors, verdicts = fault(lab)
   endings = [process.finished(_MOST) for process in survivors]
-  for process in faulty:
-    process.send(signal.SIGKILL)
-    process.finished()
-  worst = [e.verdict for e in endings if e.verdict in tries.BAD]
-  if worst or not may_continue:
-    verdict = worst[0] if worst else endings[0].verdict
-    return tries.Try(what, verdict, 1, endings)
+  processes.kill_all()  # one that was stopped, and whoever is left of a fault
+  for ending in endings:
+    verdict = tries.expected(ending, *verdicts)
+    if verdict in tries.BAD:
+      return tries.Try(what, verdict, 1, endings)
   again = [process.finished(120) for process in _pair(lab)]
-  bad = [e.verdict for e in again if e.verdict != 'accepted']
-  verdict = tries.compared(again[0], lab.own / 'run', _bits(lab))
-  return tries.Try(what, bad[0] if bad else verdict, 1, [*endings, *again])
+  for ending in again:
+    if ending.verdict != 'accepted':
+      verdict = tries.expected(ending, 'accepted')
+      return tries.Try(what, verdict, 1, [*endings, *again])
+  verdict = tries.compared(again[0], lab.own / 'run', bits)
+  return tries.Try(what, verdict, 1, [*endings, *again])
 
 
-def _bits(lab: processes.Lab) -> str:
+def _undisturbed(lab: processes.Lab) -> str:
   """Returns the hash of the results of two processes."""
-  if lab.shared not in _known:
-    for process in _pair(lab, '--workdir=' + str(lab.shared / 'together')):
+  workdir = lab.shared / 'together'
+  if not workdir.exists():
+    for process in _pair(lab, f'--workdir={workdir}'):
       ending = process.finished(120)
       if ending.verdict != 'accepted':
         raise RuntimeError(f'two processes fail undisturbed:\n{ending.errors}')
-    _known[lab.shared] = experiments.bits(lab.shared / 'together')
-  return _known[lab.shared]
-
-
-_known: dict[Any, str] = {}
+  return experiments.bits(workdir)
 
 
 def _pair(lab: processes.Lab, *words: str) -> list[processes.Process]:
@@ -61,12 +60,9 @@ def _start(
   """Starts process i of two, in a new Python."""
   experiment = experiments.experiment(_NAME, lab)
   flags = [f'--config={experiment.config}', f'--workdir={lab.own / "run"}']
-  flags += [
-    '--processes=2',
-    f'--process={i}',
-    f'--coordinator=localhost:{port}',
-  ]
-  return processes.whole(lab, *flags, *words)
+  flags += ['--processes=2', f'--process={i}', f'--join_seconds={_JOIN}']
+  flags += [f'--coordinator=localhost:{port}']
+  return lab.start_whole(*flags, *words)
 
 
 def _port() -> int:
@@ -75,21 +71,21 @@ def _port() -> int:
     return probe.getsockname()[1]
 
 
-def _ended(signals, seconds_least=0.0):
+def _ended(*signals: signal.Signals):
   """Returns a fault: a signal to one process at a random moment."""
 
   def fault(lab):
     sent = signals[lab.random.integers(len(signals))]
     victim = int(lab.random.integers(2))
-    seconds = lab.random.uniform(seconds_least, 9)
-    _bits(lab)
+    seconds = lab.random.uniform(0, 8)
     pair = _pair(lab)
+    pair[victim].ending(_MOST, pair[victim].watches)
     pair[victim].ending(seconds)
     pair[victim].send(sent)
     what = f'{sent.name} to process {victim} after {seconds:.2f} s'
-    if sent in (signal.SIGTERM, signal.SIGINT):
-      return what, [], pair, True
-    return what, [pair.pop(victim)], pair, True
+    if sent in _REQUESTS:
+      return what, pair, ('stopped', 'accepted')
+    return what, [pair[1 - victim]], ('refused', 'accepted')
 
   return fault
 
@@ -98,16 +94,15 @@ def _alone(lab):
   """One of the processes does not start."""
   i = int(lab.random.integers(2))
   process = _start(lab, i, _port())
-  return f'process {i} alone', [], [process], False
+  return f'process {i} alone', [process], ('refused',)
 
 
 def _mistake(lab):
-  """One process has another command line than the others."""
-  _bits(lab)
+  """One process has another command line than the other."""
   words = _MISTAKES[lab.random.integers(len(_MISTAKES))]
   i, port = int(lab.random.integers(2)), _port()
   pair = [_start(lab, j, port, *(words if j == i else ())) for j in range(2)]
-  return f'process {i} with {" ".join(words)}', [], pair, True
+  return f'process {i} with {" ".join(words)}', pair, ('refused',)
 
 
 def _address(lab):
@@ -119,7 +114,7 @@ def _address(lab):
       port = server.getsockname()[1]
     process = _start(lab, 0, port)
     process.ending(_MOST)
-  return f'a coordinator at port {port}', [], [process], False
+  return f'a coordinator at port {port!r}', [process], ('refused',)
 
 
 _MISTAKES = (
@@ -135,11 +130,11 @@ _MISTAKES = (
 )
 _ADDRESSES = ('', 'x', '0', '99999', '-1', '1e3', 'taken')
 FAULTS = (
-  _ended((signal.SIGKILL,)),
+  _ended(signal.SIGKILL),
   _mistake,
-  _ended((signal.SIGTERM, signal.SIGINT)),
-  _ended((signal.SIGKILL,)),
-  _ended((signal.SIGSTOP,)),
+  _ended(*_REQUESTS),
+  _ended(signal.SIGKILL),
+  _ended(signal.SIGSTOP),
   _mistake,
   _address,
   _alone,

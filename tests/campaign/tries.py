@@ -8,7 +8,7 @@ from tests.campaign import experiments
 from tests.campaign import processes
 
 GOOD = ('same bits', 'accepted', 'refused', 'stopped')
-BAD = ('other bits', 'lost', 'traceback', 'hang')
+BAD = ('other bits', 'lost', 'traceback', 'hang', 'killed')
 
 
 class Try(NamedTuple):
@@ -45,8 +45,14 @@ def compared(ending: processes.Ending, workdir: pathlib.Path, bits: str) -> str:
     workdir: its workdir.
     bits: the hash of its results.
   """
-  if ending.verdict in BAD:
-    return ending.verdict
   if ending.verdict != 'accepted':
+    return expected(ending, 'accepted')
+  if not (workdir / 'recon.npz').is_file():
     return 'lost'
   return 'same bits' if experiments.bits(workdir) == bits else 'other bits'
+
+
+def expected(ending: processes.Ending, *verdicts: str) -> str:
+  """Returns the verdict of a process, 'lost' if it is good but not of these."""
+  verdict = ending.verdict
+  return verdict if verdict in (*verdicts, *BAD) else 'lost'
