@@ -124,8 +124,8 @@ def _names(values: Any) -> list[str]:
     print('guided: not tried, because atheris is not installed')
   if not names:
     raise ValueError(
-      f'Expected campaigns to try; got --only={",".join(values.only)}, of which '
-      'none is left; install atheris, leave out --short, or name others'
+      f'Expected campaigns to try; got --only={",".join(values.only)}, none of '
+      'which can be tried; install atheris, leave out --short, or name others'
     )
   return names
 

@@ -107,7 +107,8 @@ def attempt(number: int, lab: processes.Lab) -> tries.Try:
   if ending is None and _says(process, (*_AT_WORK, _COMPILES)):
     ending = process.killed()
     if ending.code == -signal.SIGKILL:
-      ending = ending._replace(code=0)
+      # The memory is that of the experiment, and not of reading its input.
+      ending = ending._replace(code=0, memory=0)
   ending = ending or process.finished(_SECONDS)
   what = f'{kind.__name__}: {" ".join(words)[-600:]!r}'
   return tries.Try(what, ending.verdict, 1, [ending])
