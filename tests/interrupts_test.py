@@ -79,7 +79,9 @@ def test_a_signal_is_answered_whatever_the_main_thread_does(code):
 @pytest.mark.parametrize(
   ('words', 'after'),
   [
-    ('--list', 'continues'),
+    ('--config=smoke', 'continues'),
+    ('--list', 'starts again'),
+    ('--version', 'starts again'),
     ('report nosuch', 'starts again'),
     ('verify --config=smoke --received=nosuch.npz', 'starts again'),
     ('train --config=smoke', 'starts again; the epochs that it kept remain'),
