@@ -99,7 +99,8 @@ def passed_to(take: Callable[[], bool]) -> Iterator[None]:
 
   Args:
     take: a short function, called in any thread, which returns whether the
-      process has something to do before it ends. If not, it is ended.
+      process has something to do before it ends. If not, that of the `with`
+      around this one is called and, behind the last, the process is ended.
   """
   with _lock:
     _takers.append(take)
@@ -112,7 +113,11 @@ def passed_to(take: Callable[[], bool]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-  """Has requests wait for a moment, or waits itself where one is answered."""
+  """Has requests wait until the `with` is left.
+
+  While one is being answered, the `with` is not entered, and never if the
+  answer ends the process.
+  """
   with _lock:
     yield
 
@@ -143,10 +148,21 @@ def say(text: str) -> None:
     _command.said = True
 
 
-def end() -> NoReturn:
-  """Ends the process by one line and `STOPPED`."""
+def ask() -> None:
+  """Answers a request that was taken but came too late for its taker."""
+  with _lock:
+    _ask()
+
+
+def end(code: int = STOPPED, text: str = '') -> NoReturn:
+  """Ends the process at once, as a request does, from any thread.
+
+  Args:
+    code: its exit code.
+    text: its line, if that is not the one of a request.
+  """
   _lock.acquire()
-  _end()
+  _end(code, text)
 
 
 def _watch(reading: int) -> None:
@@ -176,20 +192,24 @@ def _answer() -> None:
   now = time.monotonic()
   if now - _command.taken < _SAME:
     return
-  if not (_takers and _takers[-1]()):
-    _end()
+  _ask()
   _command.taken = now
 
 
-def _end() -> NoReturn:
+def _ask() -> None:
+  if not any(take() for take in reversed(_takers)):
+    _end()
+
+
+def _end(code: int = STOPPED, text: str = '') -> NoReturn:
   """Ends the process; the lock is held for good."""
   if not _command.said:
-    _write(f'asked to stop; the same command {_command.after}')
+    _write(text or f'asked to stop; the same command {_command.after}')
   _command.last()
   for path in _files:
     with contextlib.suppress(OSError):
       path.unlink()
-  os._exit(STOPPED)
+  os._exit(code)
 
 
 def _finish() -> None:

@@ -13,9 +13,10 @@
   giajax --list             prints every attack, model, data set, ...
   giajax --version          prints the version
 
-A mistake in a command or in a config ends in one line and exit code 2. One that
-is asked to stop (SIGTERM, Ctrl-C) ends in one line and 85: a run saves first,
-and the same command continues it. `giajax verify` exits with 1 if it objects.
+A mistake in a command or in a config ends in one line and exit code 2. A
+command that is asked to stop (SIGTERM, Ctrl-C) ends in one line and 85: a run
+saves first, and the same command continues it. `giajax verify` exits with 1 if
+it objects.
 """
 
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from giajax import printable
 # What the same command does after one that was asked to stop.
 _AFTER = {
   **dict.fromkeys(('convert', 'craft', 'report', 'verify'), 'starts again'),
+  **dict.fromkeys(('--list', '--version', '--help'), 'starts again'),
   'train': 'starts again; the epochs that it kept remain',
 }
 

@@ -50,17 +50,30 @@ def kill(process: subprocess.Popen) -> None:
   """Ends a process and those that it started."""
   # While all are ended, this waits: what one of them left counts for nothing.
   with interrupts.undisturbed():
+    _send(process, signal.SIGKILL)
     _running.discard(process)
-  _send(process, signal.SIGKILL)
   # One that hangs in a driver is left to the system.
   with contextlib.suppress(subprocess.TimeoutExpired):
     process.wait(_GRACE)
 
 
-def end_all() -> None:
-  """Ends all of them; the last that a command does, see `interrupts.watch`."""
+def wait(process: subprocess.Popen) -> int:
+  """Returns the exit code of a process that ends by itself."""
+  code = process.wait()
+  with interrupts.undisturbed():
+    _running.discard(process)
+  return code
+
+
+def ask() -> None:
+  """Asks all of them to stop."""
   for process in _running:
     _send(process, signal.SIGTERM)
+
+
+def end_all() -> None:
+  """Ends all of them; the last that a command does, see `interrupts.watch`."""
+  ask()
   end = time.monotonic() + _MOMENT
   while time.monotonic() < end and any(p.poll() is None for p in _running):
     time.sleep(0.02)

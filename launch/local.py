@@ -29,6 +29,8 @@ from giajax.commands import configs
 from giajax.commands import flags
 from giajax.engine import sweep
 
+from . import children
+
 COMMAND = 'python -m giajax.launch.local'
 USAGE = f'{COMMAND} --config=NAME --workdir=DIR'
 FLAGS = (
@@ -78,72 +80,68 @@ def commands(
 
 def _launch(plan: Sequence[Sequence[str]]) -> int:
   *shards, join = plan
-  children = _Children()
-  with interrupts.passed_to(children.stop):
-    for i, command in enumerate(shards):
-      children.start(command, f'[{i}/{len(shards)}] ')
-    codes = children.wait()
+  group = _Group()
+  with interrupts.passed_to(group.stop):
+    prefixes = [f'[{i}/{len(shards)}] ' for i in range(len(shards))]
+    codes = group.run(shards, prefixes)
     for i, code in enumerate(codes):
       if code not in (0, interrupts.STOPPED):
         print(f'launch: shard {i}/{len(shards)} {_ending(code)}')
-    if not children.asked and not any(codes):
-      children.start(join, '')
-      codes = children.wait()
+    if not any(codes):
+      codes = group.run([join], [''])
   failed = [code for code in codes if code not in (0, interrupts.STOPPED)]
   if failed:
     return _exit_code(failed[0])
-  if children.asked or any(codes):
+  if any(codes) or not codes:
     interrupts.say('asked to stop; the same command continues')
     return interrupts.STOPPED
   return 0
 
 
-class _Children:
+class _Group:
   """Processes whose lines are printed here and which receive our signals."""
 
   def __init__(self):
-    self.asked = False
-    self._running: list[tuple[subprocess.Popen, threading.Thread]] = []
+    self._asked = False
 
-  def start(self, command: Sequence[str], prefix: str) -> None:
-    """Starts a process and prints its lines after a prefix.
+  def run(
+    self, commands: Sequence[Sequence[str]], prefixes: Sequence[str]
+  ) -> list[int]:
+    """Runs processes to their end; returns their exit codes, in order.
 
     None is started after a request to stop.
-    """
-    if self.asked:
-      return
-    child = subprocess.Popen(
-      command,
-      stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT,
-      text=True,
-      errors='backslashreplace',
-      start_new_session=True,  # Ctrl-C comes through this process, once
-    )
-    reader = threading.Thread(target=_copy, args=(child.stdout, prefix))
-    reader.start()
-    self._running.append((child, reader))
-    if self.asked:  # meanwhile
-      self.stop()
 
-  def wait(self) -> list[int]:
-    """Waits for all processes; returns their exit codes, in order."""
-    codes = []
-    for child, reader in self._running:
-      code = child.wait()
-      # One that had not begun to watch is ended by the signal itself.
-      early = self.asked and code == -signal.SIGTERM
-      codes.append(interrupts.STOPPED if early else code)
+    Args:
+      commands: the words of each command.
+      prefixes: what its lines are printed after.
+    """
+    running = []
+    for command, prefix in zip(commands, prefixes):
+      if self._asked:
+        break
+      process = children.start(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors='backslashreplace',
+      )
+      reader = threading.Thread(target=_copy, args=(process.stdout, prefix))
+      reader.start()
+      running.append((process, reader))
+    if self._asked:  # perhaps just before the last one was started
+      children.ask()
+    codes = [children.wait(process) for process, _ in running]
+    for _, reader in running:
       reader.join()
-    self._running = []
-    return codes
+    # One that had not begun to watch is ended by the signal itself.
+    early = -signal.SIGTERM if self._asked else None
+    return [interrupts.STOPPED if code == early else code for code in codes]
 
   def stop(self) -> bool:
     """Passes a request to stop on; what it ends is waited for."""
-    self.asked = True
-    for child, _ in self._running:
-      if child.poll() is None:
-        child.send_signal(signal.SIGTERM)
+    self._asked = True
+    children.ask()
     return True
 
 

@@ -14,7 +14,7 @@ from giajax import interrupts
 # Loops in C, without the lock of the interpreter and deaf to signals.
 _DEAF = "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"
 _START = """
-import hashlib, os, pathlib, re, signal, sys, time
+import hashlib, os, pathlib, re, signal, sys, threading, time
 from giajax import files, interrupts
 interrupts.watch('giajax', 'continues')
 def ready(): print('ready', flush=True)
@@ -79,7 +79,9 @@ def test_a_signal_is_answered_whatever_the_main_thread_does(code):
 @pytest.mark.parametrize(
   ('words', 'after'),
   [
-    ('--list', 'continues'),
+    ('--config=smoke', 'continues'),
+    ('--list', 'starts again'),
+    ('--version', 'starts again'),
     ('report nosuch', 'starts again'),
     ('verify --config=smoke --received=nosuch.npz', 'starts again'),
     ('train --config=smoke', 'starts again; the epochs that it kept remain'),
@@ -170,20 +172,48 @@ def test_a_library_may_take_a_signal_for_itself():
   _ended(process)
 
 
-def test_an_unfinished_file_is_removed(tmp_path):
+@pytest.mark.parametrize(
+  ('end', 'code', 'line'),
+  [
+    ('os.kill(os.getpid(), signal.SIGTERM)', interrupts.STOPPED, _LINE),
+    ("interrupts.end(2, 'Expected a')", 2, 'giajax: Expected a\n'),
+  ],
+)
+def test_an_unfinished_file_is_removed(tmp_path, end, code, line):
   path = tmp_path / 'file'
   path.write_text('before')
   writes = f"""
 with files.written(pathlib.Path({str(path)!r})) as made:
   made.write_text('half')
-  ready()
+  assert made.exists()
+  threading.Timer(0.1, lambda: {end}).start()
   {_DEAF}
 """
-  process = _ready(writes)
-  assert len([*tmp_path.iterdir()]) == 2
-  process.send_signal(signal.SIGTERM)
-  _ended(process)
+  process = _start(writes)
+  _, errors = process.communicate(timeout=30)
+  assert (process.returncode, errors) == (code, line)
   assert [*tmp_path.iterdir()] == [path] and path.read_text() == 'before'
+
+
+def test_whoever_takes_nothing_leaves_it_to_the_one_outside():
+  """Such as a run that saves, within processes that end together."""
+  nested = """
+def take(name, takes):
+  print(name, flush=True)
+  return takes
+with interrupts.passed_to(lambda: take('outside', False)):
+  with interrupts.passed_to(lambda: take('inside', len(sys.argv) == 1)):
+    ready()
+    time.sleep(0.1)
+    interrupts.ask()
+    sys.argv.append('')
+    print('on', flush=True)
+    interrupts.ask()
+"""
+  process = _start(nested)
+  out, errors = process.communicate(timeout=30)
+  assert out.split() == ['ready', 'inside', 'on', 'inside', 'outside']
+  assert (process.returncode, errors) == (interrupts.STOPPED, _LINE)
 
 
 def test_forked_children_have_handlers_of_their_own():

@@ -111,13 +111,14 @@ def _run(path: pathlib.Path, arguments: Sequence[str]) -> Any:
   try:
     exec(compile(path.read_bytes(), str(path), 'exec'), vars(module))
     config = module.get_config(*arguments)
-  except (Exception, SystemExit) as error:  # the file may raise anything
+  except BaseException as error:  # the file may raise anything
     if isinstance(error, ValueError) and str(error).startswith('Expected'):
       raise
-    text = error.msg if isinstance(error, SyntaxError) else error
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    reason = ' '.join([f'{_where(error, path)}:', *text.split()]).rstrip(':')
     raise ValueError(
       f'Expected a config file that runs; got {type(error).__name__} at '
-      f'{_where(error, path)}: {" ".join(str(text).split())}; correct the file'
+      f'{reason}; correct the file'
     ) from error
   if not isinstance(config, Mapping | ml_collections.ConfigDict):
     raise ValueError(
@@ -182,7 +183,8 @@ def _leave_row(config: dict[str, Any], section: str, name: Any) -> None:
   if isinstance(entry, dict) and entry.get('name') == name:
     return
   config[section] = {}
-  if isinstance(entry, list) or set(entry or ()) - {'name'}:
+  bare = isinstance(entry, dict) and not {*entry} - {'name'}
+  if entry is not None and not bare:
     _log.info(
       "--config.%s.name=%s replaces the config file's %s, %s",
       *(section, name, section, entry),

@@ -9,26 +9,32 @@ connection to it. A line is a word and, perhaps, a JSON text:
   (nothing)         a sign of life
   done              this process has nothing left to do
   failed "..."      why the run ended
+  stopped           the run ended because this process was asked to stop
 
 An end that was not announced, and silence, are failures as well. Process 0
 passes each on to all.
+
+Nothing tells a process from a stranger who says the same: the port is for
+those who may end the run.
 
 JAX's own connections go through the same port. JAX aborts a process at the
 moment at which it loses process 0, with a trace and before Python can say why.
 It is therefore connected to a relay in its own process, which stays.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import contextlib
+import ipaddress
 import json
 import os
 import socket
-import sys
 import threading
 import time
 from typing import Any
 
+from giajax import interrupts
 from giajax import printable
+from giajax.engine import signals
 
 SILENCE = 15.0  # seconds without a sign of life, after which a process is lost
 _BEAT = 2.0  # seconds between two signs of life
@@ -52,8 +58,12 @@ class Link:
 
   def __init__(self, number: int, count: int, host: str, port: int):
     self._number, self._count = number, count
-    self._host, self._port = host, port
+    self._coordinator = f'{host}:{port}'
+    # Of the addresses of localhost, all processes take this one.
+    local = host.lower() == 'localhost'
+    self._host, self._port = _LOOPBACK if local else host, port
     self._news = threading.Condition()  # of what follows
+    self._over = False  # here or elsewhere, by a failure or by a request
     self._failure = ''
     self._welcome = False
     self._done: set[int] = set()
@@ -70,6 +80,7 @@ class Link:
 
     Raises:
       ValueError: a process is missing or does not fit.
+      Interrupted: another one was asked to stop.
     """
     if self._number:
       relay = socket.create_server((_LOOPBACK, 0))
@@ -94,7 +105,7 @@ class Link:
     return _name(service)
 
   def check(self) -> None:
-    """Raises ValueError if the run has ended in another process."""
+    """Raises what `finish` raises, if it is so."""
     self._await(lambda: True)
 
   def finish(self) -> None:
@@ -102,6 +113,7 @@ class Link:
 
     Raises:
       ValueError: one of them ended before.
+      Interrupted: one of them was asked to stop.
     """
     if self._number:
       self._send('done')
@@ -121,14 +133,23 @@ class Link:
     return self._failure
 
   def fail(self, line: str) -> None:
-    """Tells all processes why the run ended, unless it has already."""
-    with self._news:
-      if self._failure:
-        return
-      self._failure = line
-    self._send(f'failed {json.dumps(line)}')
-    with self._news:
-      self._news.notify_all()
+    """Tells all processes why the run ended, unless it has already.
+
+    Args:
+      line: what each of them says, from 'Expected' on.
+    """
+    self._end(f'failed {json.dumps(line)}', line)
+
+  def stop(self) -> bool:
+    """Tells all processes that this one was asked to stop, as they are then.
+
+    Returns:
+      False: nothing is left to do here, see `interrupts.passed_to`.
+    """
+    self._speaker.acquire(blocking=False)  # no other thread says anything
+    self._end('stopped')
+    self.close()
+    return False
 
   def close(self) -> None:
     """Returns when the others have heard all, or do not answer."""
@@ -138,23 +159,34 @@ class Link:
     for listener in self._listeners:
       listener.join(max(0.0, end - time.monotonic()))
 
+  def _end(self, word: str, failure: str = '') -> None:
+    """Has the run be over in all processes, unless it is already."""
+    with self._news:
+      if not self._over:
+        self._send(word)  # before another thread ends this process
+        self._over, self._failure = True, failure
+        self._news.notify_all()
+
   def _await(
     self, ready: Callable[[], bool], seconds: float | None = None
   ) -> bool:
     """Waits until something is so; False if the time is over.
 
     Raises:
-      ValueError: the run has ended in another process.
+      ValueError: the run has failed in another process.
+      Interrupted: another process was asked to stop.
     """
     with self._news:
-      self._news.wait_for(lambda: self._failure or ready(), seconds)
+      self._news.wait_for(lambda: self._over or ready(), seconds)
       if self._failure:
         raise ValueError(self._failure)
+      if self._over:
+        raise signals.Interrupted('asked to stop')
       return ready()
 
   def _ends_within(self, seconds: float) -> bool:
     with self._news:
-      return bool(self._news.wait_for(lambda: self._failure, seconds))
+      return self._news.wait_for(lambda: self._over, seconds)
 
   def _watch(self) -> None:
     """Sends signs of life, and ends the process if its main thread does not.
@@ -163,19 +195,28 @@ class Link:
     """
     while not self._ends_within(_BEAT):
       self._send('')
-    time.sleep(_GRACE)
+    if self._failure:
+      time.sleep(_GRACE)
     if self._speaker.acquire(blocking=False):
-      print(
-        printable.line(f'giajax: {self._failure}'), file=sys.stderr, flush=True
-      )
       self.close()
-      os._exit(2)
+      if self._failure:
+        interrupts.end(2, printable.line(self._failure))
+      else:
+        interrupts.end()
 
   # Connections.
 
   def _server(self) -> socket.socket:
-    """Returns the socket of process 0, open on all addresses of its machine."""
+    """Returns the socket of process 0, open on all addresses of its machine.
+
+    It is open to this machine alone at `localhost` and at an address of the
+    loopback. Other names are not looked up: many a machine finds its own one
+    there, while others find it elsewhere.
+    """
     try:
+      if _is_loopback(self._host):
+        family = socket.AF_INET6 if ':' in self._host else socket.AF_INET
+        return socket.create_server((self._host, self._port), family=family)
       if socket.has_dualstack_ipv6():
         family, both = socket.AF_INET6, True
       else:
@@ -203,8 +244,8 @@ class Link:
       except OSError as error:
         if time.monotonic() > end:
           raise ValueError(
-            f'Expected process 0 at --coordinator={self._host}:{self._port}; '
-            f'got {error.strerror or error}; start it by the same command with '
+            f'Expected process 0 at --coordinator={self._coordinator}; got '
+            f'{error.strerror or error}; start it by the same command with '
             '--process=0, or raise --join_seconds'
           ) from error
       time.sleep(_RETRY)
@@ -212,8 +253,8 @@ class Link:
     self._hold(0, peer, peer.makefile('rb'))
 
   def _serve(self, server: socket.socket, service: socket.socket) -> None:
-    while True:
-      _start(self._greet, server.accept()[0], service.getsockname())
+    for peer in _accepted(server):
+      _start(self._greet, peer, service.getsockname())
 
   def _greet(self, peer: socket.socket, service: Any) -> None:
     """Finds out who has connected; nothing is said to strangers."""
@@ -221,14 +262,16 @@ class Link:
       peer.settimeout(SILENCE)
       lines = peer.makefile('rb', buffering=0)  # JAX's bytes stay in the socket
       word, value = _parsed(lines.readline(_LONGEST))
-      number, count = map(int, value or (0, 0))
-    except (OSError, TypeError, ValueError):
+    except (OSError, ValueError):
       peer.close()
       return
     if word == 'jax':
-      _join(peer, service, time.monotonic() + SILENCE)
+      _join(peer, service)
     elif word == 'process':
+      number, count = value
       self._admit(number, count, peer)
+    else:
+      peer.close()
 
   def _admit(self, number: int, count: int, peer: socket.socket) -> None:
     """Holds a process, and ends the run if it does not fit."""
@@ -240,7 +283,7 @@ class Link:
           f'process 0; got {count} in process {number}; start process {number} '
           'by the same command'
         )
-      elif number not in {*range(1, count)} - {*self._peers}:
+      elif number in self._peers:
         problem = (
           'Expected another --process in each process; got '
           f'--process={number} twice; number them from 0 to {count - 1}'
@@ -287,7 +330,9 @@ class Link:
 
   def _hear(self, number: int, word: str, value: Any) -> None:
     if word == 'failed':
-      self.fail(str(value))
+      self.fail(value)
+    elif word == 'stopped':
+      self._end(word)
     with self._news:
       if word == 'done':
         self._done.add(number)
@@ -300,10 +345,8 @@ class Link:
 
   def _relay(self, server: socket.socket) -> None:
     """Connects what JAX sends within this process to process 0."""
-    while True:
-      inner = server.accept()[0]
-      address = self._host, self._port
-      _start(_join, inner, address, time.monotonic() + SILENCE, b'jax\n')
+    for inner in _accepted(server):
+      _start(_join, inner, (self._host, self._port), b'jax\n')
 
 
 def _parsed(line: bytes) -> tuple[str, Any]:
@@ -316,13 +359,40 @@ def _parsed(line: bytes) -> tuple[str, Any]:
     word, _, text = line.decode().partition(' ')
     word = word.rstrip('\n')
     value = json.loads(text) if text else None
-    kind = {'process': list, 'failed': str}.get(word, type(None))
-    ours = word in ('', 'jax', 'process', 'welcome', 'done', 'failed')
-    if line.endswith(b'\n') and ours and isinstance(value, kind):
+    if line.endswith(b'\n') and _is_ours(word, value):
       return word, value
   except (ValueError, RecursionError):
     pass
   raise ValueError(f'{line[:40]!r}')
+
+
+def _is_ours(word: str, value: Any) -> bool:
+  """Returns whether a process of ours says such a line."""
+  if word == 'process':
+    whole = isinstance(value, list) and [*map(type, value)] == [int, int]
+    return whole and 1 <= value[0] < value[1]
+  if word == 'failed':
+    return isinstance(value, str) and value.startswith('Expected')
+  return word in ('', 'jax', 'welcome', 'done', 'stopped') and value is None
+
+
+def _is_loopback(host: str) -> bool:
+  """Returns whether a host is a machine's own address, written as such."""
+  try:
+    return ipaddress.ip_address(host).is_loopback
+  except ValueError:
+    return False
+
+
+def _accepted(server: socket.socket) -> Iterator[socket.socket]:
+  """Yields who connects, also after a moment without room for anybody."""
+  while True:
+    try:
+      peer, _ = server.accept()
+    except OSError:
+      time.sleep(_RETRY)
+    else:
+      yield peer
 
 
 def _tell(peer: socket.socket, line: str) -> None:
@@ -330,35 +400,52 @@ def _tell(peer: socket.socket, line: str) -> None:
     peer.sendall(f'{line}\n'.encode())
 
 
-def _shut(peer: socket.socket) -> None:
+def _shut(peer: socket.socket, ways: int = socket.SHUT_WR) -> None:
   with contextlib.suppress(OSError):
-    peer.shutdown(socket.SHUT_WR)
+    peer.shutdown(ways)
 
 
 def _join(
-  inner: socket.socket, address: Any, end: float, greeting: bytes = b''
+  inner: socket.socket, address: tuple[str, int], greeting: bytes = b''
 ) -> None:
-  """Copies bytes both ways between a socket and an address."""
+  """Copies bytes both ways between a socket and an address.
+
+  It ends when the socket's peer does, to whom the loss of the address must not
+  show.
+  """
+  with inner, contextlib.suppress(OSError), _connected(address) as outer:
+    for one in (inner, outer):
+      one.settimeout(None)
+    outer.sendall(greeting)
+    answers = _start(_copy, outer, inner)
+    _copy(inner, outer)
+    for one in (inner, outer):
+      _shut(one, socket.SHUT_RDWR)
+    answers.join()
+
+
+def _connected(address: tuple[str, int]) -> socket.socket:
+  """Returns a connection to where somebody listens soon.
+
+  Raises:
+    OSError: nobody does.
+  """
+  end = time.monotonic() + SILENCE
   while True:
     try:
-      outer = socket.create_connection(address, SILENCE)
-      break
+      return socket.create_connection(address, SILENCE)
     except OSError:
       if time.monotonic() > end:
-        return
+        raise
     time.sleep(_RETRY)
-  for one in (inner, outer):
-    one.settimeout(None)
-  outer.sendall(greeting)
-  _start(_copy, inner, outer)
-  _start(_copy, outer, inner)
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:
-  """Copies bytes as long as there are any; the target stays open."""
+  """Copies bytes as long as there are any, be the target there or not."""
   with contextlib.suppress(OSError):
     while data := source.recv(1 << 16):
-      target.sendall(data)
+      with contextlib.suppress(OSError):
+        target.sendall(data)
 
 
 def _bound() -> socket.socket:

@@ -44,7 +44,7 @@ class Stop:
     with interrupts.passed_to(self._take):
       yield
     if self.asked and interrupts.watched():
-      interrupts.end()  # it came behind the last look
+      interrupts.ask()  # it came behind the last look
 
   def _take(self) -> bool:
     first = not self.asked

@@ -62,7 +62,8 @@ def joined(
 ) -> Iterator[None]:
   """Joins the processes that run together, if there is more than one.
 
-  What ends one of them ends all: a mistake in one is the line of each.
+  What ends one of them ends all: a mistake in one is the line of each, and so
+  is a request to stop, unless all of them are where they save first.
 
   Args:
     coordinator: host:port of process 0.
@@ -73,6 +74,7 @@ def joined(
   Raises:
     ValueError: a flag that does not fit; a process that is missing; or why
       another process ended.
+    Interrupted: another process was asked to stop.
   """
   global _link
   if processes == 1 and process == 0:
@@ -80,21 +82,22 @@ def joined(
     return
   address = check(coordinator, processes, process)
   _link = link = links.Link(process, processes, *address)
-  try:
-    _start_jax(link.open(seconds), processes, process)
-    stopped = None
+  with interrupts.passed_to(link.stop):
     try:
-      yield
-    except signals.Interrupted as error:  # in all of them
-      stopped = error
-    link.finish()
-  except BaseException as error:
-    cause, own = link.cause(), str(error)
-    alike = own and cause.startswith(own)
-    if cause and not alike and isinstance(error, Exception):
-      raise ValueError(cause) from error
-    link.fail(_told(error, process))
-    raise
+      _start_jax(link.open(seconds), processes, process)
+      stopped = None
+      try:
+        yield
+      except signals.Interrupted as error:  # in all of them
+        stopped = error
+      link.finish()
+    except BaseException as error:
+      cause, own = link.cause(), str(error)
+      alike = own and cause.startswith(own)
+      if cause and not alike and isinstance(error, Exception):
+        raise ValueError(cause) from error
+      link.fail(_told(error, process))
+      raise
   if stopped:
     raise stopped
 

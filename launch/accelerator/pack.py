@@ -19,7 +19,7 @@ command is `python -m launch.accelerator.pack`.
 from .. import errors
 
 if __name__ == '__main__':
-  errors.begin('starts again when --out is removed')
+  errors.begin('starts again; remove --out first')
 
 from collections.abc import Collection, Sequence
 import json

@@ -61,6 +61,8 @@ def test_commands_are_left_out_of_the_card(tmp_path):
     ('import nosuchmodule', 'ModuleNotFoundError at {f}:7: No module named'),
     ('raise RuntimeError("two\\nlines")', 'RuntimeError at {f}:7: two lines;'),
     ('import sys; sys.exit(3)', 'SystemExit at {f}:7: 3;'),
+    ('raise KeyboardInterrupt', 'KeyboardInterrupt at {f}:7; correct'),
+    ('class Own(BaseException): pass\n  raise Own(1)', 'Own at {f}:8: 1;'),
     ('config.cases.cuont = 1', 'AttributeError at {f}:7: '),
     ('config["atack"] = 1', 'KeyError at {f}:7: '),
     ('1 +', 'SyntaxError at {f}:7: invalid syntax;'),
@@ -220,6 +222,9 @@ def test_a_new_name_drops_the_arguments_of_the_old_row(caplog):
   assert 'quantization' in caplog.messages[0]
   with pytest.raises(ValueError, match=r'^Expected .* and has no keys'):
     _changed({'defense.keep': '0.1'}, config)
+  for entry in (10**20, True, 'pruning', [], None):  # whatever it is
+    changed = _changed({'defense.name': 'none'}, {'defense': entry})
+    assert changed['defense'] == {'name': 'none'}
 
 
 def test_an_overridden_key_leaves_the_sweep(caplog):

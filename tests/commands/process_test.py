@@ -71,21 +71,6 @@ def _run(text, **options):
   )
 
 
-def test_variables_that_jax_refuses_are_one_line():
-  variables = {**os.environ, 'JAX_NUM_CPU_DEVICES': 'x'}
-  for command in ('giajax.main', 'launch.local'):
-    code = f"import runpy; runpy.run_module({command!r}, run_name='__main__')"
-    done = _run(code, env=variables)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    words = line.partition(': ')[2]
-    assert words.startswith('Expected environment variables that JAX takes; ')
-  # A library leaves it to its program.
-  caught = 'import giajax\ntry: giajax.World\nexcept ValueError: print()'
-  done = _run(caught, env=variables)
-  assert (done.returncode, done.stderr) == (0, '')
-
-
 def test_an_output_that_cannot_be_written():
   script = (
     'import sys\n'

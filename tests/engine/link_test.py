@@ -2,12 +2,22 @@
 
 from concurrent import futures
 import socket
+import threading
 import time
+from unittest import mock
 
 import pytest
 import tiny
 
 from giajax.engine import link as links
+from giajax.engine import signals
+
+_STRANGE = (
+  *(b'GET / HTTP/1.1\r\n', b'process 1\n', b'process [[]]\n', b'done\n'),
+  *(b'process [7, 2]\n', b'process [0, 2]\n', b'process [-1, 2]\n'),
+  *(b'process [1e999, 2]\n', b'process [1.0, 2]\n', b'process [true, 2]\n'),
+  *(b'process [1, 2, 3]\n', b'process {}\n', b'process ["1", "2"]\n'),
+)
 
 
 @pytest.fixture(name='run')
@@ -38,8 +48,8 @@ def _run(monkeypatch):
 
   yield run
   for link in every:
-    link.fail('The test is over.')
-    link.cause()
+    link.fail('Expected a test; got its end; do no more')
+    link._speaker.acquire(blocking=False)
     link.close()
 
 
@@ -56,9 +66,23 @@ def _said(link):
 
 
 def _hello(port, text=b'process [1, 2]\n'):
-  peer = socket.create_connection(('localhost', port))
+  """Says something to process 0, which may still have to start."""
+  while True:
+    try:
+      peer = socket.create_connection(('127.0.0.1', port), 10)
+      break
+    except ConnectionRefusedError:
+      time.sleep(0.01)
   peer.sendall(text)
   return peer
+
+
+def _comes_true(condition):
+  """Waits for a condition; False if it does not come about."""
+  end = time.monotonic() + 10
+  while not condition() and time.monotonic() < end:
+    time.sleep(0.01)
+  return condition()
 
 
 def test_processes_meet_and_part(run):
@@ -151,33 +175,107 @@ def test_another_program_is_at_the_port(run):
   )
 
 
-def test_strangers_and_latecomers_disturb_nobody(run):
+def test_strangers_and_latecomers_disturb_nobody(run, monkeypatch):
+  raised = []
+  monkeypatch.setattr('threading.excepthook', raised.append)
   port = tiny.port()
   with futures.ThreadPoolExecutor(1) as pool:
     started = pool.submit(run, (0, 2), port=port)
-    while True:
-      try:
-        strangers = [
-          _hello(port, text)
-          for text in (b'GET / HTTP/1.1\r\n', b'process 1\n', b'process [[]]\n')
-        ]
-        break
-      except ConnectionRefusedError:
-        time.sleep(0.01)
+    for text in _STRANGE:
+      with _hello(port, text) as stranger:
+        assert not stranger.recv(1), text
     _, peers = run((1, 2), port=port)
     (first,), said = started.result(10)
   assert peers[0].startswith('127.0.0.1:') and said[0].startswith('127.0.0.1:')
-  late = _hello(port)
-  assert late.makefile('rb').readline().startswith(b'failed "Expected another')
+  for text, word in ((b'[1, 2]', b'another'), (b'[1, 3]', b'one')):
+    with _hello(port, b'process %b\n' % text) as late:
+      line = late.makefile('rb').readline()
+    assert line.startswith(b'failed "Expected %b --process' % word)
   first.check()
-  for peer in (late, *strangers):
-    peer.close()
+  assert not raised
 
 
-def test_what_ends_one_ends_all(run):
+@pytest.mark.parametrize(
+  ('host', 'place'),
+  [
+    ('localhost', '127.0.0.1'),
+    ('127.0.0.3', '127.0.0.3'),
+    ('::1', '::1'),
+    ('machine', '::'),  # whose name may be a loopback address here alone
+  ],
+)
+def test_a_port_of_this_machine_is_open_to_it_alone(host, place):
+  if ':' in place and not socket.has_dualstack_ipv6():
+    pytest.skip('no IPv6 here')
+  with links.Link(0, 2, host, tiny.port())._server() as server:
+    assert server.getsockname()[0] == place
+
+
+def test_a_moment_without_room_for_connections():
+  full = OSError(24, 'Too many open files')
+  server = mock.Mock(**{'accept.side_effect': [full, ('peer', 'address')]})
+  assert next(links._accepted(server)) == 'peer'
+
+
+def test_connections_to_jax_are_closed_when_they_are_over(run, monkeypatch):
+  port = tiny.port()
+  with futures.ThreadPoolExecutor(1) as pool:
+    started = pool.submit(run, (0, 2), port=port)
+    run((1, 2), port=port)
+    _, (service,) = started.result(10)
+  threads = threading.active_count()
+  monkeypatch.setattr(links, 'SILENCE', 0.1)
+  with _hello(port, b'jax\n') as peer:
+    assert not peer.recv(1)  # there is no service
+  monkeypatch.setattr(links, 'SILENCE', 10.0)
+  with socket.socket() as server:
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    host, number = service.split(':')
+    server.bind((host, int(number)))
+    server.listen()
+    with _hello(port, b'jax\n'):
+      inside, _ = server.accept()
+    inside.settimeout(10)
+    assert not inside.recv(1)
+    inside.close()
+  assert _comes_true(lambda: threading.active_count() == threads)
+
+
+def test_what_ends_one_ends_all(run, monkeypatch):
+  ended = []
+  monkeypatch.setattr(links.interrupts, 'end', lambda *args: ended.append(args))
   every, _ = run((0, 3), (1, 3), (2, 3))
-  every[1].fail('Expected a; got b; do c')
-  assert [_said(link) for link in every] == 3 * ['Expected a; got b; do c']
+  monkeypatch.setattr(links, '_GRACE', 0.5)
+  every[1].fail('Expected a; got b; do\nc')
+  assert [_said(link) for link in every] == 3 * ['Expected a; got b; do\nc']
+  assert _comes_true(lambda: len(ended) == 3)  # whatever their main threads do
+  assert {*ended} == {(2, r'Expected a; got b; do\nc')}
+
+
+@pytest.mark.parametrize('which', [0, 1])
+def test_a_request_to_one_ends_all(run, monkeypatch, which):
+  ended = []
+  monkeypatch.setattr(links.interrupts, 'end', lambda *args: ended.append(args))
+  every, _ = run((0, 3), (1, 3), (2, 3))
+  assert every[which].stop() is False
+  assert _comes_true(lambda: len(ended) == 2)  # the third ends behind `stop`
+  assert ended == [(), ()]
+  for link in every:
+    with pytest.raises(signals.Interrupted, match='asked to stop'):
+      link.check()
+
+
+@pytest.mark.parametrize('text', ['"no line of ours"', '[]', ''])
+def test_why_another_one_ended_is_always_a_line(run, text):
+  port = tiny.port()
+  with futures.ThreadPoolExecutor(1) as pool:
+    started = pool.submit(run, (0, 2), port=port)
+    with _hello(port, f'process [1, 2]\nfailed {text}\n'.encode()):
+      (first,), _ = started.result(10)
+      line = _said(first)
+  assert line.startswith(
+    "Expected 2 processes until all are done; got b'failed"
+  )
 
 
 @pytest.mark.parametrize('silent', [False, True])
@@ -187,12 +285,7 @@ def test_a_process_that_says_no_more(run, monkeypatch, silent):
   port = tiny.port()
   with futures.ThreadPoolExecutor(2) as pool:
     started = pool.submit(run, (0, 3), (2, 3), port=port)
-    while True:
-      try:
-        peer = _hello(port, b'process [1, 3]\n')
-        break
-      except ConnectionRefusedError:
-        time.sleep(0.01)
+    peer = _hello(port, b'process [1, 3]\n')
     both, _ = started.result(10)
   if not silent:
     peer.close()

@@ -1,11 +1,14 @@
 """Tests of several processes that run one audit together."""
 
 import signal
+import subprocess
+import sys
 
 import commandline
 import pytest
 import tiny
 
+from giajax import interrupts
 from giajax.engine import together
 
 _CHANGES = (
@@ -109,6 +112,39 @@ def test_a_mistake_in_one_is_the_line_of_all(tmp_path):
   assert second[0].startswith('giajax: Expected ') and 'got ' in second[0]
   assert first == [f'{second[0]} (in process 1)']
   assert not (tmp_path / 'run').exists()
+
+
+_DEAF = """
+import hashlib, sys
+from giajax import interrupts
+interrupts.watch('giajax', 'continues')
+from giajax.engine import together
+together._start_jax = lambda *args: None  # it takes seconds
+with together.joined(sys.argv[1], 2, int(sys.argv[2])):
+  print('met', flush=True)
+  hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)
+"""
+
+
+def test_a_request_to_one_that_does_not_look_ends_both_alike():
+  address = f'localhost:{tiny.port()}'
+  pair = [
+    subprocess.Popen(
+      [sys.executable, '-c', _DEAF, address, str(i)],
+      cwd=tiny.ROOT,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    for i in range(2)
+  ]
+  for process in pair:
+    assert process.stdout and process.stdout.readline() == 'met\n'
+  pair[1].send_signal(signal.SIGTERM)
+  for process in pair:
+    _, errors = process.communicate(timeout=60)
+    assert errors == 'giajax: asked to stop; the same command continues\n'
+    assert process.returncode == interrupts.STOPPED
 
 
 def test_two_processes_stop_end_and_continue_together(tmp_path):

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from giajax import interrupts
 from launch import children
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -30,6 +31,21 @@ def test_a_command_that_ends_is_kept():
   assert not children._running
   with pytest.raises(subprocess.CalledProcessError, match='status 3'):
     done.check_returncode()
+
+
+def test_a_signal_finds_what_is_being_killed(monkeypatch):
+  """Or what it ended in the very moment would be left running."""
+  process, listed = children.start(['sleep', '99']), []
+  send = children._send
+
+  def watched(*args):
+    listed.append((process in children._running, interrupts._lock.locked()))
+    send(*args)
+
+  monkeypatch.setattr(children, '_send', watched)
+  children.kill(process)
+  assert listed == [(True, True)]
+  assert not children._running and process.returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(

@@ -128,16 +128,28 @@ def test_killed_shard_counts_as_the_shell_counts(capfd):
 
 
 def test_a_request_between_two_phases_starts_no_other(monkeypatch, capsys):
-  wait = local._Children.wait
-
-  def asked(self):
-    codes = wait(self)
-    assert self.stop()
-    return codes
-
-  monkeypatch.setattr(local._Children, 'wait', asked)
+  _ask_behind(monkeypatch, 1)
   assert local._launch(_plan('pass', "print('joined')")) == 85
   assert 'joined' not in capsys.readouterr().out
+
+
+def test_a_request_behind_the_join_stops_nothing(monkeypatch, capsys):
+  _ask_behind(monkeypatch, 2)
+  assert local._launch(_plan('pass', "print('joined')")) == 0
+  assert capsys.readouterr() == ('joined\n', '')
+
+
+def _ask_behind(monkeypatch, phase):
+  """Has a request to stop come when a phase has run to its end."""
+  run, phases = local._Group.run, []
+
+  def asked(self, *args):
+    phases.append(run(self, *args))
+    if len(phases) == phase:
+      assert self.stop()
+    return phases[-1]
+
+  monkeypatch.setattr(local._Group, 'run', asked)
 
 
 def test_sigterm_goes_to_all_shards():
