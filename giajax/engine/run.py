@@ -89,6 +89,7 @@ def audit(
   with exact, _held(folder, shard), signals.Stop() as stop:
     fresh = _leads() and folders.claim(folder, meta)
     try:
+      folders.check_shared(folder)
       owner = identity.owner(meta)
       with programs.memory():
         return _run(folder, cohorts, owner, shard, hooks, stop, finish)
@@ -125,8 +126,9 @@ def _run(folder, cohorts, owner, shard, hooks, stop, finish) -> join.Rows:
   """Runs this shard's parts and joins the parts that exist."""
   if _leads():
     plan.set_aside(folder, owner)
-  together.agreed((0.0,))  # until it is done
-  todo = plan.parts(cohorts, plan.finished(folder), shard)
+  done = json.dumps([*plan.finished(folder).items()])
+  done = dict(json.loads(together.texts(done)[0]))  # as process 0 finds it
+  todo = plan.parts(cohorts, done, shard)
   _log.info(
     '%s to attack in %s; %d left, in %s',
     wording.plural(sum(len(cohort.work) for cohort in cohorts), 'update'),

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import pathlib
+import secrets
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy as np
 from giajax import archives
 from giajax import files
 from giajax.engine import identity
+from giajax.engine import together
 from giajax.results import kinds
 from giajax.results import records
 
@@ -193,6 +195,34 @@ def withdraw(folder: pathlib.Path) -> None:
   for path in (*empty, folder / 'parts', folder):
     with contextlib.suppress(OSError):
       path.rmdir()
+
+
+def check_shared(folder: pathlib.Path) -> None:
+  """Raises ValueError where a path is another folder in another process.
+
+  Process 0 makes a file in it, whose name no cache of a network's disk can know
+  of.
+  """
+  own = f'.{secrets.token_hex(8)}.partial'
+  first, *others = together.texts(own)
+  if not others:
+    return
+  path = folder / first
+  try:
+    if own == first:
+      with writing(folder):
+        path.touch()
+    together.agreed((0.0,))  # until it is made
+    sights = together.texts(str(os.path.exists(path)))
+  finally:
+    if own == first:
+      path.unlink(missing_ok=True)
+  if str(False) in sights:
+    raise UnusableError(
+      f'Expected one workdir that all processes share; got {folder}, which '
+      f'process {sights.index(str(False))} does not share with process 0; '
+      'choose a --workdir on a disk that all of them see'
+    )
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

@@ -111,6 +111,17 @@ def test_running_again_changes_nothing(whole):
   assert tiny.digest(workdir) == digest
 
 
+def test_processes_that_share_no_workdir_are_refused(tmp_path, monkeypatch):
+  def texts(own):  # process 1 finds no file of process 0's
+    return [own, own if own.startswith('{') else 'False']
+
+  monkeypatch.setattr(run.together, 'texts', texts)
+  monkeypatch.setattr(run, '_run', lambda *args: pytest.fail('it ran'))
+  with pytest.raises(ValueError, match=r'^Expected one workdir that all'):
+    run.audit(tiny.config(), tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+
+
 @pytest.mark.parametrize(
   'flags',
   [
