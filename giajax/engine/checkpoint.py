@@ -7,10 +7,9 @@ Arrays are saved without padding, so that a run continues on any number of
 devices.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 import contextlib
 import hashlib
-import itertools
 import logging
 import math
 import os
@@ -125,7 +124,8 @@ def restore(
       return tree
     _log.warning('setting aside the checkpoint %d: %s', step, reason)
     if jax.process_index() == 0:
-      _set_aside(pathlib.Path(str(opened.directory)), step)
+      parent = pathlib.Path(str(opened.directory))
+      workdir.set_aside(parent / str(step), parent)
     together.agreed((0.0,))  # until it is moved
     opened.reload()
   return None
@@ -147,16 +147,6 @@ def _restored(
   if not np.array_equal(checksum, _sum(tree)):
     return {}, 'it is damaged (its arrays are not those that were saved)'
   return tree, ''
-
-
-def _set_aside(folder: pathlib.Path, step: int) -> None:
-  aside = folder.with_name(f'{folder.name}.aside')
-  try:
-    aside.mkdir(exist_ok=True)
-    numbers = (n for n in itertools.count() if not (aside / str(n)).exists())
-    os.rename(folder / str(step), aside / str(next(numbers)))
-  except OSError as error:
-    raise workdir.unwritable(folder, error) from error
 
 
 def _sum(tree: Mapping[str, Any]) -> np.ndarray:
@@ -229,11 +219,17 @@ def numbered(leaves: list[np.ndarray]) -> dict[str, np.ndarray]:
   return {str(i): leaf for i, leaf in enumerate(leaves)}
 
 
-def remove(folder: pathlib.Path) -> None:
-  """Removes the checkpoints of a part, or of all, and the empty parent."""
-  shutil.rmtree(folder, ignore_errors=True)
+def remove(folder: pathlib.Path, names: Iterable[str]) -> None:
+  """Removes the checkpoints of finished parts, and the folder if it is empty.
+
+  Args:
+    folder: the folder of the checkpoints of all parts.
+    names: of the finished parts.
+  """
+  for name in names:
+    shutil.rmtree(folder / name, ignore_errors=True)
   with contextlib.suppress(OSError):
-    folder.parent.rmdir()
+    folder.rmdir()
 
 
 def _reserve(folder, tree) -> None:

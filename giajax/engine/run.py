@@ -157,7 +157,7 @@ def _run(folder, cohorts, owner, shard, hooks, stop, finish) -> join.Rows:
     if rows:
       with folders.writing(folder):
         finish(folder)
-      checkpoint.remove(folder / 'checkpoints')
+      checkpoint.remove(folder / 'checkpoints', plan.saved(folder))
     return rows
 
 
@@ -220,7 +220,7 @@ def _run_part(folder, part, width, owner, tools, hooks, stop) -> None:
   if _leads():
     name = plan.owner(owner, part.name)
     folders.write_part(plan.path(folder, part), name, rows, arrays)
-    checkpoint.remove(saved)
+    checkpoint.remove(saved.parent, [part.name])
 
 
 def _inputs(part, obs: types.Observation, where: mesh.Layout):

@@ -9,6 +9,7 @@ results.jsonl, recon.npz, figures/, report.html   made at the end
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import pathlib
@@ -223,6 +224,23 @@ def check_shared(folder: pathlib.Path) -> None:
       f'process {sights.index(str(False))} does not share with process 0; '
       'choose a --workdir on a disk that all of them see'
     )
+
+
+def set_aside(path: pathlib.Path, beside: pathlib.Path) -> None:
+  """Moves what cannot be used into a folder, under the first free number.
+
+  Args:
+    path: what is moved; another shard may have done it.
+    beside: the folder for it is beside this path.
+
+  Raises:
+    ValueError: the folder cannot be written.
+  """
+  aside = beside.with_name(f'{beside.name}.aside')
+  numbers = (aside / str(n) for n in itertools.count())
+  with writing(aside.parent), contextlib.suppress(FileNotFoundError):
+    aside.mkdir(exist_ok=True)
+    path.rename(next(free for free in numbers if not os.path.lexists(free)))
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

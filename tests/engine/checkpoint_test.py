@@ -143,12 +143,12 @@ def test_full_disk_is_one_line_and_keeps_the_last(tmp_path, monkeypatch):
 
 
 def test_remove_takes_the_empty_parent(tmp_path):
-  folders = [tmp_path / 'checkpoints' / name for name in 'ab']
-  for folder in folders:
-    folder.mkdir(parents=True)
-  checkpoint.remove(folders[0])
-  assert folders[1].exists()
-  checkpoint.remove(folders[1])
+  folder = tmp_path / 'checkpoints'
+  for name in 'abc':
+    (folder / name).mkdir(parents=True)
+  checkpoint.remove(folder, 'a')
+  assert sorted(path.name for path in folder.iterdir()) == ['b', 'c']
+  checkpoint.remove(folder, 'bc')
   assert not any(tmp_path.iterdir())
 
 

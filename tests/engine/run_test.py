@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -109,6 +110,17 @@ def test_running_again_changes_nothing(whole):
   digest = tiny.digest(workdir)
   assert run.audit(tiny.config(), workdir) == rows
   assert tiny.digest(workdir) == digest
+
+
+def test_the_end_takes_only_what_was_saved(whole):
+  workdir, _ = whole
+  saved = workdir / 'checkpoints'
+  names = ('000-00000-00002', '000-00000-00003.aside', 'notes')
+  for name in names:
+    (saved / name / '0').mkdir(parents=True)
+  run.audit(tiny.config(), workdir)
+  assert sorted(path.name for path in saved.iterdir()) == [*names[1:]]
+  shutil.rmtree(saved)
 
 
 def test_processes_that_share_no_workdir_are_refused(tmp_path, monkeypatch):
