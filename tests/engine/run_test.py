@@ -16,6 +16,7 @@ import tiny
 from giajax import models
 from giajax import trees
 from giajax.engine import build
+from giajax.engine import checkpoint
 from giajax.engine import exchange
 from giajax.engine import loop
 from giajax.engine import program as programs
@@ -439,6 +440,20 @@ def test_marks_are_within_the_steps():
   assert loop.marks(10, 4).tolist() == [2, 5, 8, 10]
   assert loop.marks(3, 50).tolist() == [1, 2, 3]
   assert loop.marks(0, 50).tolist() == []
+
+
+def test_a_step_that_the_run_does_not_have(tmp_path):
+  carry = programs.Carry(np.ones((1, 1, 3)), np.ones((1, 1)), np.ones((1, 1)))
+  fresh = loop._Position(0, carry, np.zeros((1, 1, 2), np.float32), 0.0)
+  for step in (-1, 13):
+    fields = (tmp_path / str(step), 'run', 1e6)
+    job = loop.Job(None, (), 1, 1, 12, np.array([6, 12]), *fields)
+    leaves = jax.tree.leaves(carry)
+    with checkpoint.manager(job.saved) as opened:
+      forged = loop._tree(leaves, fresh._replace(step=step))
+      checkpoint.save(opened, forged, 'run')
+    with pytest.raises(ValueError, match=f'^Expected a .* got step {step} in'):
+      loop._restored(job, fresh)
 
 
 def test_float64_is_a_reference_from_end_to_end(tmp_path):
