@@ -49,8 +49,16 @@ def read_text(path: str | os.PathLike, errors: str = 'strict') -> str:
 
 
 def check_folder(folder: str | os.PathLike) -> None:
-  """Raises ValueError unless a folder holds folders and regular files only."""
-  for path in pathlib.Path(folder).rglob('*'):
+  """Checks that a folder, which is no link, holds nothing unusual.
+
+  Raises:
+    OSError: it does not exist or cannot be read.
+    ValueError: it is no folder, or holds more than folders and regular files.
+  """
+  folder = pathlib.Path(folder)
+  if not stat.S_ISDIR(folder.lstat().st_mode):
+    raise ValueError('not a folder')
+  for path in folder.rglob('*'):
     mode = path.lstat().st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
       raise ValueError(f'{path.name!a}, which is not a regular file')

@@ -7,10 +7,10 @@ Arrays are saved without padding, so that a run continues on any number of
 devices.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import contextlib
 import hashlib
-import itertools
+import json
 import logging
 import math
 import os
@@ -32,6 +32,8 @@ from giajax.engine import workdir
 # What Orbax and tensorstore raise for a full disk or for torn files.
 _FAILURES = (OSError, ValueError, KeyError, EOFError)
 _OWNER, _SUM = 'owner', 'sum'  # leaves beside those of the caller
+_DIGEST = jax.ShapeDtypeStruct((32,), np.uint8)  # of either
+_ITEM = 'default'  # Orbax's name of the only thing in a step
 # What they raise besides for a checkpoint from elsewhere; RuntimeError for the
 # name of a folder that is no UTF-8.
 _FOREIGN = (AttributeError, TypeError, OverflowError, RuntimeError)
@@ -44,6 +46,8 @@ _log = logging.getLogger('giajax')
 def manager(folder: pathlib.Path) -> Iterator[ocp.CheckpointManager]:
   """Opens the checkpoints of one part; waits for saves in flight.
 
+  It reads none of those that are there; `restore` does, before.
+
   Raises:
     ValueError: the folder cannot be written.
   """
@@ -51,6 +55,7 @@ def manager(folder: pathlib.Path) -> Iterator[ocp.CheckpointManager]:
     max_to_keep=2,
     cleanup_tmp_directories=True,
     enable_async_checkpointing=True,
+    lightweight_initialize=True,
   )
   try:
     # Told what a checkpoint is made of, Orbax does not ask the newest one.
@@ -105,58 +110,52 @@ def wait(opened: ocp.CheckpointManager) -> None:
 
 
 def restore(
-  opened: ocp.CheckpointManager, owner: str
+  folder: pathlib.Path, owner: str, like: Mapping[str, Any]
 ) -> Mapping[str, Any] | None:
   """Returns what the last whole checkpoint holds, None if there is none.
 
   Those that cannot be used are moved to a folder beside.
 
   Args:
-    opened: the manager that `manager` returned.
+    folder: the checkpoints of one part, which no manager has opened.
     owner: what the checkpoint has to belong to.
+    like: the shapes and types of what it has to hold.
 
   Raises:
     ValueError: the folder cannot be written.
   """
-  for step in sorted(opened.all_steps(), reverse=True):
-    tree, reason = _restored(opened, step, owner)
-    # All processes of a run go on from the same one.
+  with workdir.writing(folder):
+    steps = [*ocp.path.step.standard_name_format().find_all(folder)]
+  steps.sort(key=lambda found: found.step, reverse=True)
+  own = json.dumps([found.path.name for found in steps])
+  # All processes of a run go on from the same one.
+  for name in json.loads(together.texts(own)[0]):
+    tree, reason = _restored(folder / name, owner, like)
     if not together.agreed((reason != '',))[0]:
       return tree
-    _log.warning('setting aside the checkpoint %d: %s', step, reason)
+    reason = reason or 'another process cannot read it'
+    _log.warning('setting aside the checkpoint %s: %s', name, reason)
     if jax.process_index() == 0:
-      _set_aside(pathlib.Path(str(opened.directory)), step)
+      workdir.set_aside(folder / name, folder)
     together.agreed((0.0,))  # until it is moved
-    opened.reload()
   return None
 
 
 def _restored(
-  opened: ocp.CheckpointManager, step: int, owner: str
+  step: pathlib.Path, owner: str, like: Mapping[str, Any]
 ) -> tuple[dict[str, Any], str]:
-  """Returns the arrays of a checkpoint, and why they cannot be used."""
+  """Returns what a checkpoint holds, and why it cannot be used."""
   try:
-    tree = dict(opened.restore(step, args=ocp.args.StandardRestore()))
-    own, checksum = (np.asarray(tree.pop(name)) for name in (_OWNER, _SUM))
-  except _FAILURES as error:
-    words = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return {}, f'it is damaged ({words})'
-  tree = jax.tree.map(np.asarray, tree)
+    files.check_folder(step)
+    arrays = _read(step / _ITEM, {**like, _OWNER: _DIGEST, _SUM: _DIGEST})
+  except (OSError, ValueError) as error:
+    return {}, f'it is damaged ({_reason(error)})'
+  own, checksum = arrays.pop(_OWNER), arrays.pop(_SUM)
   if not np.array_equal(own, _digest(owner.encode())):
     return {}, 'it belongs to another run, or to another part of this one'
-  if not np.array_equal(checksum, _sum(tree)):
+  if not np.array_equal(checksum, _sum(arrays)):
     return {}, 'it is damaged (its arrays are not those that were saved)'
-  return tree, ''
-
-
-def _set_aside(folder: pathlib.Path, step: int) -> None:
-  aside = folder.with_name(f'{folder.name}.aside')
-  try:
-    aside.mkdir(exist_ok=True)
-    numbers = (n for n in itertools.count() if not (aside / str(n)).exists())
-    os.rename(folder / str(step), aside / str(next(numbers)))
-  except OSError as error:
-    raise workdir.unwritable(folder, error) from error
+  return trees.nested(arrays), ''
 
 
 def _sum(tree: Mapping[str, Any]) -> np.ndarray:
@@ -185,32 +184,90 @@ def read(folder: pathlib.Path) -> dict[str, np.ndarray]:
       that would grow beyond reason.
   """
   try:
-    files.opened(folder / '_METADATA').close()  # or it may be any folder
-    files.check_folder(folder)
-    for path in folder.glob('_*'):
-      files.parsed(files.read_text(path), finite=False)
-    with _quiet(), ocp.PyTreeCheckpointer() as opened:
-      tree = opened.metadata(folder.absolute()).item_metadata.tree
+    return _read(folder.resolve())
+  except (OSError, ValueError) as error:
+    raise ValueError(
+      f'Expected an Orbax checkpoint of arrays; got {str(folder)!r} '
+      f'({_reason(error)}); save it anew by StandardCheckpointer'
+    ) from error
+
+
+def _read(
+  folder: pathlib.Path, like: Mapping[str, Any] | None = None
+) -> dict[str, np.ndarray]:
+  """Returns the arrays of a checkpoint by dotted name.
+
+  Args:
+    folder: the checkpoint, which may be anything.
+    like: the shapes and types of what it has to hold, if these are known.
+
+  Raises:
+    OSError: it cannot be read.
+    ValueError: it is no whole checkpoint of arrays, or of others.
+  """
+  files.opened(folder / '_METADATA').close()  # or it may be any folder
+  files.check_folder(folder)
+  for path in folder.glob('_*'):
+    files.parsed(files.read_text(path), finite=False)
+  # Orbax would wait for the other processes, which may not get that far.
+  process = jax.process_index()
+  alone = ocp.options.MultiprocessingOptions(process, {process})
+  handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+  try:
+    with (
+      _quiet(),
+      ocp.Checkpointer(handler, multiprocessing_options=alone) as opened,
+    ):
+      tree = handler.metadata(folder).tree  # pyrefly: ignore
       kinds = trees.named_leaves(tree)
-      files.check_names(kinds)
-      claimed = sum(
-        math.prod(kind.shape) * np.dtype(kind.dtype).itemsize
-        for kind in kinds.values()
-      )
-      size = sum(p.stat().st_size for p in folder.rglob('*') if p.is_file())
-      archives.check_room(claimed, size)
+      _check_claims(kinds, like, folder)
       plain = jax.tree.map(
         lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
       )
       args = ocp.args.PyTreeRestore(restore_args=plain)
-      restored = opened.restore(folder.absolute(), args=args)
+      restored = opened.restore(folder, args=args)
   except (*_FAILURES, *_FOREIGN) as error:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    raise ValueError(
-      f'Expected an Orbax checkpoint of arrays; got {str(folder)!r} '
-      f'({reason}); save it anew by StandardCheckpointer'
-    ) from error
+    raise ValueError(_reason(error)) from error
   return trees.named_leaves(restored)
+
+
+def _check_claims(
+  kinds: Mapping[str, Any],
+  like: Mapping[str, Any] | None,
+  folder: pathlib.Path,
+) -> None:
+  """Raises ValueError for arrays that are others, or too large to be read.
+
+  Args:
+    kinds: what Orbax knows of the arrays of a checkpoint, by name.
+    like: see `_read`.
+    folder: the checkpoint.
+  """
+  files.check_names(kinds)
+  claims = _kinds(kinds)
+  for name, kind in kinds.items():
+    if kind.storage is None:  # a number, whatever its file holds
+      raise ValueError(f'{name!r}, which is no array')
+    shape = kind.storage.chunk_shape
+    if math.prod(shape) > math.prod(max(1, n) for n in kind.shape):
+      raise ValueError(f'{name!r} of {kind.shape} in pieces of {shape}')
+  if like is None:
+    claimed = sum(math.prod(s) * dtype.itemsize for s, dtype in claims.values())
+    size = sum(p.stat().st_size for p in folder.rglob('*') if p.is_file())
+    archives.check_room(claimed, size)
+  elif claims != _kinds(trees.named_leaves(like)):
+    raise ValueError('its arrays are not those of this part')
+
+
+def _kinds(leaves: Mapping[str, Any]) -> dict[str, tuple[Any, np.dtype]]:
+  return {
+    name: (tuple(leaf.shape), np.dtype(leaf.dtype))
+    for name, leaf in leaves.items()
+  }
+
+
+def _reason(error: Exception) -> str:
+  return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @contextlib.contextmanager
@@ -224,16 +281,22 @@ def _quiet() -> Iterator[None]:
     logging.disable(old)
 
 
-def numbered(leaves: list[np.ndarray]) -> dict[str, np.ndarray]:
+def numbered(leaves: Sequence[Any]) -> dict[str, Any]:
   """Returns leaves as a dict: what a checkpoint can hold."""
   return {str(i): leaf for i, leaf in enumerate(leaves)}
 
 
-def remove(folder: pathlib.Path) -> None:
-  """Removes the checkpoints of a part, or of all, and the empty parent."""
-  shutil.rmtree(folder, ignore_errors=True)
+def remove(folder: pathlib.Path, names: Iterable[str]) -> None:
+  """Removes the checkpoints of finished parts, and the folder if it is empty.
+
+  Args:
+    folder: the folder of the checkpoints of all parts.
+    names: of the finished parts.
+  """
+  for name in names:
+    shutil.rmtree(folder / name, ignore_errors=True)
   with contextlib.suppress(OSError):
-    folder.parent.rmdir()
+    folder.rmdir()
 
 
 def _reserve(folder, tree) -> None:

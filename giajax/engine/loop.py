@@ -91,8 +91,10 @@ def run(
   trace = np.zeros((job.items, job.restarts, len(job.marks)), np.float32)
   end = _Position(0, carry, trace, 0.0)
   if job.steps:
-    with stop.saving(), checkpoint.manager(job.saved) as opened:
-      end = _steps(job, _restored(job, opened, end), opened, hooks, stop)
+    with stop.saving():
+      end = _restored(job, end)
+      with checkpoint.manager(job.saved) as opened:
+        end = _steps(job, end, opened, hooks, stop)
     final, reading = _read(job, end.carry)
   finite = _fetch(job, end.carry.alive) & np.isfinite(final.score)
   return Outcome(start, final, finite, end.trace, end.seconds + reading)
@@ -156,26 +158,29 @@ def _next_piece(piece: int, seconds: float) -> int:
   return 2 * piece if seconds < _PIECE_SECONDS / 2 else piece
 
 
-def _restored(job, opened, fresh: _Position) -> _Position:
+def _restored(job, fresh: _Position) -> _Position:
   """Returns the state in the last checkpoint, or `fresh`."""
-  tree = checkpoint.restore(opened, job.owner)
+  axes = job.items, job.restarts
+  like = [
+    jax.ShapeDtypeStruct((*axes, *leaf.shape[2:]), leaf.dtype)
+    for leaf in jax.tree.leaves(fresh.carry)
+  ]
+  tree = checkpoint.restore(job.saved, job.owner, _tree(like, fresh))
   if tree is None:
     return fresh
+  step = int(tree['step'])
+  if not 0 <= step <= job.steps:
+    raise ValueError(
+      f'Expected a checkpoint of step 0 to {job.steps}; got step {step} in '
+      f'{job.saved}; remove it, or choose another --workdir'
+    )
   leaves, treedef = jax.tree.flatten(mesh.fetch(fresh.carry))
-  saved = [tree['leaves'].get(str(i)) for i in range(len(leaves))]
-  for i, (leaf, old) in enumerate(zip(leaves, saved)):
-    own = leaf[: job.items, : job.restarts]
-    if old is None or old.shape != own.shape or old.dtype != own.dtype:
-      raise ValueError(
-        f'Expected a checkpoint of this version; got {job.saved}, whose '
-        'arrays are others; remove it, or choose another --workdir'
-      )
+  for i, leaf in enumerate(leaves):
     leaves[i] = leaf = np.array(leaf)
-    leaf[: job.items, : job.restarts] = old
+    leaf[: job.items, : job.restarts] = tree['leaves'][str(i)]
   where = job.program.where
   both = mesh.P(mesh.ITEM, mesh.RESTART)
   carry = mesh.put(jax.tree.unflatten(treedef, leaves), where, both)
-  step = int(tree['step'])
   _log.info('continuing at step %d of %d', step, job.steps)
   trace = np.array(tree['trace'])
   return _Position(step, carry, trace, float(tree['seconds']))
@@ -184,8 +189,13 @@ def _restored(job, opened, fresh: _Position) -> _Position:
 def _host(job, position: _Position) -> dict[str, Any]:
   """Returns what is saved; copies, as the carry will be donated."""
   leaves = jax.tree.leaves(_fetch(job, position.carry))
+  return _tree([np.array(leaf) for leaf in leaves], position)
+
+
+def _tree(leaves: Sequence[Any], position: _Position) -> dict[str, Any]:
+  """Returns a position as it is saved, with such leaves of its carry."""
   return {
-    'leaves': checkpoint.numbered([np.array(leaf) for leaf in leaves]),
+    'leaves': checkpoint.numbered(leaves),
     'trace': position.trace.copy(),
     'step': np.asarray(position.step, np.int64),
     'seconds': np.asarray(position.seconds, np.float64),

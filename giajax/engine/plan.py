@@ -8,7 +8,6 @@ count.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-import contextlib
 import itertools
 import logging
 import pathlib
@@ -25,7 +24,7 @@ from giajax.engine import workdir
 # The bytes that the observed updates of one part may take, on the host and on
 # each device.
 _PART_BYTES = 1e9
-_NAME = re.compile(r'(\d+)-(\d+)-(\d+)\.npz')
+_NAME = re.compile(r'\d+-\d+-\d+')  # of a part
 _log = logging.getLogger('giajax')
 
 
@@ -143,7 +142,13 @@ def finished(folder: pathlib.Path) -> dict[int, list[tuple[int, int]]]:
 def files(folder: pathlib.Path) -> list[pathlib.Path]:
   """Returns the files of the parts that are in a workdir, in order."""
   every = sorted((folder / 'parts').glob('*.npz'))
-  return [path for path in every if _NAME.fullmatch(path.name)]
+  return [path for path in every if _NAME.fullmatch(path.stem)]
+
+
+def saved(folder: pathlib.Path) -> list[str]:
+  """Returns the names of the parts that have checkpoints in a workdir."""
+  every = sorted(path.name for path in (folder / 'checkpoints').glob('*'))
+  return [name for name in every if _NAME.fullmatch(name)]
 
 
 def owner(run: str, part: str) -> str:
@@ -157,7 +162,7 @@ def owner(run: str, part: str) -> str:
 
 
 def set_aside(folder: pathlib.Path, run: str) -> None:
-  """Renames parts that are damaged or another run's; they run again.
+  """Moves parts that are damaged or another run's; they run again.
 
   Args:
     folder: the workdir.
@@ -171,8 +176,7 @@ def set_aside(folder: pathlib.Path, run: str) -> None:
       workdir.read_part(path, owner(run, path.stem))
     except ValueError as error:
       _log.warning('setting aside a part: %s', error)
-      with workdir.writing(folder), contextlib.suppress(FileNotFoundError):
-        path.rename(path.with_name(f'{path.name}.aside'))  # by another shard
+      workdir.set_aside(path, path)
 
 
 def path(folder: pathlib.Path, part: Part) -> pathlib.Path:

@@ -89,6 +89,7 @@ def audit(
   with exact, _held(folder, shard), signals.Stop() as stop:
     fresh = _leads() and folders.claim(folder, meta)
     try:
+      folders.check_shared(folder)
       owner = identity.owner(meta)
       with programs.memory():
         return _run(folder, cohorts, owner, shard, hooks, stop, finish)
@@ -125,8 +126,9 @@ def _run(folder, cohorts, owner, shard, hooks, stop, finish) -> join.Rows:
   """Runs this shard's parts and joins the parts that exist."""
   if _leads():
     plan.set_aside(folder, owner)
-  together.agreed((0.0,))  # until it is done
-  todo = plan.parts(cohorts, plan.finished(folder), shard)
+  done = json.dumps([*plan.finished(folder).items()])
+  done = dict(json.loads(together.texts(done)[0]))  # as process 0 finds it
+  todo = plan.parts(cohorts, done, shard)
   _log.info(
     '%s to attack in %s; %d left, in %s',
     wording.plural(sum(len(cohort.work) for cohort in cohorts), 'update'),
@@ -155,7 +157,7 @@ def _run(folder, cohorts, owner, shard, hooks, stop, finish) -> join.Rows:
     if rows:
       with folders.writing(folder):
         finish(folder)
-      checkpoint.remove(folder / 'checkpoints')
+      checkpoint.remove(folder / 'checkpoints', plan.saved(folder))
     return rows
 
 
@@ -218,7 +220,7 @@ def _run_part(folder, part, width, owner, tools, hooks, stop) -> None:
   if _leads():
     name = plan.owner(owner, part.name)
     folders.write_part(plan.path(folder, part), name, rows, arrays)
-    checkpoint.remove(saved)
+    checkpoint.remove(saved.parent, [part.name])
 
 
 def _inputs(part, obs: types.Observation, where: mesh.Layout):

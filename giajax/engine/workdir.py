@@ -9,9 +9,11 @@ results.jsonl, recon.npz, figures/, report.html   made at the end
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import pathlib
+import secrets
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ import numpy as np
 from giajax import archives
 from giajax import files
 from giajax.engine import identity
+from giajax.engine import together
 from giajax.results import kinds
 from giajax.results import records
 
@@ -193,6 +196,51 @@ def withdraw(folder: pathlib.Path) -> None:
   for path in (*empty, folder / 'parts', folder):
     with contextlib.suppress(OSError):
       path.rmdir()
+
+
+def check_shared(folder: pathlib.Path) -> None:
+  """Raises ValueError where a path is another folder in another process.
+
+  Process 0 makes a file in it, whose name no cache of a network's disk can know
+  of.
+  """
+  own = f'.{secrets.token_hex(8)}.partial'
+  first, *others = together.texts(own)
+  if not others:
+    return
+  path = folder / first
+  try:
+    if own == first:
+      with writing(folder):
+        path.touch()
+    together.agreed((0.0,))  # until it is made
+    sights = together.texts(str(os.path.exists(path)))
+  finally:
+    if own == first:
+      path.unlink(missing_ok=True)
+  if str(False) in sights:
+    raise UnusableError(
+      f'Expected one workdir that all processes share; got {folder}, which '
+      f'process {sights.index(str(False))} does not share with process 0; '
+      'choose a --workdir on a disk that all of them see'
+    )
+
+
+def set_aside(path: pathlib.Path, beside: pathlib.Path) -> None:
+  """Moves what cannot be used into a folder, under the first free number.
+
+  Args:
+    path: what is moved; another shard may have done it.
+    beside: the folder for it is beside this path.
+
+  Raises:
+    ValueError: the folder cannot be written.
+  """
+  aside = beside.with_name(f'{beside.name}.aside')
+  numbers = (aside / str(n) for n in itertools.count())
+  with writing(aside.parent), contextlib.suppress(FileNotFoundError):
+    aside.mkdir(exist_ok=True)
+    path.rename(next(free for free in numbers if not os.path.lexists(free)))
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

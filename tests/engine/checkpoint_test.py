@@ -1,14 +1,17 @@
 """Tests of checkpoints: whole or not at all."""
 
 import errno
+import json
 import os
 import shutil
 
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+import tensorstore
 
 from giajax.engine import checkpoint
+from giajax.engine import together
 
 
 def _tree(value):
@@ -26,8 +29,7 @@ def _saved(folder, *values):
 
 
 def _restored(folder, owner='run'):
-  with checkpoint.manager(folder) as opened:
-    return checkpoint.restore(opened, owner)
+  return checkpoint.restore(folder, owner, _tree(0))
 
 
 def test_last_one_comes_back(tmp_path):
@@ -101,6 +103,111 @@ def test_damaged_one_is_set_aside_and_the_others_stay(tmp_path, damage, caplog):
   assert int(_restored(folder)['step']) == 7
 
 
+# JSON of another shape than each of Orbax's files has.
+_JSONS = (
+  *('', '{', '[]', 'null', '5', '"x"', '[[[[]]]]', '[' * 999),
+  *('{"tree_metadata": null}', '{"tree_metadata": {"x": 1}}'),
+  '{"tree_metadata": {"x": {"key_metadata": [], "value_metadata": 1}}}',
+  '{"item_handlers": 5, "metrics": [], "custom_metadata": 5}',
+  '{"init_timestamp_nsecs": "x", "commit_timestamp_nsecs": 1e99}',
+)
+_FILES = ('_CHECKPOINT_METADATA', 'default/_METADATA')
+
+
+def _pipe_in(step):
+  (step / 'default' / 'manifest.ocdbt').unlink()
+  os.mkfifo(step / 'default' / 'manifest.ocdbt')
+
+
+def _link_in(step):
+  (step / 'default' / 'd').rename(step.parent / 'd')
+  (step / 'default' / 'd').symlink_to(step.parent / 'd')
+
+
+def _link_to(step):
+  step.rename(step.parent / 'step')
+  step.symlink_to(step.parent / 'step')
+
+
+def _file_for_item(step):
+  _without_item(step)
+  (step / 'default').write_text('')
+
+
+def _claiming(**claims):
+  """Returns a damage: the first array says another thing of itself."""
+
+  def damage(step):
+    base = f'file://{step}/default/'
+    spec = {'driver': 'ocdbt', 'base': base}
+    store = tensorstore.KvStore.open(spec).result()
+    kind = json.loads(store.read('leaves.0/.zarray').result().value)
+    text = json.dumps({**kind, **claims})
+    store.write('leaves.0/.zarray', text.encode()).result()
+
+  return damage
+
+
+def _number(step):
+  """An array that says that it is a number, whose size is not told."""
+  path = step / 'default' / '_METADATA'
+  path.write_text(path.read_text().replace('"np.ndarray"', '"scalar"'))
+  _claiming(shape=[1 << 40, 3])(step)
+
+
+STRUCTURES = {
+  'a pipe in it': _pipe_in,
+  'a link in it': _link_in,
+  'a link to it': _link_to,
+  'a file for its item': _file_for_item,
+  'a huge array': _claiming(shape=[1 << 40, 3], chunks=[1 << 20, 3]),
+  'huge pieces': _claiming(chunks=[1 << 20, 1 << 20]),
+  'a huge number': _number,
+  'another shape': _claiming(shape=[3, 2]),
+  'another type': _claiming(dtype='<i4'),
+}
+
+
+@pytest.mark.parametrize('damage', STRUCTURES)
+def test_what_is_no_checkpoint_is_set_aside(tmp_path, damage, caplog):
+  folder = tmp_path / 'part'
+  _saved(folder, 3, 5)
+  STRUCTURES[damage](folder / '2')
+  with caplog.at_level('WARNING', 'giajax'):
+    assert int(_restored(folder)['step']) == 3
+  assert 'the checkpoint 2: it is damaged (' in caplog.text
+  assert os.path.lexists(tmp_path / 'part.aside' / '0')
+  _saved(folder, 7)
+  assert int(_restored(folder)['step']) == 7
+
+
+def test_json_of_another_shape_is_no_traceback(tmp_path):
+  _saved(tmp_path / 'whole', 3, 5)
+  for i, text in enumerate(_JSONS):
+    for file in _FILES:
+      folder = tmp_path / f'{i}{file[0]}'
+      shutil.copytree(tmp_path / 'whole', folder)
+      (folder / '2' / file).write_text(text)
+      # Nobody reads what Orbax notes of a step.
+      step = 5 if file == '_CHECKPOINT_METADATA' else 3
+      assert int(_restored(folder)['step']) == step, (file, text)
+      with checkpoint.manager(folder) as opened:
+        assert opened.latest_step() == step // 2
+
+
+def test_processes_take_the_same_checkpoint(tmp_path, monkeypatch, caplog):
+  """The newest of process 0, unless one of them cannot read it."""
+  folder = tmp_path / 'part'
+  _saved(folder, 3, 5)
+  monkeypatch.setattr(together, 'texts', lambda own: ['["2", "1"]', '[]'])
+  answers = iter([1.0, 0.0, 0.0])
+  monkeypatch.setattr(together, 'agreed', lambda own: [next(answers)])
+  with caplog.at_level('WARNING', 'giajax'):
+    assert int(_restored(folder)['step']) == 3
+  assert 'checkpoint 2: another process cannot read it' in caplog.text
+  assert not any(answers)
+
+
 def test_no_flipped_bit_is_taken_for_what_was_saved(tmp_path):
   """A bit of an array's data, wherever Orbax keeps it."""
   folder = tmp_path / 'part'
@@ -143,12 +250,12 @@ def test_full_disk_is_one_line_and_keeps_the_last(tmp_path, monkeypatch):
 
 
 def test_remove_takes_the_empty_parent(tmp_path):
-  folders = [tmp_path / 'checkpoints' / name for name in 'ab']
-  for folder in folders:
-    folder.mkdir(parents=True)
-  checkpoint.remove(folders[0])
-  assert folders[1].exists()
-  checkpoint.remove(folders[1])
+  folder = tmp_path / 'checkpoints'
+  for name in 'abc':
+    (folder / name).mkdir(parents=True)
+  checkpoint.remove(folder, 'a')
+  assert sorted(path.name for path in folder.iterdir()) == ['b', 'c']
+  checkpoint.remove(folder, 'bc')
   assert not any(tmp_path.iterdir())
 
 
@@ -204,3 +311,20 @@ def test_a_checkpoint_with_two_readings_is_refused(tmp_path):
       checkpoint.read(folder)
   with pytest.raises(ValueError, match='which does not print'):
     checkpoint.read(tmp_path / 'name')
+
+
+def test_a_checkpoint_that_takes_more_room_than_it_says_is_refused(tmp_path):
+  with ocp.StandardCheckpointer() as opened:
+    tree = {'leaves': {'0': np.ones((2, 3), np.float32)}}
+    opened.save(tmp_path / 'whole' / 'default', tree)
+  (tmp_path / 'link').symlink_to(tmp_path / 'whole' / 'default')
+  assert list(checkpoint.read(tmp_path / 'link')) == ['leaves.0']
+  for name, words in (
+    ('a huge array', 'bytes claimed by a file of'),
+    ('huge pieces', r"'leaves.0' of \(2, 3\) in pieces of \(1048576, 1048576"),
+    ('a huge number', "'leaves.0', which is no array"),
+  ):
+    step = shutil.copytree(tmp_path / 'whole', tmp_path / name)
+    STRUCTURES[name](step)
+    with pytest.raises(ValueError, match=f'^Expected an Orbax .*{words}'):
+      checkpoint.read(step / 'default')

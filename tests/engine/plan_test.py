@@ -92,6 +92,13 @@ def _flip(path):
   path.write_bytes(data)
 
 
+def test_saved_reads_names(tmp_path):
+  assert plan.saved(tmp_path) == []
+  for name in ('001-00002-00005', '001-00002-00005.aside', 'notes'):
+    (tmp_path / 'checkpoints' / name).mkdir(parents=True)
+  assert plan.saved(tmp_path) == ['001-00002-00005']
+
+
 @pytest.mark.parametrize(
   'damage, reason',
   [
@@ -107,15 +114,19 @@ def _flip(path):
 def test_damaged_parts_are_set_aside(tmp_path, damage, reason, caplog):
   folder = tmp_path / 'parts'
   paths = [folder / f'001-0000{i}-0000{i + 2}.npz' for i in (0, 2)]
-  for path in paths:
-    name = plan.owner('run', path.stem)
-    workdir.write_part(path, name, [{'row': 1}], {'x': np.ones(2)})
-  damage(paths[1])
-  with caplog.at_level('WARNING', 'giajax'):
-    plan.set_aside(tmp_path, 'run')
-  assert reason in caplog.text
-  assert plan.finished(tmp_path) == {1: [(0, 2)]}
-  assert (folder / f'{paths[1].name}.aside').is_file()
+  bad = []
+  for _ in range(2):
+    for path in paths:
+      name = plan.owner('run', path.stem)
+      workdir.write_part(path, name, [{'row': 1}], {'x': np.ones(2)})
+    damage(paths[1])
+    bad.append(paths[1].read_bytes())
+    with caplog.at_level('WARNING', 'giajax'):
+      plan.set_aside(tmp_path, 'run')
+    assert reason in caplog.text
+    assert plan.finished(tmp_path) == {1: [(0, 2)]}
+  aside = folder / f'{paths[1].name}.aside'
+  assert [(aside / name).read_bytes() for name in '01'] == bad
 
 
 def _programs(config):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -15,6 +16,7 @@ import tiny
 from giajax import models
 from giajax import trees
 from giajax.engine import build
+from giajax.engine import checkpoint
 from giajax.engine import exchange
 from giajax.engine import loop
 from giajax.engine import program as programs
@@ -109,6 +111,28 @@ def test_running_again_changes_nothing(whole):
   digest = tiny.digest(workdir)
   assert run.audit(tiny.config(), workdir) == rows
   assert tiny.digest(workdir) == digest
+
+
+def test_the_end_takes_only_what_was_saved(whole):
+  workdir, _ = whole
+  saved = workdir / 'checkpoints'
+  names = ('000-00000-00002', '000-00000-00003.aside', 'notes')
+  for name in names:
+    (saved / name / '0').mkdir(parents=True)
+  run.audit(tiny.config(), workdir)
+  assert sorted(path.name for path in saved.iterdir()) == [*names[1:]]
+  shutil.rmtree(saved)
+
+
+def test_processes_that_share_no_workdir_are_refused(tmp_path, monkeypatch):
+  def texts(own):  # process 1 finds no file of process 0's
+    return [own, own if own.startswith('{') else 'False']
+
+  monkeypatch.setattr(run.together, 'texts', texts)
+  monkeypatch.setattr(run, '_run', lambda *args: pytest.fail('it ran'))
+  with pytest.raises(ValueError, match=r'^Expected one workdir that all'):
+    run.audit(tiny.config(), tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
 
 
 @pytest.mark.parametrize(
@@ -416,6 +440,20 @@ def test_marks_are_within_the_steps():
   assert loop.marks(10, 4).tolist() == [2, 5, 8, 10]
   assert loop.marks(3, 50).tolist() == [1, 2, 3]
   assert loop.marks(0, 50).tolist() == []
+
+
+def test_a_step_that_the_run_does_not_have(tmp_path):
+  carry = programs.Carry(np.ones((1, 1, 3)), np.ones((1, 1)), np.ones((1, 1)))
+  fresh = loop._Position(0, carry, np.zeros((1, 1, 2), np.float32), 0.0)
+  for step in (-1, 13):
+    fields = (tmp_path / str(step), 'run', 1e6)
+    job = loop.Job(None, (), 1, 1, 12, np.array([6, 12]), *fields)
+    leaves = jax.tree.leaves(carry)
+    with checkpoint.manager(job.saved) as opened:
+      forged = loop._tree(leaves, fresh._replace(step=step))
+      checkpoint.save(opened, forged, 'run')
+    with pytest.raises(ValueError, match=f'^Expected a .* got step {step} in'):
+      loop._restored(job, fresh)
 
 
 def test_float64_is_a_reference_from_end_to_end(tmp_path):

@@ -7,6 +7,7 @@ import resource
 import numpy as np
 import pytest
 
+from giajax.engine import together
 from giajax.engine import workdir
 
 
@@ -156,6 +157,30 @@ def test_processes_of_one_run_mean_the_same(changes, words):
   workdir.check_alike([_process(), _process()])
   with pytest.raises(ValueError, match=f'^Expected one run .*{words}'):
     workdir.check_alike([_process(), _process(**changes)])
+
+
+@pytest.mark.parametrize('leads', [True, False])
+def test_a_workdir_that_is_not_shared(tmp_path, monkeypatch, leads):
+  """In process 0, which makes a file, or in process 1, which looks for it."""
+  monkeypatch.setattr(together, 'agreed', lambda values: values)
+  for other in ('True', 'False'):
+    sights = []
+
+    def texts(own, other=other, sights=sights):
+      theirs = other if sights else '.theirs.partial'
+      sights.append(own)
+      return [own, theirs] if leads else [theirs, own]
+
+    monkeypatch.setattr(together, 'texts', texts)
+    if leads and other == 'True':
+      workdir.check_shared(tmp_path)
+    else:
+      number = 1 if other == 'True' or leads else 0
+      words = f'^Expected one workdir .* which process {number} does not share'
+      with pytest.raises(workdir.UnusableError, match=words):
+        workdir.check_shared(tmp_path)
+    assert sights[1] == str(leads)
+    assert not any(tmp_path.iterdir())
 
 
 def test_withdraw_leaves_nothing_but_results(tmp_path):
