@@ -23,6 +23,7 @@ GRANTS: dict[str, str] = {
   'bn_buffers_before': 'the BatchNorm buffers the client started from',
   'bn_buffers_after': 'the BatchNorm buffers the client ended with',
   'proxy_data': "images like the client's",
+  'pretrained_generator': "a generator trained on images like the client's",
   'data_statistics': "statistics of the client's data",
   'alter_parameters': 'the right to change the weights that clients receive',
   'alter_architecture': 'the right to change the network that clients train',
@@ -37,6 +38,8 @@ GRANTS: dict[str, str] = {
 _B = ('model', 'batch_size', 'bn_buffers_before')
 _C = (*_B, 'client_hparams', 'bn_buffers_after')
 _F = (*_C, 'alter_parameters', 'alter_architecture', 'individual_models')
+# Surrogate data, and what can be learned from them.
+_DATA = ('proxy_data', 'pretrained_generator')
 
 
 class Level(NamedTuple):
@@ -62,7 +65,7 @@ LEVELS: dict[str, Level] = {
   'D': Level(
     'Data-enhanced',
     'the details of the training, and surrogate data',
-    (*_C, 'proxy_data'),
+    (*_C, *_DATA),
   ),
   'E': Level(
     'Statistical-informed',
@@ -77,13 +80,13 @@ LEVELS: dict[str, Level] = {
   'G': Level(
     'Data-enhanced manipulator',
     'the right to alter what clients receive, and surrogate data',
-    (*_F, 'proxy_data'),
+    (*_F, *_DATA),
   ),
   'H': Level(
     'Client-selecting manipulator',
     'the right to alter what clients receive and to select the clients, and '
     'surrogate data',
-    (*_F, 'proxy_data', 'select_clients'),
+    (*_F, *_DATA, 'select_clients'),
   ),
 }
 
