@@ -73,7 +73,9 @@ def multiscale(
       'total_variation': (total_variation, variation.total_variation(world))
     },
     optimizer=optimizers.adam(
-      optimizers.repeated(optimizers.step_decay, num_steps, stages),
+      optimizers.repeated(
+        optimizers.step_decay, optimizers.shares(num_steps, stages)
+      ),
       before=[
         optimizers.coarse_to_fine(sides, num_steps),
         optimizers.signed(),

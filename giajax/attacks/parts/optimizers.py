@@ -5,8 +5,9 @@ knob. In addition to optax's own extra arguments, `match` passes the step's
 `key` and the knobs `hp`.
 """
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+import itertools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,13 @@ from giajax import types
 class Count(NamedTuple):
   """The number of steps taken."""
 
+  count: types.Array  # [] int32
+
+
+class Restarted(NamedTuple):
+  """What a transformation remembers, and the number of steps taken."""
+
+  memory: Any
   count: types.Array  # [] int32
 
 
@@ -227,24 +235,64 @@ def step_decay(num_steps: int) -> optax.Schedule:
   )
 
 
+def shares(num_steps: int, stages: int) -> list[int]:
+  """Returns the steps of each stage of `coarse_to_fine`, T in all."""
+  ends = [-(-i * num_steps // stages) for i in range(stages + 1)]
+  return [end - start for start, end in itertools.pairwise(ends)]
+
+
 def repeated(
-  schedule: Callable[[int], optax.Schedule], num_steps: int, stages: int
+  schedule: Callable[[int], optax.Schedule], steps: Sequence[int]
 ) -> optax.Schedule:
-  """Returns a schedule that begins again in each stage of `coarse_to_fine`.
+  """Returns a schedule that begins again in each stage.
 
   Args:
     schedule: `steps -> schedule`, for the steps of a stage.
-    num_steps: T of the run.
-    stages: the number S of equal stages.
+    steps: the number of steps of each stage.
   """
-  within = schedule(num_steps // stages)
+  within = [schedule(count) for count in steps]
+  return optax.join_schedules(within, [*itertools.accumulate(steps[:-1])])
 
-  def rate(count):
-    stage = _stage(count, num_steps, stages)
-    # The first step whose stage is this one.
-    return within(count - -(-stage * num_steps // stages))
 
-  return rate
+def restarted(
+  part: optax.GradientTransformation, steps: Sequence[int]
+) -> optax.GradientTransformationExtraArgs:
+  """Forgets what a transformation remembers at the start of each stage.
+
+  Args:
+    part: the transformation.
+    steps: the number of steps of each stage.
+  """
+  starts = np.cumsum(steps[:-1], dtype=np.int32)
+  inner = optax.with_extra_args_support(part)
+
+  def init(params):
+    return Restarted(inner.init(params), jnp.zeros((), jnp.int32))
+
+  def update(updates, state, params=None, **extra):
+    fresh = trees.strong(inner.init(params))  # pyrefly: ignore
+    memory = trees.where((state.count == starts).any(), fresh, state.memory)
+    updates, memory = inner.update(updates, memory, params, **extra)
+    return updates, Restarted(memory, state.count + 1)
+
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+def ramps(num_steps: int, rise: float, fall: float) -> optax.Schedule:
+  """Returns a linear rise to 1 and, at the end, half a cosine to 0.
+
+  Args:
+    num_steps: the steps T.
+    rise: the share of the steps in which it rises, in [0, 1].
+    fall: the share of the steps in which it falls, in (0, 1].
+  """
+
+  def schedule(count):
+    up = jnp.minimum(1.0, (count + 1) / max(1.0, rise * num_steps))
+    left = jnp.minimum(1.0, (num_steps - count) / (fall * num_steps))
+    return up * 0.5 * (1 - jnp.cos(jnp.pi * left))
+
+  return schedule
 
 
 def cosine_decay(num_steps: int, warmup_steps: int) -> optax.Schedule:
@@ -288,6 +336,54 @@ def adam(
     optax.scale_by_schedule(schedule),
     optax.scale(-1.0),
     *last,
+  )
+
+
+def adam_in_stages(
+  schedule: Callable[[int], optax.Schedule],
+  steps: Sequence[int],
+  *,
+  last: Sequence[optax.GradientTransformation] = (),
+) -> optax.GradientTransformationExtraArgs:
+  """Returns Adam that begins again in each stage, as its schedule does.
+
+  What has no gradient in a stage does not move in it.
+
+  Args:
+    schedule: `steps -> schedule`, for the steps of a stage.
+    steps: the number of steps of each stage.
+    last: a transformation of the whole step.
+  """
+  return optax.chain(
+    restarted(optax.scale_by_adam(), steps),
+    optax.scale_by_schedule(repeated(schedule, steps)),
+    optax.scale(-1.0),
+    *last,
+  )
+
+
+def at_rates(
+  rates: Mapping[str, str],
+) -> optax.GradientTransformationExtraArgs:
+  """Gives entries of a dict learning rates of their own.
+
+  Args:
+    rates: the names of knobs, by those of entries.
+  """
+
+  def update(updates, state, params=None, **extra):
+    del params
+    hp = extra['hp']
+
+    def scaled(entry, name):
+      factor = hp[name] / hp['learning_rate']
+      return jax.tree.map(lambda u: factor * u, entry)
+
+    own = {entry: scaled(updates[entry], name) for entry, name in rates.items()}
+    return {**updates, **own}, state
+
+  return optax.GradientTransformationExtraArgs(
+    lambda params: optax.EmptyState(), update
   )
 
 

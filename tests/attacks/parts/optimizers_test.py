@@ -47,14 +47,16 @@ def test_cosine_decay_rises_first():
 
 @pytest.mark.parametrize('steps', [24, 25, 26])
 def test_stages_begin_again_together(steps):
-  rate = optimizers.repeated(lambda n: lambda t: 100 * n + t, steps, 3)
+  shares = optimizers.shares(steps, 3)
+  assert sum(shares) == steps and max(shares) - min(shares) <= 1
+  rate = optimizers.repeated(lambda n: lambda t: t, shares)
   part = optimizers.coarse_to_fine([4, 2, 1], steps)
   state = part.init(image(0))
   stages, rates = [], []
   for t in range(steps):
     found, state = update(part, image(0), state=state)
     stages.append(len(np.unique(found)))
-    rates.append(int(rate(t)) - 100 * (steps // 3))
+    rates.append(int(rate(t)))
   assert [*dict.fromkeys(stages)] == [2 * 2 * 2, 4 * 3 * 2, 8 * 6 * 2]
   begins = [t for t in range(steps) if not t or stages[t] != stages[t - 1]]
   assert begins == [t for t in range(steps) if rates[t] == 0]
