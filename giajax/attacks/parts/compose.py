@@ -1,8 +1,10 @@
 """Combinators: attacks in, attacks out."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
 from giajax import keys
 from giajax import trees
@@ -19,7 +21,13 @@ class Best(NamedTuple):
   loss: types.Array  # [] the objective there; float64 if that is enabled
 
 
-def keep_best(attack: base.Attack) -> base.Attack:
+def _loss(info: types.Info) -> types.Array:
+  return info.loss
+
+
+def keep_best(
+  attack: base.Attack, by: Callable[[types.Info], types.Array] = _loss
+) -> base.Attack:
   """Reads the iterate of lowest objective instead of the last one.
 
   The objective is the attacker's own, as `step` reports it, and belongs to the
@@ -29,6 +37,7 @@ def keep_best(attack: base.Attack) -> base.Attack:
   Args:
     attack: an attack whose state has a field `variable`, which is all that
       `read` uses of it.
+    by: `(info) -> []`, what is lowest instead of the whole objective.
   """
 
   def init(key, obs, hp):
@@ -38,15 +47,64 @@ def keep_best(attack: base.Attack) -> base.Attack:
 
   def step(key, state, obs, hp):
     inner, info = attack.step(key, state.inner, obs, hp)
-    # `info.loss` belongs to the iterate before the step.
-    better = jnp.isfinite(info.loss) & (info.loss < state.loss)
+    # It belongs to the iterate before the step.
+    loss = by(info).astype(state.loss.dtype)
+    better = jnp.isfinite(info.loss) & (loss < state.loss)
     best = trees.where(better, state.inner.variable, state.variable)
-    loss = jnp.where(better, info.loss.astype(state.loss.dtype), state.loss)
+    loss = jnp.where(better, loss, state.loss)
     return Best(inner, best, loss), info
 
   def read(state, obs, hp):
     best = state.inner._replace(variable=state.variable)
     return attack.read(best, obs, hp)
+
+  return attack._replace(init=init, step=step, read=read)
+
+
+class Staged(NamedTuple):
+  """An attack's state and best iterate, and the steps that it has taken."""
+
+  best: Best
+  count: types.Array  # [] int32
+
+
+def in_stages(
+  attack: base.Attack,
+  steps: Sequence[int],
+  enter: Callable[[Any, types.Array, types.Observation], Any],
+) -> base.Attack:
+  """Gives an attack stages, each of which begins at the best iterate so far.
+
+  The best one is that of the least matching loss, the attacker's own score, in
+  whichever stage: what is read is never worse than what the first stage alone
+  would have found.
+
+  A step is the same program in every stage, because restarts and cases that run
+  together would compute all branches of a choice between several.
+
+  Args:
+    attack: see `keep_best`; it does not keep its best iterate itself.
+    steps: the number of steps of each stage.
+    enter: see `Variable.enter`.
+  """
+  whole = keep_best(attack, by=lambda info: info.terms['matching'])
+  starts = np.cumsum(steps[:-1], dtype=np.int32)
+
+  def init(key, obs, hp):
+    return Staged(whole.init(key, obs, hp), jnp.zeros((), jnp.int32))
+
+  def step(key, state, obs, hp):
+    best, count = state
+    stage = (count >= starts).sum()
+    entered = enter(best.variable, stage, obs)
+    begins = (count == starts).any()
+    variable = trees.where(begins, entered, best.inner.variable)
+    inner = best.inner._replace(variable=variable)
+    best, info = whole.step(key, best._replace(inner=inner), obs, hp)
+    return Staged(best, count + 1), info
+
+  def read(state, obs, hp):
+    return whole.read(state.best, obs, hp)
 
   return attack._replace(init=init, step=step, read=read)
 

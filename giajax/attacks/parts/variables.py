@@ -25,6 +25,10 @@ class Variable(NamedTuple):
     project: `tree -> tree`, the nearest allowed tree.
     needs: the grants that it uses.
     hparams: the default values of the traced knobs that `init` reads.
+    terms: `{name: (weight, tree -> [])}`, what is to be low of the tree itself;
+      the weights are traced.
+    enter: `(tree, stage, obs) -> tree`, the same candidate at the start of a
+      later stage, whose number is [].
   """
 
   init: Callable[[types.Array, types.Observation, types.HParams], types.Tree]
@@ -32,6 +36,12 @@ class Variable(NamedTuple):
   project: Callable[[types.Tree], types.Tree]
   needs: frozenset[str]
   hparams: Mapping[str, float] = builtins.MappingProxyType({})
+  terms: Mapping[str, tuple[float, Callable[[types.Tree], types.Array]]] = (
+    builtins.MappingProxyType({})
+  )
+  enter: Callable[[types.Tree, types.Array, types.Observation], types.Tree] = (
+    lambda tree, stage, obs: tree
+  )
 
 
 def pixels(
@@ -109,22 +119,10 @@ def generator_weights(
     generator: the generator, of images like the network's.
 
   Raises:
-    ValueError: a generator of other images, or of another number of classes.
+    ValueError: see `require_generator`.
   """
-  spec, net = generator.spec, world.net.spec
-  if spec.image_shape != net.image_shape:
-    raise ValueError(
-      f'Expected a generator of images {net.image_shape}, as {net.name} takes '
-      f'them; got {spec.name} with {spec.image_shape}; build it with their '
-      'image_shape'
-    )
-  if spec.num_classes not in (0, net.num_classes):
-    raise ValueError(
-      f'Expected a generator of {net.num_classes} classes, as {net.name} has; '
-      f'got {spec.name} with {spec.num_classes}; build it with num_classes='
-      f'{net.num_classes}'
-    )
-  shape = (world.batch_size, *spec.latent_shape)
+  require_generator(world, generator)
+  shape = (world.batch_size, *generator.spec.latent_shape)
 
   def init(key, obs, hp):
     del obs, hp
@@ -146,6 +144,30 @@ def generator_weights(
 
   needs = {'labels'} if generator.labels is None else ()
   return Variable(init, batch, project, frozenset(needs))
+
+
+def require_generator(
+  world: worlds.World, generator: generative.Generator
+) -> None:
+  """Requires a generator of images and classes like the network's.
+
+  Args:
+    world: the attacker's picture of the system.
+    generator: the generator.
+  """
+  spec, net = generator.spec, world.net.spec
+  if spec.image_shape != net.image_shape:
+    raise ValueError(
+      f'Expected a generator of images {net.image_shape}, as {net.name} takes '
+      f'them; got {spec.name} with {spec.image_shape}; build it with their '
+      'image_shape'
+    )
+  if spec.num_classes not in (0, net.num_classes):
+    raise ValueError(
+      f'Expected a generator of {net.num_classes} classes, as {net.name} has; '
+      f'got {spec.name} with {spec.num_classes}; build it with num_classes='
+      f'{net.num_classes}'
+    )
 
 
 def _weights(tree: types.Tree) -> types.Variables:
