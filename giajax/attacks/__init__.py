@@ -6,6 +6,9 @@ from giajax.attacks.closed_form import linear_layer
 from giajax.attacks.closed_form import r_gap
 from giajax.attacks.closed_form import spear
 from giajax.attacks.generative import ci_net
+from giajax.attacks.generative import ggl
+from giajax.attacks.generative import gias
+from giajax.attacks.generative import gifd
 from giajax.attacks.generative import grnn
 from giajax.attacks.malicious import fishing
 from giajax.attacks.malicious import loki
@@ -49,6 +52,10 @@ ATTACKS = {
   'wei': wei.wei,
   # Generative: what changes is a generator of candidates.
   'ci_net': ci_net.ci_net,
+  'ggl': ggl.ggl,
+  'ggl_adam': ggl.ggl_adam,
+  'gias': gias.gias,
+  'gifd': gifd.gifd,
   'grnn': grnn.grnn,
   # Closed form: the images are solved for.
   'linear_layer': linear_layer.linear_layer,

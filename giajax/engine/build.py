@@ -35,6 +35,7 @@ from giajax.defenses import base as defenses
 from giajax.defenses import DEFENSES
 from giajax.engine import experiment as records
 from giajax.engine import factories
+from giajax.engine import generators
 from giajax.engine import identity
 from giajax.engine import schema
 from giajax.engine import sweep
@@ -64,7 +65,7 @@ _NOT_COMPILED = frozenset(
   }
 )
 # Tables in `tables.TABLES` whose rows are named inside of arguments.
-_NAMED_INSIDE = ('distances', 'label rules', 'metrics', 'starts')
+_NAMED_INSIDE = ('distances', 'generators', 'label rules', 'metrics', 'starts')
 
 
 def experiment(config: Mapping[str, Any]) -> records.Experiment:
@@ -340,7 +341,13 @@ def _attack(resolved, world) -> attacks.Attack:
   own = {k: v for k, v in entry.items() if k in parameters or k == 'name'}
   if 'world' in entry:
     own['world'] = entry['world']  # refused
-  attack = factories.make(ATTACKS, own, 'attack', world=world)
+  parts = {'world': world}
+  if 'generator' in own:
+    lowering = resolved['run']['lowering']
+    parts['generator'] = generators.trained(
+      own.pop('generator'), world.net.spec, lowering
+    )
+  attack = factories.make(ATTACKS, own, 'attack', **parts)
   for name in entry.keys() - own.keys():
     names = {*parameters, *attack.hparams} - {'world'}
     schema.require_known(name, names, f'attack ({entry["name"]})')

@@ -194,7 +194,12 @@ def load(
     ValueError: see `convert.load`; a file of another architecture or latent
       size, or with a NaN, among others.
   """
-  variables = convert.load(path, generator, prefix=prefix, rename=rename)
+  spec = generator.spec
+  sizes = f'latents {spec.latent_shape} and images {spec.image_shape}'
+  described = spec._replace(name=f'{spec.name} with {sizes}')
+  variables = convert.load(
+    path, generator._replace(spec=described), prefix=prefix, rename=rename
+  )
   return Trained(generator, variables, archives.sha256(path))
 
 

@@ -59,7 +59,10 @@ def _parts(family, name):
     net = setup.net()
     client = setup.client(net, _TASK, train_mode=setup.train_mode)
     client = aggregate.aggregate(client, setup.clients)
-    return {'world': worlds.World(net, _TASK, client, setup.batch_size)}
+    parts = {'world': worlds.World(net, _TASK, client, setup.batch_size)}
+    # What a file of weights becomes.
+    generator = dict(setup.kwargs).get('generator')
+    return parts | ({'generator': generator} if generator else {})
   net = mlp.mlp((4, 4, 1), 4, widths=(2,))
   every = {
     'client': fedsgd.fedsgd(net, _TASK),

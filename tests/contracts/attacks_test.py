@@ -19,6 +19,8 @@ from giajax.attacks import base
 from giajax.clients import aggregate
 from giajax.clients import fedavg
 from giajax.clients import fedsgd
+from giajax.generative import base as generative
+from giajax.generative import GENERATORS
 from giajax.models.classification import mlp
 from giajax.models.classification import resnet
 from giajax.ops import loop_invariants
@@ -26,6 +28,16 @@ from giajax.tasks import classification
 
 STEPS = 3
 RESTARTS = 3
+
+
+def trained(row, *args, **kwargs):
+  """Returns a generator whose images depend on its latents."""
+  generator = GENERATORS[row](
+    *args, **kwargs, latent=3, width=2, lowering='lax'
+  )
+  weights = generator.init(jax.random.key(0))
+  params = jax.tree.map(lambda w: 20.0 * w, weights.params)
+  return generative.Trained(generator, weights._replace(params=params), '')
 
 
 class Setup(NamedTuple):
@@ -40,8 +52,11 @@ class Setup(NamedTuple):
   client: Any = fedsgd.fedsgd
   slots: int | None = None  # those of the reconstruction, if not B
   clients: int = 1
+  steps: int = STEPS
 
 
+_CLASSES = trained('conditional_dcgan', (8, 8, 1), 4, embedding=2)
+_FACES = trained('dcgan', (8, 8, 3))
 _LBFGS = dict(num_steps=STEPS, memory_size=2, max_linesearch_steps=3)
 _COLOURED = functools.partial(
   mlp.mlp, (4, 4, 3), 4, widths=(8,), normalisation='cifar10'
@@ -62,6 +77,14 @@ _NORMED = Setup(
   batch_size=2,
   kwargs=dict(num_steps=STEPS, total_variation=1e-3, bn_statistics=0.1),
   train_mode=True,
+)
+_CONDITIONAL = Setup(
+  net=functools.partial(mlp.mlp, (8, 8, 1), 4, widths=(8,), activation='tanh'),
+  batch_size=2,
+)
+_GENERATED = Setup(
+  net=functools.partial(mlp.mlp, (8, 8, 3), 4, widths=(8,), activation='tanh'),
+  batch_size=2,
 )
 SETUPS = {
   'dimitrov': Setup(
@@ -90,6 +113,25 @@ SETUPS = {
       warmup_steps=1,
     ),
     slots=1,
+  ),
+  'ggl': _CONDITIONAL._replace(
+    kwargs=dict(
+      generator=_CLASSES, evaluations=5 * STEPS, population=5, moments=0.1
+    )
+  ),
+  'ggl_adam': _CONDITIONAL._replace(
+    kwargs=dict(
+      generator=_CLASSES, num_steps=STEPS, learning_rate=0.02, moments=0.01
+    )
+  ),
+  'gias': _GENERATED._replace(
+    kwargs=dict(
+      generator=_FACES, num_steps=4, latent_steps=2, total_variation=0.1
+    ),
+    steps=4,
+  ),
+  'gifd': _GENERATED._replace(
+    kwargs=dict(generator=_FACES, num_steps=STEPS, total_variation=0.1, l2=0.01)
   ),
   'grad_inversion': _NORMED._replace(
     kwargs=dict(
@@ -218,7 +260,7 @@ class Case:
     end, infos = start, ()
     if self.attack.num_steps:
       body = self.body(key, obs, hp)
-      end, infos = jax.lax.scan(body, start, jnp.arange(STEPS))
+      end, infos = jax.lax.scan(body, start, jnp.arange(self.setup.steps))
     read = self.attack.read
     return Trace(start, end, infos, read(start, obs, hp), read(end, obs, hp))
 
@@ -371,7 +413,7 @@ def test_vmap_of_a_scan_equals_a_loop_of_hoisted_ones(case):
     if case.attack.num_steps:
       body = case.body(key, obs, hp)
       body = loop_invariants.precompute(body, start, jnp.int32(0))
-      end, infos = jax.lax.scan(body, start, jnp.arange(STEPS))
+      end, infos = jax.lax.scan(body, start, jnp.arange(case.setup.steps))
     return infos, case.attack.read(end, obs, hp)
 
   for r in range(RESTARTS):
