@@ -14,6 +14,7 @@ from giajax.ops import moments
 FACTS = {
   'l2': (0, '', 0.5 * (1 + 1 + 4 + 4)),
   'l2_and_norm': (1e-6, '', 10 + np.sqrt(10)),
+  'layer_l2': (0, '', (1 + 1 + 4 + 4) / 2),
   'l1': (0, '', 1 + 1 + 2 + 2),
   'cosine': (1e-6, 'own', 1 - 24 / np.sqrt(29 * 29)),
   'layer_cosine': (1e-6, 'own', (1 - 24 / 25 + 1) / 2),

@@ -94,8 +94,12 @@ def _l2_of_moments(m: moments.Moments) -> types.Array:
   return 0.5 * (_sum(m.squared) - 2 * _sum(m.dot) + _sum(m.target))
 
 
-def _layer_l2(m: moments.Moments) -> types.Array:
+def _layer_l2(g: types.Tree, t: types.Tree) -> types.Array:
   """Mean over the leaves of the squared distance (Li et al. 2022, GGL)."""
+  return 2 * _l2(g, t) / len(jax.tree.leaves(g))
+
+
+def _layer_l2_of_moments(m: moments.Moments) -> types.Array:
   return 2 * _l2_of_moments(m) / len(m.dot)
 
 
@@ -263,7 +267,7 @@ def on_entries(distance: str | Distance, fraction: float) -> Distance:
 DISTANCES = {
   'l2': Distance(_l2, _l2_of_moments),
   'l2_and_norm': Distance(_l2_and_norm),
-  'layer_l2': _of_moments(_layer_l2),
+  'layer_l2': Distance(_layer_l2, _layer_l2_of_moments),
   'l1': Distance(_l1),
   'cosine': _of_moments(_cosine),
   'layer_cosine': _of_moments(_layer_cosine),
