@@ -145,3 +145,32 @@ def test_combinators_compose():
   obs = types.Observation(None, jnp.array([7]), {})
   found = run(attack, obs)[2]
   assert int(found.score) == 1 and found.batch.y.tolist() == [7]
+
+
+@pytest.mark.parametrize(
+  ('later', 'kept'),
+  [((2.0, 0.5), 6), ((2.0, 1.5), 1), ((1.0, 1.0), 1), ((NAN, 0.5), 6)],
+)
+def test_stages_begin_at_the_best_so_far_and_end_there(later, kept):
+  """Iterate 1 is the best of the first stage; the second goes on as 5, 6."""
+  plain = counting([3, 1, 2, INF, INF, *later])._replace(num_steps=5)
+  attack = compose.in_stages(
+    plain, [3, 2], lambda variable, stage, obs: variable + 4 * stage
+  )
+  state, infos, found = run(attack)
+  np.testing.assert_array_equal(infos.loss, [3, 1, 2, *later])
+  assert found.score == kept and state.count == 5
+
+
+def test_stages_compare_matching_losses():
+  """A prior that favours an iterate does not make it the best one."""
+  plain = counting([3, 1, 2])
+
+  def step(key, state, obs, hp):
+    new, info = plain.step(key, state, obs, hp)
+    return new, info._replace(loss=info.loss + 10.0 * (state.variable == 1))
+
+  attack = compose.in_stages(
+    plain._replace(step=step), [3], lambda variable, stage, obs: variable
+  )
+  assert run(attack)[2].score == 1

@@ -163,3 +163,46 @@ def test_rmsprop_by_hand():
   for wrong in ((1.0, 0.9), (0.9, -0.1)):
     with pytest.raises(ValueError, match=r'^Expected (decay|momentum) in'):
       optimizers.rmsprop(*wrong)
+
+
+def test_adam_begins_again_in_each_stage():
+  """Its first step is a whole one in both, and what has no gradient rests."""
+  part = optimizers.adam_in_stages(
+    lambda count: lambda t: 1.0 - t / count, [3, 4]
+  )
+  x = {'a': jnp.zeros(2), 'b': jnp.zeros(2)}
+  first = {'a': jnp.array([3.0, -1e-3]), 'b': jnp.zeros(2)}
+  second = {'a': first['b'], 'b': first['a']}
+  state, steps = part.init(x), []
+  for t in range(7):
+    gradient = first if t < 3 else second
+    step, state = update(part, gradient, x, state)
+    steps.append(step)
+  for t, (name, rate) in {
+    0: ('a', 1.0),
+    1: ('a', 2 / 3),
+    3: ('b', 1.0),
+    6: ('b', 1 / 4),
+  }.items():
+    np.testing.assert_allclose(
+      steps[t][name], -rate * np.sign(first['a']), rtol=1e-3
+    )
+    other = {'a': 'b', 'b': 'a'}[name]
+    np.testing.assert_array_equal(steps[t][other], np.zeros(2))
+
+
+def test_ramps_rise_and_fall():
+  rate = optimizers.ramps(100, 0.05, 0.25)
+  np.testing.assert_allclose(rate(0), 0.2, rtol=1e-5)
+  np.testing.assert_allclose([rate(4), rate(75)], 1.0, rtol=1e-5)
+  np.testing.assert_allclose(rate(100 - 12.5), 0.5, rtol=1e-5)
+  np.testing.assert_allclose(rate(100), 0.0, atol=1e-6)
+
+
+def test_entries_may_have_rates_of_their_own():
+  part = optimizers.at_rates({'a': 'slow'})
+  hp = {'learning_rate': 0.5, 'slow': 0.1}
+  step = {'a': jnp.ones(2), 'b': jnp.ones(2)}
+  found, _ = part.update(step, part.init(step), step, hp=hp)
+  np.testing.assert_allclose(0.5 * found['a'], 0.1, rtol=1e-6)
+  np.testing.assert_array_equal(found['b'], step['b'])
