@@ -13,9 +13,6 @@ by Adam, the second from the best latents of the first. d_i has as many numbers
 as G has weights, far more than an image has pixels: in (2) the generator is a
 start, and what it makes is bounded by the form of a convolutional network only.
 
-Every step computes the gradient of latents and weights, whatever its stage,
-see `compose.in_stages`: steps of (1) take as long as those of (2).
-
 Differs from the authors' code: d_i of all layers of G, with its BatchNorm in
 inference mode; labels in any order; several restarts take both stages each,
 where theirs begin (2) from the best of all; the iterate of the least matching

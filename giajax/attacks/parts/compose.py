@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -11,6 +12,7 @@ from giajax import trees
 from giajax import types
 from giajax.attacks import base
 from giajax.attacks.parts import labels
+from giajax.ops import anywhere
 
 
 class Best(NamedTuple):
@@ -79,9 +81,6 @@ def in_stages(
   whichever stage: what is read is never worse than what the first stage alone
   would have found.
 
-  A step is the same program in every stage, because restarts and cases that run
-  together would compute all branches of a choice between several.
-
   Args:
     attack: see `keep_best`; it does not keep its best iterate itself.
     steps: the number of steps of each stage.
@@ -96,9 +95,14 @@ def in_stages(
   def step(key, state, obs, hp):
     best, count = state
     stage = (count >= starts).sum()
-    entered = enter(best.variable, stage, obs)
     begins = (count == starts).any()
-    variable = trees.where(begins, entered, best.inner.variable)
+    variable = jax.lax.cond(
+      anywhere.anywhere(begins),
+      lambda: trees.where(
+        begins, enter(best.variable, stage, obs), best.inner.variable
+      ),
+      lambda: best.inner.variable,
+    )
     inner = best.inner._replace(variable=variable)
     best, info = whole.step(key, best._replace(inner=inner), obs, hp)
     return Staged(best, count + 1), info

@@ -22,6 +22,7 @@ from giajax import types
 from giajax import world as worlds
 from giajax.attacks.parts import variables
 from giajax.generative import base as generative
+from giajax.ops import anywhere
 
 _NEEDS = frozenset({'labels', 'pretrained_generator'})
 _LEAST_VARIANCE = 1e-12
@@ -91,15 +92,20 @@ def latents_then_weights(
     return {'z': z, 'delta': delta, 'stage': jnp.zeros((), z.dtype)}
 
   def batch(tree, obs):
-    y, first = obs.side['labels'], tree['stage'] == 0
+    y, first = obs.side['labels'], jax.lax.stop_gradient(tree['stage']) == 0
     z = trees.where(first, tree['z'], jax.lax.stop_gradient(tree['z']))
     still = jax.lax.stop_gradient(tree['delta'])
     delta = trees.where(first, still, tree['delta'])
 
-    def image(z, y, delta):
-      return images(z[None], y[None], delta)[0]
+    def apart():
+      def image(z, y, delta):
+        return images(z[None], y[None], delta)[0]
 
-    return types.Batch(jax.vmap(image)(z, y, delta), y)
+      return jax.vmap(image)(z, y, delta)
+
+    # With no difference, all images come from one pass of one network.
+    x = jax.lax.cond(anywhere.anywhere(~first), apart, lambda: images(z, y))
+    return types.Batch(x, y)
 
   def enter(tree, stage, obs):
     del obs
