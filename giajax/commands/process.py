@@ -103,7 +103,9 @@ def quiet_libraries() -> None:
   still shows their warnings.
   """
   absl_logging.set_verbosity(absl_logging.FATAL)
-  logging.getLogger('PIL').setLevel(logging.CRITICAL)
+  # asyncio tells of what Orbax abandons where a checkpoint is damaged.
+  for name in ('PIL', 'asyncio'):
+    logging.getLogger(name).setLevel(logging.CRITICAL)
   if not sys.warnoptions:
     warnings.simplefilter('ignore')
   sys.unraisablehook = _report

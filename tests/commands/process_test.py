@@ -18,6 +18,7 @@ process.guard_output()
 process.quiet_libraries()
 warnings.warn('of Pillow')
 logging.getLogger('PIL.TiffImagePlugin').error('of Pillow')
+logging.getLogger('asyncio').error('Task exception of Orbax')
 absl_logging.error('of Orbax')
 class Unraisable(str):
   def __del__(self):
