@@ -15,7 +15,7 @@ from giajax import main
   'change, words',
   [
     (
-      "config.attack = dict(name='dgl')",
+      "config.attack = dict(name='dlgg')",
       "known attack (beyond_inferring, .*'dlg'",
     ),
     ("config.model = dict(name='x')", 'known model (alexnet, .*mlp'),
@@ -85,7 +85,7 @@ def test_foreign_workdir(capsys, tmp_path):
 
 
 def test_process_ends_with_one_line(tmp_path):
-  config = commandline.write(tmp_path, "config.attack = dict(name='dgl')")
+  config = commandline.write(tmp_path, "config.attack = dict(name='dlgg')")
   done = subprocess.run(
     [
       *(sys.executable, '-m', 'giajax.main'),

@@ -18,7 +18,7 @@ def _setup(**changes):
 @pytest.mark.parametrize(
   'changes, words',
   [
-    ({'attack': {'name': 'dgl'}}, r"known attack \(.*dlg.*\).*'dgl'.*'dlg'"),
+    ({'attack': {'name': 'dlgg'}}, r"known attack \(.*dlg.*\).*'dlgg'.*'dlg'"),
     ({'model': {'name': 'vgg'}}, r'known model \(.*convnet.*mlp'),
     ({'dataset': {'name': 'cifar'}}, r'known dataset \(.*photographs'),
     ({'task': {'name': 'x'}}, r'known task \(classification'),
