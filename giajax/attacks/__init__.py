@@ -2,6 +2,8 @@
 
 import functools
 
+from giajax.attacks.closed_form import april
+from giajax.attacks.closed_form import cocktail_party
 from giajax.attacks.closed_form import linear_layer
 from giajax.attacks.closed_form import r_gap
 from giajax.attacks.closed_form import spear
@@ -15,6 +17,7 @@ from giajax.attacks.malicious import loki
 from giajax.attacks.malicious import mkor
 from giajax.attacks.malicious import robbing_the_fed
 from giajax.attacks.malicious import trap_weights
+from giajax.attacks.optimisation import april_optimisation
 from giajax.attacks.optimisation import beyond_inferring
 from giajax.attacks.optimisation import bn_statistics_matching
 from giajax.attacks.optimisation import dimitrov
@@ -30,6 +33,7 @@ from giajax.attacks.optimisation import wei
 
 ATTACKS = {
   # Optimisation: candidates change until their update matches.
+  'april_optimisation': april_optimisation.april_optimisation,
   'beyond_inferring': beyond_inferring.beyond_inferring,
   'dimitrov': dimitrov.dimitrov,
   'dlg': dlg.dlg,
@@ -58,6 +62,8 @@ ATTACKS = {
   'gifd': gifd.gifd,
   'grnn': grnn.grnn,
   # Closed form: the images are solved for.
+  'april': april.april,
+  'cocktail_party': cocktail_party.cocktail_party,
   'linear_layer': linear_layer.linear_layer,
   'r_gap': r_gap.r_gap,
   'spear': spear.spear,
