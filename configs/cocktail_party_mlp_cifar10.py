@@ -4,8 +4,8 @@
     --config.dataset.data_dir=DIR
 
 Kariyappa et al., ICML 2023, arXiv 2209.05578: 256 units, untrained. Three
-batches on two CPU cores, in 6 s each: 26.9, 33.9 and 32.6 dB on average; noise in
-the gradient's place gives 7 dB, and the mean image 12.5 dB.
+batches on two CPU cores, in 6 s each: 26.9, 33.9 and 32.6 dB on average; noise
+in the gradient's place gives 7 dB, and the mean image 12.5 dB.
 """
 
 from giajax.engine import build

@@ -12,6 +12,7 @@ from giajax.attacks.generative import ggl
 from giajax.attacks.generative import gias
 from giajax.attacks.generative import gifd
 from giajax.attacks.generative import grnn
+from giajax.attacks.generative import lora_generator
 from giajax.attacks.malicious import fishing
 from giajax.attacks.malicious import loki
 from giajax.attacks.malicious import mkor
@@ -61,6 +62,7 @@ ATTACKS = {
   'gias': gias.gias,
   'gifd': gifd.gifd,
   'grnn': grnn.grnn,
+  'lora_generator': lora_generator.lora_generator,
   # Closed form: the images are solved for.
   'april': april.april,
   'cocktail_party': cocktail_party.cocktail_party,

@@ -21,6 +21,7 @@ from giajax.clients import fedavg
 from giajax.clients import fedsgd
 from giajax.generative import base as generative
 from giajax.generative import GENERATORS
+from giajax.models import subset
 from giajax.models.classification import mlp
 from giajax.models.classification import resnet
 from giajax.models.classification import vit
@@ -171,6 +172,23 @@ SETUPS = {
     kwargs=dict(num_steps=STEPS, total_variation=1e-3),
   ),
   'linear_layer': Setup(),
+  'lora_generator': Setup(
+    lambda: subset.subset(
+      vit.vit(
+        (8, 8, 1),
+        4,
+        patch=4,
+        width=8,
+        heads=2,
+        depth=1,
+        init='timm',
+        lora_rank=2,
+      ),
+      include=('*.lora_?.*',),
+    ),
+    2,
+    dict(num_steps=STEPS, latent=3, width=3, total_variation=0.01, patch=0.01),
+  ),
   'mkor': Setup(_RECTIFIED, 2),
   'loki': Setup(
     net=_COLOURED,

@@ -91,6 +91,7 @@ HONEST = frozenset(
     'idlg',
     'inverting_gradients',
     'linear_layer',
+    'lora_generator',
     'modern',
     'multiscale',
     'partial_matching',
