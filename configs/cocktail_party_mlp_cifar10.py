@@ -20,7 +20,7 @@ def get_config(arg=None):
   config.cases.count = 5
   config.cases.batch_size = 16
   config.model = dict(name='mlp', widths=(256,))
-  config.attack = dict(name='cocktail_party')
+  config.attack = dict(name='cocktail_party', num_steps=2_000)
   config.threat = dict(level='C', grants=())
   if arg == 'runlocal':
     config.cases.count = 1
