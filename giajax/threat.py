@@ -240,6 +240,7 @@ def setting(
   trained: bool,
   has_batch_norm: bool = True,
   num_rounds: int = 1,
+  altered: bool = False,
 ) -> tuple[str, list[str]]:
   """Returns 'diagnostic' with its reasons, or 'deployment' with none.
 
@@ -254,6 +255,8 @@ def setting(
     trained: whether the network's weights come from training; see `is_trained`.
     has_batch_norm: whether the network has BatchNorm layers.
     num_rounds: the number of rounds of communication that the attack takes.
+    altered: whether the agreed network itself is not a stock one, but one that
+      helps an attack.
   """
   rules: Mapping[str, bool] = {
     'inference-mode client': has_batch_norm and not train_mode,
@@ -261,7 +264,7 @@ def setting(
     'known labels': 'labels' in granted,
     'known images': 'target' in granted,
     'untrained weights': not trained,
-    'altered architecture': 'alter_architecture' in granted,
+    'altered architecture': altered or 'alter_architecture' in granted,
     'altered weights': 'alter_parameters' in granted,
     'one batch over several rounds': num_rounds > 1,
   }

@@ -126,6 +126,7 @@ def test_deployment():
     (dict(granted=('model', 'target')), 'known images'),
     (dict(trained=False), 'untrained weights'),
     (dict(granted=('alter_architecture',)), 'altered architecture'),
+    (dict(altered=True), 'altered architecture'),
     (dict(granted=('alter_parameters',)), 'altered weights'),
     (dict(num_rounds=2), 'one batch over several rounds'),
   ],

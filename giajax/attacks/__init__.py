@@ -2,6 +2,8 @@
 
 import functools
 
+from giajax.attacks.closed_form import april
+from giajax.attacks.closed_form import cocktail_party
 from giajax.attacks.closed_form import linear_layer
 from giajax.attacks.closed_form import r_gap
 from giajax.attacks.closed_form import spear
@@ -10,11 +12,13 @@ from giajax.attacks.generative import ggl
 from giajax.attacks.generative import gias
 from giajax.attacks.generative import gifd
 from giajax.attacks.generative import grnn
+from giajax.attacks.generative import lora_generator
 from giajax.attacks.malicious import fishing
 from giajax.attacks.malicious import loki
 from giajax.attacks.malicious import mkor
 from giajax.attacks.malicious import robbing_the_fed
 from giajax.attacks.malicious import trap_weights
+from giajax.attacks.optimisation import april_optimisation
 from giajax.attacks.optimisation import beyond_inferring
 from giajax.attacks.optimisation import bn_statistics_matching
 from giajax.attacks.optimisation import dimitrov
@@ -30,6 +34,7 @@ from giajax.attacks.optimisation import wei
 
 ATTACKS = {
   # Optimisation: candidates change until their update matches.
+  'april_optimisation': april_optimisation.april_optimisation,
   'beyond_inferring': beyond_inferring.beyond_inferring,
   'dimitrov': dimitrov.dimitrov,
   'dlg': dlg.dlg,
@@ -57,7 +62,10 @@ ATTACKS = {
   'gias': gias.gias,
   'gifd': gifd.gifd,
   'grnn': grnn.grnn,
+  'lora_generator': lora_generator.lora_generator,
   # Closed form: the images are solved for.
+  'april': april.april,
+  'cocktail_party': cocktail_party.cocktail_party,
   'linear_layer': linear_layer.linear_layer,
   'r_gap': r_gap.r_gap,
   'spear': spear.spear,

@@ -44,6 +44,7 @@ def _describe(same: features.Same, seed: int) -> dict[str, Any]:
     trained=threat.is_trained(right, total, chance),
     has_batch_norm=inspect.has_batch_norm(setup.world.net),
     num_rounds=setup.attack.num_rounds,
+    altered=setup.world.net.spec.altered,
   )
   return {
     'setting': word,

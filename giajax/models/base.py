@@ -38,6 +38,7 @@ class Spec(NamedTuple):
   num_classes: int
   mean: tuple[float, ...]  # the normalisation inside, per channel
   std: tuple[float, ...]
+  altered: bool = False  # it lacks or has a part, which helps some attack
 
 
 def make_spec(

@@ -173,6 +173,27 @@ def first_linear(net: base.Net) -> str:
   return path
 
 
+def positions(net: base.Net, who: str) -> str:
+  """Returns the path of the learned position embedding, [1, T, D].
+
+  Args:
+    net: the network.
+    who: the attack that asks.
+
+  Raises:
+    ValueError: a network without one, or whose client does not train it.
+  """
+  for path, site in sites(net).items():
+    if site.kind == 'value' and site.input.ndim == 3:
+      batch, tokens, _ = site.input.shape
+      if batch == 1 < tokens and f'{path}.value' in leaf_names(net):
+        return path
+  raise ValueError(
+    f'Expected learned positions, which the client trains, for {who}; got '
+    f'{net.spec.name} without them; use a ViT, and train pos_embedding'
+  )
+
+
 class Link(NamedTuple):
   """A layer of a chain.
 

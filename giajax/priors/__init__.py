@@ -5,6 +5,7 @@ from giajax.priors import epoch_order
 from giajax.priors import features
 from giajax.priors import group_consistency
 from giajax.priors import l2
+from giajax.priors import patch
 from giajax.priors import task_loss
 from giajax.priors import total_variation
 
@@ -14,6 +15,7 @@ PRIORS = {
   'features': features.features,
   'group_consistency': group_consistency.group_consistency,
   'l2': l2.l2,
+  'patch': patch.patch,
   'task_loss': task_loss.task_loss,
   'total_variation': total_variation.total_variation,
 }

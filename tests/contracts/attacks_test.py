@@ -21,8 +21,10 @@ from giajax.clients import fedavg
 from giajax.clients import fedsgd
 from giajax.generative import base as generative
 from giajax.generative import GENERATORS
+from giajax.models import subset
 from giajax.models.classification import mlp
 from giajax.models.classification import resnet
+from giajax.models.classification import vit
 from giajax.ops import loop_invariants
 from giajax.tasks import classification
 
@@ -86,7 +88,14 @@ _GENERATED = Setup(
   net=functools.partial(mlp.mlp, (8, 8, 3), 4, widths=(8,), activation='tanh'),
   batch_size=2,
 )
+_PATCHED = functools.partial(
+  vit.vit, (4, 4, 1), 4, patch=2, width=8, heads=2, depth=2, init='timm'
+)
 SETUPS = {
+  'april': Setup(functools.partial(_PATCHED, bare_first_attention=True)),
+  'april_optimisation': Setup(
+    _PATCHED, 2, dict(num_steps=STEPS, total_variation=1e-3)
+  ),
   'dimitrov': Setup(
     batch_size=2,
     kwargs=dict(num_steps=STEPS),
@@ -99,6 +108,9 @@ SETUPS = {
     net=_COLOURED,
     batch_size=2,
     kwargs=dict(num_steps=STEPS, latent=3, width=3),
+  ),
+  'cocktail_party': Setup(
+    _COLOURED, 3, dict(num_steps=STEPS, learning_rate=3e-3)
   ),
   'dlg': Setup(batch_size=2, kwargs=_LBFGS),
   'estimate': _NORMED,
@@ -160,6 +172,23 @@ SETUPS = {
     kwargs=dict(num_steps=STEPS, total_variation=1e-3),
   ),
   'linear_layer': Setup(),
+  'lora_generator': Setup(
+    lambda: subset.subset(
+      vit.vit(
+        (8, 8, 1),
+        4,
+        patch=4,
+        width=8,
+        heads=2,
+        depth=1,
+        init='timm',
+        lora_rank=2,
+      ),
+      include=('*.lora_?.*',),
+    ),
+    2,
+    dict(num_steps=STEPS, latent=3, width=3, total_variation=0.01, patch=0.01),
+  ),
   'mkor': Setup(_RECTIFIED, 2),
   'loki': Setup(
     net=_COLOURED,

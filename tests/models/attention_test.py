@@ -1,5 +1,7 @@
 """Vision transformers and ConvNeXt, by hand-made answers."""
 
+import functools
+
 from golden import draws
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ import pytest
 from giajax import models
 from giajax import trees
 from giajax import types
+from giajax.models import inspect
 from giajax.models.parts import attention
 from giajax.models.parts import window_attention
 
@@ -113,6 +116,25 @@ def test_new_adapters_change_nothing_but_are_trained():
   assert not params[up].any()
   assert not slope[down].any()
   assert slope[up].any()
+
+
+def test_a_bare_first_attention_has_no_norm_and_counts_as_altered():
+  make = functools.partial(
+    models.MODELS['vit_tiny'], (8, 8, 3), 4, **{**SMALL_VIT, 'depth': 2}
+  )
+  stock, bare = make(), make(bare_first_attention=True)
+  without = inspect.leaf_names(stock) - inspect.leaf_names(bare)
+  block = 'encoder.layers.encoder_layer_0'
+  assert without == {f'{block}.ln_1.{leaf}' for leaf in ('scale', 'bias')}
+  assert bare.spec.altered and not stock.spec.altered
+  # Without the skip, attention that gives nothing leaves nothing of the image.
+  variables = jax.jit(bare.init)(jax.random.key(0))
+  names = [f'{block}.self_attention.out_proj.kernel']
+  zeros = {name: jnp.zeros((8, 8)) for name in names}
+  params = trees.replaced(variables.params, zeros)
+  x = jax.random.uniform(jax.random.key(1), (2, 8, 8, 3))
+  out = bare.apply(variables._replace(params=params), x).out
+  np.testing.assert_allclose(out[0], out[1], atol=1e-6)
 
 
 def test_dropout_draws_by_key():

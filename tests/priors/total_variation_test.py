@@ -10,6 +10,7 @@ from giajax import world as worlds
 from giajax.models import base as models
 from giajax.models import from_callable
 from giajax.priors import l2
+from giajax.priors import patch
 from giajax.priors import total_variation
 
 
@@ -139,3 +140,16 @@ def test_is_the_mean_over_images(make):
   x = np.random.default_rng(0).uniform(size=(2, 4, 4, 3))
   alone = (value(term, x[:1]) + value(term, x[1:])) / 2
   np.testing.assert_allclose(value(term, x), alone, rtol=1e-5)
+
+
+def test_patches_by_hand():
+  """One border down and one across, of four pixels each; half of one steps."""
+  x = np.zeros((1, 4, 4, 1), np.float32)
+  x[0, :, 2:] = 0.5
+  term = patch.patch(world(), size=2)
+  np.testing.assert_allclose(value(term, x), 4 * 0.25 / 8, rtol=1e-6)
+  # A step within a patch is none of its business, nor is a single patch.
+  assert value(patch.patch(world(), size=3), x) == 0
+  assert value(patch.patch(world(), size=4), x) == 0
+  with pytest.raises(ValueError, match='size=0'):
+    patch.patch(world(), size=0)

@@ -236,6 +236,32 @@ def on_leaves(
   return _of_moments(on_moments)
 
 
+def with_direction(
+  distance: str | Distance, leaf: str, weight: float
+) -> Distance:
+  """Returns a distance plus that of the direction of one leaf alone.
+
+  Args:
+    distance: the distance of all leaves.
+    leaf: the dotted name of a leaf.
+    weight: the weight of 1 - cosine over that leaf.
+  """
+  chosen = lookup(distance)
+  of_moments = chosen.on_moments
+
+  def direction(m: moments.Moments) -> types.Array:
+    return 1 - _similarity(m.dot[leaf], m.squared[leaf], m.target[leaf])
+
+  if of_moments is not None:
+    return _of_moments(lambda m: of_moments(m) + weight * direction(m))
+
+  def on_gradients(g: types.Tree, t: types.Tree) -> types.Array:
+    part = direction(moments.of_gradients(g, t))
+    return chosen.on_gradients(g, t) + weight * part
+
+  return Distance(on_gradients)
+
+
 def on_entries(distance: str | Distance, fraction: float) -> Distance:
   """Returns a distance of the entries of largest observed size only.
 

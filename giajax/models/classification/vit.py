@@ -8,6 +8,9 @@ self_attention.in_proj`), and so are the definition and, by default, the initial
 weights. Images need not be square. The CIFAR form, for images of up to 64
 pixels, has patches of 4 pixels instead of 16 and is the same otherwise.
 
+`bare_first_attention` makes the network of Lu et al., APRIL, CVPR 2022, arXiv
+2112.14087, whose first attention reads the tokens as they are.
+
 With torchvision's initial weights the head is zero, so that until the first
 step only the head has a gradient; `init='timm'` draws it.
 """
@@ -46,11 +49,19 @@ class Shape(NamedTuple):
 
 
 class EncoderBlock(nnx.Module):
-  """Attention, then two linear layers, both after a norm and with a skip."""
+  """Attention, then two linear layers, both after a norm and with a skip.
 
-  def __init__(self, shape: Shape, *, rngs: nnx.Rngs):
+  Args:
+    shape: what all blocks have in common.
+    bare: whether the attention goes without its norm and its skip.
+    rngs: the source of the initial weights.
+  """
+
+  def __init__(self, shape: Shape, *, bare: bool = False, rngs: nnx.Rngs):
     dim = shape.dim
-    self.ln_1 = norms.LayerNorm(dim, epsilon=1e-6, rngs=rngs)
+    self.bare = bare
+    if not bare:
+      self.ln_1 = norms.LayerNorm(dim, epsilon=1e-6, rngs=rngs)
     self.self_attention = attention.SelfAttention(
       dim,
       shape.heads,
@@ -73,21 +84,34 @@ class EncoderBlock(nnx.Module):
 
   def __call__(self, x):
     """Maps tokens [B, T, D] to the same shape."""
-    branch = self.dropout(self.self_attention(self.ln_1(x)))
-    x = layers.residual(x, branch)
+    if self.bare:
+      x = self.dropout(self.self_attention(x))
+    else:
+      branch = self.dropout(self.self_attention(self.ln_1(x)))
+      x = layers.residual(x, branch)
     return layers.residual(x, self.mlp(self.ln_2(x)))
 
 
 class Encoder(nnx.Module):
   """Learned positions, the blocks, and a last norm."""
 
-  def __init__(self, tokens: int, depth: int, shape: Shape, *, rngs: nnx.Rngs):
+  def __init__(
+    self,
+    tokens: int,
+    depth: int,
+    shape: Shape,
+    *,
+    bare: bool,
+    rngs: nnx.Rngs,
+  ):
     position = initializers.normal(0.02)(rngs.params(), (1, tokens, shape.dim))
     self.pos_embedding = layers.Parameter(position)
     self.dropout = layers.Dropout(shape.dropout)
     self.layers = nnx.Dict(
       {
-        f'encoder_layer_{i}': EncoderBlock(shape, rngs=rngs)
+        f'encoder_layer_{i}': EncoderBlock(
+          shape, bare=bare and i == 0, rngs=rngs
+        )
         for i in range(depth)
       }
     )
@@ -104,7 +128,7 @@ class Encoder(nnx.Module):
 class ViT(nnx.Module):
   """torchvision's VisionTransformer."""
 
-  def __init__(self, image_shape, classes, patch, depth, shape, *, rngs):
+  def __init__(self, image_shape, classes, patch, depth, shape, bare, *, rngs):
     h, w, channels = image_shape
     self.conv_proj = layers.Conv(
       channels,
@@ -117,7 +141,7 @@ class ViT(nnx.Module):
     )
     self.class_token = layers.Parameter(jnp.zeros((1, 1, shape.dim)))
     tokens = 1 + (h // patch) * (w // patch)
-    self.encoder = Encoder(tokens, depth, shape, rngs=rngs)
+    self.encoder = Encoder(tokens, depth, shape, bare=bare, rngs=rngs)
     head = layers.Linear(
       shape.dim,
       classes,
@@ -149,6 +173,7 @@ def vit(
   dropout: float = 0.0,
   attention_dropout: float = 0.0,
   lora_rank: int = 0,
+  bare_first_attention: bool = False,
   init: str = 'torchvision',
   normalisation: str = 'imagenet',
   lowering: str = 'auto',
@@ -169,6 +194,9 @@ def vit(
     lora_rank: the rank of an adapter on the fused queries, keys and values of
       each block (Hu et al., LoRA, 2021, arXiv 2106.09685), `in_proj.lora_a` and
       `in_proj.lora_b`; 0 for none.
+    bare_first_attention: whether the first attention goes without the norm in
+      front of it and the skip around it; the architecture then counts as
+      altered.
     init: 'torchvision', or 'timm' for linear layers, the head too, of standard
       deviation 0.02.
     normalisation: a name in `base.NORMALISATIONS`.
@@ -210,8 +238,11 @@ def vit(
     lora_rank,
     registry.lookup(_INITS, init, 'init'),
   )
+  bare = bare_first_attention
   return from_nnx.from_nnx(
-    lambda rngs: ViT(image_shape, num_classes, patch, depth, shape, rngs=rngs),
-    spec,
+    lambda rngs: ViT(
+      image_shape, num_classes, patch, depth, shape, bare, rngs=rngs
+    ),
+    spec._replace(altered=bare),
     lowering,
   )

@@ -73,8 +73,11 @@ SERVERS: dict[str, Server] = {
 # Attacks whose server sends what was agreed: there is nothing to detect.
 HONEST = frozenset(
   (
+    'april',
+    'april_optimisation',
     'beyond_inferring',
     'ci_net',
+    'cocktail_party',
     'dimitrov',
     'dlg',
     'estimate',
@@ -88,6 +91,7 @@ HONEST = frozenset(
     'idlg',
     'inverting_gradients',
     'linear_layer',
+    'lora_generator',
     'modern',
     'multiscale',
     'partial_matching',

@@ -78,6 +78,10 @@ def test_an_audit_continues_to_the_same_bits(attack, tmp_path):
     ('ci_net', dict(attack__width=-1), 'width'),
     ('ci_net', dict(attack__head='relu'), 'known head'),
     ('ci_net', dict(threat__grants=()), 'grants that cover'),
+    ('lora_generator', dict(), 'adapters alone .* got mlp with layers.0.bias'),
+    ('april', dict(), 'learned positions'),
+    ('april_optimisation', dict(), 'learned positions'),
+    ('cocktail_party', dict(cases__batch_size=9), '8 units and batch_size=9'),
   ],
 )
 def test_mistakes_are_one_line_before_anything_runs(
