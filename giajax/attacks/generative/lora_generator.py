@@ -57,7 +57,7 @@ def lora_generator(
     head: see `ci_net`.
 
   Raises:
-    ValueError: an update that covers more than adapters, a network that does
+    ValueError: an update that covers more than adapters, a network that cannot
       report its layers, or see `generative.ci_net.ci_net` and `match`.
   """
   net = world.net
