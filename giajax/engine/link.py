@@ -290,11 +290,12 @@ class Link:
         )
       if not (problem and self._welcome):
         self._hold(number, peer, peer.makefile('rb'))
-    if problem and self._welcome:  # whoever comes too late disturbs nobody
-      _tell(peer, f'failed {json.dumps(problem)}')
-      _shut(peer)
-    elif problem:
-      self.fail(problem)
+        if problem:  # before anybody sees that one more is there
+          self.fail(problem)
+        return
+    # Whoever comes too late disturbs nobody.
+    _tell(peer, f'failed {json.dumps(problem)}')
+    _shut(peer)
 
   def _hold(self, number: int, peer: socket.socket, lines: Any) -> None:
     peer.settimeout(SILENCE)

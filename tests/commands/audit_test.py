@@ -16,7 +16,7 @@ from giajax import main
   [
     (
       "config.attack = dict(name='dlgg')",
-      "known attack (beyond_inferring, .*'dlg'",
+      "known attack (april, .*'dlg'",
     ),
     ("config.model = dict(name='x')", 'known model (alexnet, .*mlp'),
     ("config.dataset = dict(name='x')", 'known dataset (.*photographs'),

@@ -13,8 +13,8 @@ learned positions; `april` solves for the image where the first block allows it.
 
 Assumed known: the model, the batch size and the labels.
 
-The authors' weights and schedule were not at hand: Adam, its schedule and total
-variation are those of `inverting_gradients`.
+Differs from the authors, whose weights and schedule were not at hand: Adam, its
+schedule and total variation are those of `inverting_gradients`.
 """
 
 from giajax import require

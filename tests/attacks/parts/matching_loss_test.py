@@ -41,6 +41,12 @@ def by_hand(name, x):
   pairs = [(g[: D * P], t[: D * P]), (g[D * P :], t[D * P :])]
   if name == 'l2':
     value, slope = 0.5 * np.sum((g - t) ** 2), g - t
+  elif name == 'l2_and_norm':
+    squared = np.sum((g - t) ** 2)
+    value = squared + np.sqrt(squared)
+    slope = (2 + 1 / np.sqrt(squared)) * (g - t)
+  elif name == 'layer_l2':  # of two leaves
+    value, slope = np.sum((g - t) ** 2) / 2, g - t
   elif name == 'l1':
     value, slope = np.sum(np.abs(g - t)), np.sign(g - t)
   elif name == 'gaussian':
