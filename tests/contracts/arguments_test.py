@@ -3,7 +3,7 @@
 import functools
 import inspect
 
-from contracts import attacks_test
+from contracts import attack_setups
 from contracts import methods_test
 import pytest
 
@@ -44,7 +44,7 @@ _REQUIRED = {
     if name.startswith(start)
   },
   'defense': methods_test.DEFENSE_KWARGS,
-  'attack': {n: dict(s.kwargs) for n, s in attacks_test.SETUPS.items()},
+  'attack': {n: dict(s.kwargs) for n, s in attack_setups.SETUPS.items()},
   'dataset': {
     'folder': {'path': '/nowhere', 'size': 8},
     'tfds': {'dataset': 'none', 'split': 'test', 'data_dir': '/nowhere'},
@@ -55,7 +55,7 @@ _REQUIRED = {
 def _parts(family, name):
   """Returns what the engine gives to a factory."""
   if family == 'attack':
-    setup = attacks_test.SETUPS[name]
+    setup = attack_setups.SETUPS[name]
     net = setup.net()
     client = setup.client(net, _TASK, train_mode=setup.train_mode)
     client = aggregate.aggregate(client, setup.clients)
