@@ -55,7 +55,10 @@ _TEXTS = (
   *('lambda: 0', '__import__("os")', '[1] * 10**9', '9**9**9', "'a' * 10**10"),
 )
 CRAFTED = '--config.attack=' + "{'name': 'robbing_the_fed', 'bins': 9}"
-GRANTED = "--config.threat.grants=('alter_architecture', 'labels')"
+GRANTED = (
+  "--config.threat={'level': 'C', 'proxy_images': 4, 'grants': "
+  "('labels', 'alter_architecture', 'alter_parameters', 'proxy_data')}"
+)
 _VALUES = (
   *(None, True, False, 0, 1, -1, 10**20, 0.5, 1e308, float('nan')),
   *('', 'x', 300 * 'a', '\x1b[2J', '\ud800', [], [1], [[1]], [None], {}),
@@ -141,6 +144,7 @@ def _samples(lab: processes.Lab) -> Samples:
   for words in (
     [f'--config={config}', f'--workdir={workdir}'],
     ['train', f'--config={config}', f'--out={weights}', '--batch_size=2'],
+    ['craft', f'--config={config}', f'--out={folder}/c.npz', CRAFTED, GRANTED],
   ):
     ending = lab.start(*words).finished()
     if ending.verdict != 'accepted':
