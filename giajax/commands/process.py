@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import warnings
 
 from absl import logging as absl_logging
@@ -76,6 +77,15 @@ def _report(unraisable) -> None:
     sys.__unraisablehook__(unraisable)
 
 
+def _report_of_thread(args: threading.ExceptHookArgs) -> None:
+  """Prints what ended a thread, unless it is what a disk refused.
+
+  Orbax raises that again where a save is waited for.
+  """
+  if not issubclass(args.exc_type, OSError):
+    threading.__excepthook__(args)
+
+
 class _Line(logging.Formatter):
   """Formats a message as one line, whatever names are in it."""
 
@@ -109,6 +119,7 @@ def quiet_libraries() -> None:
   if not sys.warnoptions:
     warnings.simplefilter('ignore')
   sys.unraisablehook = _report
+  threading.excepthook = _report_of_thread
 
 
 def log_to_stderr() -> None:

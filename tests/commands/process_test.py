@@ -11,7 +11,7 @@ from giajax.commands import process
 
 # Each part would write to standard error, or fail, in a process as it is.
 _CODE = """
-import logging, warnings
+import logging, threading, warnings
 from absl import logging as absl_logging
 from giajax.commands import process
 process.guard_output()
@@ -24,6 +24,11 @@ class Unraisable(str):
   def __del__(self):
     raise RuntimeError(self)
 Unraisable('Event loop is closed')
+def full():
+  raise OSError(28, 'No space left of a disk')
+thread = threading.Thread(target=full)
+thread.start()
+thread.join()
 Unraisable('a fault')
 print('21 \u2013 \u221e')
 """
