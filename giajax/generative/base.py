@@ -265,6 +265,26 @@ def sides(
   return halves
 
 
+def begin(
+  name: str, image_shape: tuple[int, int, int], latent: int, width: int
+) -> tuple[Spec, list[int]]:
+  """Returns a spec, and the sides of its images, at least two.
+
+  Args:
+    name: the name of the generator.
+    image_shape: (H, W, C), see `sides`.
+    latent: the number of latent numbers.
+    width: a number of channels.
+
+  Raises:
+    ValueError: one of them is out of range.
+  """
+  check_width(latent, 'latent')
+  check_width(width, 'width')
+  doubled_sides = sides(image_shape, name, least=2)
+  return Spec(name, (latent,), tuple(image_shape)), doubled_sides
+
+
 def check_image_shape(image_shape: tuple[int, int, int], who: str) -> None:
   """Raises ValueError for what is no (H, W, C) of at least 1 each."""
   if len(image_shape) != 3 or min(image_shape) < 1:

@@ -120,7 +120,7 @@ def dcgan(
   Raises:
     ValueError: a size out of range, or images of another form.
   """
-  spec, sides = _begin('dcgan', image_shape, latent, width)
+  spec, sides = base.begin('dcgan', image_shape, latent, width)
   return base.from_module(
     lambda rngs: DCGAN(latent, sides, image_shape[2], width, rngs=rngs),
     spec,
@@ -153,20 +153,10 @@ def conditional_dcgan(
   """
   base.check_width(embedding, 'embedding')
   base.check_classes(num_classes)
-  spec, sides = _begin('conditional_dcgan', image_shape, latent, width)
+  spec, sides = base.begin('conditional_dcgan', image_shape, latent, width)
   size = latent, embedding, num_classes, sides, image_shape[2], width
   return base.from_module(
     lambda rngs: ConditionalDCGAN(*size, rngs=rngs),
     spec._replace(num_classes=num_classes),
     lowering,
   )
-
-
-def _begin(
-  name: str, image_shape: tuple[int, int, int], latent: int, width: int
-) -> tuple[base.Spec, list[int]]:
-  """Returns the spec, and the sides of the images from the first on."""
-  base.check_width(latent, 'latent')
-  base.check_width(width, 'width')
-  sides = base.sides(image_shape, name, least=2)
-  return base.Spec(name, (latent,), tuple(image_shape)), sides

@@ -70,14 +70,12 @@ def grnn(
   Raises:
     ValueError: a size out of range, or images of another form.
   """
-  base.check_width(latent, 'latent')
-  base.check_width(width, 'width')
   base.check_classes(num_classes)
-  sides = base.sides(image_shape, 'grnn', least=2)
+  spec, sides = base.begin('grnn', image_shape, latent, width)
   size = latent, num_classes, sides, image_shape[2], width
   return base.from_module(
     lambda rngs: GRNN(*size, rngs=rngs),
-    base.Spec('grnn', (latent,), tuple(image_shape), num_classes),
+    spec._replace(num_classes=num_classes),
     lowering,
   )
 

@@ -1,7 +1,7 @@
 """Damages what a killed run has kept, and lets it continue.
 
-It has to end with the bits of a run that nobody disturbs, or to be refused in
-one line: what is damaged is computed again, never believed.
+It has to end with the bits of a run that nobody disturbs: what is damaged is
+computed again, never believed. Only a damaged `config.json` may be refused.
 """
 
 import json

@@ -2,7 +2,7 @@
 
 The run has to be refused in one line, or to end; the next one has to end with
 the bits of a run that nobody disturbs. The disks are file systems in memory,
-and mounting them takes the right to do so.
+and mounting them needs root.
 """
 
 import contextlib

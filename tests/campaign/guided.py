@@ -15,7 +15,7 @@ from tests.campaign import search
 from tests.campaign import tries
 
 _SECONDS = 300.0
-_DONE = re.compile(r'Done (\d+) runs')
+_RUNS = re.compile(r'^#(\d+)\s', re.MULTILINE)  # of a line of libFuzzer
 
 
 def attempt(number: int, lab: processes.Lab) -> tries.Try:
@@ -31,6 +31,5 @@ def attempt(number: int, lab: processes.Lab) -> tries.Try:
   verdict = ending.verdict
   if ending.code is not None:
     verdict = 'traceback' if ending.code else 'accepted'
-  made = _DONE.search(ending.errors)  # libFuzzer's last line
-  count = int(made[1]) if made else 0
+  count = max(map(int, _RUNS.findall(ending.errors)), default=1)
   return tries.Try(f'{name}, seed {seed}', verdict, count, [ending])

@@ -335,7 +335,7 @@ def _odd(random: np.random.Generator, value: Any) -> Any:
 
 
 def _npz(random: np.random.Generator, arrays: dict[str, Any]) -> bytes:
-  """Returns an npz, whose names may be any, some of them twice."""
+  """Returns an npz, whose arrays and names may be any."""
   stream = io.BytesIO()
   method = _pick(random, (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
   with zipfile.ZipFile(stream, 'w', method) as file:
