@@ -135,15 +135,21 @@ def sweep(axes: matplotlib.axes.Axes, run: collection.Run, metric: str) -> None:
   for x, rows in zip(axis.at, groups):
     dots = [wording.number(row.get(metric)) for row in rows]
     axes.plot([x] * len(dots), dots, 'o', color=ACCENT, ms=3.5, alpha=0.4)
-  ends = []
-  for name in dict.fromkeys(axis.series):
-    line = [i for i, series in enumerate(axis.series) if series == name]
-    line.sort(key=axis.at.__getitem__)
+  order = sorted(range(len(axis.at)), key=axis.at.__getitem__)
+  lines = {
+    name: [i for i in order if axis.series[i] == name]
+    for name in dict.fromkeys(axis.series)
+  }
+  for line in lines.values():
     x, y, floor = ([v[i] for i in line] for v in (axis.at, medians, floors))
     axes.plot(x, y, color=ACCENT, lw=1.6)
     axes.plot(x, floor, color=COOL, lw=1, linestyle='--')
-    ends.append((y[-1], name or 'recovered', ACCENT))
-  ends.append((floor[-1], 'best baseline', COOL))
+  ends = [
+    (medians[line[-1]], name or 'recovered', ACCENT)
+    for name, line in lines.items()
+  ]
+  last = lines[axis.series[-1]][-1]
+  ends.append((floors[last], 'best baseline', COOL))
   _label_ends(axes, ends)
   axes.set_title(METRICS[metric].title)
   axes.set_xlabel(axis.name)
