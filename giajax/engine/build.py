@@ -345,7 +345,7 @@ def _attack(resolved, world) -> attacks.Attack:
   if 'generator' in own:
     lowering = resolved['run']['lowering']
     parts['generator'] = generators.trained(
-      own.pop('generator'), world.net.spec, lowering
+      own.pop('generator'), world, lowering
     )
   attack = factories.make(ATTACKS, own, 'attack', **parts)
   for name in entry.keys() - own.keys():

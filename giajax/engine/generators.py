@@ -3,52 +3,76 @@
 from collections.abc import Mapping
 from typing import Any
 
+from giajax import world as worlds
 from giajax.engine import factories
 from giajax.engine import schema
 from giajax.generative import base as generative
 from giajax.generative import GENERATORS
-from giajax.models import base as models
 
 # What says where the weights are, beside the arguments of the row.
 _FILE = {'path': str, 'prefix': str, 'rename': Mapping[str, str]}
+_KIND = 'attack.generator'
 
 
 def trained(
-  entry: Any, spec: models.Spec, lowering: str = 'auto'
+  entry: Any, world: worlds.World, lowering: str = 'auto'
 ) -> generative.Trained:
   """Returns the trained generator of an attack's entry.
 
   Args:
     entry: a name in `GENERATORS`, arguments of that row, and of its file the
       path, and prefix and rename as in `convert.load`.
-    spec: of the network, for the images and the classes.
+    world: the attacker's picture of the system.
     lowering: name of the convolution lowering.
 
   Raises:
     ValueError: an unknown name or argument, a value out of range, or a file
       that is missing, damaged or of another generator.
   """
-  kind = 'attack.generator'
-  entry = schema.check_argument(entry, dict, kind)
+  generator, file = _split(entry, world, lowering)
+  if not file.get('path'):
+    raise ValueError(
+      f'Expected {_KIND}.path, the file of its weights; got {_KIND}={entry}; '
+      'set it'
+    )
+  return generative.load(generator=generator, **file)
+
+
+def untrained(
+  entry: Any, world: worlds.World, lowering: str = 'auto'
+) -> generative.Generator:
+  """Returns the generator of an attack's entry, whose file is not read.
+
+  Args:
+    entry: as for `trained`, like `world` and `lowering`; the path may be
+      missing.
+    world: the attacker's picture of the system.
+    lowering: name of the convolution lowering.
+
+  Raises:
+    ValueError: an unknown name or argument, or a value out of range.
+  """
+  return _split(entry, world, lowering)[0]
+
+
+def _split(
+  entry: Any, world: worlds.World, lowering: str
+) -> tuple[generative.Generator, dict[str, Any]]:
+  """Returns the generator of an entry, and what it says about the file."""
+  entry = schema.check_argument(entry, dict, _KIND)
+  spec = world.net.spec
   parts = {
     'image_shape': spec.image_shape,
     'num_classes': spec.num_classes,
     'lowering': lowering,
   }
-  names = {*factories.parameters(GENERATORS, entry, kind), *_FILE} - {*parts}
+  names = {*factories.parameters(GENERATORS, entry, _KIND), *_FILE} - {*parts}
   for name in entry.keys() - {'name'}:
-    schema.require_known(name, names, f'{kind} ({entry["name"]})')
+    schema.require_known(name, names, f'{_KIND} ({entry["name"]})')
   file = {
-    name: schema.check_argument(entry[name], annotation, f'{kind}.{name}')
+    name: schema.check_argument(entry[name], annotation, f'{_KIND}.{name}')
     for name, annotation in _FILE.items()
     if name in entry
   }
-  if not file.get('path'):
-    raise ValueError(
-      f'Expected {kind}.path, the file of its weights; got {kind}={entry}; set '
-      'it'
-    )
   own = {name: value for name, value in entry.items() if name not in _FILE}
-  return generative.load(
-    generator=factories.make(GENERATORS, own, kind, **parts), **file
-  )
+  return factories.make(GENERATORS, own, _KIND, **parts), file

@@ -39,12 +39,14 @@ class Spec(NamedTuple):
   latent_shape: tuple[int, ...]
   image_shape: tuple[int, int, int]  # H, W, C
   num_classes: int = 0  # K of the labels that it takes or makes, 0 for none
+  images: int = 1  # the number of images that each latent becomes
+  samples: bool = True  # whether latents of N(0, I) are what it was made for
 
 
 class Output(NamedTuple):
   """What one pass through a generator, or through some stages, returns."""
 
-  out: types.Array  # [M, H, W, C] images in [0, 1], or features
+  out: types.Array  # [M * images, H, W, C] in [0, 1], or features [M, ...]
   stats: types.Tree  # the running statistics after this pass
 
 

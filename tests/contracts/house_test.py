@@ -31,6 +31,7 @@ _STOREYS = (
   'defenses',
   'priors',
   'attacks',
+  'learners',
   'metrics',
   'verify',
   'results',

@@ -1,0 +1,1 @@
+"""What training changes step by step: the weights of a network or generator."""
