@@ -30,7 +30,6 @@ from giajax import printable
 _AFTER = {
   **dict.fromkeys(('convert', 'craft', 'report', 'verify'), 'starts again'),
   **dict.fromkeys(('--list', '--version', '--help'), 'starts again'),
-  'train': 'starts again; the epochs that it kept remain',
 }
 
 

@@ -15,6 +15,7 @@ from giajax import types
 from giajax.clients import base as clients
 from giajax.defenses import base as defenses
 from giajax.engine import build
+from giajax.engine import lessons
 from giajax.engine import train
 from giajax.engine.sources import simulated
 from giajax.models import base as models
@@ -22,6 +23,7 @@ from giajax.results import records
 
 _ROUNDS = (5, 100)  # rounds of timing, at least and at most
 _SECONDS = 2.0  # the seconds after which it stops
+_BATCH_SIZE = 128  # of training, where there are as many images
 
 
 class CompiledClient(NamedTuple):
@@ -106,8 +108,7 @@ def accuracy(
   if not record.is_file():
     path.parent.mkdir(parents=True, exist_ok=True)
     size = build.dataset(config['dataset']).size
-    batch_size = min(train.Recipe().batch_size, size)
-    recipe = train.Recipe(epochs=epochs, batch_size=batch_size)
+    recipe = lessons.Recipe(epochs=epochs, batch_size=min(_BATCH_SIZE, size))
     train.train_config(config, str(path), recipe)
   again = 'remove it and run giajax advise again'
   return records.read(record, {'accuracy': float}, again)['accuracy']

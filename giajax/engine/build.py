@@ -125,25 +125,11 @@ def setup(
     ValueError: an unknown name or argument, an impossible combination, or an
       attack that needs more than was granted.
   """
-  cases, threats = resolved['cases'], resolved['threat']
-  count, parties = cases['batch_size'], cases['clients']
-  if count % parties:
-    raise ValueError(
-      'Expected a cases.batch_size that the clients share equally; got '
-      f'cases.batch_size={count}, cases.clients={parties}; change one of them'
-    )
-  share = count // parties
-  parts = system(resolved, share, images)
+  threats, parties = resolved['threat'], resolved['cases']['clients']
+  parts = system(resolved, _share(resolved), images)
   granted = threat.grants(threats['level'], threats['grants'])
   exactness = _precision(resolved['precision'])
-  pictured = parts.client
-  if exactness.on_net:
-    pictured = parts.altered(exactness.on_net)
-  belief, needs = _belief(resolved['belief'], parts, pictured, share)
-  if 'defense' in granted:
-    belief = parts.defense.on_belief(belief)
-  belief = aggregate.aggregate(belief, parties)
-  world = worlds.World(pictured.net, parts.task, belief, count)
+  world, needs = _world(resolved, parts, granted, exactness)
   attack = _attack(resolved, world)
   attack = attack._replace(needs=attack.needs | needs)
   name = resolved['attack']['name']
@@ -177,7 +163,7 @@ def setup(
     ),
     attack_name=name,
     program=_program(resolved, parts.defense, granted, attack),
-    cases=records.Cases(**cases, seed=resolved['seed']),
+    cases=records.Cases(**resolved['cases'], seed=resolved['seed']),
     proxy_images=threats['proxy_images'],
     seed=resolved['seed'],
     restarts=resolved['restarts'],
@@ -246,9 +232,8 @@ def training(
   Raises:
     ValueError: see `system` and `variables`.
   """
-  own, taught = resolved['dataset'], dict(resolved['dataset'])
-  if 'split' in own:
-    taught['split'] = split
+  own = resolved['dataset']
+  taught = _taught(own, split)
   client = {**resolved['client'], 'train_mode': True}
   # Other lowerings are for second derivatives.
   lowering = resolved['run']['lowering']
@@ -256,7 +241,52 @@ def training(
   changed = {**resolved, 'dataset': taught, 'client': client, 'run': run}
   parts = system(changed, batch_size)
   start = variables(parts.net, resolved['weights'], seed)
-  return records.Training(parts, dataset(own), start, changed)
+  inputs = identity.inputs(changed, _rows(changed))
+  return records.Training(parts, dataset(own), start, changed, inputs)
+
+
+def generator_training(
+  resolved: Mapping[str, Any], *, split: str
+) -> records.GeneratorTraining:
+  """Builds what training the generator of a config's attack needs.
+
+  Args:
+    resolved: a config as `resolve` returns it, without sweep.
+    split: the split of the data set to train on, if it has splits.
+
+  Raises:
+    ValueError: an attack without a trained generator; see `system`,
+      `variables` and `generators.untrained`.
+  """
+  entry = resolved['attack']
+  if 'generator' not in entry:
+    raise ValueError(
+      'Expected an attack with a generator, such as ggl with attack.generator, '
+      f'to train one; got attack={entry}; name it'
+    )
+  changed = {**resolved, 'dataset': _taught(resolved['dataset'], split)}
+  parts = system(changed, _share(resolved))
+  threats = resolved['threat']
+  granted = threat.grants(threats['level'], threats['grants'])
+  exactness = _precision(resolved['precision'])
+  world, _ = _world(resolved, parts, granted, exactness)
+  weights = resolved['weights']
+  return records.GeneratorTraining(
+    generator=generators.untrained(entry['generator'], world, 'lax'),
+    world=world,
+    taught=parts.dataset,
+    tested=dataset(resolved['dataset']),
+    net=parts.viewer(),
+    variables=variables(parts.net, weights, resolved['seed']),
+    net_is_trained=bool(weights['path']),
+    config=changed,
+    inputs=identity.inputs(changed, _rows(changed)),
+  )
+
+
+def _taught(entry: Mapping[str, Any], split: str) -> dict[str, Any]:
+  """Returns the entry of a training set."""
+  return {**entry, 'split': split} if 'split' in entry else dict(entry)
 
 
 def dataset(entry: Mapping[str, Any]) -> data.Dataset:
@@ -374,6 +404,34 @@ def _precision(name):
       f'precision rounds; got precision={name!r}; unset one of them'
     )
   return precision.PRECISIONS[name]
+
+
+def _share(resolved: Mapping[str, Any]) -> int:
+  """Returns the number of images of one client.
+
+  Raises:
+    ValueError: the clients cannot share a batch equally.
+  """
+  count, parties = (resolved['cases'][k] for k in ('batch_size', 'clients'))
+  if count % parties:
+    raise ValueError(
+      'Expected a cases.batch_size that the clients share equally; got '
+      f'cases.batch_size={count}, cases.clients={parties}; change one of them'
+    )
+  return count // parties
+
+
+def _world(resolved, parts, granted, exactness):
+  """Returns the attacker's picture of a system, and the grants for that."""
+  count, parties = (resolved['cases'][k] for k in ('batch_size', 'clients'))
+  pictured = parts.client
+  if exactness.on_net:
+    pictured = parts.altered(exactness.on_net)
+  belief, needs = _belief(resolved['belief'], parts, pictured, count // parties)
+  if 'defense' in granted:
+    belief = parts.defense.on_belief(belief)
+  belief = aggregate.aggregate(belief, parties)
+  return worlds.World(pictured.net, parts.task, belief, count), needs
 
 
 def _belief(entry, parts, pictured, num_images):

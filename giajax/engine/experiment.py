@@ -17,6 +17,7 @@ from giajax.clients import base as clients
 from giajax.data import base as data
 from giajax.data import cases as case_rules
 from giajax.defenses import base as defenses
+from giajax.generative import base as generative
 from giajax.metrics import base as metrics
 from giajax.models import base as models
 from giajax.tasks import base as tasks
@@ -179,12 +180,40 @@ class Training(NamedTuple):
     tested: the data set that the audit uses.
     start: the weights to start from.
     config: the config that it was made of, for the record.
+    inputs: the sha256 of the files beside images that decide it, by path.
   """
 
   system: System
   tested: data.Dataset
   start: types.Variables
   config: Mapping[str, Any]
+  inputs: Mapping[str, str]
+
+
+class GeneratorTraining(NamedTuple):
+  """What training the generator of an attack needs.
+
+  Attributes:
+    generator: the generator, untrained.
+    world: the attacker's picture of the system.
+    taught: the training set.
+    tested: the data set that the audit uses.
+    net: the network that the clients agreed to train, for looking at images.
+    variables: its weights.
+    net_is_trained: whether these come from a file.
+    config: the config that it was made of, for the record.
+    inputs: the sha256 of the files beside images that decide it, by path.
+  """
+
+  generator: generative.Generator
+  world: worlds.World
+  taught: data.Dataset
+  tested: data.Dataset
+  net: models.Net
+  variables: types.Variables
+  net_is_trained: bool
+  config: Mapping[str, Any]
+  inputs: Mapping[str, str]
 
 
 class Experiment(NamedTuple):

@@ -110,7 +110,9 @@ def autoencoder_decoder(
       f'autoencoder_decoder; got image_shape={tuple(image_shape)}; resize them'
     )
   shape = (h // _SCALE, w // _SCALE, latent)
-  spec = base.Spec('autoencoder_decoder', shape, tuple(image_shape))
+  spec = base.Spec(
+    'autoencoder_decoder', shape, tuple(image_shape), samples=False
+  )
   return base.from_module(
     lambda rngs: Decoder(latent, width, channels, rngs=rngs), spec, lowering
   )

@@ -10,14 +10,18 @@ trained inside an attack. An attack differentiates them once.
 """
 
 from collections.abc import Callable, Mapping
+import json
 import os
-from typing import NamedTuple, Protocol
+import types as builtins
+from typing import Any, NamedTuple, Protocol
 
 from flax import nnx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from giajax import archives
+from giajax import files
 from giajax import require
 from giajax import types
 from giajax.models import convert
@@ -30,6 +34,7 @@ from giajax.tasks import classification
 # the images that the first stage of a generator makes.
 _MOST = 65_536
 _SIDES = range(4, 8)
+_RECORD = 'provenance'  # the array of a file that holds the record, [n] uint8
 
 
 class Spec(NamedTuple):
@@ -120,11 +125,19 @@ class Module(Protocol):
 
 
 class Trained(NamedTuple):
-  """A generator with weights from a file."""
+  """A generator with weights from a file.
+
+  Attributes:
+    generator: the generator.
+    variables: its weights.
+    sha256: of the file, 64 hex digits.
+    record: how the weights were made, as the file says; {} if it does not.
+  """
 
   generator: Generator
   variables: types.Variables
-  sha256: str  # of the file, 64 hex digits
+  sha256: str
+  record: Mapping[str, Any] = builtins.MappingProxyType({})
 
 
 def from_module(
@@ -199,10 +212,44 @@ def load(
   spec = generator.spec
   sizes = f'latents {spec.latent_shape} and images {spec.image_shape}'
   described = spec._replace(name=f'{spec.name} with {sizes}')
+  arrays = archives.read(path)
+  record = _record(arrays.pop(_RECORD, None), path)
   variables = convert.load(
-    path, generator._replace(spec=described), prefix=prefix, rename=rename
+    path,
+    generator._replace(spec=described),
+    prefix=prefix,
+    rename=rename,
+    reader=lambda _: arrays,
   )
-  return Trained(generator, variables, archives.sha256(path))
+  return Trained(generator, variables, archives.sha256(path), record)
+
+
+def provenance(record: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  """Returns what `load` finds again in a file of weights: their `record`.
+
+  Args:
+    record: how the weights were made: what JSON can say.
+  """
+  text = json.dumps(record, sort_keys=True).encode()
+  return {_RECORD: np.frombuffer(text, np.uint8)}
+
+
+def _record(array: np.ndarray | None, path) -> Mapping[str, Any]:
+  if array is None:
+    return {}
+  try:
+    record = files.parsed(np.asarray(array, np.uint8).tobytes())
+  except (ValueError, TypeError) as error:
+    raise ValueError(
+      f'Expected a record of the training in {_RECORD!r} of path='
+      f'{str(path)!r}; got something else ({error}); train the weights again'
+    ) from error
+  if not isinstance(record, dict):
+    raise ValueError(
+      f'Expected a record of the training in {_RECORD!r} of path='
+      f'{str(path)!r}; got {type(record).__name__}; train the weights again'
+    )
+  return record
 
 
 # What the modules of several generators share.

@@ -1,4 +1,4 @@
-"""Convolutions whose kernels are divided by their largest singular value.
+"""Layers whose kernels are divided by their largest singular value.
 
 Miyato, Kataoka, Koyama and Yoshida, Spectral Normalization for Generative
 Adversarial Networks, ICLR 2018, arXiv 1802.05957.
@@ -17,12 +17,9 @@ _EPSILON = 1e-12
 
 
 class SpectralConv(layers.Conv):
-  """A convolution whose kernel has a spectral norm of one.
+  """A convolution whose kernel has a spectral norm of one, see `_normalised`.
 
-  The kernel is a matrix with a row for each channel out. Its largest singular
-  value is estimated by one step of the power iteration from the vector `u0`; a
-  training pass reports the vector that the step ends with. No derivative goes
-  through the vectors. The layer has no site, like `layers.ConvTranspose`.
+  The layer has no site, like `layers.ConvTranspose`.
 
   Args:
     inputs: the number of channels in.
@@ -48,12 +45,33 @@ class SpectralConv(layers.Conv):
 
   def __call__(self, x: types.Array) -> types.Array:
     """Maps [B, H, W, C] to [B, H', W', P]."""
-    kernel = self.kernel[...]
-    u, v = _iterated(kernel, self.u0[...])
-    if self.context.train:
-      self.context.stats[self.path] = {'u0': u}
-    norm = jnp.vdot(u[0] @ _matrix(kernel), v[0])
-    return self.context.record(self, x, self.convolve(x, kernel / norm))
+    y = self.convolve(x, _normalised(self))
+    return self.context.record(self, x, y)
+
+
+class SpectralLinear(layers.Linear):
+  """A linear layer whose kernel has a spectral norm of one, see `_normalised`.
+
+  The layer has no site.
+
+  Args:
+    inputs: the number of features in.
+    outputs: the number of features out.
+    bias: whether to add a bias.
+    rngs: the source of the initial weights.
+  """
+
+  def __init__(
+    self, inputs: int, outputs: int, *, bias: bool = True, rngs: nnx.Rngs
+  ):
+    super().__init__(inputs, outputs, bias=bias, rngs=rngs)
+    self.u0 = nnx.BatchStat(keys.normal(rngs.params(), (1, outputs)))
+
+  def __call__(self, x: types.Array) -> types.Array:
+    """Maps [..., inputs] to [..., outputs]."""
+    y = x @ _normalised(self)
+    y = y if self.bias is None else y + self.bias[...]
+    return self.context.record(self, x, y)
 
 
 def renewed(variables: types.Variables) -> types.Tree:
@@ -72,6 +90,21 @@ def renewed(variables: types.Variables) -> types.Tree:
     if last == 'u0':
       stats[name] = _iterated(kernels[f'{path}.kernel'], u)[0]
   return trees.like(variables.stats, stats)
+
+
+def _normalised(layer: SpectralConv | SpectralLinear) -> types.Array:
+  """Returns the kernel of a layer, divided by its largest singular value.
+
+  The kernel is a matrix with a row for each channel out. The value is estimated
+  by one step of the power iteration from the vector `u0`; a training pass
+  reports the vector that the step ends with. No derivative goes through the
+  vectors.
+  """
+  kernel = layer.kernel[...]
+  u, v = _iterated(kernel, layer.u0[...])
+  if layer.context.train:
+    layer.context.stats[layer.path] = {'u0': u}
+  return kernel / jnp.vdot(u[0] @ _matrix(kernel), v[0])
 
 
 def _iterated(kernel, u):

@@ -1,0 +1,224 @@
+"""What `giajax train` can train, each with its learner and what it is worth."""
+
+from collections.abc import Callable, Mapping
+import inspect
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from giajax import keys
+from giajax import types
+from giajax.data import base as data
+from giajax.defenses import base as defenses
+from giajax.engine import build
+from giajax.engine import learning
+from giajax.engine import quality
+from giajax.learners import adversarial
+from giajax.learners import base as learners
+from giajax.learners import federated
+from giajax.models import base as models
+
+_EVALUATED = 250  # images per pass over the test set
+_ROWS, _COLUMNS = 10, 10  # of a sheet of samples, the largest numbers
+
+
+class Recipe(NamedTuple):
+  """How long and how fast to train.
+
+  What is None is what the learner has by default; one that does not take it
+  refuses another value.
+
+  Attributes:
+    epochs: the number of passes over the training set, at least 1.
+    seed: the seed of the initial weights, the order of the images and all
+      draws.
+    batch_size: the number of images behind one step.
+    learning_rate: the learning rate of the first step.
+    momentum: the momentum of SGD, in [0, 1).
+    weight_decay: the weight decay of every parameter, >= 0.
+    critic_steps: the steps of the discriminator in each step of a generator.
+    flip: whether real images are mirrored at random for a generator.
+  """
+
+  epochs: int = 1
+  seed: int = 0
+  batch_size: int | None = None
+  learning_rate: float | None = None
+  momentum: float | None = None
+  weight_decay: float | None = None
+  critic_steps: int | None = None
+  flip: bool | None = None
+
+
+class Lesson(NamedTuple):
+  """What is trained, and what is said about it.
+
+  Attributes:
+    name: of the network or the generator.
+    learner: the learner.
+    taught: the training set.
+    settings: of the learner, for the record.
+    config: that it was made of, for the record.
+    inputs: the sha256 of the files beside images that decide it, by path.
+    facts: `(variables) -> dict`, what the weights are worth, for the record.
+    said: `(record) -> str`, the same in words.
+    sheet: `(variables) -> [rows, columns, H, W, C]`; None for no images.
+    inside: whether the record is part of the file, too.
+  """
+
+  name: str
+  learner: learners.Learner
+  taught: data.Dataset
+  settings: Mapping[str, Any]
+  config: Mapping[str, Any]
+  inputs: Mapping[str, str]
+  facts: Callable[[types.Variables], dict[str, Any]]
+  said: Callable[[Mapping[str, Any]], str]
+  sheet: Callable[[types.Variables], np.ndarray] | None = None
+  inside: bool = False
+
+
+def accuracy(
+  net: models.Net, variables: types.Variables, dataset: data.Dataset
+) -> float:
+  """Returns the share of a data set that a network classifies correctly.
+
+  Args:
+    net: the network, run in inference mode.
+    variables: its weights.
+    dataset: the test set.
+  """
+
+  @jax.jit
+  def right(variables, batch, valid):
+    output = net.apply(variables, batch.x, train=False, key=jax.random.key(0))
+    return jnp.sum((jnp.argmax(output.out, -1) == batch.y) & valid)
+
+  count, total = min(_EVALUATED, dataset.size), 0
+  for first in range(0, dataset.size, count):
+    indices = np.arange(first, first + count)
+    batch = dataset.take(indices % dataset.size)  # the last pass is filled up
+    total += int(right(variables, batch, indices < dataset.size))
+  return total / dataset.size
+
+
+def model(resolved: Mapping[str, Any], recipe: Recipe, split: str) -> Lesson:
+  """The network of a config, with the updates that its audit attacks."""
+  settings = _settings(federated.federated, recipe)
+  lesson = build.training(
+    resolved,
+    split=split,
+    batch_size=settings['batch_size'],
+    seed=recipe.seed,
+  )
+  system, tested = lesson.system, lesson.tested
+  learner = federated.federated(
+    defenses.protect(system.client, system.defense),
+    system.task,
+    lesson.start,
+    num_steps=_steps(system.dataset, recipe, settings),
+    **settings,
+  )
+
+  def facts(variables):
+    share = accuracy(system.net, variables, tested)
+    return {'accuracy': share, 'tested_on': tested.name}
+
+  def said(facts):
+    return f'{facts["accuracy"]:.2%} of {facts["tested_on"]} right'
+
+  return Lesson(
+    name=system.net.spec.name,
+    learner=learner,
+    taught=system.dataset,
+    settings=settings,
+    config=lesson.config,
+    inputs=lesson.inputs,
+    facts=facts,
+    said=said,
+  )
+
+
+def generator(
+  resolved: Mapping[str, Any], recipe: Recipe, split: str
+) -> Lesson:
+  """The generator of a config's attack, by adversarial training."""
+  lesson = build.generator_training(resolved, split=split)
+  made, spec = lesson.generator, lesson.generator.spec
+  settings = _settings(adversarial.adversarial, recipe)
+  learner = adversarial.adversarial(
+    made, num_steps=_steps(lesson.taught, recipe, settings), **settings
+  )
+
+  def facts(variables):
+    if not lesson.net_is_trained:
+      return {}
+    judge = quality.Judge(lesson.net, lesson.variables)
+    return quality.quality(
+      judge, made, variables, lesson.taught, lesson.tested, recipe.seed
+    )
+
+  def said(facts):
+    words = (
+      ('classified_as_asked', '{:.1%} of its samples classified as asked'),
+      ('frechet_distance', 'Frechet distance {:.3g}'),
+    )
+    numbers = [text.format(facts[k]) for k, text in words if k in facts]
+    judged = f' by {facts["network"]}' if numbers else ''
+    return f'{", ".join(numbers) or "not judged"}{judged}'
+
+  return Lesson(
+    name=spec.name,
+    learner=learner,
+    taught=lesson.taught,
+    settings=settings,
+    config=lesson.config,
+    inputs=lesson.inputs,
+    facts=facts,
+    said=said,
+    sheet=lambda variables: _sheet(made, variables, recipe.seed),
+    inside=True,
+  )
+
+
+# What can be trained, by name.
+PARTS = {'generator': generator, 'model': model}
+
+
+def _settings(factory: Callable[..., Any], recipe: Recipe) -> dict[str, Any]:
+  """Returns the arguments of a learner that a recipe decides.
+
+  Raises:
+    ValueError: the recipe has one that the learner does not take.
+  """
+  parameters = inspect.signature(factory).parameters
+  settings = {}
+  for name in Recipe._fields[2:]:  # epochs and seed are everybody's
+    value = getattr(recipe, name)
+    if name in parameters:
+      settings[name] = parameters[name].default if value is None else value
+    elif value is not None:
+      own = ', '.join(n for n in Recipe._fields if n in parameters)
+      raise ValueError(
+        f'Expected an argument of {factory.__name__} training ({own}); got '
+        f'{name}={value!r}; leave it out'
+      )
+  return settings
+
+
+def _steps(dataset: data.Dataset, recipe: Recipe, settings) -> int:
+  course = learning.Course(dataset, recipe.epochs, recipe.seed)
+  return learning.steps(course, settings['batch_size'])
+
+
+def _sheet(generator, variables, seed: int) -> np.ndarray:
+  """Returns samples, a row for each class; rows of any if there are none."""
+  spec = generator.spec
+  rows = min(spec.num_classes or _ROWS, _ROWS)
+  key = keys.named(jax.random.key(seed), 'sheet')
+  z = keys.normal(key, (rows * _COLUMNS, *spec.latent_shape))
+  y = jnp.repeat(jnp.arange(rows), _COLUMNS) if generator.takes_labels else None
+  x = jax.jit(lambda v: generator.apply(v, z, y).out)(variables)
+  return np.asarray(x).reshape(rows, _COLUMNS, *spec.image_shape)
