@@ -6,7 +6,7 @@ traced knobs as well: points that differ in these alone share one compiled
 program.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 import functools
 import json
 from typing import Any
@@ -39,6 +39,7 @@ from giajax.engine import generators
 from giajax.engine import identity
 from giajax.engine import schema
 from giajax.engine import sweep
+from giajax.generative import base as generative
 from giajax.metrics import base as metrics
 from giajax.metrics import scoring
 from giajax.models import base as models
@@ -56,6 +57,7 @@ resolve = schema.resolve
 _NOT_COMPILED = frozenset(
   {
     *scoring.OPTIONS,
+    'auxiliary',
     'noise_control',
     'records',
     'restarts',
@@ -79,23 +81,22 @@ def experiment(config: Mapping[str, Any]) -> records.Experiment:
   datasets: dict[str, data.Dataset] = {}
   inputs: dict[str, str] = {}
 
-  def built_once(resolved):
-    """Returns a setting whose data set is shared with others that name it."""
-    entry = resolved['dataset']
+  def shared(entry, kind='dataset'):
+    """Returns a data set that settings which name the same one share."""
     name = json.dumps(entry, sort_keys=True)
     if name not in datasets:
-      datasets[name] = dataset(entry)
-    return setup(resolved, datasets[name])
+      datasets[name] = dataset(entry, kind)
+    return datasets[name]
 
   for setting in sweep.expand(config):
     shape = _text(setting.config, _numbers(setting.config['attack']))
     built = None
     if shape not in knobs:
-      built = built_once(setting.config)
+      built = setup(setting.config, shared)
       knobs[shape] = frozenset(built.attack.hparams)
     static = _text(setting.config, knobs[shape])
     if static not in cohorts:
-      built = built or built_once(setting.config)
+      built = built or setup(setting.config, shared)
       cohorts[static] = records.Cohort(built, ())
       inputs |= identity.inputs(setting.config, _rows(setting.config))
     cohort = cohorts[static]
@@ -113,13 +114,13 @@ def experiment(config: Mapping[str, Any]) -> records.Experiment:
 
 
 def setup(
-  resolved: Mapping[str, Any], images: data.Dataset | None = None
+  resolved: Mapping[str, Any], read: Callable[..., data.Dataset] | None = None
 ) -> records.Setup:
   """Builds everything that one point of an experiment needs.
 
   Args:
     resolved: a config as `resolve` returns it, without sweep.
-    images: the data set that it names, where that is built already.
+    read: a function in the place of `dataset`, which may share data sets.
 
   Raises:
     ValueError: an unknown name or argument, an impossible combination, or an
@@ -133,6 +134,9 @@ def setup(
       f'cases.batch_size={count}, cases.clients={parties}; change one of them'
     )
   share = count // parties
+  read = read or dataset
+  images = read(resolved['dataset'])
+  auxiliary = _auxiliary(resolved, images, read)
   parts = system(resolved, share, images)
   granted = threat.grants(threats['level'], threats['grants'])
   exactness = _precision(resolved['precision'])
@@ -144,7 +148,8 @@ def setup(
     belief = parts.defense.on_belief(belief)
   belief = aggregate.aggregate(belief, parties)
   world = worlds.World(pictured.net, parts.task, belief, count)
-  attack = _attack(resolved, world)
+  generator = _generator(resolved, world)
+  attack = _attack(resolved, world, generator)
   attack = attack._replace(needs=attack.needs | needs)
   name = resolved['attack']['name']
   threat.require(attack.needs, granted, f'attack {name!r}')
@@ -153,6 +158,7 @@ def setup(
   client, message = _sent(parts, attack, agreed, resolved['seed'])
   return records.Setup(
     dataset=parts.dataset,
+    auxiliary=auxiliary,
     net=parts.net,
     viewer=parts.viewer,
     client=aggregate.aggregate(
@@ -160,6 +166,7 @@ def setup(
     ),
     defense=parts.defense,
     attack=attack,
+    generator=generator,
     world=world,
     variables=agreed,
     message=message,
@@ -259,13 +266,17 @@ def training(
   return records.Training(parts, dataset(own), start, changed)
 
 
-def dataset(entry: Mapping[str, Any]) -> data.Dataset:
+def dataset(entry: Mapping[str, Any], kind: str = 'dataset') -> data.Dataset:
   """Returns the data set of a config's entry.
+
+  Args:
+    entry: a name in `DATASETS` and arguments of that row.
+    kind: the key of the entry, for the message.
 
   Raises:
     ValueError: an unknown name or argument, or images that cannot be read.
   """
-  return factories.make(DATASETS, entry, 'dataset')
+  return factories.make(DATASETS, entry, kind)
 
 
 def variables(
@@ -334,7 +345,27 @@ def _defense(entry, num_classes) -> defenses.Defense:
   return chain[0] if len(chain) == 1 else defenses.chain(*chain)
 
 
-def _attack(resolved, world) -> attacks.Attack:
+def _auxiliary(resolved, images, read) -> data.Dataset | None:
+  """Returns the auxiliary data, None for none."""
+  entry = resolved['auxiliary']
+  if not entry or entry == resolved['dataset']:
+    return images if entry else None
+  auxiliary = read(entry, 'auxiliary')
+  data.check_alike(auxiliary, images, 'auxiliary')
+  return auxiliary
+
+
+def _generator(resolved, world) -> generative.Trained | None:
+  """Returns the trained generator of an attack that takes one."""
+  entry = resolved['attack']
+  taken = factories.parameters(ATTACKS, entry, 'attack')
+  if 'generator' not in entry or 'generator' not in taken:
+    return None
+  lowering = resolved['run']['lowering']
+  return generators.trained(entry['generator'], world, lowering)
+
+
+def _attack(resolved, world, generator) -> attacks.Attack:
   """Returns the attack; other arguments than its factory's must be knobs."""
   entry, rule = resolved['attack'], resolved['labels']
   parameters = factories.parameters(ATTACKS, entry, 'attack')
@@ -342,11 +373,9 @@ def _attack(resolved, world) -> attacks.Attack:
   if 'world' in entry:
     own['world'] = entry['world']  # refused
   parts = {'world': world}
-  if 'generator' in own:
-    lowering = resolved['run']['lowering']
-    parts['generator'] = generators.trained(
-      own.pop('generator'), world, lowering
-    )
+  if generator is not None:
+    del own['generator']
+    parts['generator'] = generator
   attack = factories.make(ATTACKS, own, 'attack', **parts)
   for name in entry.keys() - own.keys():
     names = {*parameters, *attack.hparams} - {'world'}
@@ -448,7 +477,7 @@ def _rows(config: Mapping[str, Any]) -> Iterator[Any]:
   """Yields the rows that a config names, and those that arguments may name."""
   for kind, table in tables.FAMILIES.items():
     entry = config[kind]
-    for one in entry if isinstance(entry, list) else [entry]:
+    for one in filter(None, entry if isinstance(entry, list) else [entry]):
       yield factories.row(table, one, kind)
   for name in _NAMED_INSIDE:
     yield from tables.TABLES[name].values()

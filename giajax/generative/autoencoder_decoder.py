@@ -110,7 +110,10 @@ def autoencoder_decoder(
       f'autoencoder_decoder; got image_shape={tuple(image_shape)}; resize them'
     )
   shape = (h // _SCALE, w // _SCALE, latent)
-  spec = base.Spec('autoencoder_decoder', shape, tuple(image_shape))
+  # A random latent is no image's.
+  spec = base.Spec(
+    'autoencoder_decoder', shape, tuple(image_shape), samples=False
+  )
   return base.from_module(
     lambda rngs: Decoder(latent, width, channels, rngs=rngs), spec, lowering
   )
