@@ -7,6 +7,7 @@ image of the batch is known before anything runs.
 
 from collections.abc import Callable
 import functools
+import math
 
 import jax
 import numpy as np
@@ -21,6 +22,7 @@ from giajax.generative import base as generative
 from giajax.metrics import baselines
 
 SAMPLE = 256  # the largest number of images that the mean image is made of
+_BYTES = 5e8  # of the auxiliary images that are kept, one a number
 
 
 def of_item(
@@ -79,7 +81,9 @@ def read(setup: experiment.Setup, seed: int) -> baselines.Auxiliary | None:
   """
   if setup.auxiliary is None:
     return None
-  return _auxiliary(setup.auxiliary.take, setup.auxiliary.size, seed)
+  most = int(_BYTES / math.prod(setup.auxiliary.image_shape))
+  count = min(baselines.AUXILIARY, max(1, most))
+  return _auxiliary(setup.auxiliary.take, setup.auxiliary.size, count, seed)
 
 
 def _others(setup, item, seed) -> dict[str, np.ndarray | None]:
@@ -135,9 +139,7 @@ def _sample(take, size: int, seed: int) -> baselines.SampleSum:
 
 
 @functools.lru_cache(maxsize=2)
-def _auxiliary(take, size: int, seed: int) -> baselines.Auxiliary:
+def _auxiliary(take, size: int, count: int, seed: int) -> baselines.Auxiliary:
   """Returns the sample of auxiliary images, which is read once."""
-  indices = cases.held_out(
-    size, (), seed=seed, case=0, count=baselines.AUXILIARY
-  )
+  indices = cases.held_out(size, (), seed=seed, case=0, count=count)
   return baselines.auxiliary(take, indices)

@@ -27,12 +27,12 @@ BASELINES = {
   'other_image': 'Another image of the data set',
   'grey_image': 'An image of even grey',
   'start': 'Where the attack started',
-  'class_sample': 'A random image of the generator, of the true class',
+  'class_sample': 'A random image of the generator, of the true class if it '
+  'has classes',
   'nearest_auxiliary': f'The nearest of up to {AUXILIARY:,} auxiliary images',
   'noise_gradient': 'The same attack on a noise gradient',
 }
 _BLOCK = 32  # images that are in memory together
-_AUXILIARY_BYTES = 5e8  # of the auxiliary images that are kept, a byte a number
 
 
 class SampleSum(NamedTuple):
@@ -78,15 +78,12 @@ def auxiliary(
 
   Args:
     take: the `take` of the auxiliary data.
-    indices: the indices of the images, [S], S >= 1; those behind the first 500
-      MB, a byte a number, are left out.
+    indices: the indices of the images, [S], S >= 1; each takes a byte a number.
 
   Raises:
-    ValueError: no image, or one that cannot be read.
+    ValueError: no image, or one that cannot be read or is not in [0, 1].
   """
   indices = _checked(indices)
-  most = int(_AUXILIARY_BYTES / np.size(take(indices[:1]).x))
-  indices = indices[: max(1, most)]
   blocks = []
   for x in _blocks(take, indices):
     pixels.check_range(x, 'the auxiliary images')

@@ -17,11 +17,10 @@ GUESSES = {
   'x_nearest_auxiliary': 'nearest auxiliary',
 }
 _NOTES = {
-  'x_class_sample': 'The random sample is what the generator makes of the '
-  'class without the update.',
-  'x_nearest_auxiliary': 'The nearest auxiliary image is the most alike of '
-  'those that were known before: who has not seen the original could not '
-  'choose it.',
+  'x_class_sample': 'The random sample is what the generator makes without '
+  'the update.',
+  'x_nearest_auxiliary': 'The nearest auxiliary image is the closest of those '
+  'that were known before; only somebody who knows the original can choose it.',
 }
 
 
