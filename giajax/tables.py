@@ -41,6 +41,7 @@ TABLES: dict[str, Mapping[str, Any]] = {
 # By the key of a config whose entry names a row and gives it arguments.
 FAMILIES: dict[str, Mapping[str, Callable[..., Any]]] = {
   'attack': ATTACKS,
+  'auxiliary': DATASETS,
   'belief': BELIEFS,
   'client': CLIENTS,
   'dataset': DATASETS,

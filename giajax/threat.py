@@ -110,6 +110,11 @@ REASONS: dict[str, str] = {
     'The attack started from the images themselves, in part. What it ends '
     'with shows what a start reveals, not what an update does.'
   ),
+  'images in the auxiliary data': (
+    'An image behind the update is also among those that the attacker, or who '
+    'trained its generator, had before. What came back may have been '
+    'remembered, and need not have been in the update.'
+  ),
   'untrained weights': (
     'The network classified a sample of these data hardly better than chance. '
     'A model that has been trained for a while sends gradients that say less '
@@ -241,6 +246,7 @@ def setting(
   has_batch_norm: bool = True,
   num_rounds: int = 1,
   altered: bool = False,
+  known_before: bool = False,
 ) -> tuple[str, list[str]]:
   """Returns 'diagnostic' with its reasons, or 'deployment' with none.
 
@@ -257,12 +263,14 @@ def setting(
     num_rounds: the number of rounds of communication that the attack takes.
     altered: whether the agreed network itself is not a stock one, but one that
       helps an attack.
+    known_before: whether an image behind the update is in the auxiliary data.
   """
   rules: Mapping[str, bool] = {
     'inference-mode client': has_batch_norm and not train_mode,
     'batch of one image': batch_size == 1,
     'known labels': 'labels' in granted,
     'known images': 'target' in granted,
+    'images in the auxiliary data': known_before,
     'untrained weights': not trained,
     'altered architecture': altered or 'alter_architecture' in granted,
     'altered weights': 'alter_parameters' in granted,

@@ -140,6 +140,8 @@ def check_config(config, where):
     for kind, table in tables.FAMILIES.items():
       entries = point.config[kind]
       for entry in entries if isinstance(entries, list) else [entries]:
+        if kind == 'auxiliary' and not entry:
+          continue
         row = registry.lookup(table, entry['name'], kind)
         parameters = inspect.signature(row).parameters
         for name in set(entry) & set(parameters):

@@ -124,6 +124,7 @@ def test_deployment():
     (dict(batch_size=1), 'batch of one image'),
     (dict(granted=('model', 'labels')), 'known labels'),
     (dict(granted=('model', 'target')), 'known images'),
+    (dict(known_before=True), 'images in the auxiliary data'),
     (dict(trained=False), 'untrained weights'),
     (dict(granted=('alter_architecture',)), 'altered architecture'),
     (dict(altered=True), 'altered architecture'),

@@ -83,6 +83,31 @@ def dataset(
   )
 
 
+def check_alike(one: Dataset, other: Dataset, name: str) -> None:
+  """Refuses a data set that cannot stand in for another.
+
+  Args:
+    one: the data set.
+    other: the data set that it should be like.
+    name: the key of `one` in a config.
+
+  Raises:
+    ValueError: images of another shape, or another number of classes.
+  """
+  got, expected = (
+    f'{d.name} of shape {d.image_shape} in {d.num_classes} classes'
+    for d in (one, other)
+  )
+  if (one.image_shape, one.num_classes) != (
+    other.image_shape,
+    other.num_classes,
+  ):
+    raise ValueError(
+      f'Expected images like those of {expected}; got {name}={got}; set its '
+      'size, or choose another'
+    )
+
+
 def check_labels(labels: npt.ArrayLike, num_classes: int) -> np.ndarray:
   """Returns `labels` as [size] int32.
 

@@ -1,4 +1,4 @@
-"""The only reader of a config: from names and numbers to functions.
+"""The reader of a config: from names and numbers to functions.
 
 A family's entry is a dict with `name` and the keyword arguments of that row's
 factory; the rest is described in `schema`. An attack's entry may set any of its
@@ -6,7 +6,7 @@ traced knobs as well: points that differ in these alone share one compiled
 program.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 import functools
 import json
 from typing import Any
@@ -39,6 +39,7 @@ from giajax.engine import generators
 from giajax.engine import identity
 from giajax.engine import schema
 from giajax.engine import sweep
+from giajax.generative import base as generative
 from giajax.metrics import base as metrics
 from giajax.metrics import scoring
 from giajax.models import base as models
@@ -56,6 +57,7 @@ resolve = schema.resolve
 _NOT_COMPILED = frozenset(
   {
     *scoring.OPTIONS,
+    'auxiliary',
     'noise_control',
     'records',
     'restarts',
@@ -79,25 +81,24 @@ def experiment(config: Mapping[str, Any]) -> records.Experiment:
   datasets: dict[str, data.Dataset] = {}
   inputs: dict[str, str] = {}
 
-  def built_once(resolved):
-    """Returns a setting whose data set is shared with others that name it."""
-    entry = resolved['dataset']
+  def shared(entry, kind='dataset'):
+    """Returns a data set that settings which name the same one share."""
     name = json.dumps(entry, sort_keys=True)
     if name not in datasets:
-      datasets[name] = dataset(entry)
-    return setup(resolved, datasets[name])
+      datasets[name] = dataset(entry, kind)
+    return datasets[name]
 
   for setting in sweep.expand(config):
     shape = _text(setting.config, _numbers(setting.config['attack']))
     built = None
     if shape not in knobs:
-      built = built_once(setting.config)
+      built = setup(setting.config, shared)
       knobs[shape] = frozenset(built.attack.hparams)
     static = _text(setting.config, knobs[shape])
     if static not in cohorts:
-      built = built or built_once(setting.config)
+      built = built or setup(setting.config, shared)
       cohorts[static] = records.Cohort(built, ())
-      inputs |= identity.inputs(setting.config, _rows(setting.config))
+      inputs |= identity.inputs(setting.config, rows(setting.config))
     cohort = cohorts[static]
     point = _point(setting, cohort.setup.attack)
     cohorts[static] = cohort._replace(points=(*cohort.points, point))
@@ -113,24 +114,28 @@ def experiment(config: Mapping[str, Any]) -> records.Experiment:
 
 
 def setup(
-  resolved: Mapping[str, Any], images: data.Dataset | None = None
+  resolved: Mapping[str, Any], read: Callable[..., data.Dataset] | None = None
 ) -> records.Setup:
   """Builds everything that one point of an experiment needs.
 
   Args:
     resolved: a config as `resolve` returns it, without sweep.
-    images: the data set that it names, where that is built already.
+    read: a function in the place of `dataset`, which may share data sets.
 
   Raises:
     ValueError: an unknown name or argument, an impossible combination, or an
       attack that needs more than was granted.
   """
   threats, parties = resolved['threat'], resolved['cases']['clients']
-  parts = system(resolved, _share(resolved), images)
+  read = read or dataset
+  images = read(resolved['dataset'])
+  auxiliary = _auxiliary(resolved, images, read)
+  parts = system(resolved, share(resolved), images)
   granted = threat.grants(threats['level'], threats['grants'])
   exactness = _precision(resolved['precision'])
-  world, needs = _world(resolved, parts, granted, exactness)
-  attack = _attack(resolved, world)
+  world, needs = world_of(resolved, parts)
+  generator = _generator(resolved, world)
+  attack = _attack(resolved, world, generator)
   attack = attack._replace(needs=attack.needs | needs)
   name = resolved['attack']['name']
   threat.require(attack.needs, granted, f'attack {name!r}')
@@ -139,6 +144,7 @@ def setup(
   client, message = _sent(parts, attack, agreed, resolved['seed'])
   return records.Setup(
     dataset=parts.dataset,
+    auxiliary=auxiliary,
     net=parts.net,
     viewer=parts.viewer,
     client=aggregate.aggregate(
@@ -146,6 +152,7 @@ def setup(
     ),
     defense=parts.defense,
     attack=attack,
+    generator=generator,
     world=world,
     variables=agreed,
     message=message,
@@ -218,84 +225,58 @@ def system(
   )
 
 
-def training(
-  resolved: Mapping[str, Any], *, split: str, batch_size: int, seed: int
-) -> records.Training:
-  """Builds the system of a config for training it.
-
-  Args:
-    resolved: a config as `resolve` returns it, without sweep.
-    split: the split of the data set to train on, if it has splits.
-    batch_size: the number of images of one client.
-    seed: the seed of fresh weights.
+def share(resolved: Mapping[str, Any]) -> int:
+  """Returns the number of images of one client.
 
   Raises:
-    ValueError: see `system` and `variables`.
+    ValueError: the clients cannot share a batch equally.
   """
-  own = resolved['dataset']
-  taught = _taught(own, split)
-  client = {**resolved['client'], 'train_mode': True}
-  # Other lowerings are for second derivatives.
-  lowering = resolved['run']['lowering']
-  run = {'lowering': 'lax' if lowering == 'auto' else lowering}
-  changed = {**resolved, 'dataset': taught, 'client': client, 'run': run}
-  parts = system(changed, batch_size)
-  start = variables(parts.net, resolved['weights'], seed)
-  inputs = identity.inputs(changed, _rows(changed))
-  return records.Training(parts, dataset(own), start, changed, inputs)
-
-
-def generator_training(
-  resolved: Mapping[str, Any], *, split: str
-) -> records.GeneratorTraining:
-  """Builds what training the generator of a config's attack needs.
-
-  Args:
-    resolved: a config as `resolve` returns it, without sweep.
-    split: the split of the data set to train on, if it has splits.
-
-  Raises:
-    ValueError: an attack without a trained generator; see `system`,
-      `variables` and `generators.untrained`.
-  """
-  entry = resolved['attack']
-  if 'generator' not in entry:
+  count, parties = (resolved['cases'][k] for k in ('batch_size', 'clients'))
+  if count % parties:
     raise ValueError(
-      'Expected an attack with a generator, such as ggl with attack.generator, '
-      f'to train one; got attack={entry}; name it'
+      'Expected a cases.batch_size that the clients share equally; got '
+      f'cases.batch_size={count}, cases.clients={parties}; change one of them'
     )
-  changed = {**resolved, 'dataset': _taught(resolved['dataset'], split)}
-  parts = system(changed, _share(resolved))
-  threats = resolved['threat']
-  granted = threat.grants(threats['level'], threats['grants'])
+  return count // parties
+
+
+def world_of(
+  resolved: Mapping[str, Any], parts: records.System
+) -> tuple[worlds.World, frozenset[str]]:
+  """Returns the attacker's picture of a system, and the grants for that.
+
+  Args:
+    resolved: a config as `resolve` returns it, without sweep.
+    parts: its system, of one client's share of the images.
+
+  Raises:
+    ValueError: an unknown name or argument, or an impossible combination.
+  """
+  count, parties = (resolved['cases'][k] for k in ('batch_size', 'clients'))
+  granted = threat.grants(*(resolved['threat'][k] for k in ('level', 'grants')))
   exactness = _precision(resolved['precision'])
-  world, _ = _world(resolved, parts, granted, exactness)
-  weights = resolved['weights']
-  return records.GeneratorTraining(
-    generator=generators.untrained(entry['generator'], world, 'lax'),
-    world=world,
-    taught=parts.dataset,
-    tested=dataset(resolved['dataset']),
-    net=parts.viewer(),
-    variables=variables(parts.net, weights, resolved['seed']),
-    net_is_trained=bool(weights['path']),
-    config=changed,
-    inputs=identity.inputs(changed, _rows(changed)),
-  )
+  pictured = parts.client
+  if exactness.on_net:
+    pictured = parts.altered(exactness.on_net)
+  entry = resolved['belief']
+  belief, needs = _belief(entry, parts, pictured, count // parties)
+  if 'defense' in granted:
+    belief = parts.defense.on_belief(belief)
+  belief = aggregate.aggregate(belief, parties)
+  return worlds.World(pictured.net, parts.task, belief, count), needs
 
 
-def _taught(entry: Mapping[str, Any], split: str) -> dict[str, Any]:
-  """Returns the entry of a training set."""
-  return {**entry, 'split': split} if 'split' in entry else dict(entry)
-
-
-def dataset(entry: Mapping[str, Any]) -> data.Dataset:
+def dataset(entry: Mapping[str, Any], kind: str = 'dataset') -> data.Dataset:
   """Returns the data set of a config's entry.
+
+  Args:
+    entry: a name in `DATASETS` and arguments of that row.
+    kind: the key of the entry, for the message.
 
   Raises:
     ValueError: an unknown name or argument, or images that cannot be read.
   """
-  return factories.make(DATASETS, entry, 'dataset')
+  return factories.make(DATASETS, entry, kind)
 
 
 def variables(
@@ -364,7 +345,27 @@ def _defense(entry, num_classes) -> defenses.Defense:
   return chain[0] if len(chain) == 1 else defenses.chain(*chain)
 
 
-def _attack(resolved, world) -> attacks.Attack:
+def _auxiliary(resolved, images, read) -> data.Dataset | None:
+  """Returns the auxiliary data, None for none."""
+  entry = resolved['auxiliary']
+  if not entry or entry == resolved['dataset']:
+    return images if entry else None
+  auxiliary = read(entry, 'auxiliary')
+  data.check_alike(auxiliary, images, 'auxiliary')
+  return auxiliary
+
+
+def _generator(resolved, world) -> generative.Trained | None:
+  """Returns the trained generator of an attack that takes one."""
+  entry = resolved['attack']
+  taken = factories.parameters(ATTACKS, entry, 'attack')
+  if 'generator' not in entry or 'generator' not in taken:
+    return None
+  lowering = resolved['run']['lowering']
+  return generators.trained(entry['generator'], world, lowering)
+
+
+def _attack(resolved, world, generator) -> attacks.Attack:
   """Returns the attack; other arguments than its factory's must be knobs."""
   entry, rule = resolved['attack'], resolved['labels']
   parameters = factories.parameters(ATTACKS, entry, 'attack')
@@ -372,11 +373,9 @@ def _attack(resolved, world) -> attacks.Attack:
   if 'world' in entry:
     own['world'] = entry['world']  # refused
   parts = {'world': world}
-  if 'generator' in own:
-    lowering = resolved['run']['lowering']
-    parts['generator'] = generators.trained(
-      own.pop('generator'), world, lowering
-    )
+  if generator is not None:
+    del own['generator']
+    parts['generator'] = generator
   attack = factories.make(ATTACKS, own, 'attack', **parts)
   for name in entry.keys() - own.keys():
     names = {*parameters, *attack.hparams} - {'world'}
@@ -404,34 +403,6 @@ def _precision(name):
       f'precision rounds; got precision={name!r}; unset one of them'
     )
   return precision.PRECISIONS[name]
-
-
-def _share(resolved: Mapping[str, Any]) -> int:
-  """Returns the number of images of one client.
-
-  Raises:
-    ValueError: the clients cannot share a batch equally.
-  """
-  count, parties = (resolved['cases'][k] for k in ('batch_size', 'clients'))
-  if count % parties:
-    raise ValueError(
-      'Expected a cases.batch_size that the clients share equally; got '
-      f'cases.batch_size={count}, cases.clients={parties}; change one of them'
-    )
-  return count // parties
-
-
-def _world(resolved, parts, granted, exactness):
-  """Returns the attacker's picture of a system, and the grants for that."""
-  count, parties = (resolved['cases'][k] for k in ('batch_size', 'clients'))
-  pictured = parts.client
-  if exactness.on_net:
-    pictured = parts.altered(exactness.on_net)
-  belief, needs = _belief(resolved['belief'], parts, pictured, count // parties)
-  if 'defense' in granted:
-    belief = parts.defense.on_belief(belief)
-  belief = aggregate.aggregate(belief, parties)
-  return worlds.World(pictured.net, parts.task, belief, count), needs
 
 
 def _belief(entry, parts, pictured, num_images):
@@ -502,11 +473,11 @@ def _text(config: Mapping[str, Any], knobs: Mapping | frozenset[str]) -> str:
   return json.dumps({**config, 'attack': attack}, sort_keys=True)
 
 
-def _rows(config: Mapping[str, Any]) -> Iterator[Any]:
+def rows(config: Mapping[str, Any]) -> Iterator[Any]:
   """Yields the rows that a config names, and those that arguments may name."""
   for kind, table in tables.FAMILIES.items():
     entry = config[kind]
-    for one in entry if isinstance(entry, list) else [entry]:
+    for one in filter(None, entry if isinstance(entry, list) else [entry]):
       yield factories.row(table, one, kind)
   for name in _NAMED_INSIDE:
     yield from tables.TABLES[name].values()

@@ -1,8 +1,8 @@
 """Scoring: the only place where the truth meets a reconstruction.
 
 The restart was chosen before, by the attacker's own score; here images are
-assigned within their batch, measured, and compared with what trivial guesses
-reach. The oracle's choice is reported under its own name.
+assigned within their batch, measured, and compared with what guesses reach. The
+oracle's choice is reported under its own name.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,18 +16,17 @@ from giajax import types
 from giajax.data import cases
 from giajax.engine import experiment
 from giajax.engine import features
+from giajax.engine import guesses as guess_rules
 from giajax.engine import setting as settings
 from giajax.engine.sources import simulated
 from giajax.metrics import assignment
 from giajax.metrics import base
-from giajax.metrics import baselines
 from giajax.metrics import iip
 from giajax.metrics import METRICS
 from giajax.metrics import psnr as psnr_metric
 from giajax.metrics import scoring
 from giajax.metrics import success
-
-_SAMPLE = 256  # the largest number of images that the mean image is made of
+from giajax.results import columns
 
 _psnr = jax.jit(psnr_metric.psnr)
 
@@ -69,11 +68,8 @@ def evaluate(
   slots = assignment.assign(truth.x, batch.x[chosen], valid)
   x_hat = _take(batch.x[chosen], slots)
   origin, x_start = _start(setup, truth, start, chosen)
-  guesses = {
-    'attack': x_hat,
-    origin: x_start,
-    **_guesses(setup, item, seed),
-  }
+  known = guess_rules.of_item(setup, item, seed)
+  guesses = {'attack': x_hat, origin: x_start, **known}
   beside, about = _scored(setup, item, guesses, history, seed)
   values = beside.pop('attack')
   row = {
@@ -81,12 +77,16 @@ def evaluate(
     **_of_row(values | about),
     **_claimed(values, slots),
     **_labels(setup, truth.y, np.where(valid, batch.y[chosen], -1), slots),
-    **settings.describe(setup, seed),
+    **settings.describe(
+      setup, seed, known_before=guess_rules.known_before(setup, item, seed)
+    ),
     'psnr_oracle': _oracle(truth, reconstruction),
     'finite_restarts': int(finite.sum()),
     'baselines': {name: _listed(scores) for name, scores in beside.items()},
   }
+  pictures = {f'x_{name}': x for name, x in known.items()}
   arrays = {
+    **{n: x for n, x in pictures.items() if n in columns.OPTIONAL},
     'x': truth.x,
     'y': truth.y,
     'x_hat': x_hat,
@@ -140,7 +140,10 @@ def images(setup: experiment.Setup, case: int) -> set[int]:
   size, labels = setup.dataset.size, setup.dataset.labels
   batch = setup.cases.indices(setup.dataset, case)
   draw = functools.partial(cases.held_out, size, seed=setup.seed)
-  needed = {*batch.tolist(), *draw((), case=0, count=_SAMPLE).tolist()}
+  needed = {
+    *batch.tolist(),
+    *draw((), case=0, count=guess_rules.SAMPLE).tolist(),
+  }
   if size > len(batch):
     count = max(len(batch), setup.proxy_images)
     needed |= {*draw(batch, case=case, count=count).tolist()}
@@ -257,30 +260,6 @@ def _take(x, slots) -> np.ndarray:
 
 def _take_labels(y, slots) -> np.ndarray:
   return np.where(slots >= 0, y[slots], -1).astype(np.int32)
-
-
-def _guesses(setup, item, seed) -> dict[str, np.ndarray]:
-  """What could be guessed from other images of the data set."""
-  size, count = setup.dataset.size, len(item.indices)
-  if size <= count:
-    return {}
-  sample = _sample(setup.dataset.take, size, seed)
-  mean = baselines.mean_image(sample, item.indices, item.batch.x)
-  outside = cases.held_out(
-    size, item.indices, seed=seed, case=item.case, count=count
-  )
-  others = np.asarray(setup.dataset.take(outside).x)
-  return {
-    **({} if mean is None else {'mean_image': mean}),
-    'other_image': baselines.other_images(others, count),
-  }
-
-
-@functools.lru_cache(maxsize=4)
-def _sample(take, size: int, seed: int) -> baselines.SampleSum:
-  """Returns the sample behind a data set's mean image, which is read once."""
-  indices = cases.held_out(size, (), seed=seed, case=0, count=_SAMPLE)
-  return baselines.sample(take, indices)
 
 
 def _judgement(row, values, beside) -> success.Judgement:

@@ -101,6 +101,9 @@ class Setup(NamedTuple):
 
   Attributes:
     dataset: where the client's images come from.
+    auxiliary: the images that the attacker, or who trained its generator,
+      learned from, None for none that are named; `dataset` itself where the
+      config names the same.
     net: the network that the clients agreed to train.
     viewer: a function that makes the same network for looking at images once,
       when scoring.
@@ -108,6 +111,7 @@ class Setup(NamedTuple):
       that they receive.
     defense: what protects them.
     attack: what the server runs.
+    generator: the trained generator that the attack uses, or None.
     world: the attacker's picture of a system that it has not altered.
     variables: the weights of the agreed network.
     message: what the server sends before its attack alters it.
@@ -127,11 +131,13 @@ class Setup(NamedTuple):
   """
 
   dataset: data.Dataset
+  auxiliary: data.Dataset | None
   net: models.Net
   viewer: Callable[[], models.Net]
   client: clients.Client
   defense: defenses.Defense
   attack: attacks.Attack
+  generator: generative.Trained | None
   world: worlds.World
   variables: types.Variables
   message: types.ServerMessage

@@ -12,9 +12,9 @@ from giajax import keys
 from giajax import types
 from giajax.data import base as data
 from giajax.defenses import base as defenses
-from giajax.engine import build
 from giajax.engine import learning
 from giajax.engine import quality
+from giajax.engine import trainings
 from giajax.learners import adversarial
 from giajax.learners import base as learners
 from giajax.learners import federated
@@ -107,7 +107,7 @@ def accuracy(
 def model(resolved: Mapping[str, Any], recipe: Recipe, split: str) -> Lesson:
   """The network of a config, with the updates that its audit attacks."""
   settings = _settings(federated.federated, recipe)
-  lesson = build.training(
+  lesson = trainings.of_model(
     resolved,
     split=split,
     batch_size=settings['batch_size'],
@@ -145,7 +145,7 @@ def generator(
   resolved: Mapping[str, Any], recipe: Recipe, split: str
 ) -> Lesson:
   """The generator of a config's attack, by adversarial training."""
-  lesson = build.generator_training(resolved, split=split)
+  lesson = trainings.of_generator(resolved, split=split)
   made, spec = lesson.generator, lesson.generator.spec
   settings = _settings(adversarial.adversarial, recipe)
   learner = adversarial.adversarial(

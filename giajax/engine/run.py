@@ -25,6 +25,8 @@ from giajax.engine import build
 from giajax.engine import checkpoint
 from giajax.engine import evaluate
 from giajax.engine import exchange
+from giajax.engine import experiment
+from giajax.engine import guesses
 from giajax.engine import hooks as hook_library
 from giajax.engine import identity
 from giajax.engine import join
@@ -169,6 +171,7 @@ def _read_images(parts: Sequence[plan.Part]) -> None:
   """
   settings = {part.cohort.number: part.cohort.setup for part in parts}
   updates = {(p.cohort.number, w.case) for p in parts for w in p.work}
+  _read_auxiliary(settings, updates)
   needed: dict[Callable[..., Any], set[int]] = {}
   for number, case in updates:
     setup = settings[number]
@@ -177,6 +180,31 @@ def _read_images(parts: Sequence[plan.Part]) -> None:
   for take, indices in needed.items():
     for i in sorted(indices):
       take([i])
+
+
+def _read_auxiliary(
+  settings: Mapping[int, experiment.Setup], updates: set[tuple[int, int]]
+) -> None:
+  """Reads the auxiliary images, and tells which updates they give away.
+
+  Args:
+    settings: the setups by the number of their cohorts.
+    updates: numbers of cohorts, and cases.
+
+  Raises:
+    ValueError: an image that cannot be read.
+  """
+  known = []
+  for number, case in sorted(updates):
+    setup = settings[number]
+    if guesses.read(setup, setup.seed) is not None:
+      item = simulated.item(setup, case)
+      known.append(guesses.known_before(setup, item, setup.seed))
+  if any(known):
+    _log.warning(
+      'images behind %s are in the auxiliary data: the setting is diagnostic',
+      wording.plural(sum(known), 'update'),
+    )
 
 
 def _run_part(folder, part, width, owner, tools, hooks, stop) -> None:

@@ -24,6 +24,7 @@ from giajax.ops import convolution
 DEFAULTS: dict[str, Any] = {
   'seed': 0,
   'dataset': {'name': 'photographs'},
+  'auxiliary': {},
   'cases': {
     'count': 1,
     'batch_size': 1,
@@ -59,9 +60,11 @@ DEFAULTS: dict[str, Any] = {
     'save_seconds': 30.0,
   },
 }
-# A row of a family: its keys are the row's arguments, checked by `build`.
+# A row of a family: its keys are the row's arguments, checked by `build`. No
+# keys are no row, where that may be.
 FAMILIES = (
   'dataset',
+  'auxiliary',
   'model',
   'task',
   'client',
@@ -97,7 +100,7 @@ _RANGES = {
   'run.cases_per_batch': (0, require.LARGEST_WHOLE),
   'run.save_seconds': (0, require.LARGEST_NUMBER),
 }
-_HASHED_IF_SET = ('precision', 'sweep')
+_HASHED_IF_SET = ('auxiliary', 'precision', 'sweep')
 _NONE = type(None)
 _WORDS = {
   bool: 'True or False',

@@ -4,6 +4,7 @@ Whether weights are trained is measured on a sample of the data set, and not
 concluded from where they come from.
 """
 
+from collections.abc import Callable
 import functools
 from typing import Any
 
@@ -18,26 +19,39 @@ from giajax.models import inspect
 _CLASSIFIED = 64  # the largest number of images of the sample
 
 
-def describe(setup: experiment.Setup, seed: int) -> dict[str, Any]:
+def describe(
+  setup: experiment.Setup, seed: int, *, known_before: bool = False
+) -> dict[str, Any]:
   """Returns the columns 'setting', 'setting_reasons' and 'accuracy'.
 
   Args:
     setup: the setup of the point.
     seed: the seed of the sample.
+    known_before: whether the auxiliary data hold an image of the batch.
 
   Raises:
     ValueError: an image of the sample that cannot be read.
   """
-  return dict(_describe(features.Same(setup), seed))
+  rules, accuracy = _measured(features.Same(setup), seed)
+  word, reasons = rules(known_before=known_before)
+  return {
+    'setting': word,
+    'setting_reasons': reasons,
+    'accuracy': accuracy,
+  }
 
 
 @functools.lru_cache(maxsize=1)  # it keeps the weights alive
-def _describe(same: features.Same, seed: int) -> dict[str, Any]:
+def _measured(
+  same: features.Same, seed: int
+) -> tuple[Callable[..., tuple[str, list[str]]], float]:
+  """Returns `threat.setting` with all that a setup decides, and accuracy."""
   setup = same.value
   right, total = _classified(setup, seed)
   shares = np.bincount(setup.dataset.labels) / setup.dataset.size
   chance = max(float(shares.max()), 1 / setup.dataset.num_classes)
-  word, reasons = threat.setting(
+  rules = functools.partial(
+    threat.setting,
     train_mode=setup.client.train_mode,
     batch_size=setup.world.batch_size,
     granted=setup.granted & setup.attack.needs,
@@ -46,11 +60,7 @@ def _describe(same: features.Same, seed: int) -> dict[str, Any]:
     num_rounds=setup.attack.num_rounds,
     altered=setup.world.net.spec.altered,
   )
-  return {
-    'setting': word,
-    'setting_reasons': reasons,
-    'accuracy': right / total,
-  }
+  return rules, right / total
 
 
 def _classified(setup: experiment.Setup, seed: int) -> tuple[int, int]:

@@ -110,6 +110,7 @@ def autoencoder_decoder(
       f'autoencoder_decoder; got image_shape={tuple(image_shape)}; resize them'
     )
   shape = (h // _SCALE, w // _SCALE, latent)
+  # A random latent is no image's.
   spec = base.Spec(
     'autoencoder_decoder', shape, tuple(image_shape), samples=False
   )

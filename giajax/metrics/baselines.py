@@ -1,18 +1,25 @@
-"""Trivial guesses that an attack must beat: they never see the update.
+"""Guesses that an attack must beat: they never see the update.
 
-They know other images of the data set and no image of the batch, and return
-one candidate per slot. The mean image is the mean of a fixed sample without the
-images of the batch, so the sample is read once per data set.
+They know other images and no image of the batch, and return one candidate per
+slot. The mean image is the mean of a fixed sample without the images of the
+batch, so the sample is read once per data set.
+
+One guess is no attacker's: the auxiliary image nearest to the truth is chosen
+by somebody who knows the truth. Where an attack comes no nearer, what it shows
+was known before the update.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+import hashlib
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from giajax import images as pixels
 from giajax import types
 
+AUXILIARY = 10_000  # the most auxiliary images among which the nearest is
 # What an attack is compared with, in the order of the tables, and what readers
 # call it.
 BASELINES = {
@@ -20,6 +27,9 @@ BASELINES = {
   'other_image': 'Another image of the data set',
   'grey_image': 'An image of even grey',
   'start': 'Where the attack started',
+  'class_sample': 'A random image of the generator, of the true class if it '
+  'has classes',
+  'nearest_auxiliary': f'The nearest of up to {AUXILIARY:,} auxiliary images',
   'noise_gradient': 'The same attack on a noise gradient',
 }
 _BLOCK = 32  # images that are in memory together
@@ -30,6 +40,18 @@ class SampleSum(NamedTuple):
 
   indices: np.ndarray  # [S] int32, all different
   total: np.ndarray  # [H, W, C] float64, the sum of its images
+
+
+class Auxiliary(NamedTuple):
+  """A sample of auxiliary images, rounded to 256 levels."""
+
+  indices: np.ndarray  # [S] int32, all different
+  levels: np.ndarray  # [S, H * W * C] uint8
+  digests: frozenset[bytes]  # of the images
+
+  def contains(self, x: npt.ArrayLike) -> bool:
+    """Returns whether any of the images [B, H, W, C] is in the sample."""
+    return any(_digest(own) in self.digests for own in _levels(x))
 
 
 def sample(
@@ -44,17 +66,30 @@ def sample(
   Raises:
     ValueError: no image, or one that cannot be read.
   """
-  indices = np.asarray(indices)
-  if indices.ndim != 1 or not indices.size:
-    raise ValueError(
-      f'Expected indices [S] with S >= 1; got shape={indices.shape}; draw some '
-      'with cases.held_out'
-    )
-  blocks = (
-    np.asarray(take(indices[i : i + _BLOCK]).x, np.float64).sum(axis=0)
-    for i in range(0, len(indices), _BLOCK)
-  )
-  return SampleSum(indices, np.sum([*blocks], axis=0))
+  indices = _checked(indices)
+  sums = [np.asarray(x, np.float64).sum(axis=0) for x in _blocks(take, indices)]
+  return SampleSum(indices, np.sum(sums, axis=0))
+
+
+def auxiliary(
+  take: Callable[[npt.ArrayLike], types.Batch], indices: npt.ArrayLike
+) -> Auxiliary:
+  """Returns a sample of auxiliary images, read in blocks.
+
+  Args:
+    take: the `take` of the auxiliary data.
+    indices: the indices of the images, [S], S >= 1; each takes a byte a number.
+
+  Raises:
+    ValueError: no image, or one that cannot be read or is not in [0, 1].
+  """
+  indices = _checked(indices)
+  blocks = []
+  for x in _blocks(take, indices):
+    pixels.check_range(x, 'the auxiliary images')
+    blocks.append(_levels(x))
+  levels = np.concatenate(blocks)
+  return Auxiliary(indices, levels, frozenset(map(_digest, levels)))
 
 
 def mean_image(
@@ -100,3 +135,51 @@ def other_images(images: npt.ArrayLike, batch_size: int) -> np.ndarray:
       f'shape={images.shape}; draw some with cases.held_out'
     )
   return images[np.arange(batch_size) % len(images)]
+
+
+def nearest(reference: Auxiliary, x: npt.ArrayLike) -> np.ndarray | None:
+  """Returns the index of the auxiliary image of least MSE for each, [B] int32.
+
+  Images that equal one of the batch are left out; None if that leaves none.
+
+  Args:
+    reference: the auxiliary images.
+    x: [B, H, W, C] the images of the batch.
+  """
+  # Integers, which float64 adds and multiplies exactly.
+  x = _levels(x).astype(np.float64)
+  norms = (x * x).sum(axis=1)
+  distances = np.empty((len(reference.levels), len(x)))
+  for i in range(0, len(distances), _BLOCK):
+    block = reference.levels[i : i + _BLOCK].astype(np.float64)
+    own = (block * block).sum(axis=1, keepdims=True)
+    distances[i : i + _BLOCK] = own - 2 * block @ x.T + norms
+  distances[(distances == 0).any(axis=1)] = np.inf
+  if np.isinf(distances).all():
+    return None
+  return reference.indices[distances.argmin(axis=0)]
+
+
+def _checked(indices: npt.ArrayLike) -> np.ndarray:
+  indices = np.asarray(indices)
+  if indices.ndim != 1 or not indices.size:
+    raise ValueError(
+      f'Expected indices [S] with S >= 1; got shape={indices.shape}; draw some '
+      'with cases.held_out'
+    )
+  return indices
+
+
+def _blocks(take, indices: np.ndarray) -> Iterator[npt.ArrayLike]:
+  """Yields the images of a sample, some at a time."""
+  for i in range(0, len(indices), _BLOCK):
+    yield take(indices[i : i + _BLOCK]).x
+
+
+def _levels(x: npt.ArrayLike) -> np.ndarray:
+  """Returns images as levels from 0 to 255, [B, H * W * C] uint8."""
+  return pixels.to_uint8(x).reshape(np.shape(x)[0], -1)
+
+
+def _digest(levels: np.ndarray) -> bytes:
+  return hashlib.sha256(levels.tobytes()).digest()

@@ -18,15 +18,15 @@ import numpy.typing as npt
 # not. 18 dB is an error of 32 grey levels.
 LEAK_PSNR = 18.0  # dB
 LEAK_SSIM = 0.5
-# ... and for this lead over the best trivial guess, half its squared error,
-# because on flat or similar images a guess alone reaches high values.
+# ... and for this lead over the best baseline, half its squared error, because
+# on flat or similar images a guess alone reaches high values.
 LEAK_MARGIN = 3.0  # dB
 # An image that misses these by at most this much is near them: a person who
 # looks at it may well recognise it.
 NEAR_PSNR = 2.0  # dB, of the PSNR and of its lead
 NEAR_SSIM = 0.1
 # 'partial' asks for either of these leads: a fifth off the squared error, or
-# structure that no trivial guess has.
+# structure that no baseline has.
 PARTIAL_MARGIN_PSNR = 1.0  # dB
 PARTIAL_MARGIN_SSIM = 0.1
 
@@ -101,7 +101,7 @@ def recognised(
   Args:
     psnr: [...] PSNR of each image in dB.
     ssim: [...] SSIM of each image.
-    floor: PSNR of the best trivial guess in dB; NaN if there is none.
+    floor: PSNR of the best baseline in dB; NaN if there is none.
   """
   return _passes(psnr, ssim, floor, 0.0, 0.0)
 
@@ -126,7 +126,7 @@ def verdict(
   baseline_ssim: npt.ArrayLike,
   degenerate: str = '',
 ) -> Judgement:
-  """Judges an attack by its medians and those of the best trivial guess.
+  """Judges an attack by its medians and those of the best baseline.
 
   Args:
     psnr: PSNR of each image in dB, or its median. NaN is a failure and counts
@@ -144,7 +144,7 @@ def verdict(
   p0, s0 = _median(baseline_psnr), _median(baseline_ssim)
   scores = (
     f'median PSNR {p:.1f} dB and SSIM {s:.2f}, against {p0:.1f} dB and '
-    f'{s0:.2f} for the best trivial guess'
+    f'{s0:.2f} for the best baseline'
   )
   if recognised(p, s, p0):
     return Judgement(

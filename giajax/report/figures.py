@@ -11,6 +11,7 @@ import numpy as np
 
 from giajax import files
 from giajax.metrics import METRICS
+from giajax.report import gallery
 from giajax.report import markup
 from giajax.report import plots
 from giajax.report import prose
@@ -77,7 +78,8 @@ def reconstructions(
 ) -> matplotlib.figure.Figure:
   """Returns originals over reconstructions: one image per column.
 
-  A sweep shows one image per point; a single point shows its sample.
+  Below them are the guesses that were kept. A sweep shows one image per point;
+  a single point shows its sample.
   """
   points = len(collection.points(run))
   if points > 1:
@@ -85,22 +87,33 @@ def reconstructions(
       ::-1
     ]
   samples = samples[:_COLUMNS]
-  figure = matplotlib.figure.Figure((1.3 * len(samples) + 0.35, 3.1))
+  pictures = {
+    'x': 'original',
+    'x_hat': 'recovered',
+    **gallery.guesses(run, samples),
+  }
+  height = 0.5 + 1.3 * len(pictures)
+  figure = matplotlib.figure.Figure((1.3 * len(samples) + 0.35, height))
   grid = figure.subplots(
-    2, len(samples), squeeze=False, gridspec_kw={'wspace': 0.05, 'hspace': 0.05}
+    *(len(pictures), len(samples)),
+    squeeze=False,
+    gridspec_kw={'wspace': 0.05, 'hspace': 0.05 if len(pictures) == 2 else 0.2},
   )
-  figure.subplots_adjust(0.35 / figure.get_figwidth(), 0.09, 0.99, 0.92)
+  figure.subplots_adjust(
+    0.35 / figure.get_figwidth(), 0.28 / height, 0.99, 1 - 0.25 / height
+  )
+  for axes, label in zip(grid[:, 0], pictures.values()):
+    axes.set_ylabel(label)
   for column, (row, i) in zip(grid.T, samples):
-    for axes, name in zip(column, ('x', 'x_hat')):
-      image = collection.array(run, row, name)[i]
-      axes.imshow(markup.pixels(image), interpolation='nearest')
+    for axes, name in zip(column, pictures):
       axes.set(xticks=[], yticks=[])
       axes.spines[:].set_visible(False)
+      if collection.has(run, row, name):
+        image = collection.array(run, row, name)[i]
+        axes.imshow(markup.pixels(image), interpolation='nearest')
     column[0].set_title(prose.point_label(run, row), fontsize=7)
     psnr = wording.figure(collection.array(run, row, 'psnr')[i], 1)
     column[1].set_xlabel(f'{psnr} dB', fontsize=7.5, labelpad=3)
-  grid[0, 0].set_ylabel('original')
-  grid[1, 0].set_ylabel('recovered')
   return figure
 
 

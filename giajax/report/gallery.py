@@ -10,7 +10,18 @@ from giajax.results import collection
 from giajax.results import wording
 
 tag = markup.tag
-_TRIO = {'x': 'original', 'x_hat': 'recovered', 'x_start': 'start'}
+_PICTURES = {'x': 'original', 'x_hat': 'recovered', 'x_start': 'start'}
+# What was known before the update, where it was compared with that.
+GUESSES = {
+  'x_class_sample': 'random sample',
+  'x_nearest_auxiliary': 'nearest auxiliary',
+}
+_NOTES = {
+  'x_class_sample': 'The random sample is what the generator makes without '
+  'the update.',
+  'x_nearest_auxiliary': 'The nearest auxiliary image is the closest of those '
+  'that were known before; only somebody who knows the original can choose it.',
+}
 
 
 def gallery(
@@ -29,6 +40,7 @@ def gallery(
     f'{which} The restart shown is the one that the attacker would pick by its '
     'own objective. The small picture is where the attack started.'
   )
+  note = ' '.join([note, *(_NOTES[name] for name in guesses(run, samples))])
   groups: dict[str, list[collection.Sample]] = {}
   for item in samples:
     groups.setdefault(prose.point_label(run, item.row), []).append(item)
@@ -40,6 +52,17 @@ def gallery(
       for label, items in groups.items()
     ]
   return markup.join(tag('p', note, class_='note'), *parts)
+
+
+def guesses(
+  run: collection.Run, samples: Sequence[collection.Sample]
+) -> dict[str, str]:
+  """Returns the labels of the guesses that some of the samples have."""
+  return {
+    name: label
+    for name, label in GUESSES.items()
+    if any(collection.has(run, item.row, name) for item in samples)
+  }
 
 
 def _grid(
@@ -55,7 +78,7 @@ def _grid(
 
 def _card(run: collection.Run, item: collection.Sample) -> list[markup.Html]:
   images = []
-  for name, label in _TRIO.items():
+  for name, label in (_PICTURES | guesses(run, [item])).items():
     image = collection.array(run, item.row, name)[item.index]
     alt = f'{label}, case {item.row["case"]}, image {item.index}'
     lost = '' if np.isfinite(image).all() else ' (not finite)'

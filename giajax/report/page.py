@@ -83,6 +83,7 @@ def _opening(run: collection.Run, title: str) -> markup.Html:
     'attack': _values(run, 'attack'),
     'model': _values(run, 'model'),
     'data': _values(run, 'dataset'),
+    'auxiliary data': _named(run, 'auxiliary'),
     'batch size': _values(run, 'batch_size'),
     'client': _named(run, 'client'),
     'the server believes': _belief(run),

@@ -141,7 +141,7 @@ _ROW = (
   Column(
     'baselines',
     dict,
-    'every metric of every trivial guess, by their names',
+    'every metric of every baseline, by their names',
     needs_truth=True,
     parts={str: {str: kinds.NUMBER}},
   ),
@@ -227,6 +227,8 @@ ARRAYS: dict[str, Array] = {
 OPTIONAL = {
   **{name: Array(m.meaning, 'B') for name, m in METRICS.items()},
   'baselines': Array('the metrics of every guess', 'SMB'),
+  'x_class_sample': Array('random images of the generator', 'BHWC'),
+  'x_nearest_auxiliary': Array('the nearest auxiliary images', 'BHWC'),
 }
 
 

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+from PIL import Image
 import pytest
 import tiny
 
@@ -212,3 +213,47 @@ def test_settings_share_the_data_set_that_they_name():
   sets = [cohort.setup.dataset for cohort in cohorts]
   assert sets[0] is sets[2] and sets[1] is sets[3]
   assert [s.image_shape[0] for s in sets] == [8, 12, 8, 12]
+
+
+def _folders(path, classes, size=12):
+  """Writes an image to each class of a folder."""
+  for k in range(classes):
+    folder = path / f'{k:02d}'
+    folder.mkdir(parents=True)
+    image = np.random.default_rng(k).integers(0, 256, (size, size, 3))
+    Image.fromarray(image.astype(np.uint8)).save(folder / 'x.png')
+  return {'name': 'folder', 'path': str(path), 'size': size}
+
+
+def test_auxiliary_data_are_like_the_data_set(tmp_path):
+  entry = _folders(tmp_path / 'a', 16)
+  config = tiny.config(auxiliary=entry, sweep={'cases.batch_size': (1, 2)})
+  made = build.experiment(config)
+  sets = [cohort.setup.auxiliary for cohort in made.cohorts]
+  assert sets[0] is sets[1] is not None
+  assert sets[0] is not made.cohorts[0].setup.dataset
+  # Its files decide the results, and its name the compiled program does not.
+  assert {str(path) for path in sets[0].files} <= made.inputs.keys()
+  assert made.cohorts[0].setup.program == _setup().program
+  assert _setup().auxiliary is None
+
+
+@pytest.mark.parametrize(
+  ('changes', 'words'),
+  [
+    (dict(size=8), r'photographs of shape \(12, 12, 3\).*auxiliary=a of.*8, 8'),
+    (dict(path='/nowhere'), 'folder of images; got path'),
+    (dict(size='x'), 'auxiliary.size'),
+    (dict(side=8), 'auxiliary'),
+    (dict(name='foldr'), "known auxiliary .* did you mean 'folder'"),
+  ],
+)
+def test_other_auxiliary_data_are_refused(changes, words, tmp_path):
+  entry = _folders(tmp_path / 'a', 16)
+  with pytest.raises(ValueError, match=f'^Expected .*{words}') as error:
+    _setup(auxiliary={**entry, **changes})
+  assert '\n' not in str(error.value)
+  with pytest.raises(ValueError, match=r'in 16 classes; .* in 3 classes'):
+    _setup(auxiliary=_folders(tmp_path / 'b', 3))
+  with pytest.raises(ValueError, match=r'auxiliary\.name'):
+    _setup(auxiliary={'path': entry['path']})

@@ -10,7 +10,6 @@ from giajax.attacks.parts import labels
 from giajax.engine import build
 from giajax.engine import evaluate
 from giajax.engine import exchange
-from giajax.engine import setting
 from giajax.engine.sources import simulated
 
 
@@ -180,26 +179,23 @@ def test_an_update_of_zeros_is_no_resistance(case):
   assert 'the update is zero' in words['the update is zero']['reason']
 
 
-def test_the_sample_of_a_data_set_is_read_once():
-  resolved = build.resolve(tiny.config())
-  setup = build.setup(resolved)
-  read = []
-  take = setup.dataset.take
-
-  def counting(indices):
-    read.append(len(np.asarray(indices)))
-    return take(indices)
-
-  setup = setup._replace(dataset=setup.dataset._replace(take=counting))
-  items = [simulated.item(setup, case) for case in range(6)]
-  del read[:]
-  for item in items:
-    setting.describe(setup, 0)
-    evaluate._guesses(setup, item, 0)
-  # 16 for the mean image, 16 to see what the network knows, and one more image
-  # for each item.
-  assert sorted(read) == [1] * 6 + [16] * 2
-  for item in items:
-    guesses = evaluate._guesses(setup, item, 0)
-    x = np.delete(np.asarray(take(np.arange(16)).x), item.indices, axis=0)
-    np.testing.assert_allclose(guesses['mean_image'][0], x.mean(0), atol=1e-6)
+def test_an_image_that_was_known_before_leaks_nothing(case):
+  """The verdict asks for more than what the auxiliary data hold."""
+  setup, item = case
+  shifted = np.clip(item.batch.x + 0.05, 0, 1)
+  auxiliary = setup.dataset._replace(
+    labels=np.arange(2), take=lambda i: types.Batch(shifted[np.asarray(i)], i)
+  )
+  grey = np.full_like(item.batch.x, 0.5)
+  verdicts = {}
+  for name, one in {
+    'public': setup._replace(auxiliary=auxiliary),
+    'private': setup,
+  }.items():
+    found = _found(shifted)
+    row, arrays = evaluate.evaluate(
+      one, item, found, _found(grey), np.ones(1, bool), 0
+    )
+    verdicts[name] = evaluate.conclude(row, arrays, grey)[0]['verdict']
+    assert ('x_nearest_auxiliary' in arrays) == (name == 'public')
+  assert verdicts == {'public': 'resists', 'private': 'leaks'}

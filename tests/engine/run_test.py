@@ -323,6 +323,28 @@ def test_gradient_share_is_that_of_the_clients_batch(tmp_path):
   )
 
 
+def test_images_known_before_are_told_before_the_run(tmp_path, caplog):
+  caplog.set_level('INFO', 'giajax')
+  rows = run.audit(
+    tiny.config(
+      attack={'name': 'linear_layer'},
+      auxiliary={'name': 'photographs', 'size': 12},
+      noise_control=False,
+    ),
+    tmp_path,
+    finish=report.write,
+  )
+  texts = [record.getMessage() for record in caplog.records]
+  (told,) = [i for i, text in enumerate(texts) if 'auxiliary' in text]
+  assert 'images behind 2 updates' in texts[told]
+  assert told < texts.index('compiling program 1')
+  for row in rows:
+    assert 'images in the auxiliary data' in row['setting_reasons']
+    assert 'nearest_auxiliary' in row['baselines']
+  assert _arrays(tmp_path)['0000/x_nearest_auxiliary'].shape == (1, 12, 12, 3)
+  assert 'may have been remembered' in (tmp_path / 'report.html').read_text()
+
+
 def test_closed_form_has_no_steps_and_a_grey_baseline(tmp_path):
   (row,) = run.audit(
     tiny.config(

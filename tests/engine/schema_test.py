@@ -26,6 +26,7 @@ def _defaults(**changes):
     ({'run': {'mesh': 1}}, 'a key of run'),
     ({'cases': 3}, 'a dict for cases; got cases=3'),
     ({'attack': 'dlg'}, "a dict for attack; got attack='dlg'"),
+    ({'auxiliary': None}, 'a dict for auxiliary; got auxiliary=None'),
     ({'restarts': 'two'}, "a whole number for restarts; got restarts='two'"),
     ({'restarts': 1.0}, 'a whole number for restarts'),
     ({'restarts': True}, 'a whole number for restarts'),
@@ -99,6 +100,12 @@ def test_hash_names_what_decides_results():
   assert plain != schema.config_hash(_defaults(seed=1))
   assert plain == schema.config_hash(_defaults(precision='full'))
   assert plain != schema.config_hash(_defaults(precision='bfloat16'))
+  assert plain == schema.config_hash(_defaults(auxiliary={}))
+  auxiliary = {'name': 'photographs'}
+  assert plain != schema.config_hash(_defaults(auxiliary=auxiliary))
+  older = _defaults()
+  del older['auxiliary']
+  assert plain == schema.config_hash(older)
   point = _defaults()
   del point['sweep']  # as the points of a sweep are
   assert plain == schema.config_hash(point)

@@ -31,6 +31,14 @@ def test_weights_are_trained_by_what_they_can_do(setup):
   assert 'untrained weights' not in found['setting_reasons']
 
 
+def test_auxiliary_images_of_a_batch_are_one_more_reason(setup):
+  plain = setting.describe(setup, 0)
+  known = setting.describe(setup, 0, known_before=True)
+  (reason,) = {*known['setting_reasons']} - {*plain['setting_reasons']}
+  assert reason == 'images in the auxiliary data'
+  assert setting.describe(setup, 0) == plain
+
+
 def test_it_is_measured_once(setup, monkeypatch):
   calls = []
   classified = setting._classified

@@ -43,6 +43,34 @@ def test_a_sample_is_read_in_blocks():
   np.testing.assert_allclose(seen.total, 16 * IMAGES.sum(0), rtol=1e-6)
 
 
+def test_the_nearest_is_none_of_the_batch():
+  reference = baselines.auxiliary(_take, [4, 0, 2, 1])
+  x = IMAGES[[1, 4]] + np.float32(0.03)  # between two images each
+  found = baselines.nearest(reference, x)
+  assert found is not None and found.tolist() == [1, 4]
+  found = baselines.nearest(reference, IMAGES[[1, 4]])
+  assert found is not None and found.tolist() == [0, 2]
+  everything = baselines.auxiliary(_take, [1, 4])
+  assert baselines.nearest(everything, IMAGES[[1, 4]]) is None
+
+
+def test_images_are_the_same_at_256_levels():
+  reference = baselines.auxiliary(_take, [0, 2])
+  for x, same in (
+    (IMAGES[[1, 2]], True),
+    (IMAGES[[2]] + np.float32(0.0005), True),
+    (IMAGES[[2]] + np.float32(0.005), False),
+    (IMAGES[[1, 3]], False),
+  ):
+    assert reference.contains(x) == same
+
+
+def test_auxiliary_images_are_images():
+  wrong = types.Batch(255 * IMAGES, np.arange(5))
+  with pytest.raises(ValueError, match='Expected the auxiliary images in'):
+    baselines.auxiliary(lambda i: wrong, [1])
+
+
 def test_other_images_cycle():
   found = baselines.other_images(IMAGES[:3], 5)
   np.testing.assert_array_equal(found, IMAGES[[0, 1, 2, 0, 1]])

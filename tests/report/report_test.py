@@ -179,6 +179,25 @@ def _cells(html, name):
   return re.search(f'{name}.*?</tr>', html[html.index('The numbers') :])[0]
 
 
+def test_what_was_known_before_is_shown_beside_what_came_back(tmp_path):
+  means = {'psnr': 11.0, 'ssim': 0.1}
+  names = 'class_sample', 'nearest_auxiliary'
+  path = _workdir(
+    tmp_path, points=2, baselines=dict.fromkeys(names, means), size=16
+  )
+  before = _html(path)
+  assert 'nearest auxiliary' not in before
+  with np.load(path / 'recon.npz') as arrays:
+    x = arrays['0000/x']
+  _change(path, x_class_sample=x, x_nearest_auxiliary=1 - x)  # of one point
+  html = _html(path)
+  for text in ('random sample', 'nearest auxiliary', 'without the update'):
+    assert text in html, text
+  for text in ('A random image of the generator', 'of up to 10,000 auxiliary'):
+    assert text in before and text in html
+  assert html.count('<img') == before.count('<img') + 4  # two images, twice
+
+
 def test_page_needs_no_other_file(tmp_path):
   html = _html(_workdir(tmp_path, points=2))
   sources = re.findall(r'(?:src|href)="([^"]{0,20})', html)

@@ -10,6 +10,8 @@ import tiny
 
 from giajax import archives
 from giajax.engine import build
+from giajax.engine import generators
+from giajax.engine import join
 from giajax.engine import run
 from giajax.generative import GENERATORS
 from giajax.models import convert
@@ -68,6 +70,38 @@ def test_an_audit_continues_to_the_same_bits(attack, tmp_path):
   assert tiny.digest(tmp_path / 'stopped') == tiny.digest(tmp_path / 'whole')
   assert row['attack'] == attack['name']
   assert 'noise_gradient' in row['baselines']
+
+
+def test_the_noise_control_makes_the_same_search(tmp_path, monkeypatch):
+  """Alone in its part, it evaluates as many candidates as the update."""
+  made = config('ggl', written(tmp_path / 'w.npz'), cases__count=1, restarts=1)
+  made.attack.update(evaluations=10, population=5)
+  made.run.cases_per_batch = 1
+  candidates, counts = [], []
+  read, score = generators.trained, join.score
+
+  def counted(*args):
+    trained = read(*args)
+
+    def apply(variables, h, *args, **kwargs):
+      jax.debug.callback(candidates.append, h.sum())
+      return trained.generator.apply(variables, h, *args, **kwargs)
+
+    return trained._replace(generator=trained.generator._replace(apply=apply))
+
+  def scored(*args):
+    jax.effects_barrier()
+    counts.append(len(candidates))
+    result = score(*args)
+    jax.effects_barrier()
+    candidates.clear()  # and the random sample with them
+    return result
+
+  monkeypatch.setattr(generators, 'trained', counted)
+  monkeypatch.setattr(join, 'score', scored)
+  (row,) = run.audit(made, tmp_path / 'run')
+  assert counts[0] == counts[1] >= 10
+  assert {'class_sample', 'noise_gradient'} <= row['baselines'].keys()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,145 @@
+"""What an update is compared with: guesses that were made without it.
+
+They are made of other images of the data set, of the generator that the attack
+uses, and of the auxiliary images that the config names. Whether these hold an
+image of the batch is known before anything runs.
+"""
+
+from collections.abc import Callable
+import functools
+import math
+
+import jax
+import numpy as np
+
+from giajax import keys
+from giajax import trees
+from giajax import types
+from giajax.data import cases
+from giajax.engine import experiment
+from giajax.engine.sources import simulated
+from giajax.generative import base as generative
+from giajax.metrics import baselines
+
+SAMPLE = 256  # the largest number of images that the mean image is made of
+_BYTES = 5e8  # of the auxiliary images that are kept, one a number
+
+
+def of_item(
+  setup: experiment.Setup, item: simulated.Item, seed: int
+) -> dict[str, np.ndarray]:
+  """Returns the guesses that can be made, [B, H, W, C] by `BASELINES`.
+
+  Args:
+    setup: the setup of the point.
+    item: the truth.
+    seed: the seed of the experiment.
+
+  Raises:
+    ValueError: an image that cannot be read.
+  """
+  made = {
+    **_others(setup, item, seed),
+    'class_sample': _class_sample(setup, item, seed),
+    'nearest_auxiliary': _nearest(setup, item, seed),
+  }
+  return {name: x for name, x in made.items() if x is not None}
+
+
+def known_before(
+  setup: experiment.Setup, item: simulated.Item, seed: int
+) -> bool:
+  """Returns whether the auxiliary data hold an image of the batch.
+
+  Where they are the data set itself, they do. Otherwise, images are compared
+  with a sample of them, pixel by pixel at 256 levels: another crop of an image,
+  or another compression, counts as another image.
+
+  Args:
+    setup: the setup of the point.
+    item: the truth.
+    seed: the seed of the experiment.
+
+  Raises:
+    ValueError: an auxiliary image that cannot be read.
+  """
+  sample = read(setup, seed)
+  if sample is None:
+    return False
+  return setup.auxiliary is setup.dataset or sample.contains(item.batch.x)
+
+
+def read(setup: experiment.Setup, seed: int) -> baselines.Auxiliary | None:
+  """Returns a sample of the auxiliary images, read once; None without any.
+
+  Args:
+    setup: the setup of the point.
+    seed: the seed of the sample.
+
+  Raises:
+    ValueError: an image that cannot be read.
+  """
+  if setup.auxiliary is None:
+    return None
+  most = int(_BYTES / math.prod(setup.auxiliary.image_shape))
+  count = min(baselines.AUXILIARY, max(1, most))
+  return _auxiliary(setup.auxiliary.take, setup.auxiliary.size, count, seed)
+
+
+def _others(setup, item, seed) -> dict[str, np.ndarray | None]:
+  """Returns what could be guessed from other images of the data set."""
+  size, count = setup.dataset.size, len(item.indices)
+  if size <= count:
+    return {}
+  sample = _sample(setup.dataset.take, size, seed)
+  outside = cases.held_out(
+    size, item.indices, seed=seed, case=item.case, count=count
+  )
+  others = np.asarray(setup.dataset.take(outside).x)
+  return {
+    'mean_image': baselines.mean_image(sample, item.indices, item.batch.x),
+    'other_image': baselines.other_images(others, count),
+  }
+
+
+def _class_sample(setup, item, seed) -> np.ndarray | None:
+  """Returns random images of the generator, None without a sampler."""
+  if setup.generator is None or not setup.generator.generator.spec.samples:
+    return None
+  generator, variables, _ = setup.generator
+  key = keys.named(jax.random.key(seed), 'class_sample')
+  shape = (len(item.indices), *generator.spec.latent_shape)
+  z = keys.normal(keys.at(key, item.case), shape)
+  y = item.batch.y if generator.takes_labels else None
+  return np.asarray(_maker(generator.apply)(trees.widened(variables), z, y))
+
+
+def _nearest(setup, item, seed) -> np.ndarray | None:
+  """Returns the nearest auxiliary images, None if there are none."""
+  sample = read(setup, seed)
+  if sample is None:
+    return None
+  indices = baselines.nearest(sample, item.batch.x)
+  if indices is None:
+    return None
+  return np.asarray(setup.auxiliary.take(indices).x)
+
+
+@functools.lru_cache(maxsize=4)
+def _maker(apply: generative.ApplyFn) -> Callable[..., types.Array]:
+  """Returns `(variables, z, y) -> images`, compiled once for all items."""
+  return jax.jit(lambda variables, z, y: apply(variables, z, y).out)
+
+
+@functools.lru_cache(maxsize=4)
+def _sample(take, size: int, seed: int) -> baselines.SampleSum:
+  """Returns the sample behind a data set's mean image, which is read once."""
+  indices = cases.held_out(size, (), seed=seed, case=0, count=SAMPLE)
+  return baselines.sample(take, indices)
+
+
+@functools.lru_cache(maxsize=2)
+def _auxiliary(take, size: int, count: int, seed: int) -> baselines.Auxiliary:
+  """Returns the sample of auxiliary images, which is read once."""
+  indices = cases.held_out(size, (), seed=seed, case=0, count=count)
+  return baselines.auxiliary(take, indices)
