@@ -70,7 +70,7 @@ class FGLA(nnx.Module):
   def stages(self, y):
     """Returns the stages: a linear layer, a side each, then the image."""
     del y
-    named = {f'ups.{i}': up for i, up in enumerate(self.ups)}
+    named = {f'ups.{i}': base.in_turn(up) for i, up in enumerate(self.ups)}
 
     def as_map(x):
       return layers.unflatten(x, self.start)
