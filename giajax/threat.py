@@ -23,6 +23,7 @@ GRANTS: dict[str, str] = {
   'bn_buffers_before': 'the BatchNorm buffers the client started from',
   'bn_buffers_after': 'the BatchNorm buffers the client ended with',
   'proxy_data': "images like the client's",
+  'auxiliary_data': "images like the client's with labels, enough to train on",
   'pretrained_generator': "a generator trained on images like the client's",
   'data_statistics': "statistics of the client's data",
   'alter_parameters': 'the right to change the weights that clients receive',
@@ -39,7 +40,7 @@ _B = ('model', 'batch_size', 'bn_buffers_before')
 _C = (*_B, 'client_hparams', 'bn_buffers_after')
 _F = (*_C, 'alter_parameters', 'alter_architecture', 'individual_models')
 # Surrogate data, and what can be learned from them.
-_DATA = ('proxy_data', 'pretrained_generator')
+_DATA = ('proxy_data', 'auxiliary_data', 'pretrained_generator')
 
 
 class Level(NamedTuple):

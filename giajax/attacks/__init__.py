@@ -8,11 +8,13 @@ from giajax.attacks.closed_form import linear_layer
 from giajax.attacks.closed_form import r_gap
 from giajax.attacks.closed_form import spear
 from giajax.attacks.generative import ci_net
+from giajax.attacks.generative import fgla
 from giajax.attacks.generative import ggl
 from giajax.attacks.generative import gias
 from giajax.attacks.generative import gifd
 from giajax.attacks.generative import grnn
 from giajax.attacks.generative import lora_generator
+from giajax.attacks.generative import lti
 from giajax.attacks.malicious import fishing
 from giajax.attacks.malicious import loki
 from giajax.attacks.malicious import mkor
@@ -57,12 +59,14 @@ ATTACKS = {
   'wei': wei.wei,
   # Generative: what changes is a generator of candidates.
   'ci_net': ci_net.ci_net,
+  'fgla': fgla.fgla,
   'ggl': ggl.ggl,
   'ggl_adam': ggl.ggl_adam,
   'gias': gias.gias,
   'gifd': gifd.gifd,
   'grnn': grnn.grnn,
   'lora_generator': lora_generator.lora_generator,
+  'lti': lti.lti,
   # Closed form: the images are solved for.
   'april': april.april,
   'cocktail_party': cocktail_party.cocktail_party,

@@ -8,6 +8,8 @@ from giajax.engine import factories
 from giajax.engine import schema
 from giajax.generative import base as generative
 from giajax.generative import GENERATORS
+from giajax.models import base as models
+from giajax.models import inspect
 
 # What says where the weights are, beside the arguments of the row.
 _FILE = {'path': str, 'prefix': str, 'rename': Mapping[str, str]}
@@ -61,12 +63,20 @@ def _split(
   """Returns the generator of an entry, and what it says about the file."""
   entry = schema.check_argument(entry, dict, _KIND)
   spec = world.net.spec
+  taken = factories.parameters(GENERATORS, entry, _KIND)
+  # What inversion networks read; not every network has a classifier.
+  measured = {
+    'entries': lambda: models.count(inspect.abstract_variables(world.net)),
+    'features': lambda: inspect.num_features(world.net),
+  }
   parts = {
     'image_shape': spec.image_shape,
     'num_classes': spec.num_classes,
+    'batch_size': world.batch_size,
     'lowering': lowering,
+    **{name: make() for name, make in measured.items() if name in taken},
   }
-  names = {*factories.parameters(GENERATORS, entry, _KIND), *_FILE} - {*parts}
+  names = {*taken, *_FILE} - {*parts}
   for name in entry.keys() - {'name'}:
     schema.require_known(name, names, f'{_KIND} ({entry["name"]})')
   file = {

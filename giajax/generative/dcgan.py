@@ -84,11 +84,8 @@ class ConditionalDCGAN(nnx.Module):
     """Returns the stages: a side of the images each, then the image."""
 
     def first(z):
-      h, w, c = self.start
       x = self.fc(jnp.concatenate([z, self.embed(y)], axis=-1))
-      # Torch's order, channels first.
-      x = jnp.moveaxis(x.reshape(len(x), c, h, w), 1, -1)
-      return jax.nn.relu(self.bn(x))
+      return jax.nn.relu(self.bn(layers.unflatten(x, self.start)))
 
     def behind(deconv, norm):
       return lambda h: jax.nn.relu(norm(deconv(h), y))

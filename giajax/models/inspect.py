@@ -88,6 +88,16 @@ def head(net: base.Net) -> str:
   return path
 
 
+def num_features(net: base.Net) -> int:
+  """Returns how many numbers the classifier of `head` reads of an image.
+
+  Raises:
+    ValueError: see `head`.
+  """
+  params = trees.named_leaves(abstract_variables(net).params)
+  return params[f'{head(net)}.kernel'].shape[0]
+
+
 def features(net: base.Net) -> str | None:
   """Returns the tap of what the classifier reads, trained or frozen.
 

@@ -398,3 +398,14 @@ def identity(x: types.Array) -> types.Array:
 def flatten(x: types.Array) -> types.Array:
   """Maps [B, H, W, C] to [B, C*H*W] in torch's order, channels first."""
   return jnp.moveaxis(x, -1, 1).reshape(x.shape[0], -1)
+
+
+def unflatten(x: types.Array, shape: tuple[int, int, int]) -> types.Array:
+  """Maps [..., C*H*W] in torch's order to [..., H, W, C].
+
+  Args:
+    x: the vectors.
+    shape: (H, W, C).
+  """
+  h, w, c = shape
+  return jnp.moveaxis(x.reshape(*x.shape[:-1], c, h, w), -3, -1)

@@ -19,9 +19,7 @@ STEPS = 3
 
 def trained(row, *args, **kwargs):
   """Returns a generator whose images depend on its latents."""
-  generator = GENERATORS[row](
-    *args, **kwargs, latent=3, width=2, lowering='lax'
-  )
+  generator = GENERATORS[row](*args, **kwargs, width=2, lowering='lax')
   weights = generator.init(jax.random.key(0))
   params = jax.tree.map(lambda w: 20.0 * w, weights.params)
   return generative.Trained(generator, weights._replace(params=params), '')
@@ -42,8 +40,8 @@ class Setup(NamedTuple):
   steps: int = STEPS
 
 
-_CLASSES = trained('conditional_dcgan', (8, 8, 1), 4, embedding=2)
-_FACES = trained('dcgan', (8, 8, 3))
+_CLASSES = trained('conditional_dcgan', (8, 8, 1), 4, latent=3, embedding=2)
+_FACES = trained('dcgan', (8, 8, 3), latent=3)
 _LBFGS = dict(num_steps=STEPS, memory_size=2, max_linesearch_steps=3)
 _COLOURED = functools.partial(
   mlp.mlp, (4, 4, 3), 4, widths=(8,), normalisation='cifar10'
@@ -111,6 +109,9 @@ SETUPS = {
     ),
     slots=1,
   ),
+  'fgla': _CONDITIONAL._replace(
+    kwargs=dict(generator=trained('fgla', (8, 8, 1), features=8, grid=2))
+  ),
   'ggl': _CONDITIONAL._replace(
     kwargs=dict(
       generator=_CLASSES, evaluations=5 * STEPS, population=5, moments=0.1
@@ -173,6 +174,12 @@ SETUPS = {
     ),
     2,
     dict(num_steps=STEPS, latent=3, width=3, total_variation=0.01, patch=0.01),
+  ),
+  'lti': Setup(
+    batch_size=2,
+    kwargs=dict(
+      generator=trained('lti', (4, 4, 1), entries=172, batch_size=2, hashed=32)
+    ),
   ),
   'mkor': Setup(_RECTIFIED, 2),
   'loki': Setup(

@@ -1,6 +1,7 @@
 """What every row of GENERATORS promises. A row without a setup here fails."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from giajax import trees
 from giajax.generative import base
 from giajax.generative import ci_net
 from giajax.generative import GENERATORS
+from giajax.generative import lti
 from giajax.models import base as models
 from giajax.models import convert
 
@@ -24,7 +26,14 @@ SETUPS = {
     dict(num_classes=3, latent=3, embedding=2, width=4),
   ),
   'dcgan': ((8, 8, 3), dict(latent=3, width=4)),
+  'fgla': ((8, 8, 3), dict(features=8, grid=2, width=2, blocks=1)),
   'grnn': ((8, 8, 3), dict(num_classes=3, latent=3, width=4)),
+  'lti': ((4, 5, 3), dict(entries=9, batch_size=2, hashed=4, width=4)),
+}
+# Arguments of rows at the sizes of the authors, where the defaults are others.
+PUBLISHED = {
+  'fgla': dict(image_shape=(224, 224, 3), features=100_352, grid=7, blocks=3),
+  'lti': dict(entries=15_826, hashed=0, width=3000),
 }
 # Of the published or authors' sizes; the conditional one by hand.
 PARAMETERS = {
@@ -35,8 +44,17 @@ PARAMETERS = {
     *(2 * 10 * (128 + 64 + 32), 9 * 32 * 3 + 3),
   ),
   'dcgan': 3_576_704,
+  # With kernels of 4 x 4 between the maps, where theirs are 3 x 3.
+  'fgla': (
+    16 * (2048 * 1024 + 1024 * 512 + 512 * 256 + 256 * 128 + 128 * 64),
+    *(o + 3 * (2 * 9 * o**2 + 4 * o) for o in (1024, 512, 256, 128, 64)),
+    64 * 3 + 3,
+  ),
   'grnn': 712_278,
+  'lti': 65_703_072,
 }
+# Values of arguments of which other rows have fewer.
+ALLOWED = {('ci_net', 'width', 0), ('fgla', 'grid', 0), ('lti', 'hashed', 0)}
 M = 3
 
 
@@ -76,7 +94,7 @@ def test_every_row_has_a_setup():
 
 @pytest.mark.parametrize('name', GENERATORS)
 def test_sizes_are_those_published(name):
-  generator = GENERATORS[name]()
+  generator = GENERATORS[name](**PUBLISHED.get(name, {}))
   variables = jax.eval_shape(generator.init, jax.random.key(0))
   assert models.count(variables) == np.sum(PARAMETERS[name])
 
@@ -84,7 +102,8 @@ def test_sizes_are_those_published(name):
 @pytest.mark.parametrize('train', [False, True])
 def test_images(case, train):
   out = case.outputs[train].out
-  assert out.shape == (M, *case.spec.image_shape) and out.dtype == jnp.float32
+  shape = (M * case.spec.images, *case.spec.image_shape)
+  assert out.shape == shape and out.dtype == jnp.float32
   assert out.min() >= 0 and out.max() <= 1
   assert np.abs(out[0] - out[1]).max() > 1e-4  # the latents matter
 
@@ -104,18 +123,20 @@ def test_an_inference_pass_takes_images_one_by_one(case):
   one = case.generator.apply(
     case.variables, case.z[1:2], None if case.y is None else case.y[1:2]
   )
-  np.testing.assert_allclose(one.out[0], case.outputs[False].out[1], atol=1e-6)
+  n = case.spec.images
+  expected = case.outputs[False].out[n : 2 * n]
+  np.testing.assert_allclose(one.out, expected, atol=1e-6)
 
 
 def test_stages_compose(case):
   generator, names = case.generator, case.generator.stages
   assert len(names) == len(set(names)) > 1
-  h = case.z
+  h, last = case.z, len(names) - 1
   for k in range(len(names)):
     rest = generator.apply(case.variables, h, case.y, start=k)
     np.testing.assert_allclose(rest.out, case.outputs[False].out, atol=1e-6)
     step = generator.apply(case.variables, h, case.y, start=k, stop=k + 1)
-    assert len(step.out) == M
+    assert len(step.out) == M * (case.spec.images if k == last else 1)
     h = step.out
 
 
@@ -148,7 +169,8 @@ def test_files_of_other_generators_are_refused(case, tmp_path):
   archives.write(path, arrays)
   row = case.spec.name
   image_shape, options = SETUPS[row]
-  other = GENERATORS[row](image_shape, **{**options, 'latent': 5})
+  (size,) = {'latent', 'features', 'entries'} & options.keys()
+  other = GENERATORS[row](image_shape, **{**options, size: 12})
   refused(f'misshapen.*{row}|{row}.*misshapen', base.load, path, other)
 
 
@@ -175,12 +197,42 @@ def refused(match, function, *args, **kwargs):
 @pytest.mark.parametrize('name', GENERATORS)
 def test_sizes_that_cannot_be_are_refused(name):
   make, (image_shape, options) = GENERATORS[name], SETUPS[name]
-  for shape in ((), (0, 0, 3), (8, 8), (2, 2, 3), (11, 11, 3), (9, 18, 3)):
+  odd = () if name == 'lti' else ((2, 2, 3), (11, 11, 3), (9, 18, 3))
+  for shape in ((), (0, 0, 3), (8, 8), *odd):
     refused('image', make, shape, **options)
   for option in options:
     for value in (0, -1, 1.5, None, 'x', 2**31 - 1):
-      if (name, option, value) != ('ci_net', 'width', 0):  # the authors' rule
+      if (name, option, value) not in ALLOWED:
         refused(option, make, image_shape, **{**options, option: value})
+
+
+def test_fgla_refuses_features_that_are_no_map():
+  make = functools.partial(GENERATORS['fgla'], (8, 8, 3))
+  refused('maps of 4 x 4 .* features=8', make, features=8, grid=4)
+  refused('side is grid=3', make, features=9, grid=3)
+
+
+def test_sums_of_entries_keep_their_size():
+  """Each entry is in one sum, which the others do not change."""
+  u = jax.random.normal(jax.random.key(0), (2000, 50))
+  sums = lti.sketch(u, 7)
+  assert sums.shape == (2000, 7)
+  np.testing.assert_allclose(sums.var(0), 1, atol=0.15)
+  parts = lti.sketch(jnp.eye(50), 7)
+  assert ((parts != 0).sum(1) == 1).all()
+  np.testing.assert_array_equal(np.sort((parts != 0).sum(0)), [7] * 6 + [8])
+  np.testing.assert_allclose(jnp.abs(parts).max(1), math.sqrt(7 / 50), 1e-6)
+  assert {-1.0, 1.0} == {*np.sign(np.asarray(parts).sum(1)).tolist()}
+
+
+def test_what_hardly_ever_changes_does_not_drown_the_rest():
+  """Its running variance is far too small when it does."""
+  generator = GENERATORS['lti']((2, 2, 1), entries=3, hashed=0, width=2)
+  variables = generator.init(jax.random.key(0))
+  stats = {'norm': {'mean': jnp.zeros(3), 'var': jnp.array([0, 1e-9, 1.0])}}
+  z = jnp.array([[0.0, 1.0, 1.0], [-1.0, 0.0, 1.0]])
+  seen = generator.apply(variables._replace(stats=stats), z, stop=1).out
+  np.testing.assert_allclose(seen, [[0, 10, 1], [-10, 0, 1]])
 
 
 def test_ci_net_has_as_many_parameters_as_the_rule_says():

@@ -234,12 +234,97 @@ class GRNN(nn.Module):
     return torch.sigmoid(self.deconv_out(x))
 
 
+class Residual(nn.Module):
+  """Two convolutions with BatchNorm beside the identity."""
+
+  def __init__(self, width):
+    super().__init__()
+    self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+    self.bn1 = nn.BatchNorm2d(width)
+    self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+    self.bn2 = nn.BatchNorm2d(width)
+
+  def forward(self, x):
+    """Maps [M, C, H, W] to the same shape."""
+    h = nn.functional.leaky_relu(self.bn1(self.conv1(x)))
+    return x + self.bn2(self.conv2(h))
+
+
+class FGLA(nn.Module):
+  """Features as a map, or a linear layer that makes one, then doublings."""
+
+  def __init__(self, case, features, width, grid=0, blocks=1):
+    super().__init__()
+    self.side, doublings = sizes(case)
+    if grid:
+      self.side, doublings = grid, int(math.log2(case.image_shape[0] / grid))
+    widths = [width * 2**i for i in reversed(range(doublings))]
+    channels = features // grid**2 if grid else 2 * widths[0]
+    self.fc = None
+    if not grid:
+      self.fc = nn.Linear(features, self.side**2 * channels)
+    self.ups = nn.ModuleList(
+      nn.Sequential(
+        nn.ConvTranspose2d(i, o, 4, 2, 1),
+        nn.LeakyReLU(),
+        *(Residual(o) for _ in range(blocks)),
+      )
+      for i, o in itertools.pairwise([channels, *widths])
+    )
+    self.conv = nn.Conv2d(width, case.image_shape[2], 1)
+
+  def forward(self, z, y):
+    """Maps [M, d] to [M, C, H, W] in [0, 1]."""
+    if self.fc is not None:
+      z = nn.functional.leaky_relu(self.fc(z))
+    x = z.view(len(z), -1, self.side, self.side)
+    for up in self.ups:
+      x = up(x)
+    return torch.sigmoid(self.conv(x))
+
+
+class LTI(nn.Module):
+  """Normalised entries, their sums by a hash, and three linear layers."""
+
+  def __init__(self, case, entries, hashed, width, batch_size=1):
+    super().__init__()
+    self.image_shape, self.hashed = case.image_shape, hashed
+    self.norm = nn.BatchNorm1d(entries, eps=1e-20, affine=False)
+    outputs = batch_size * math.prod(case.image_shape)
+    self.fc = nn.ModuleList(
+      [
+        nn.Linear(hashed or entries, width),
+        nn.Linear(width, width),
+        nn.Linear(width, outputs),
+      ]
+    )
+
+  def forward(self, z, y):
+    """Maps [M, entries] to [M * B, C, H, W] in [0, 1]."""
+    x = self.norm(z)
+    if self.hashed:
+      random = np.random.RandomState(0)
+      count = x.shape[1]
+      sums = np.zeros((count, self.hashed))
+      order = random.permutation(count)
+      signs = random.choice([-1.0, 1.0], count)
+      for place, (entry, sign) in enumerate(zip(order, signs)):
+        sums[entry, place % self.hashed] = sign
+      x = x @ torch.from_numpy(sums) * math.sqrt(self.hashed / count)
+    first, second, last = self.fc
+    x = torch.sigmoid(last(torch.relu(second(torch.relu(first(x))))))
+    h, w, c = self.image_shape
+    return x.view(-1, c, h, w)
+
+
 NETS = {
   'autoencoder_decoder': Decoder,
   'ci_net': CINet,
   'conditional_dcgan': ConditionalDCGAN,
   'dcgan': DCGAN,
+  'fgla': FGLA,
   'grnn': GRNN,
+  'lti': LTI,
 }
 
 

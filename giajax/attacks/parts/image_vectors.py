@@ -16,8 +16,7 @@ def to_image(
   vector: types.Array, image_shape: tuple[int, int, int]
 ) -> types.Array:
   """Maps [..., C*H*W] to [..., H, W, C]."""
-  h, w, c = image_shape
-  return jnp.moveaxis(vector.reshape(*vector.shape[:-1], c, h, w), -3, -1)
+  return layers.unflatten(vector, image_shape)
 
 
 def to_pixels(vector: types.Array, spec: models.Spec) -> types.Array:

@@ -218,6 +218,78 @@ def test_files_of_no_numbers_are_one_line(tmp_path):
   refused(config('ggl', entry), 'w.npz', tmp_path)
 
 
+def read_of(row, path, network, **options):
+  """Writes the weights of an inversion network, and returns its entry."""
+  made = GENERATORS[row]((8, 8, 3), **options, **network)
+  state = convert.to_state_dict(made.init(jax.random.key(0)))
+  archives.write(path, state)
+  return dict(name=row, path=str(path), **options)
+
+
+# What an MLP of 8 units sends of 2 images in 16 classes, and its features.
+_INVERSION = {
+  'lti': dict(entries=192 * 8 + 8 + 8 * 16 + 16, batch_size=2),
+  'fgla': dict(features=8),
+}
+
+
+def inverting(row, tmp_path, **changes):
+  """Returns an audit by an inversion network, for two images."""
+  entry = read_of(row, tmp_path / 'w.npz', _INVERSION[row], width=2)
+  return config(row, entry, cases__batch_size=2, restarts=1, **changes)
+
+
+@pytest.mark.parametrize('row', _INVERSION)
+def test_an_inversion_network_is_built_for_the_system(row, tmp_path):
+  """Its sizes are those of the network, which nobody sets."""
+  made = inverting(row, tmp_path)
+  path = made.attack.generator.path
+  built = build.experiment(made)
+  (cohort,) = built.cohorts
+  assert built.inputs[path] == archives.sha256(path)
+  needs = cohort.setup.attack.needs
+  assert 'auxiliary_data' in needs and 'pretrained_generator' not in needs
+  assert ('labels' in needs) is (row == 'fgla')
+  for name in _INVERSION[row]:
+    own = inverting(row, tmp_path)
+    with own.unlocked():
+      own.attack.generator[name] = 2
+    refused(own, f"got '{name}'", tmp_path)
+
+
+@pytest.mark.parametrize(
+  ('row', 'changes', 'expected'),
+  [
+    ('lti', dict(model=dict(name='mlp', widths=(9,))), 'misshapen'),
+    ('lti', dict(cases__batch_size=3), 'misshapen'),
+    ('lti', dict(threat__level='C'), 'without auxiliary_data'),
+    ('fgla', dict(model=dict(name='mlp', widths=(9,))), 'misshapen'),
+    ('fgla', dict(cases__batch_size=16), 'batch_size < 16 classes'),
+    ('fgla', dict(trainable__include=('layers.0.*',)), 'where it is frozen'),
+    ('fgla', dict(attack__name='ggl'), r'latents of N\(0, I\)'),
+  ],
+)
+def test_inversion_networks_of_other_systems_are_refused(
+  row, changes, expected, tmp_path
+):
+  made = inverting(row, tmp_path)
+  for key, value in changes.items():
+    node = made
+    *path, last = key.split('__')
+    for part in path:
+      node = node[part]
+    with node.unlocked(), node.ignore_type():
+      node[last] = value
+  refused(made, expected, tmp_path)
+
+
+def test_an_inversion_network_may_infer_labels_first(tmp_path):
+  made = inverting('fgla', tmp_path, threat__grants=())
+  made.labels = 'column_minimum'
+  (cohort,) = build.experiment(made).cohorts
+  assert 'labels' not in cohort.setup.attack.needs
+
+
 def refused(made, expected, tmp_path):
   with pytest.raises(ValueError, match=f'^Expected .*{expected}') as error:
     run.audit(made, tmp_path / 'run')

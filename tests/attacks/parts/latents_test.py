@@ -233,6 +233,14 @@ def test_generators_of_other_images_and_too_many_layers_are_refused():
   for factory in (ggl.ggl, ggl.ggl_adam, gias.gias, gifd.gifd):
     with pytest.raises(ValueError, match=r'^Expected a generator of images'):
       factory(world(), generator=weights)
+  reads = trained()._replace(
+    generator=trained().generator._replace(
+      spec=trained().generator.spec._replace(samples=False)
+    )
+  )
+  for factory in (ggl.ggl, ggl.ggl_adam, gias.gias, gifd.gifd):
+    with pytest.raises(ValueError, match=r'^Expected a generator of latents'):
+      factory(world(), generator=reads)
   cases = (
     (gifd.gifd, dict(layers=2), 'layers'),
     (gifd.gifd, dict(radius=0.0), 'radius'),
