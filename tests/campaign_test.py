@@ -1,6 +1,7 @@
 """The short form of the campaign, and what its table says."""
 
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -18,7 +19,14 @@ def _run(*arguments):
     capture_output=True,
     text=True,
     timeout=600,
+    # As nohup and the shell's `&` do, whose processes ignore these signals.
+    preexec_fn=_ignore,
   )
+
+
+def _ignore():
+  for number in (signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
 
 
 def test_the_short_form(tmp_path):

@@ -243,7 +243,15 @@ class Lab(NamedTuple):
 
 
 def ready() -> None:
-  """Imports everything that a command needs, once for all processes."""
+  """Imports everything that a command needs, once for all processes.
+
+  A signal that this process ignores, as nohup and the shell's `&` ask for,
+  would be ignored by the commands as well: it is caught from now on, to the
+  same effect here.
+  """
+  for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+      signal.signal(number, lambda *_: None)
   for name in dispatch.COMMANDS:
     importlib.import_module(f'giajax.commands.{name}')
   for name in ('orbax.checkpoint', 'PIL.Image', 'matplotlib.figure'):
