@@ -14,7 +14,7 @@ import inspect
 from typing import Any, NamedTuple
 
 from giajax import threat
-from giajax.engine import build
+from giajax.engine import systems
 from giajax.models import inspect as layer_inspection
 from giajax.models import MODELS
 
@@ -108,7 +108,7 @@ def _train_mode(config: Config) -> dict[str, Any]:
       'Expected a client in inference mode; got train_mode=True; there is '
       'nothing to change'
     )
-  net = build.model(config['model'])
+  net = systems.model(config['model'])
   if not layer_inspection.has_batch_norm(net) and not layer_inspection.draws(
     net, train=True
   ):

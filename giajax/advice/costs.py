@@ -16,6 +16,7 @@ from giajax.clients import base as clients
 from giajax.defenses import base as defenses
 from giajax.engine import build
 from giajax.engine import lessons
+from giajax.engine import systems
 from giajax.engine import train
 from giajax.engine.sources import simulated
 from giajax.models import base as models
@@ -48,7 +49,7 @@ def client(config: Mapping[str, Any]) -> CompiledClient:
   # Other lowerings are for second derivatives.
   run = {**config['run'], 'lowering': 'lax'}
   plain: dict[str, Any] = {**config, 'run': run}
-  system, setup = build.system(plain, share), build.setup(plain)
+  system, setup = systems.system(plain, share), build.setup(plain)
   batch = simulated.item(setup, 0).batch
   batch = jax.tree.map(lambda leaf: leaf[:share], batch)
   key = jax.random.key(setup.seed)
@@ -107,7 +108,7 @@ def accuracy(
   record = path.with_suffix('.json')
   if not record.is_file():
     path.parent.mkdir(parents=True, exist_ok=True)
-    size = build.dataset(config['dataset']).size
+    size = systems.dataset(config['dataset']).size
     recipe = lessons.Recipe(epochs=epochs, batch_size=min(_BATCH_SIZE, size))
     train.train_config(config, str(path), recipe)
   again = 'remove it and run giajax advise again'

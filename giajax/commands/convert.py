@@ -16,7 +16,7 @@ from typing import Any
 from giajax import printable
 from giajax.commands import flags
 from giajax.commands import literals
-from giajax.engine import build
+from giajax.engine import systems
 from giajax.models import convert
 
 USAGE = 'giajax convert SOURCE --model=NAME --out=FILE.npz'
@@ -40,7 +40,7 @@ def run(arguments: flags.Arguments) -> int:
   written = convert.convert_file(
     arguments.words[0],
     values.out,
-    build.model({'name': values.model, **options}),
+    systems.model({'name': values.model, **options}),
     prefix=values.prefix,
     rename=literals.pairs(values.rename, 'rename'),
   )

@@ -24,10 +24,10 @@ away. In JSON, a score that is not finite is null.
 
 from giajax.commands import configs
 from giajax.commands import flags
-from giajax.engine import build
 from giajax.engine import program
 from giajax.engine import received
 from giajax.engine import sweep
+from giajax.engine import systems
 from giajax.verify import checkup
 
 USAGE = 'giajax verify --config=NAME --received=FILE'
@@ -53,7 +53,7 @@ def run(arguments: flags.Arguments) -> int:
   values = arguments.values
   config = sweep.only(configs.load(arguments), values.point).config
   result = received.check(
-    build.system(config),
+    systems.system(config),
     values.received,
     accepted=values.accepted,
     seed=values.seed,

@@ -7,7 +7,6 @@ program.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-import functools
 import json
 from typing import Any
 
@@ -28,26 +27,19 @@ from giajax.attacks.parts import compose
 from giajax.attacks.parts import labels
 from giajax.clients import aggregate
 from giajax.clients import BELIEFS
-from giajax.clients import CLIENTS
 from giajax.data import base as data
-from giajax.data import DATASETS
 from giajax.defenses import base as defenses
-from giajax.defenses import DEFENSES
 from giajax.engine import experiment as records
 from giajax.engine import factories
 from giajax.engine import generators
 from giajax.engine import identity
 from giajax.engine import schema
 from giajax.engine import sweep
+from giajax.engine import systems
 from giajax.generative import base as generative
 from giajax.metrics import base as metrics
 from giajax.metrics import scoring
-from giajax.models import base as models
-from giajax.models import convert
-from giajax.models import MODELS
 from giajax.models import precision
-from giajax.models import subset
-from giajax.tasks import TASKS
 
 default_config = schema.default_config
 resolve = schema.resolve
@@ -85,7 +77,7 @@ def experiment(config: Mapping[str, Any]) -> records.Experiment:
     """Returns a data set that settings which name the same one share."""
     name = json.dumps(entry, sort_keys=True)
     if name not in datasets:
-      datasets[name] = dataset(entry, kind)
+      datasets[name] = systems.dataset(entry, kind)
     return datasets[name]
 
   for setting in sweep.expand(config):
@@ -127,20 +119,20 @@ def setup(
       attack that needs more than was granted.
   """
   threats, parties = resolved['threat'], resolved['cases']['clients']
-  read = read or dataset
+  read = read or systems.dataset
   images = read(resolved['dataset'])
   auxiliary = _auxiliary(resolved, images, read)
-  parts = system(resolved, share(resolved), images)
+  parts = systems.system(resolved, systems.share(resolved), images)
   granted = threat.grants(threats['level'], threats['grants'])
   exactness = _precision(resolved['precision'])
   world, needs = world_of(resolved, parts)
-  generator = _generator(resolved, world)
+  weights = resolved['weights']
+  agreed = systems.variables(parts.net, weights, resolved['seed'])
+  generator = _generator(resolved, world, agreed, auxiliary)
   attack = _attack(resolved, world, generator)
   attack = attack._replace(needs=attack.needs | needs)
   name = resolved['attack']['name']
   threat.require(attack.needs, granted, f'attack {name!r}')
-  weights = resolved['weights']
-  agreed = variables(parts.net, weights, resolved['seed'])
   client, message = _sent(parts, attack, agreed, resolved['seed'])
   return records.Setup(
     dataset=parts.dataset,
@@ -181,65 +173,6 @@ def setup(
   )
 
 
-def system(
-  resolved: Mapping[str, Any],
-  num_images: int | None = None,
-  images: data.Dataset | None = None,
-) -> records.System:
-  """Builds the parts of a config that exist without an attacker.
-
-  Args:
-    resolved: a config as `resolve` returns it, without sweep.
-    num_images: of one client; the whole batch of a case by default.
-    images: the data set that it names, where that is built already.
-
-  Raises:
-    ValueError: an unknown name or argument, or a value out of range.
-  """
-  images = images or dataset(resolved['dataset'])
-  num_images = num_images or resolved['cases']['batch_size']
-  classes = images.num_classes
-  task = factories.make(TASKS, resolved['task'], 'task', num_classes=classes)
-  defense = _defense(resolved['defense'], classes)
-
-  def network(lowering, alter=None):
-    net = model(
-      resolved['model'],
-      image_shape=images.image_shape,
-      num_classes=classes,
-      lowering=lowering,
-    )
-    net = defense.on_net(net)
-    net = net if alter is None else alter(net)
-    return subset.subset(net, **resolved['trainable'])
-
-  def client(alter=None):
-    net = network(resolved['run']['lowering'], alter)
-    parts = {'net': net, 'task': task, 'num_images': num_images}
-    return factories.make(CLIENTS, resolved['client'], 'client', **parts)
-
-  agreed = client()
-  viewer = functools.partial(network, 'lax')
-  return records.System(
-    images, task, agreed.net, viewer, agreed, defense, client
-  )
-
-
-def share(resolved: Mapping[str, Any]) -> int:
-  """Returns the number of images of one client.
-
-  Raises:
-    ValueError: the clients cannot share a batch equally.
-  """
-  count, parties = (resolved['cases'][k] for k in ('batch_size', 'clients'))
-  if count % parties:
-    raise ValueError(
-      'Expected a cases.batch_size that the clients share equally; got '
-      f'cases.batch_size={count}, cases.clients={parties}; change one of them'
-    )
-  return count // parties
-
-
 def world_of(
   resolved: Mapping[str, Any], parts: records.System
 ) -> tuple[worlds.World, frozenset[str]]:
@@ -266,54 +199,6 @@ def world_of(
   return worlds.World(pictured.net, parts.task, belief, count), needs
 
 
-def dataset(entry: Mapping[str, Any], kind: str = 'dataset') -> data.Dataset:
-  """Returns the data set of a config's entry.
-
-  Args:
-    entry: a name in `DATASETS` and arguments of that row.
-    kind: the key of the entry, for the message.
-
-  Raises:
-    ValueError: an unknown name or argument, or images that cannot be read.
-  """
-  return factories.make(DATASETS, entry, kind)
-
-
-def variables(
-  net: models.Net, weights: Mapping[str, Any], seed: int
-) -> types.Variables:
-  """Returns the weights of a config: those of its file, or fresh ones.
-
-  Args:
-    net: the network.
-    weights: the config's entry.
-    seed: the seed of fresh weights.
-
-  Raises:
-    ValueError: a file that is missing, damaged or of another network.
-  """
-  fresh = net.init(keys.named(jax.random.key(seed), 'model'))
-  if not weights['path']:
-    return trees.widened(fresh)
-  loaded = convert.load(
-    weights['path'], net, rename=weights['rename'], adapters=fresh
-  )
-  return trees.widened(loaded)
-
-
-def model(entry: Mapping[str, Any], **parts: Any) -> models.Net:
-  """Returns the network of a config's entry.
-
-  Args:
-    entry: a name in `MODELS` and arguments of that row.
-    **parts: further arguments, left out where the row does not take them.
-
-  Raises:
-    ValueError: an unknown name or argument, or a value out of range.
-  """
-  return factories.make(MODELS, entry, 'model', **parts)
-
-
 def hparams(
   entry: Mapping[str, Any], attack: attacks.Attack
 ) -> dict[str, np.float32]:
@@ -335,16 +220,6 @@ def hparams(
   return hp
 
 
-def _defense(entry, num_classes) -> defenses.Defense:
-  """Returns a defence, or several that are applied in order."""
-  entries = entry if isinstance(entry, list) else [entry]
-  chain = [
-    factories.make(DEFENSES, one, 'defense', num_classes=num_classes)
-    for one in entries
-  ]
-  return chain[0] if len(chain) == 1 else defenses.chain(*chain)
-
-
 def _auxiliary(resolved, images, read) -> data.Dataset | None:
   """Returns the auxiliary data, None for none."""
   entry = resolved['auxiliary']
@@ -355,14 +230,45 @@ def _auxiliary(resolved, images, read) -> data.Dataset | None:
   return auxiliary
 
 
-def _generator(resolved, world) -> generative.Trained | None:
+def victim(
+  resolved: Mapping[str, Any], agreed: types.Variables
+) -> dict[str, Any]:
+  """Returns what a network that inverts updates has to be trained for.
+
+  Args:
+    resolved: a config as `resolve` returns it, without sweep.
+    agreed: the weights of its network.
+  """
+  message = seen(resolved, agreed)
+  keys = ('model', 'trainable', 'client', 'belief', 'defense')
+  return {
+    **{key: resolved[key] for key in keys},
+    'batch_size': resolved['cases']['batch_size'],
+    'weights': identity.arrays(message.variables),
+  }
+
+
+def seen(
+  resolved: Mapping[str, Any], agreed: types.Variables
+) -> types.ServerMessage:
+  """Returns what the server sends, as far as the attacker sees it."""
+  threats = resolved['threat']
+  granted = threat.grants(threats['level'], threats['grants'])
+  nothing = types.Update({}, {}, jnp.zeros((), jnp.int32))
+  message = types.ServerMessage(agreed)
+  return threat.observed(granted, message, nothing)[0]
+
+
+def _generator(resolved, world, agreed, auxiliary) -> generative.Trained | None:
   """Returns the trained generator of an attack that takes one."""
   entry = resolved['attack']
   taken = factories.parameters(ATTACKS, entry, 'attack')
   if 'generator' not in entry or 'generator' not in taken:
     return None
   lowering = resolved['run']['lowering']
-  return generators.trained(entry['generator'], world, lowering)
+  trained = generators.trained(entry['generator'], world, lowering)
+  generators.check(trained, victim(resolved, agreed), auxiliary)
+  return trained
 
 
 def _attack(resolved, world, generator) -> attacks.Attack:

@@ -26,6 +26,7 @@ import orbax.checkpoint as ocp
 from giajax import archives
 from giajax import files
 from giajax import trees
+from giajax.engine import identity
 from giajax.engine import together
 from giajax.engine import workdir
 
@@ -160,12 +161,7 @@ def _restored(
 
 def _sum(tree: Mapping[str, Any]) -> np.ndarray:
   """Returns the checksum of named arrays, [32] uint8."""
-  whole = hashlib.sha256()
-  for name, leaf in sorted(trees.named_leaves(tree).items()):
-    leaf = np.ascontiguousarray(leaf)
-    whole.update(f'{name} {leaf.dtype} {leaf.shape} '.encode())
-    whole.update(leaf.data)
-  return np.frombuffer(whole.digest(), np.uint8)
+  return np.frombuffer(bytes.fromhex(identity.arrays(tree)), np.uint8)
 
 
 def _digest(data: bytes) -> np.ndarray:

@@ -206,6 +206,8 @@ class GeneratorTraining(NamedTuple):
     tested: the data set that the audit uses.
     net: the network that the clients agreed to train, for looking at images.
     variables: its weights.
+    message: what the server sends, as far as the attacker sees it.
+    victim: what a network that inverts updates is trained for.
     net_is_trained: whether these come from a file.
     config: the config that it was made of, for the record.
     inputs: the sha256 of the files beside images that decide it, by path.
@@ -217,6 +219,8 @@ class GeneratorTraining(NamedTuple):
   tested: data.Dataset
   net: models.Net
   variables: types.Variables
+  message: types.ServerMessage
+  victim: Mapping[str, Any]
   net_is_trained: bool
   config: Mapping[str, Any]
   inputs: Mapping[str, str]

@@ -1,19 +1,24 @@
 """Generators that a config names, with the weights in their files."""
 
 from collections.abc import Mapping
+import logging
 from typing import Any
 
 from giajax import world as worlds
+from giajax.data import base as data
 from giajax.engine import factories
+from giajax.engine import identity
 from giajax.engine import schema
 from giajax.generative import base as generative
 from giajax.generative import GENERATORS
+from giajax.learners import inversion
 from giajax.models import base as models
 from giajax.models import inspect
 
 # What says where the weights are, beside the arguments of the row.
 _FILE = {'path': str, 'prefix': str, 'rename': Mapping[str, str]}
 _KIND = 'attack.generator'
+_log = logging.getLogger('giajax')
 
 
 def trained(
@@ -38,6 +43,50 @@ def trained(
       'set it'
     )
   return generative.load(generator=generator, **file)
+
+
+def check(
+  trained: generative.Trained,
+  victim: Mapping[str, Any],
+  auxiliary: data.Dataset | None,
+) -> None:
+  """Checks what the file of a generator says about its training.
+
+  Args:
+    trained: the generator.
+    victim: what a network that inverts updates has to be trained for.
+    auxiliary: the images that it learned from, if they were named.
+
+  Raises:
+    ValueError: a network that inverts updates of another client, of other
+      weights or of batches of another size, or without a record of its
+      training; or one that learned from other images than was said.
+  """
+  record, name = trained.record, trained.generator.spec.name
+  if name in inversion.READERS:
+    own = record.get('victim')
+    if not isinstance(own, Mapping):
+      raise ValueError(
+        f'Expected a record of its training in the file of {name}; got none; '
+        'train it by giajax train --part=generator'
+      )
+    for key, value in victim.items():
+      if own.get(key) != value:
+        raise ValueError(
+          f'Expected a network that was trained to invert updates with {key}='
+          f'{value!r}; got one of {key}={own.get(key)!r}; train it by giajax '
+          'train --part=generator with this config'
+        )
+  images = record.get('images')
+  if images is None:
+    return
+  if auxiliary is None:
+    _log.info('%s learned from images that auxiliary does not name', name)
+  elif identity.facts(auxiliary) != images:
+    raise ValueError(
+      f'Expected the images that {name} learned from in auxiliary, {images!r}; '
+      f'got {identity.facts(auxiliary)!r}; correct it'
+    )
 
 
 def untrained(

@@ -17,7 +17,10 @@ import sys
 import types
 from typing import Any
 
+import numpy as np
+
 from giajax import archives
+from giajax import trees
 from giajax.data import base as data
 
 # A data set of more files than this is named by one checksum over all of them.
@@ -68,6 +71,29 @@ def images(dataset: data.Dataset) -> dict[str, str]:
     name = os.fsencode(path.relative_to(folder))
     whole.update(name + f' {_sha256(path)}\n'.encode())
   return {f'{folder} ({len(files)} files)': whole.hexdigest()}
+
+
+def facts(dataset: data.Dataset) -> dict[str, Any]:
+  """Returns what names a data set wherever its files are."""
+  whole = hashlib.sha256(dataset.labels.tobytes())
+  for digest in sorted(images(dataset).values()):
+    whole.update(digest.encode())
+  return {
+    'name': dataset.name,
+    'image_shape': list(dataset.image_shape),
+    'size': dataset.size,
+    'sha256': whole.hexdigest(),
+  }
+
+
+def arrays(tree: Any) -> str:
+  """Returns the sha256 of the names, shapes, types and values of arrays."""
+  whole = hashlib.sha256()
+  for name, leaf in sorted(trees.named_leaves(tree).items()):
+    leaf = np.asarray(leaf)
+    whole.update(f'{name} {leaf.dtype} {leaf.shape} '.encode())
+    whole.update(leaf.tobytes())
+  return whole.hexdigest()
 
 
 def owner(meta: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 import inspect
+import types as builtins
 from typing import Any, NamedTuple
 
 import jax
@@ -12,12 +13,15 @@ from giajax import keys
 from giajax import types
 from giajax.data import base as data
 from giajax.defenses import base as defenses
+from giajax.engine import experiment as records
+from giajax.engine import identity
 from giajax.engine import learning
 from giajax.engine import quality
 from giajax.engine import trainings
 from giajax.learners import adversarial
 from giajax.learners import base as learners
 from giajax.learners import federated
+from giajax.learners import inversion
 from giajax.models import base as models
 
 _EVALUATED = 250  # images per pass over the test set
@@ -65,6 +69,7 @@ class Lesson(NamedTuple):
     facts: `(variables) -> dict`, what the weights are worth, for the record.
     said: `(record) -> str`, the same in words.
     sheet: `(variables) -> [rows, columns, H, W, C]`; None for no images.
+    told: what else the record says.
     inside: whether the record is part of the file, too.
   """
 
@@ -77,6 +82,7 @@ class Lesson(NamedTuple):
   facts: Callable[[types.Variables], dict[str, Any]]
   said: Callable[[Mapping[str, Any]], str]
   sheet: Callable[[types.Variables], np.ndarray] | None = None
+  told: Mapping[str, Any] = builtins.MappingProxyType({})
   inside: bool = False
 
 
@@ -114,11 +120,12 @@ def model(resolved: Mapping[str, Any], recipe: Recipe, split: str) -> Lesson:
     seed=recipe.seed,
   )
   system, tested = lesson.system, lesson.tested
+  course = learning.Course(system.dataset, recipe.epochs, recipe.seed)
   learner = federated.federated(
     defenses.protect(system.client, system.defense),
     system.task,
     lesson.start,
-    num_steps=_steps(system.dataset, recipe, settings),
+    num_steps=learning.steps(course, settings['batch_size']),
     **settings,
   )
 
@@ -144,12 +151,21 @@ def model(resolved: Mapping[str, Any], recipe: Recipe, split: str) -> Lesson:
 def generator(
   resolved: Mapping[str, Any], recipe: Recipe, split: str
 ) -> Lesson:
-  """The generator of a config's attack, by adversarial training."""
+  """The generator of a config's attack: of samples, or from its updates."""
   lesson = trainings.of_generator(resolved, split=split)
-  made, spec = lesson.generator, lesson.generator.spec
+  inverts = lesson.generator.spec.name in inversion.READERS
+  return (_inverting if inverts else _sampling)(lesson, recipe)
+
+
+def _sampling(lesson: records.GeneratorTraining, recipe: Recipe) -> Lesson:
+  """A generator of samples, by adversarial training."""
+  made = lesson.generator
   settings = _settings(adversarial.adversarial, recipe)
+  course = learning.Course(lesson.taught, recipe.epochs, recipe.seed)
   learner = adversarial.adversarial(
-    made, num_steps=_steps(lesson.taught, recipe, settings), **settings
+    made,
+    num_steps=learning.steps(course, settings['batch_size']),
+    **settings,
   )
 
   def facts(variables):
@@ -169,8 +185,62 @@ def generator(
     judged = f' by {facts["network"]}' if numbers else ''
     return f'{", ".join(numbers) or "not judged"}{judged}'
 
+  return _of_generator(
+    lesson,
+    learner,
+    settings,
+    facts,
+    said,
+    sheet=lambda variables: _sheet(made, variables, recipe.seed),
+  )
+
+
+def _inverting(lesson: records.GeneratorTraining, recipe: Recipe) -> Lesson:
+  """A network from updates to images, on updates of the training set."""
+  made = lesson.generator
+  settings = _settings(inversion.inversion, recipe)
+  images = settings['batch_size'] * lesson.world.batch_size
+  course = learning.Course(lesson.taught, recipe.epochs, recipe.seed)
+  learner = inversion.inversion(
+    lesson.world,
+    made,
+    lesson.message,
+    num_steps=learning.steps(course, images),
+    **settings,
+  )
+  error = inversion.error(lesson.world, made, lesson.message)
+
+  def facts(variables):
+    own, mean = quality.inversion_psnr(
+      error, variables, lesson.world.batch_size, lesson.tested, recipe.seed
+    )
+    return {
+      'psnr': own,
+      'psnr_of_mean_image': mean,
+      'tested_on': lesson.tested.name,
+    }
+
+  def said(facts):
+    return (
+      f'PSNR {facts["psnr"]:.1f} dB on {facts["tested_on"]}, of the mean image '
+      f'{facts["psnr_of_mean_image"]:.1f}'
+    )
+
+  return _of_generator(
+    lesson,
+    learner,
+    settings,
+    facts,
+    said,
+    told={'victim': lesson.victim},
+  )
+
+
+def _of_generator(
+  lesson, learner, settings, facts, said, *, sheet=None, told=None
+) -> Lesson:
   return Lesson(
-    name=spec.name,
+    name=lesson.generator.spec.name,
     learner=learner,
     taught=lesson.taught,
     settings=settings,
@@ -178,7 +248,8 @@ def generator(
     inputs=lesson.inputs,
     facts=facts,
     said=said,
-    sheet=lambda variables: _sheet(made, variables, recipe.seed),
+    sheet=sheet,
+    told={'images': identity.facts(lesson.taught), **(told or {})},
     inside=True,
   )
 
@@ -206,11 +277,6 @@ def _settings(factory: Callable[..., Any], recipe: Recipe) -> dict[str, Any]:
         f'{name}={value!r}; leave it out'
       )
   return settings
-
-
-def _steps(dataset: data.Dataset, recipe: Recipe, settings) -> int:
-  course = learning.Course(dataset, recipe.epochs, recipe.seed)
-  return learning.steps(course, settings['batch_size'])
 
 
 def _sheet(generator, variables, seed: int) -> np.ndarray:

@@ -29,6 +29,7 @@ from giajax.models import inspect
 
 _BLOCK = 250  # images in one pass
 _COUNT = 5_000  # images of each kind
+_UPDATES = 25  # in one pass
 
 
 class Judge(NamedTuple):
@@ -93,6 +94,39 @@ def quality(
   }
 
 
+def inversion_psnr(
+  error: Callable[..., tuple[types.Array, Any]],
+  variables: types.Variables,
+  batch_size: int,
+  tested: data.Dataset,
+  seed: int,
+) -> tuple[float, float]:
+  """Returns the PSNR of a network that inverts updates, and the mean image's.
+
+  Both are of the mean squared error over many updates, in dB. The mean image is
+  that of the images it is compared with, which is the best constant.
+
+  Args:
+    error: see `learners.inversion.error`.
+    variables: the weights of the network.
+    batch_size: the number of images behind an update.
+    tested: images that it did not learn from.
+    seed: the seed of the batches.
+  """
+  measure = jax.jit(lambda *arguments: error(*arguments)[0])
+  key = keys.named(jax.random.key(seed), 'quality')
+  together = max(1, min(_UPDATES, tested.size // batch_size))
+  batches = [*_drawn(tested, seed, together * batch_size)]
+  errors = [
+    measure(keys.at(key, i), variables, batch)
+    for i, batch in enumerate(batches)
+  ]
+  x = np.concatenate([np.asarray(batch.x, np.float64) for batch in batches])
+  both = np.mean(errors), np.mean((x - x.mean(axis=0)) ** 2)
+  own, mean = (-10 * np.log10(v) for v in both)
+  return float(own), float(mean)
+
+
 def frechet(first: np.ndarray, second: np.ndarray) -> float:
   """Returns the Frechet distance d^2 of two sets of features, [n, F] each."""
   means = [v.mean(axis=0) for v in (first, second)]
@@ -125,11 +159,11 @@ def _looker(judge: Judge) -> Callable[[Iterator[types.Batch]], _View]:
   return view
 
 
-def _drawn(dataset, seed) -> Iterator[types.Batch]:
-  """Yields images of a data set, all different, in whole blocks if possible."""
+def _drawn(dataset, seed, block=_BLOCK) -> Iterator[types.Batch]:
+  """Yields blocks of images of a data set, all different."""
   count = min(_COUNT, dataset.size)
   indices = cases.held_out(dataset.size, (), seed=seed, case=0, count=count)
-  block = min(_BLOCK, count)
+  block = min(block, count)
   for part in indices[: count // block * block].reshape(-1, block):
     yield dataset.take(part)
 

@@ -82,7 +82,6 @@ def train_config(
   training = {
     'part': part,
     'training_set': lesson.taught.name,
-    'images': lesson.taught.size,
     'epochs': recipe.epochs,
     'seed': recipe.seed,
     **lesson.settings,
@@ -94,6 +93,7 @@ def train_config(
     facts = {
       'epochs': epochs,
       **lesson.facts(variables),
+      **lesson.told,
       'training': training,
       'config': lesson.config,
       'command': command,

@@ -7,6 +7,7 @@ from giajax.engine import build
 from giajax.engine import experiment as records
 from giajax.engine import generators
 from giajax.engine import identity
+from giajax.engine import systems
 
 
 def of_model(
@@ -21,7 +22,7 @@ def of_model(
     seed: the seed of fresh weights.
 
   Raises:
-    ValueError: see `build.system` and `build.variables`.
+    ValueError: see `systems.system` and `systems.variables`.
   """
   own = resolved['dataset']
   taught = _taught(own, split)
@@ -30,10 +31,10 @@ def of_model(
   lowering = resolved['run']['lowering']
   run = {'lowering': 'lax' if lowering == 'auto' else lowering}
   changed = {**resolved, 'dataset': taught, 'client': client, 'run': run}
-  parts = build.system(changed, batch_size)
-  start = build.variables(parts.net, resolved['weights'], seed)
+  parts = systems.system(changed, batch_size)
+  start = systems.variables(parts.net, resolved['weights'], seed)
   inputs = identity.inputs(changed, build.rows(changed))
-  return records.Training(parts, build.dataset(own), start, changed, inputs)
+  return records.Training(parts, systems.dataset(own), start, changed, inputs)
 
 
 def of_generator(
@@ -48,7 +49,7 @@ def of_generator(
 
   Raises:
     ValueError: an attack without a trained generator; see
-      `build.system`, `build.variables` and `generators.untrained`.
+      `systems.system`, `systems.variables` and `generators.untrained`.
   """
   entry = resolved['attack']
   if 'generator' not in entry:
@@ -58,16 +59,19 @@ def of_generator(
     )
   taught = resolved['auxiliary'] or _taught(resolved['dataset'], split)
   changed = {**resolved, 'dataset': taught}
-  parts = build.system(changed, build.share(resolved))
+  parts = systems.system(changed, systems.share(resolved))
   world, _ = build.world_of(resolved, parts)
   weights = resolved['weights']
+  agreed = systems.variables(parts.net, weights, resolved['seed'])
   return records.GeneratorTraining(
     generator=generators.untrained(entry['generator'], world, 'lax'),
     world=world,
     taught=parts.dataset,
-    tested=build.dataset(resolved['dataset']),
+    tested=systems.dataset(resolved['dataset']),
     net=parts.viewer(),
-    variables=build.variables(parts.net, weights, resolved['seed']),
+    variables=agreed,
+    message=build.seen(resolved, agreed),
+    victim=build.victim(resolved, agreed),
     net_is_trained=bool(weights['path']),
     config=changed,
     inputs=identity.inputs(changed, build.rows(changed)),

@@ -14,6 +14,7 @@ from giajax.attacks.parts import labels
 from giajax.engine import build
 from giajax.engine import identity
 from giajax.engine import run
+from giajax.engine import systems
 from giajax.models import convert
 
 _CLASSES = """
@@ -145,7 +146,7 @@ def test_python_is_followed_through_classes_and_to_label_rules(
   helper.write_text('class Reader:\n  pass\n')
   plugin.write_text(_CLASSES.format(helper=helper.stem))
   __import__(plugin.stem)
-  rows = build._rows(build.resolve(tiny.config()))
+  rows = build.rows(build.resolve(tiny.config()))
   assert {*identity.inputs({}, rows)} == {str(helper), str(plugin)}
   for name in (helper.stem, plugin.stem):
     del sys.modules[name]
@@ -180,7 +181,7 @@ def test_an_image_of_another_class_is_another_input(
     for name, place in places.items():
       link = tmp_path / 'images' / place / f'{name}.png'
       link.symlink_to(tmp_path / 'pool' / f'{name}.png')
-    return identity.images(build.dataset(entry))
+    return identity.images(systems.dataset(entry))
 
   before = inputs({'a': 'cat', 'b': 'cat', 'c': 'dog'})
   (tmp_path / 'images' / 'cat' / 'b.png').unlink()
@@ -193,5 +194,5 @@ def test_many_files_have_one_sum(tmp_path, monkeypatch):
   monkeypatch.setattr(identity, '_LISTED', 2)
   _images(tmp_path / 'images', 0)
   entry = {'name': 'folder', 'path': str(tmp_path / 'images'), 'size': 12}
-  (name,) = identity.images(build.dataset(entry))
+  (name,) = identity.images(systems.dataset(entry))
   assert name == f'{pathlib.Path(tmp_path / "images").resolve()} (3 files)'

@@ -8,6 +8,7 @@ import tiny
 from giajax import archives
 from giajax.engine import build
 from giajax.engine import received
+from giajax.engine import systems
 from giajax.models import convert
 from giajax.verify import base
 
@@ -22,7 +23,7 @@ def path(tmp_path):
 
 
 def system():
-  return build.system(build.resolve(tiny.config()))
+  return systems.system(build.resolve(tiny.config()))
 
 
 @pytest.mark.parametrize('wide', [False, True])

@@ -98,6 +98,53 @@ def test_a_trained_network_judges_a_generator(tmp_path):
   assert outcome.sheet is not None and np.isfinite(outcome.sheet).all()
 
 
+INVERTING = dict(
+  attack=dict(name='lti', generator=dict(name='lti', width=8, hashed=0)),
+  threat__level='D',
+)
+
+
+def test_a_network_that_inverts_updates_is_of_one_victim(tmp_path):
+  """Its file says of which; one of other weights or images is refused."""
+  out = tmp_path / 'g.npz'
+  outcome = train.train_config(
+    tiny.config(**INVERTING), out, RECIPE, part='generator'
+  )
+  assert 'of the mean image' in outcome.text and outcome.sheet is None
+  facts = json.loads((tmp_path / 'g.json').read_text())
+  assert np.isfinite([facts['psnr'], facts['psnr_of_mean_image']]).all()
+  entry = {**INVERTING['attack']['generator'], 'path': str(out)}
+  audited = {**INVERTING, 'attack': dict(name='lti', generator=entry)}
+
+  other = tmp_path / 'other'
+  for i in range(16):
+    (other / str(i)).mkdir(parents=True)
+    picture = PIL.Image.new('RGB', (12, 12), (i, i, i))
+    picture.save(other / str(i) / 'a.png')
+
+  def setup(**changes):
+    return build.setup(build.resolve(tiny.config(**audited, **changes)))
+
+  assert setup().generator.sha256 == facts['sha256']
+  setup(auxiliary=dict(name='photographs', size=12, channels=3))  # the same
+  folder = dict(name='folder', path=str(other), size=12)
+  for changes, words in (
+    (dict(seed=1), 'with weights='),
+    (dict(client=dict(name='fedavg', learning_rate=1.0)), 'with client='),
+    (
+      dict(auxiliary=dict(name='folder', path=str(other), size=12)),
+      'in auxiliary',
+    ),
+  ):
+    with pytest.raises(ValueError, match=f'^Expected .*({words})'):
+      setup(**changes)
+  arrays = archives.read(out)
+  del arrays['provenance']
+  archives.write(out, arrays)
+  with pytest.raises(ValueError, match=r'^Expected a record of its training'):
+    setup()
+
+
 @pytest.mark.parametrize(
   ('changes', 'more', 'words'),
   [

@@ -10,7 +10,6 @@ import pytest
 
 from giajax import types
 from giajax import world as worlds
-from giajax.attacks.generative import fgla
 from giajax.attacks.generative import lti
 from giajax.clients import fedsgd
 from giajax.generative import GENERATORS
@@ -24,28 +23,19 @@ TASK = classification.classification(K)
 
 
 @functools.cache
-def learner(row, batch_size, shape=(4, 4, 1), **kwargs):
+def learner(row, b, shape=(4, 4, 1), **kwargs):
   """Returns a learner on a linear network, its world and generator."""
   net = mlp.mlp(shape, K, widths=() if row == 'lti' else (9,))
-  world = worlds.World(net, TASK, fedsgd.fedsgd(net, TASK), batch_size)
+  world = worlds.World(net, TASK, fedsgd.fedsgd(net, TASK), b)
   weights = net.init(jax.random.key(0))
-  latents, options = {
-    'lti': (
-      lti.latents,
-      dict(entries=models.count(weights), batch_size=batch_size, width=64),
-    ),
-    'fgla': (fgla.latents, dict(features=9, width=2)),
+  options = {
+    'lti': dict(entries=models.count(weights), batch_size=b, width=64),
+    'fgla': dict(features=9, width=2),
   }[row]
   generator = GENERATORS[row](shape, **options, lowering='lax')
   message = types.ServerMessage(weights)
-  made = inversion.inversion(
-    world,
-    generator,
-    message,
-    latents(world),
-    ordered=row == 'fgla',
-    **{'num_steps': 10, 'batches': 3, **kwargs},
-  )
+  settings = {'num_steps': 10, 'batch_size': 3, **kwargs}
+  made = inversion.inversion(world, generator, message, **settings)
   return made, world, generator, message
 
 
@@ -64,7 +54,7 @@ def avals(tree):
 def test_a_linear_network_gives_its_image_away():
   """The gradient is the image times a number: a few steps come close to it."""
   made, world, generator, message = learner(
-    'lti', 1, num_steps=500, batches=32, learning_rate=3e-3
+    'lti', 1, num_steps=500, batch_size=32, learning_rate=3e-3
   )
 
   @jax.jit
@@ -76,22 +66,13 @@ def test_a_linear_network_gives_its_image_away():
     state, losses = jax.lax.scan(step, state, jax.random.split(key, 500))
     return made.read(key, state), losses['mse']
 
-  @jax.jit
-  def scored(variables, x, y):
-    def error(x, y):
-      batch = types.Batch(x[None], y[None])
-      update, _ = world.client.update(jax.random.key(0), message, batch)
-      z = lti.latents(world)(types.Observation(message, update, {}), None)
-      return jnp.square(generator.apply(variables, z).out - x).mean()
-
-    return jax.vmap(error)(x, y).mean()
-
   variables, losses = trained(jax.random.key(1))
   test = drawn(jax.random.key(2), 100)
   mean_image = jnp.square(test.x - 0.5).mean()
   np.testing.assert_allclose(mean_image, 1 / 12, rtol=0.05)
   assert losses[0] > 0.07 > 0.02 > losses[-10:].mean()
-  assert scored(variables, *test) < mean_image / 5
+  error = jax.jit(inversion.error(world, generator, message))
+  assert error(jax.random.key(3), variables, test)[0] < mean_image / 5
 
 
 @pytest.mark.parametrize(('row', 'b'), [('lti', 1), ('lti', 3), ('fgla', 2)])
@@ -181,9 +162,16 @@ def test_features_are_decoded_in_the_order_of_the_images():
 
 
 @pytest.mark.parametrize(
-  'kwargs', [dict(num_steps=0), dict(batches=1), dict(learning_rate=0.0)]
+  'kwargs', [dict(num_steps=0), dict(batch_size=1), dict(learning_rate=0.0)]
 )
 def test_numbers_out_of_range_are_refused(kwargs):
   (name,) = kwargs
   with pytest.raises(ValueError, match=f'^Expected .*{name}'):
     learner('lti', 1, **kwargs)
+
+
+def test_another_generator_is_refused():
+  _, world, _, message = learner('fgla', 2, (8, 8, 1))
+  other = GENERATORS['dcgan']((8, 8, 1), width=2, latent=4)
+  with pytest.raises(ValueError, match=r'^Expected a known inversion network'):
+    inversion.error(world, other, message)

@@ -8,7 +8,7 @@ import pytest
 
 from giajax import trees
 from giajax.clients import base as clients
-from giajax.engine import build
+from giajax.engine import systems
 from giajax.models import gradient_moments
 from giajax.models import inspect
 from giajax.models import precision
@@ -17,7 +17,7 @@ from giajax.tasks import classification
 
 def _net(name, **arguments):
   entry = {'name': name, **arguments}
-  return build.model(entry, image_shape=(32, 32, 3), num_classes=4)
+  return systems.model(entry, image_shape=(32, 32, 3), num_classes=4)
 
 
 def _products(jaxpr):

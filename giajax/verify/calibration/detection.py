@@ -36,8 +36,8 @@ import jax
 import numpy as np
 
 from giajax.attacks import ATTACKS
-from giajax.engine import build
 from giajax.engine import provenance
+from giajax.engine import systems
 from giajax.verify import base
 from giajax.verify import VERIFIERS
 from giajax.verify.calibration import honest_models
@@ -188,7 +188,7 @@ def _seeds(values: flags.FlagValues) -> int:
 
 def _networks(values: flags.FlagValues) -> Iterator[honest_models.Honest]:
   """Yields the networks that the flags name, fresh ones first."""
-  images = build.dataset(honest_models.entry(values.data_dir))
+  images = systems.dataset(honest_models.entry(values.data_dir))
   servers = malicious_servers.SERVERS.values()
   names = sorted({name for server in servers for name in server.networks})
   names = _QUICK if values.quick else names

@@ -16,7 +16,7 @@ from giajax import types
 from giajax.clients import fedavg
 from giajax.data import base as data
 from giajax.data import DATASETS
-from giajax.engine import build
+from giajax.engine import systems
 from giajax.models import base as models
 from giajax.models import convert
 from giajax.models import inspect
@@ -146,7 +146,7 @@ def imagenet(folder: pathlib.Path) -> data.Dataset:
 
 
 def _honest(name, kind, entry, images, paths) -> Honest:
-  net = build.model(
+  net = systems.model(
     entry,
     image_shape=images.image_shape,
     num_classes=images.num_classes,

@@ -32,7 +32,7 @@ from absl import flags
 import jax
 import numpy as np
 
-from giajax.engine import build
+from giajax.engine import systems
 from giajax.verify import VERIFIERS
 from giajax.verify.calibration import honest_models
 from giajax.verify.calibration import options
@@ -142,7 +142,7 @@ def _scores(rows, kind, name) -> np.ndarray:
 
 def _models(values: flags.FlagValues) -> Iterator[honest_models.Honest]:
   """Yields what the flags name, fresh models first."""
-  images = build.dataset(honest_models.entry(values.data_dir))
+  images = systems.dataset(honest_models.entry(values.data_dir))
   default, seeds = honest_models.FRESH, values.seeds
   if values.quick:
     default, seeds = _QUICK, min(2, seeds)
