@@ -131,10 +131,7 @@ def test_a_network_that_inverts_updates_is_of_one_victim(tmp_path):
   for changes, words in (
     (dict(seed=1), 'with weights='),
     (dict(client=dict(name='fedavg', learning_rate=1.0)), 'with client='),
-    (
-      dict(auxiliary=dict(name='folder', path=str(other), size=12)),
-      'in auxiliary',
-    ),
+    (dict(auxiliary=folder), 'in auxiliary'),
   ):
     with pytest.raises(ValueError, match=f'^Expected .*({words})'):
       setup(**changes)
