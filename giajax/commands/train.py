@@ -39,6 +39,7 @@ _FLAGS = {
   'momentum': ('Of SGD, for a model.', None, float),
   'weight_decay': ('Of every parameter of a model.', None, float),
   'critic_steps': ('Of the discriminator in each step.', None, int, 1),
+  'critic_width': ('Channels of the discriminator at first.', None, int, 1),
   'flip': ('Whether samples may be mirror images.', None, bool),
 }
 FLAGS = (

@@ -43,6 +43,7 @@ class Recipe(NamedTuple):
     momentum: the momentum of SGD, in [0, 1).
     weight_decay: the weight decay of every parameter, >= 0.
     critic_steps: the steps of the discriminator in each step of a generator.
+    critic_width: the number of channels behind its first layer.
     flip: whether real images are mirrored at random for a generator.
   """
 
@@ -53,6 +54,7 @@ class Recipe(NamedTuple):
   momentum: float | None = None
   weight_decay: float | None = None
   critic_steps: int | None = None
+  critic_width: int | None = None
   flip: bool | None = None
 
 

@@ -53,7 +53,7 @@ def adversarial(
   learning_rate: float = 2e-4,
   critic_steps: int = 1,
   average: float = 0.999,
-  width: int = 32,
+  critic_width: int = 16,
   flip: bool = True,
 ) -> base.Learner:
   """Adversarial training with hinge losses.
@@ -67,7 +67,7 @@ def adversarial(
     learning_rate: the learning rate of Adam in the first step.
     critic_steps: the steps of D in each step of G.
     average: the share of the average that stays in a step, in [0, 1).
-    width: see `discriminator`.
+    critic_width: see the `width` of `discriminator`.
     flip: whether real images are mirrored with a probability of one half.
 
   Raises:
@@ -92,7 +92,9 @@ def adversarial(
       'them'
     )
   classes = spec.num_classes if generator.takes_labels else 0
-  critic = discriminators.discriminator(spec.image_shape, classes, width=width)
+  critic = discriminators.discriminator(
+    spec.image_shape, classes, width=critic_width
+  )
   optimizers = [
     optax.adam(optax.linear_schedule(learning_rate, 0.0, steps), b1=0.5)
     for steps in (num_steps, num_steps * critic_steps)

@@ -32,7 +32,8 @@ GENERATOR = dcgan.conditional_dcgan(
 
 def learner(**settings):
   return adversarial.adversarial(
-    GENERATOR, **{'num_steps': 240, 'batch_size': 16, 'width': 8, **settings}
+    GENERATOR,
+    **{'num_steps': 240, 'batch_size': 16, 'critic_width': 8, **settings},
   )
 
 

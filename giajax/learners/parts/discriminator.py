@@ -68,7 +68,7 @@ class Module(nnx.Module):
 
 
 def discriminator(
-  image_shape: tuple[int, int, int], classes: int, *, width: int = 32
+  image_shape: tuple[int, int, int], classes: int, *, width: int
 ) -> Discriminator:
   """Returns an untrained discriminator.
 
