@@ -17,7 +17,7 @@ from giajax.engine import build
 
 
 def get_config(arg=None):
-  """Returns the experiment; the argument is the number of images."""
+  """Returns the experiment; a number is that of images behind an update."""
   config = build.default_config()
   cifar10 = dict(name='tfds', dataset='cifar10', data_dir='')
   config.dataset = dict(**cifar10, split='test')

@@ -8,6 +8,7 @@ import pytest
 
 from giajax.engine import build
 from giajax.engine import sweep
+from giajax.engine import systems
 from giajax.models import inspect
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1] / 'configs'
@@ -48,7 +49,7 @@ def test_both_sizes_expand(path):
 def test_small_size_is_built(path, request, monkeypatch):
   # Drawing the weights of each network would take most of the time.
   monkeypatch.setattr(
-    build, 'variables', lambda net, *_: inspect.abstract_variables(net)
+    systems, 'variables', lambda net, *_: inspect.abstract_variables(net)
   )
   config = _load(path).get_config('runlocal')
   resolved = build.resolve(config)

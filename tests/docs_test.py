@@ -31,6 +31,7 @@ from giajax.commands import flags
 from giajax.engine import build
 from giajax.engine import schema
 from giajax.engine import sweep
+from giajax.engine import systems
 from giajax.models import inspect as models
 from giajax.verify.calibration import options
 
@@ -160,7 +161,7 @@ def traced_knobs(config):
   config = {**config, 'dataset': {'name': 'photographs', 'size': 32}}
   with pytest.MonkeyPatch.context() as patch:
     abstract = models.abstract_variables
-    patch.setattr(build, 'variables', lambda net, *_: abstract(net))
+    patch.setattr(systems, 'variables', lambda net, *_: abstract(net))
     return set(build.setup(config).attack.hparams)
 
 

@@ -112,7 +112,8 @@ def adversarial(
       optimizers[0].init(first.params),
       optimizers[1].init(second.params),
     )
-    return State(first, second, memories, first.params, jnp.zeros(()))
+    average = jax.tree.map(jnp.copy, first.params)  # so that all may be donated
+    return State(first, second, memories, average, jnp.zeros(()))
 
   def step(key, state, batch):
     state, losses = state, {}
