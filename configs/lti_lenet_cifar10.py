@@ -17,15 +17,19 @@ from giajax.engine import build
 
 
 def get_config(arg=None):
-  """Returns the experiment; a number is that of images behind an update."""
+  """Returns the experiment; `runlocal` attacks two updates, a number is B."""
   config = build.default_config()
   cifar10 = dict(name='tfds', dataset='cifar10', data_dir='')
   config.dataset = dict(**cifar10, split='test')
   config.auxiliary = dict(**cifar10, split='train')
-  config.cases.update(count=50, batch_size=int(arg or 1))
+  config.cases.update(count=50, batch_size=1)
   config.model = dict(name='lenet')
   config.attack = dict(
     name='lti', generator=dict(name='lti', path='', hashed=4096, width=1024)
   )
   config.threat = dict(level='D', grants=())
+  if arg == 'runlocal':
+    config.cases.count = 2
+  elif arg:
+    config.cases.batch_size = int(arg)
   return config
