@@ -125,6 +125,7 @@ def restore(
   Raises:
     ValueError: the folder cannot be written.
   """
+  folder = folder.absolute()  # Orbax reads no other
   with workdir.writing(folder):
     steps = [*ocp.path.step.standard_name_format().find_all(folder)]
   steps.sort(key=lambda found: found.step, reverse=True)

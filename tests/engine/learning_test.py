@@ -1,5 +1,6 @@
 """Tests of giajax.engine.learning."""
 
+import pathlib
 import signal
 
 import jax
@@ -24,11 +25,14 @@ def interrupted_course(at):
   return learning.Course(pupils.EASY._replace(take=take), 3, 0)
 
 
-def test_a_run_that_was_stopped_continues_to_the_same_bits(tmp_path, caplog):
+def test_a_run_that_was_stopped_continues_to_the_same_bits(
+  tmp_path, caplog, monkeypatch
+):
   """It stops within an epoch, and at the end of one."""
+  monkeypatch.chdir(tmp_path)
   whole = learning.learn(pupils.pupil(), pupils.course())
-  saving = learning.Saving(tmp_path, 'owner', seconds=0.0)
-  learner, caplog.level = pupils.pupil(), 'INFO'
+  saving = learning.Saving(pathlib.Path('saved'), 'owner', seconds=0.0)
+  learner = pupils.pupil()
   for at, step in ((7, 7), (5, 12), (1, 13)):
     with pytest.raises(signals.Interrupted, match=f'at step {step} of 36'):
       learning.learn(learner, interrupted_course(at), saving=saving)
