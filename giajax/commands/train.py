@@ -13,6 +13,8 @@ FILE.json says how the weights were made and what they are worth, and pictures
 show the losses and samples. The same command continues what was stopped.
 """
 
+from typing import Any
+
 from giajax import printable
 from giajax.commands import configs
 from giajax.commands import flags
@@ -23,7 +25,7 @@ from giajax.report import training
 
 USAGE = 'giajax train --config=NAME --out=FILE.npz'
 # Help, default, kind and least value; what has no default has the learner's.
-_FLAGS = {
+_FLAGS: dict[str, Any] = {
   'part': ('What to train: model or generator.', 'model', str),
   'split': ('The split to train on, if there are splits.', 'train', str),
   'epochs': ('Passes over the training set.', 1, int, 1),

@@ -53,6 +53,14 @@ class Losses(NamedTuple):
   values: Mapping[str, np.ndarray]  # [L] float32 by name
 
 
+class Learned(NamedTuple):
+  """What came of training."""
+
+  variables: types.Variables  # that are kept
+  losses: Losses
+  seconds: float  # over all processes that worked on it
+
+
 class Saving(NamedTuple):
   """Where and how often the state is saved.
 
@@ -74,6 +82,7 @@ class _Position(NamedTuple):
   state: Any
   sums: Mapping[str, types.Array]  # of the losses since the last mark
   trace: np.ndarray  # [L, losses]
+  seconds: float  # until here
 
 
 def steps(course: Course, batch_size: int) -> int:
@@ -105,7 +114,7 @@ def learn(
   saving: Saving | None = None,
   every: int = 0,
   on_epoch: Callable[[int, types.Variables], Any] = lambda *_: None,
-) -> tuple[types.Variables, Losses]:
+) -> Learned:
   """Trains to the end, from where it was saved.
 
   Args:
@@ -115,9 +124,6 @@ def learn(
     every: the epochs between two calls of `on_epoch`; 0 for no call.
     on_epoch: a function that is called with the number of epochs done and the
       variables that would be kept, but not after the last epoch.
-
-  Returns:
-    The variables that are kept, and the losses.
 
   Raises:
     ValueError: see `steps`; weights that became NaN or infinite; a folder that
@@ -142,8 +148,8 @@ def learn(
       show(here)
       if keep is not None:
         keep(here)
-  losses = dict(zip(work.names, here.trace.T))
-  return work.read(here), Losses(work.marks, losses)
+  losses = Losses(work.marks, dict(zip(work.names, here.trace.T)))
+  return Learned(work.read(here), losses, here.seconds)
 
 
 class _Work:
@@ -177,14 +183,15 @@ class _Work:
   def fresh(self) -> _Position:
     """Returns the start."""
     trace = np.zeros((len(self.marks), len(self.names)), np.float32)
-    return _Position(0, self._start(), self._zeros(), trace)
+    return _Position(0, self._start(), self._zeros(), trace, 0.0)
 
   def positions(self, here: _Position) -> Iterator[_Position]:
     """Yields where training stands after each step.
 
     A step takes the arrays of the one before apart.
     """
-    step, state, sums, trace = here
+    step, state, sums, trace, before = here
+    began = time.perf_counter()
     for epoch, place, indices in self._order(step):
       jax.block_until_ready(sums)  # no more than one step is in flight
       batch = self._course.dataset.take(indices)
@@ -197,7 +204,8 @@ class _Work:
         trace[mark] = [float(sums[name]) / count for name in self.names]
         self._require_finite(bool(np.isfinite(trace[mark]).all()), epoch)
         sums = self._zeros()
-      yield _Position(step, state, sums, trace)
+      seconds = before + time.perf_counter() - began
+      yield _Position(step, state, sums, trace, seconds)
 
   def read(self, here: _Position) -> types.Variables:
     """Returns the variables that would be kept.
@@ -221,7 +229,8 @@ class _Work:
     leaves, treedef = jax.tree.flatten((fresh.state, fresh.sums))
     leaves = [jnp.asarray(tree['leaves'][str(i)]) for i in range(len(leaves))]
     state, sums = jax.tree.unflatten(treedef, leaves)
-    return _Position(step, state, sums, np.array(tree['trace']))
+    trace, seconds = np.array(tree['trace']), float(tree['seconds'])
+    return _Position(step, state, sums, trace, seconds)
 
   def host(self, here: _Position) -> dict[str, Any]:
     """Returns a position as it is saved; copies."""
@@ -230,6 +239,7 @@ class _Work:
       'leaves': checkpoint.numbered([np.array(leaf) for leaf in leaves]),
       'trace': here.trace.copy(),
       'step': np.asarray(here.step, np.int64),
+      'seconds': np.asarray(here.seconds, np.float64),
     }
 
   def _require_finite(self, finite: bool, epoch: int) -> None:

@@ -71,8 +71,7 @@ class Lesson(NamedTuple):
     facts: `(variables) -> dict`, what the weights are worth, for the record.
     said: `(record) -> str`, the same in words.
     sheet: `(variables) -> [rows, columns, H, W, C]`; None for no images.
-    told: what else the record says.
-    inside: whether the record is part of the file, too.
+    told: what else the record says, which then is part of the file, too.
   """
 
   name: str
@@ -85,7 +84,6 @@ class Lesson(NamedTuple):
   said: Callable[[Mapping[str, Any]], str]
   sheet: Callable[[types.Variables], np.ndarray] | None = None
   told: Mapping[str, Any] = builtins.MappingProxyType({})
-  inside: bool = False
 
 
 def accuracy(
@@ -252,7 +250,6 @@ def _of_generator(
     said=said,
     sheet=sheet,
     told={'images': identity.facts(lesson.taught), **(told or {})},
-    inside=True,
   )
 
 

@@ -10,7 +10,6 @@ import json
 import logging
 import pathlib
 import shutil
-import time
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,11 +86,11 @@ def train_config(
     **lesson.settings,
   }
   owner = _owner(training, lesson)
-  began = time.perf_counter()
 
-  def record(file, epochs, variables):
+  def record(file, epochs, variables, seconds=None):
     facts = {
       'epochs': epochs,
+      **({} if seconds is None else {'seconds': round(seconds, 1)}),
       **lesson.facts(variables),
       **lesson.told,
       'training': training,
@@ -101,14 +100,13 @@ def train_config(
       'device': provenance.device(),
     }
     arrays = convert.to_state_dict(variables)
-    if lesson.inside:
+    if lesson.told:
       arrays |= generative.provenance(facts)
     archives.write(file, arrays)
     facts = {
       'sha256': archives.sha256(file),
       'model': lesson.name,
       **facts,
-      'seconds': round(time.perf_counter() - began, 1),
     }
     text = json.dumps(facts, indent=2) + '\n'
     workdir.write_text(file.with_suffix('.json'), text)
@@ -121,21 +119,22 @@ def train_config(
 
   saved = path.with_suffix('.training')
   with workdir.locked(saved):
-    trained, losses = learning.learn(
-      lesson.learner,
-      course,
-      saving=learning.Saving(saved / 'checkpoints', owner),
-      every=every,
-      on_epoch=on_epoch,
-    )
-    facts = record(path, recipe.epochs, trained)
+    saving = learning.Saving(saved / 'checkpoints' / part, owner)
+    try:
+      learned = learning.learn(
+        lesson.learner, course, saving=saving, every=every, on_epoch=on_epoch
+      )
+    except ValueError:
+      workdir.withdraw(saved)
+      raise
+    facts = record(path, recipe.epochs, learned.variables, learned.seconds)
     shutil.rmtree(saved)
   text = (
     f'{path}: {lesson.name} after {recipe.epochs} epochs, '
-    f'{lesson.said(facts)}, {facts["seconds"]:.0f} s'
+    f'{lesson.said(facts)}, {learned.seconds:.0f} s'
   )
-  sheet = lesson.sheet(trained) if lesson.sheet else None
-  return Outcome(path, text, losses, sheet)
+  sheet = lesson.sheet(learned.variables) if lesson.sheet else None
+  return Outcome(path, text, learned.losses, sheet)
 
 
 def _owner(training, lesson: lessons.Lesson) -> str:

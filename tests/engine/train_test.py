@@ -151,6 +151,7 @@ def test_a_network_that_inverts_updates_is_of_one_victim(tmp_path):
     ({'defense': dict(name='x')}, {}, 'known defense'),
     ({}, {'part': 'x'}, 'a known part'),
     ({}, {'part': 'generator'}, 'an attack with a generator'),
+    ({}, {'learning_rate': 1e30}, 'finite losses and weights'),
     ({}, {'critic_steps': 2}, 'an argument of federated training'),
     ({}, {'batch_size': 10**6}, 'a batch_size of 1 to'),
     (

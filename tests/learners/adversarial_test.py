@@ -39,7 +39,7 @@ def learner(**settings):
 
 def test_the_generator_learns_what_the_classes_look_like():
   made = learner(learning_rate=5e-3, average=0.95)
-  variables, losses = learning.learn(made, learning.Course(DATASET, 60, 0))
+  variables, losses, _ = learning.learn(made, learning.Course(DATASET, 60, 0))
   z = jax.random.normal(jax.random.key(1), (20, 4))
   y = jnp.arange(20) % 2
   x = GENERATOR.apply(variables, z, y).out

@@ -16,7 +16,7 @@ def trained(seed=0, **more):
 
 
 def test_a_network_learns_and_the_seed_decides():
-  end, losses = trained()
+  end, losses, _ = trained()
   assert lessons.accuracy(pupils.NET, pupils.START, pupils.EASY) < 0.8
   assert lessons.accuracy(pupils.NET, end, pupils.EASY) == 1.0
   assert losses.values['loss'][-1] < 0.5 * losses.values['loss'][0]
@@ -33,7 +33,7 @@ def test_first_step_by_hand():
   learner = pupils.pupil(
     epochs=1, batch_size=240, learning_rate=0.5, weight_decay=0.1
   )
-  end, losses = learning.learn(learner, pupils.course(1))
+  end, losses, _ = learning.learn(learner, pupils.course(1))
   start = pupils.START
 
   def loss(params):
@@ -53,7 +53,7 @@ def test_first_step_by_hand():
 
 
 def test_a_defence_costs_accuracy():
-  end, _ = trained(defense=noise.gaussian_noise(scale=3.0))
+  end, *_ = trained(defense=noise.gaussian_noise(scale=3.0))
   assert lessons.accuracy(pupils.NET, end, pupils.EASY) < 0.95
 
 
