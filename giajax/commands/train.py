@@ -60,10 +60,7 @@ def run(arguments: flags.Arguments) -> int:
     configs.load(arguments),
     values.out,
     lessons.Recipe(*(getattr(values, name) for name in lessons.Recipe._fields)),
-    part=values.part,
-    point=values.point,
-    split=values.split,
-    every=values.every,
+    **{n: getattr(values, n) for n in ('part', 'point', 'split', 'every')},
     command=arguments.command,
   )
   training.draw(outcome)
