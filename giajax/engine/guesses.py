@@ -104,14 +104,16 @@ def _others(setup, item, seed) -> dict[str, np.ndarray | None]:
 
 def _class_sample(setup, item, seed) -> np.ndarray | None:
   """Returns random images of the generator, None without a sampler."""
-  if setup.generator is None or not setup.generator.generator.spec.samples:
+  trained = setup.generator
+  if trained is None or not trained.generator.spec.samples:
     return None
-  generator, variables, _ = setup.generator
+  generator = trained.generator
   key = keys.named(jax.random.key(seed), 'class_sample')
   shape = (len(item.indices), *generator.spec.latent_shape)
   z = keys.normal(keys.at(key, item.case), shape)
   y = item.batch.y if generator.takes_labels else None
-  return np.asarray(_maker(generator.apply)(trees.widened(variables), z, y))
+  variables = trees.widened(trained.variables)
+  return np.asarray(_maker(generator.apply)(variables, z, y))
 
 
 def _nearest(setup, item, seed) -> np.ndarray | None:
