@@ -24,8 +24,8 @@ here they are in [0, 1]. Its RReLU is left out.
 `--config.client.train_mode=False` asks what BatchNorm in inference mode
 changes, and `--config.attack.width=64` what the generator's size does.
 
-`runlocal` has photographs, an eighth of the width, one batch per point, two
-batch sizes or three side lengths, and 300 steps.
+`runlocal` has photographs, a ResNet of eight layers, one batch per point, three
+activations and two batch sizes or three side lengths, and 300 steps.
 """
 
 from giajax.engine import build
@@ -51,18 +51,19 @@ def get_config(arg=None):
     )
   config = build.default_config()
   config.cases.count = 1 if local else 8
-  config.model = dict(name='resnet18', width=0.125 if local else 1.0)
+  config.model = dict(name='resnet18')
   config.client = dict(name='fedsgd', train_mode=True)
   config.attack = dict(name='ci_net', num_steps=300 if local else 5_000)
   if local:
     config.dataset = dict(name='photographs', size=32)
+    config.model = dict(name='resnet20', blocks=(1, 1, 1))
   _PARTS[part](config, local)
   return config
 
 
 def _activation(config, local):
   batches = (1, 4) if local else _BATCHES
-  names = ('sigmoid', 'tanh', 'relu', 'gelu') if local else _ACTIVATIONS
+  names = ('sigmoid', 'tanh', 'relu') if local else _ACTIVATIONS
   if not local:
     config.dataset = dict(
       name='tfds', dataset='cifar100', split='test', data_dir=''

@@ -41,7 +41,8 @@ is runs/lora_local.npz, and its 16 images make one step per epoch (--epochs=20
 
 from giajax.engine import build
 
-_SOURCE = 'Guo et al., TPAMI 2025, arXiv 2503.11514, Fig. 12 (read off)'
+_SOURCE = 'Guo et al., TPAMI 2025, arXiv 2503.11514'
+_CURVES = f'{_SOURCE}, Fig. 12 (read off)'
 _BATCHES = (1, 4, 8, 16, 32, 64)
 # CW-SSIM of ViT-base at batch sizes 1 and 64.
 _ENDS = (1, 64)
@@ -81,7 +82,6 @@ def get_config(arg=None):
       name='tfds', dataset='cifar10', split='test', data_dir=''
     )
   _PARTS[part](config, (1, 4) if local else _BATCHES, local)
-  config.study.update(source=_SOURCE, metrics=_METRICS)
   return config
 
 
@@ -93,6 +93,8 @@ def _batch(config, batches, local):
   }
   config.study = dict(
     claim='Larger batches hurt the attack on adapters.',
+    source=_CURVES,
+    metrics=_METRICS,
     paper=_paper({'model.activation': 'sigmoid'}, _CIFAR10),
   )
 
@@ -111,7 +113,8 @@ def _data(config, batches, local):
     )
   config.sweep = {'dataset.dataset': names, 'cases.batch_size': batches}
   config.study = dict(
-    claim='What is in the images matters.',
+    source=_CURVES,
+    metrics=_METRICS,
     paper=[
       entry
       for name, ends in _DATA.items()
@@ -121,30 +124,34 @@ def _data(config, batches, local):
 
 
 def _size(config, batches, local):
-  sizes = (16, 32, 64) if local else (32, 64, 224)
-  if not local:
+  if local:
+    batches = (1,)
+  else:
     config.dataset = dict(name='folder', path='', size=32)
   config.sweep = {
-    'dataset.size': sizes,
-    'cases.batch_size': (1,) if local else batches,
+    'dataset.size': (16, 32, 64) if local else (32, 64, 224),
+    'cases.batch_size': batches,
   }
   config.study = dict(
     claim='Adapters leak images of low resolution, and not of high resolution.',
+    source=_CURVES,
+    metrics=_METRICS,
     paper=_paper({'dataset.size': 224}, _IMAGENET),
   )
 
 
 def _network(config, batches, local):
-  if local:
-    sweep, base = {'model.width': (32, 64, 128)}, {}
-  else:
-    sweep = {'model.name': ('vit_tiny', 'vit_base', 'vit_large')}
-    base = {'model.name': 'vit_base'}
-  config.sweep = {**sweep, 'cases.batch_size': batches}
   config.study = dict(
-    claim='Smaller networks leak less.',
-    paper=_paper(base, _CIFAR10) if base else (),
+    claim='Smaller networks leak less.', source=_CURVES, metrics=_METRICS
   )
+  if local:
+    config.sweep = {'model.width': (32, 128), 'cases.batch_size': batches}
+    return
+  config.sweep = {
+    'model.name': ('vit_tiny', 'vit_base', 'vit_large'),
+    'cases.batch_size': batches,
+  }
+  config.study.paper = _paper({'model.name': 'vit_base'}, _CIFAR10)
 
 
 def _steps(config, batches, local):
@@ -152,7 +159,7 @@ def _steps(config, batches, local):
   config.model.activation = 'gelu'
   config.sweep = {'weights.path': ('', path), 'cases.batch_size': batches}
   config.study = dict(
-    claim='New adapters, whose gradient reaches one factor alone, leak less.'
+    source=f'{_SOURCE}, whose adapters are new', metrics=_METRICS
   )
 
 
