@@ -16,6 +16,7 @@ from giajax.report import markup
 from giajax.report import plots
 from giajax.report import prose
 from giajax.results import collection
+from giajax.results import study
 from giajax.results import wording
 
 _PANELS = 6  # the largest number of rows whose curves are drawn
@@ -62,7 +63,7 @@ def draw(
   if len(collection.points(run)) > 1:
     sweep = [
       (plots.sweep, name, f'{METRICS[name].title} over the sweep')
-      for name in ('psnr', 'ssim')
+      for name in dict.fromkeys(('psnr', 'ssim', *study.drawn(run)))
     ]
   with matplotlib.rc_context(plots.RC):
     _write(reconstructions(run, samples), folder / 'reconstructions.png')

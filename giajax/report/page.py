@@ -178,6 +178,8 @@ def _sweep(run: collection.Run, plots: figures.Figures) -> markup.Html | None:
     'Each dot is a case, the line is their median, and the dashed line is the '
     'best baseline: where the two meet, the attack does no better than a guess.'
   )
+  if study.drawn(run):
+    text += ' Diamonds are the figures of the paper.'
   return _section(
     f'Over {names or "the points"}',
     tag('p', text, class_='note'),

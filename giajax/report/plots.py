@@ -11,6 +11,7 @@ import numpy as np
 from giajax.metrics import METRICS
 from giajax.report import prose
 from giajax.results import collection
+from giajax.results import study
 from giajax.results import wording
 
 # Ink of the figures, each with what it becomes on a dark page.
@@ -124,7 +125,14 @@ class _Axis(NamedTuple):
 
 
 def sweep(axes: matplotlib.axes.Axes, run: collection.Run, metric: str) -> None:
-  """Paints a metric over the sweep: cases, their median, the best baseline."""
+  """Paints a metric over the sweep.
+
+  Args:
+    axes: what to paint on.
+    run: the run; of a study, the paper's figures are painted as well.
+    metric: the name of a metric, of which the cases, their median and the best
+      baseline are painted.
+  """
   groups = list(collection.points(run).values())
   axis = _axis(run, [rows[0] for rows in groups])
   medians = [collection.median(r.get(metric) for r in rows) for rows in groups]
@@ -132,6 +140,7 @@ def sweep(axes: matplotlib.axes.Axes, run: collection.Run, metric: str) -> None:
     collection.median(collection.best_baseline(r, metric) for r in rows)
     for rows in groups
   ]
+  paper = study.paper(run, metric)
   for x, rows in zip(axis.at, groups):
     dots = [wording.number(row.get(metric)) for row in rows]
     axes.plot([x] * len(dots), dots, 'o', color=ACCENT, ms=3.5, alpha=0.4)
@@ -144,12 +153,17 @@ def sweep(axes: matplotlib.axes.Axes, run: collection.Run, metric: str) -> None:
     x, y, floor = ([v[i] for i in line] for v in (axis.at, medians, floors))
     axes.plot(x, y, color=ACCENT, lw=1.6)
     axes.plot(x, floor, color=COOL, lw=1, linestyle='--')
+    told = [(axis.at[i], paper[i]) for i in line if math.isfinite(paper[i])]
+    if told:
+      axes.plot(*zip(*told), ':D', color=MUTED, lw=1, ms=3)
   ends = [
     (medians[line[-1]], name or 'recovered', ACCENT)
     for name, line in lines.items()
   ]
   last = lines[axis.series[-1]][-1]
   ends.append((floors[last], 'best baseline', COOL))
+  if finite := [y for y in paper if math.isfinite(y)]:
+    ends.append((finite[-1], 'the paper', MUTED))
   _label_ends(axes, ends)
   axes.set_title(METRICS[metric].title)
   axes.set_xlabel(axis.name)

@@ -146,6 +146,24 @@ def value(run: collection.Run, row: Mapping[str, Any], metric: str) -> float:
   return wording.number(row.get(metric))
 
 
+def drawn(run: collection.Run) -> list[str]:
+  """Returns the metrics that the paper has figures of, as plots have them."""
+  about = run.meta['config'].get('study') or {}
+  told = {name for entry in about.get('paper') or () for name in entry}
+  return [name for name in _metrics(about) if name in told & METRICS.keys()]
+
+
+def paper(run: collection.Run, metric: str) -> list[float]:
+  """Returns the paper's figure at each point, NaN where it has none."""
+  about = run.meta['config'].get('study') or {}
+  return [
+    wording.number(
+      _entry(about.get('paper') or (), rows[0].get('sweep') or {}).get(metric)
+    )
+    for rows in collection.points(run).values()
+  ]
+
+
 def lines(run: collection.Run) -> list[Line]:
   """Returns the points of a study, in the order of the sweep."""
   study, keys = run.meta['config']['study'], collection.swept(run)
