@@ -69,15 +69,16 @@ def get_config(arg=None):
   config.cases.update(count=5 if local else 64, batch_size=batch)
   config.model = dict(name=model)
   config.weights.path = 'runs/lenet.npz' if network == 'trained' else ''
-  generator = dict(name='lti', path=f'runs/lti_{network}_{batch}.npz')
+  path, sizes = f'runs/lti_{network}_{batch}.npz', {}
   if local:
-    generator['path'] = f'runs/lti_{network}_{batch}_local.npz'
+    path = f'runs/lti_{network}_{batch}_local.npz'
+  elif model == 'resnet20':
+    sizes = dict(width=3_000, hashed=136_237)  # half of its entries
   else:
-    large = model == 'resnet20'
-    generator['width'] = 3_000 if large or batch == 1 else 10_000
-    # Half of ResNet-20's entries, and all of LeNet's.
-    generator['hashed'] = 136_237 if large else 0
-  config.attack = dict(name='lti', generator=generator)
+    sizes = dict(width=3_000 if batch == 1 else 10_000, hashed=0)
+  config.attack = dict(
+    name='lti', generator=dict(name='lti', path=path, **sizes)
+  )
   config.threat = dict(level='D', grants=())
   config.study = dict(
     claim='Larger batches and larger networks hurt the attack; trained weights '

@@ -141,17 +141,18 @@ def _size(config, batches, local):
 
 
 def _network(config, batches, local):
-  config.study = dict(
-    claim='Smaller networks leak less.', source=_CURVES, metrics=_METRICS
-  )
   if local:
-    config.sweep = {'model.width': (32, 128), 'cases.batch_size': batches}
-    return
-  config.sweep = {
-    'model.name': ('vit_tiny', 'vit_base', 'vit_large'),
-    'cases.batch_size': batches,
-  }
-  config.study.paper = _paper({'model.name': 'vit_base'}, _CIFAR10)
+    networks, paper = {'model.width': (32, 128)}, []
+  else:
+    networks = {'model.name': ('vit_tiny', 'vit_base', 'vit_large')}
+    paper = _paper({'model.name': 'vit_base'}, _CIFAR10)
+  config.sweep = {**networks, 'cases.batch_size': batches}
+  config.study = dict(
+    claim='Smaller networks leak less.',
+    source=_CURVES,
+    metrics=_METRICS,
+    paper=paper,
+  )
 
 
 def _steps(config, batches, local):
