@@ -1,7 +1,7 @@
 """Generative Gradient Leakage through a class-conditional GAN, CIFAR-10.
 
   giajax train --config=ggl_resnet20_cifar10 --part=generator --out=gan.npz \
-    --epochs=20 --config.weights.path=resnet20.npz \
+    --epochs=20 --flip --config.weights.path=resnet20.npz \
     --config.dataset.data_dir=DIR --config.auxiliary.data_dir=DIR
   giajax --config=ggl_resnet20_cifar10 --workdir=/tmp/ggl \
     --config.attack.generator.path=gan.npz --config.weights.path=resnet20.npz \

@@ -128,11 +128,10 @@ def setup(
   world, needs = world_of(resolved, parts)
   weights = resolved['weights']
   agreed = systems.variables(parts.net, weights, resolved['seed'])
-  generator = _generator(resolved, world, agreed, auxiliary)
-  attack = _attack(resolved, world, generator)
-  attack = attack._replace(needs=attack.needs | needs)
-  name = resolved['attack']['name']
-  threat.require(attack.needs, granted, f'attack {name!r}')
+  generator = _generator(resolved, world)
+  attack = attack_of(resolved, world, needs, generator)
+  if generator is not None:
+    generators.check(generator, victim(resolved, agreed), auxiliary)
   client, message = _sent(parts, attack, agreed, resolved['seed'])
   return records.Setup(
     dataset=parts.dataset,
@@ -160,7 +159,7 @@ def setup(
         clients=parties,
       ),
     ),
-    attack_name=name,
+    attack_name=resolved['attack']['name'],
     program=_program(resolved, parts.defense, granted, attack),
     cases=records.Cases(**resolved['cases'], seed=resolved['seed']),
     proxy_images=threats['proxy_images'],
@@ -230,6 +229,31 @@ def _auxiliary(resolved, images, read) -> data.Dataset | None:
   return auxiliary
 
 
+def attack_of(
+  resolved: Mapping[str, Any],
+  world: worlds.World,
+  needs: frozenset[str],
+  generator: generative.Trained | None,
+) -> attacks.Attack:
+  """Returns the attack, which needs no more than was granted.
+
+  Args:
+    resolved: a config as `resolve` returns it, without sweep.
+    world: the attacker's picture of the system.
+    needs: the grants for that.
+    generator: the trained generator of an attack that takes one.
+
+  Raises:
+    ValueError: an unknown name or argument, or a grant that is missing.
+  """
+  threats, name = resolved['threat'], resolved['attack']['name']
+  attack = _attack(resolved, world, generator)
+  attack = attack._replace(needs=attack.needs | needs)
+  granted = threat.grants(threats['level'], threats['grants'])
+  threat.require(attack.needs, granted, f'attack {name!r}')
+  return attack
+
+
 def victim(
   resolved: Mapping[str, Any], agreed: types.Variables
 ) -> dict[str, Any]:
@@ -240,10 +264,15 @@ def victim(
     agreed: the weights of its network.
   """
   message = seen(resolved, agreed)
-  keys = ('model', 'trainable', 'client', 'belief', 'defense')
+  cases, threats = resolved['cases'], resolved['threat']
+  granted = threat.grants(threats['level'], threats['grants'])
+  keys = ('model', 'trainable', 'task', 'client', 'belief', 'precision')
   return {
     **{key: resolved[key] for key in keys},
-    'batch_size': resolved['cases']['batch_size'],
+    # One that the attacker does not know is not part of its picture.
+    'defense': resolved['defense'] if 'defense' in granted else None,
+    'batch_size': cases['batch_size'],
+    'clients': cases['clients'],
     'weights': identity.arrays(message.variables),
   }
 
@@ -259,16 +288,14 @@ def seen(
   return threat.observed(granted, message, nothing)[0]
 
 
-def _generator(resolved, world, agreed, auxiliary) -> generative.Trained | None:
+def _generator(resolved, world) -> generative.Trained | None:
   """Returns the trained generator of an attack that takes one."""
   entry = resolved['attack']
   taken = factories.parameters(ATTACKS, entry, 'attack')
   if 'generator' not in entry or 'generator' not in taken:
     return None
   lowering = resolved['run']['lowering']
-  trained = generators.trained(entry['generator'], world, lowering)
-  generators.check(trained, victim(resolved, agreed), auxiliary)
-  return trained
+  return generators.trained(entry['generator'], world, lowering)
 
 
 def _attack(resolved, world, generator) -> attacks.Attack:

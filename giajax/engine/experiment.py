@@ -186,14 +186,14 @@ class Training(NamedTuple):
     tested: the data set that the audit uses.
     start: the weights to start from.
     config: the config that it was made of, for the record.
-    inputs: the sha256 of the files beside images that decide it, by path.
+    decides: what of it decides the weights, images apart.
   """
 
   system: System
   tested: data.Dataset
   start: types.Variables
   config: Mapping[str, Any]
-  inputs: Mapping[str, str]
+  decides: Mapping[str, Any]
 
 
 class GeneratorTraining(NamedTuple):
@@ -210,7 +210,7 @@ class GeneratorTraining(NamedTuple):
     victim: what a network that inverts updates is trained for.
     net_is_trained: whether these come from a file.
     config: the config that it was made of, for the record.
-    inputs: the sha256 of the files beside images that decide it, by path.
+    decides: what of it decides the weights, images apart.
   """
 
   generator: generative.Generator
@@ -223,7 +223,7 @@ class GeneratorTraining(NamedTuple):
   victim: Mapping[str, Any]
   net_is_trained: bool
   config: Mapping[str, Any]
-  inputs: Mapping[str, str]
+  decides: Mapping[str, Any]
 
 
 class Experiment(NamedTuple):

@@ -72,21 +72,31 @@ def check(
       )
     for key, value in victim.items():
       if own.get(key) != value:
+        advice = 'train it by giajax train --part=generator with this config'
+        if key == 'weights':  # a seed's differ from machine to machine
+          advice += ', or name their file in weights.path for both'
         raise ValueError(
           f'Expected a network that was trained to invert updates with {key}='
-          f'{value!r}; got one of {key}={own.get(key)!r}; train it by giajax '
-          'train --part=generator with this config'
+          f'{value!r}; got one of {key}={own.get(key)!r}; {advice}'
         )
-  images = record.get('images')
-  if images is None:
+  if 'images' not in record:
     return
   if auxiliary is None:
     _log.info('%s learned from images that auxiliary does not name', name)
-  elif identity.facts(auxiliary) != images:
+  elif not learned_from(trained, auxiliary):
     raise ValueError(
-      f'Expected the images that {name} learned from in auxiliary, {images!r}; '
-      f'got {identity.facts(auxiliary)!r}; correct it'
+      f'Expected the images that {name} learned from in auxiliary, '
+      f'{record["images"]!r}; got {identity.facts(auxiliary)!r}; correct it'
     )
+
+
+def learned_from(trained: generative.Trained, dataset: data.Dataset) -> bool:
+  """Returns whether a generator's record names the images of a data set."""
+  images = trained.record.get('images')
+  if not isinstance(images, Mapping):
+    return False
+  # Its name may be that of a folder.
+  return {**identity.facts(dataset), 'name': ''} == {**images, 'name': ''}
 
 
 def untrained(

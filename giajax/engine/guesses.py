@@ -17,6 +17,7 @@ from giajax import trees
 from giajax import types
 from giajax.data import cases
 from giajax.engine import experiment
+from giajax.engine import generators
 from giajax.engine.sources import simulated
 from giajax.generative import base as generative
 from giajax.metrics import baselines
@@ -51,9 +52,10 @@ def known_before(
 ) -> bool:
   """Returns whether the auxiliary data hold an image of the batch.
 
-  Where they are the data set itself, they do. Otherwise, images are compared
-  with a sample of them, pixel by pixel at 256 levels: another crop of an image,
-  or another compression, counts as another image.
+  Where they are the data set itself, they do, and where the record of the
+  generator says that it learned from that. Otherwise, images are compared with
+  a sample of them, pixel by pixel at 256 levels: another crop of an image, or
+  another compression, counts as another image.
 
   Args:
     setup: the setup of the point.
@@ -63,6 +65,9 @@ def known_before(
   Raises:
     ValueError: an auxiliary image that cannot be read.
   """
+  trained = setup.generator
+  if trained and generators.learned_from(trained, setup.dataset):
+    return True
   sample = read(setup, seed)
   if sample is None:
     return False
@@ -72,6 +77,8 @@ def known_before(
 def read(setup: experiment.Setup, seed: int) -> baselines.Auxiliary | None:
   """Returns a sample of the auxiliary images, read once; None without any.
 
+  They matter to attacks that use what was learned from them, and to no other.
+
   Args:
     setup: the setup of the point.
     seed: the seed of the sample.
@@ -79,7 +86,8 @@ def read(setup: experiment.Setup, seed: int) -> baselines.Auxiliary | None:
   Raises:
     ValueError: an image that cannot be read.
   """
-  if setup.auxiliary is None:
+  uses = {'auxiliary_data', 'pretrained_generator'} & setup.attack.needs
+  if setup.auxiliary is None or not uses:
     return None
   most = int(_BYTES / math.prod(setup.auxiliary.image_shape))
   count = min(baselines.AUXILIARY, max(1, most))

@@ -67,7 +67,7 @@ class Lesson(NamedTuple):
     taught: the training set.
     settings: of the learner, for the record.
     config: that it was made of, for the record.
-    inputs: the sha256 of the files beside images that decide it, by path.
+    decides: what of it decides the weights, images apart.
     facts: `(variables) -> dict`, what the weights are worth, for the record.
     said: `(record) -> str`, the same in words.
     sheet: `(variables) -> [rows, columns, H, W, C]`; None for no images.
@@ -79,7 +79,7 @@ class Lesson(NamedTuple):
   taught: data.Dataset
   settings: Mapping[str, Any]
   config: Mapping[str, Any]
-  inputs: Mapping[str, str]
+  decides: Mapping[str, Any]
   facts: Callable[[types.Variables], dict[str, Any]]
   said: Callable[[Mapping[str, Any]], str]
   sheet: Callable[[types.Variables], np.ndarray] | None = None
@@ -142,7 +142,7 @@ def model(resolved: Mapping[str, Any], recipe: Recipe, split: str) -> Lesson:
     taught=system.dataset,
     settings=settings,
     config=lesson.config,
-    inputs=lesson.inputs,
+    decides=lesson.decides,
     facts=facts,
     said=said,
   )
@@ -200,6 +200,14 @@ def _inverting(lesson: records.GeneratorTraining, recipe: Recipe) -> Lesson:
   made = lesson.generator
   settings = _settings(inversion.inversion, recipe)
   images = settings['batch_size'] * lesson.world.batch_size
+  least = min(lesson.taught.size // settings['batch_size'], lesson.tested.size)
+  if least < lesson.world.batch_size:
+    raise ValueError(
+      f'Expected images for batch_size={settings["batch_size"]} updates of '
+      f'cases.batch_size={lesson.world.batch_size} in the training set and for '
+      f'one in the data set; got {lesson.taught.size} and '
+      f'{lesson.tested.size} images; lower one of them'
+    )
   course = learning.Course(lesson.taught, recipe.epochs, recipe.seed)
   learner = inversion.inversion(
     lesson.world,
@@ -245,7 +253,7 @@ def _of_generator(
     taught=lesson.taught,
     settings=settings,
     config=lesson.config,
-    inputs=lesson.inputs,
+    decides=lesson.decides,
     facts=facts,
     said=said,
     sheet=sheet,

@@ -30,6 +30,7 @@ from giajax.models import inspect
 _BLOCK = 250  # images in one pass
 _COUNT = 5_000  # images of each kind
 _UPDATES = 25  # in one pass
+_FEATURES = 2_048  # a covariance of more takes minutes
 
 
 class Judge(NamedTuple):
@@ -57,7 +58,8 @@ def quality(
   """Returns the two numbers, and those of real images of the training set.
 
   Args:
-    judge: the network; one that reports no features gives no distance.
+    judge: the network; one that reports no features, or more than 2,048, gives
+      no distance.
     trained: the generator, of samples.
     variables: its weights.
     taught: the training set of the generator.
@@ -75,7 +77,7 @@ def quality(
         known.features, real.features
       ),
     }
-    if real.features.shape[1]
+    if 0 < real.features.shape[1] <= _FEATURES
     else {}
   )
   shares = (
@@ -110,12 +112,12 @@ def inversion_psnr(
     error: see `learners.inversion.error`.
     variables: the weights of the network.
     batch_size: the number of images behind an update.
-    tested: images that it did not learn from.
+    tested: images that it did not learn from, one batch of them at least.
     seed: the seed of the batches.
   """
   measure = jax.jit(lambda *arguments: error(*arguments)[0])
   key = keys.named(jax.random.key(seed), 'quality')
-  together = max(1, min(_UPDATES, tested.size // batch_size))
+  together = min(_UPDATES, tested.size // batch_size)
   batches = [*_drawn(tested, seed, together * batch_size)]
   errors = [
     measure(keys.at(key, i), variables, batch)
@@ -131,8 +133,10 @@ def frechet(first: np.ndarray, second: np.ndarray) -> float:
   """Returns the Frechet distance d^2 of two sets of features, [n, F] each."""
   means = [v.mean(axis=0) for v in (first, second)]
   one, two = (np.atleast_2d(np.cov(v, rowvar=False)) for v in (first, second))
-  # The eigenvalues of a product of covariances are real and not negative.
-  roots = np.sqrt(np.maximum(np.linalg.eigvals(one @ two).real, 0))
+  # C_1 C_2 has the eigenvalues of R C_2 R with R R = C_1.
+  values, vectors = np.linalg.eigh(one)
+  root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
+  roots = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ two @ root), 0))
   between = np.sum((means[0] - means[1]) ** 2)
   return float(between + np.trace(one) + np.trace(two) - 2 * roots.sum())
 
@@ -161,7 +165,7 @@ def _looker(judge: Judge) -> Callable[[Iterator[types.Batch]], _View]:
 
 def _drawn(dataset, seed, block=_BLOCK) -> Iterator[types.Batch]:
   """Yields blocks of images of a data set, all different."""
-  count = min(_COUNT, dataset.size)
+  count = min(max(_COUNT, block), dataset.size)
   indices = cases.held_out(dataset.size, (), seed=seed, case=0, count=count)
   block = min(block, count)
   for part in indices[: count // block * block].reshape(-1, block):

@@ -9,13 +9,13 @@ import hashlib
 import json
 import logging
 import pathlib
-import shutil
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from giajax import archives
 from giajax import registry
+from giajax.engine import checkpoint
 from giajax.engine import identity
 from giajax.engine import learning
 from giajax.engine import lessons
@@ -124,11 +124,10 @@ def train_config(
       learned = learning.learn(
         lesson.learner, course, saving=saving, every=every, on_epoch=on_epoch
       )
-    except ValueError:
-      workdir.withdraw(saved)
-      raise
-    facts = record(path, recipe.epochs, learned.variables, learned.seconds)
-    shutil.rmtree(saved)
+      facts = record(path, recipe.epochs, learned.variables, learned.seconds)
+      checkpoint.remove(saving.folder.parent, [part])
+    finally:
+      workdir.leave(saved)
   text = (
     f'{path}: {lesson.name} after {recipe.epochs} epochs, '
     f'{lesson.said(facts)}, {learned.seconds:.0f} s'
@@ -139,6 +138,6 @@ def train_config(
 
 def _owner(training, lesson: lessons.Lesson) -> str:
   """Returns what names a run: of everything that decides its weights."""
-  files = {**lesson.inputs, **identity.images(lesson.taught)}
-  text = json.dumps([training, lesson.config, files], sort_keys=True)
+  images = identity.facts(lesson.taught)
+  text = json.dumps([training, lesson.decides, images], sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()

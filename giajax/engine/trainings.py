@@ -8,6 +8,8 @@ from giajax.engine import experiment as records
 from giajax.engine import generators
 from giajax.engine import identity
 from giajax.engine import systems
+from giajax.generative import base as generative
+from giajax.models import inspect
 
 
 def of_model(
@@ -27,14 +29,12 @@ def of_model(
   own = resolved['dataset']
   taught = _taught(own, split)
   client = {**resolved['client'], 'train_mode': True}
-  # Other lowerings are for second derivatives.
-  lowering = resolved['run']['lowering']
-  run = {'lowering': 'lax' if lowering == 'auto' else lowering}
+  run = _run(resolved)
   changed = {**resolved, 'dataset': taught, 'client': client, 'run': run}
   parts = systems.system(changed, batch_size)
   start = systems.variables(parts.net, resolved['weights'], seed)
-  inputs = identity.inputs(changed, build.rows(changed))
-  return records.Training(parts, systems.dataset(own), start, changed, inputs)
+  tested, decides = systems.dataset(own), _decides(changed)
+  return records.Training(parts, tested, start, changed, decides)
 
 
 def of_generator(
@@ -48,8 +48,9 @@ def of_generator(
       are no auxiliary data.
 
   Raises:
-    ValueError: an attack without a trained generator; see
-      `systems.system`, `systems.variables` and `generators.untrained`.
+    ValueError: an attack without a trained generator; no images but those of
+      the audit; see `build.attack_of`, `systems.system`, `systems.variables`
+      and `generators.untrained`.
   """
   entry = resolved['attack']
   if 'generator' not in entry:
@@ -57,25 +58,59 @@ def of_generator(
       'Expected an attack with a generator, such as ggl with attack.generator, '
       f'to train one; got attack={entry}; name it'
     )
-  taught = resolved['auxiliary'] or _taught(resolved['dataset'], split)
-  changed = {**resolved, 'dataset': taught}
+  own, named = resolved['dataset'], resolved['auxiliary']
+  taught = named or _taught(own, split)
+  if not named and taught == own:
+    raise ValueError(
+      'Expected other images than those of the audit to learn from; got '
+      f'dataset={own} and no auxiliary; name them in auxiliary'
+    )
+  changed = {**resolved, 'dataset': taught, 'run': _run(resolved)}
   parts = systems.system(changed, systems.share(resolved))
-  world, _ = build.world_of(resolved, parts)
+  world, needs = build.world_of(changed, parts)
+  generator = generators.untrained(entry['generator'], world, 'lax')
+  abstract = inspect.abstract_variables(generator)
+  unread = generative.Trained(generator, abstract, '')
+  build.attack_of(resolved, world, needs, unread)
   weights = resolved['weights']
   agreed = systems.variables(parts.net, weights, resolved['seed'])
   return records.GeneratorTraining(
-    generator=generators.untrained(entry['generator'], world, 'lax'),
+    generator=generator,
     world=world,
     taught=parts.dataset,
-    tested=systems.dataset(resolved['dataset']),
+    tested=systems.dataset(own),
     net=parts.viewer(),
     variables=agreed,
     message=build.seen(resolved, agreed),
     victim=build.victim(resolved, agreed),
     net_is_trained=bool(weights['path']),
     config=changed,
-    inputs=identity.inputs(changed, build.rows(changed)),
+    decides=_decides(changed),
   )
+
+
+def _run(resolved: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns `run` for updates that nobody differentiates."""
+  lowering = resolved['run']['lowering']
+  # Other lowerings are for second derivatives.
+  chosen = 'lax' if lowering == 'auto' else lowering
+  return {**resolved['run'], 'lowering': chosen}
+
+
+def _decides(changed: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns what of a config decides the weights, images apart."""
+  keys = ('model', 'weights', 'trainable', 'task', 'client', 'belief')
+  kept = {key: changed[key] for key in (*keys, 'defense', 'precision', 'seed')}
+  generator = changed['attack'].get('generator')
+  if generator is not None:
+    named = {'path', 'prefix', 'rename'}
+    generator = {k: v for k, v in generator.items() if k not in named}
+  kept['generator'] = generator
+  kept['threat'] = {k: changed['threat'][k] for k in ('level', 'grants')}
+  kept['cases'] = {k: changed['cases'][k] for k in ('batch_size', 'clients')}
+  files = identity.inputs(kept, build.rows(changed))
+  kept['weights'] = changed['weights']['rename']  # of a file, its content
+  return {**kept, 'files': sorted(files.values())}
 
 
 def _taught(entry: Mapping[str, Any], split: str) -> dict[str, Any]:

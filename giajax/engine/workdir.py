@@ -190,6 +190,11 @@ def withdraw(folder: pathlib.Path) -> None:
   if progress:
     return
   (folder / 'config.json').unlink(missing_ok=True)
+  leave(folder)
+
+
+def leave(folder: pathlib.Path) -> None:
+  """Removes the locks and the empty folders of a workdir, and it if empty."""
   for path in (*folder.glob(f'{_LOCK}*'), *folder.glob('.*.partial')):
     path.unlink(missing_ok=True)
   empty = [*(folder / 'checkpoints').glob('*'), folder / 'checkpoints']

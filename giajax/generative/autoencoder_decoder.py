@@ -112,7 +112,7 @@ def autoencoder_decoder(
   shape = (h // _SCALE, w // _SCALE, latent)
   # A random latent is no image's.
   spec = base.Spec(
-    'autoencoder_decoder', shape, tuple(image_shape), samples=False
+    'autoencoder_decoder', shape, tuple(image_shape), latents='code'
   )
   return base.from_module(
     lambda rngs: Decoder(latent, width, channels, rngs=rngs), spec, lowering

@@ -38,14 +38,29 @@ _RECORD = 'provenance'  # the array of a file that holds the record, [n] uint8
 
 
 class Spec(NamedTuple):
-  """The static facts about a generator."""
+  """The static facts about a generator.
+
+  Attributes:
+    name: the name of the generator.
+    latent_shape: the shape of a latent.
+    image_shape: (H, W, C).
+    num_classes: K of the labels that it takes or makes, 0 for none.
+    images: the number of images that each latent becomes.
+    latents: 'normal' if draws from N(0, I) give samples, 'code' if latents come
+      from an encoder, and 'update' if they are read off an update.
+  """
 
   name: str
   latent_shape: tuple[int, ...]
-  image_shape: tuple[int, int, int]  # H, W, C
-  num_classes: int = 0  # K of the labels that it takes or makes, 0 for none
-  images: int = 1  # the number of images that each latent becomes
-  samples: bool = True  # whether latents of N(0, I) are what it was made for
+  image_shape: tuple[int, int, int]
+  num_classes: int = 0
+  images: int = 1
+  latents: str = 'normal'
+
+  @property
+  def samples(self) -> bool:
+    """Whether draws from N(0, I) give samples."""
+    return self.latents == 'normal'
 
 
 class Output(NamedTuple):

@@ -116,7 +116,7 @@ def fgla(
   size = features, start, doublings, image_shape[2], width, blocks
   return base.from_module(
     lambda rngs: FGLA(*size, rngs),
-    base.Spec('fgla', (features,), tuple(image_shape), samples=False),
+    base.Spec('fgla', (features,), tuple(image_shape), latents='update'),
     lowering,
   )
 

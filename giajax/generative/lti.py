@@ -118,7 +118,7 @@ def lti(
   return base.from_module(
     lambda rngs: LTI(*size, rngs=rngs),
     base.Spec(
-      'lti', (entries,), tuple(image_shape), images=batch_size, samples=False
+      'lti', (entries,), tuple(image_shape), images=batch_size, latents='update'
     ),
     lowering,
   )

@@ -54,7 +54,7 @@ def adversarial(
   critic_steps: int = 1,
   average: float = 0.999,
   critic_width: int = 16,
-  flip: bool = True,
+  flip: bool = False,
 ) -> base.Learner:
   """Adversarial training with hinge losses.
 

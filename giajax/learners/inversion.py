@@ -136,7 +136,8 @@ def error(
   latents = reader.latents(world)
 
   def observe(key, batch):
-    update, _ = world.client.update(key, message, batch)
+    with jax.default_matmul_precision('highest'):  # as clients of an audit do
+      update, _ = world.client.update(key, message, batch)
     obs = types.Observation(message, update, {'labels': batch.y})
     return latents(obs, batch.y)
 

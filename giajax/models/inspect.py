@@ -32,7 +32,7 @@ def sites(net: base.Net) -> dict[str, moments.Site]:
   return dict(_sites(net.probe, net.init, shape, jnp.result_type(float)))
 
 
-def abstract_variables(net: base.Net) -> types.Variables:
+def abstract_variables(net: base.Initialised) -> types.Variables:
   """Returns the shapes of a network's variables."""
   return _abstract_variables(net.init, jnp.result_type(float))
 

@@ -182,6 +182,8 @@ def test_an_update_of_zeros_is_no_resistance(case):
 def test_an_image_that_was_known_before_leaks_nothing(case):
   """The verdict asks for more than what the auxiliary data hold."""
   setup, item = case
+  needs = setup.attack.needs | {'auxiliary_data'}
+  setup = setup._replace(attack=setup.attack._replace(needs=needs))
   shifted = np.clip(item.batch.x + 0.05, 0, 1)
   auxiliary = setup.dataset._replace(
     labels=np.arange(2), take=lambda i: types.Batch(shifted[np.asarray(i)], i)

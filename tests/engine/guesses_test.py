@@ -5,18 +5,28 @@ import numpy as np
 import tiny
 
 from giajax import types
+from giajax.data import photographs
 from giajax.engine import build
 from giajax.engine import guesses
+from giajax.engine import identity
 from giajax.engine import setting
 from giajax.engine.sources import simulated
 from giajax.generative import base as generative
 from giajax.generative import GENERATORS
 
 _SHAPE = (12, 12, 3)
+_RIVAL = photographs.load(size=16)
+
+
+def _learned(setup):
+  """Returns a setup whose attack uses what was learned from auxiliary data."""
+  needs = setup.attack.needs | {'auxiliary_data'}
+  return setup._replace(attack=setup.attack._replace(needs=needs))
 
 
 def _setup(**changes):
-  return build.setup(build.resolve(tiny.config(cases__batch_size=2, **changes)))
+  config = tiny.config(cases__batch_size=2, **changes)
+  return _learned(build.setup(build.resolve(config)))
 
 
 def _with_generator(setup, name, **kwargs):
@@ -83,6 +93,10 @@ def test_the_nearest_auxiliary_image_is_none_of_the_batch():
     errors[item.indices] = np.inf
     np.testing.assert_array_equal(nearest, every[errors.argmin()])
   assert 'nearest_auxiliary' not in guesses.of_item(_setup(), item, 0)
+  # An attack that learned nothing from them is compared with other guesses.
+  plain = setup._replace(attack=setup.attack._replace(needs=frozenset()))
+  assert 'nearest_auxiliary' not in guesses.of_item(plain, item, 0)
+  assert not guesses.known_before(plain, item, 0)
 
 
 def test_images_known_before_are_found_by_name_or_by_pixels():
@@ -101,6 +115,12 @@ def test_images_known_before_are_found_by_name_or_by_pixels():
 
   assert not guesses.known_before(setup, item, 0)
   assert guesses.known_before(setup._replace(auxiliary=setup.dataset), item, 0)
+  # By the record of its training, where nobody names what it learned from.
+  for dataset, same in ((setup.dataset, True), (_RIVAL, False)):
+    record = {'images': identity.facts(dataset)}
+    trained = generative.Trained(GENERATORS['dcgan'](), None, '', record)
+    recorded = setup._replace(generator=trained)
+    assert guesses.known_before(recorded, item, 0) == same
   assert known(every, name='a copy')
   assert known(every + np.where(every < 0.5, 1, -1) * np.float32(1e-3))
   assert not known(np.delete(every, item.indices, axis=0))
@@ -116,7 +136,7 @@ def test_auxiliary_images_fit_into_memory(monkeypatch):
 
 def test_the_sample_of_a_data_set_is_read_once():
   resolved = build.resolve(tiny.config())
-  setup = build.setup(resolved)
+  setup = _learned(build.setup(resolved))
   read = []
   take = setup.dataset.take
 

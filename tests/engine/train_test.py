@@ -13,12 +13,16 @@ from giajax import main
 from giajax.engine import build
 from giajax.engine import lessons
 from giajax.engine import setting
+from giajax.engine import sweep
 from giajax.engine import train
 from giajax.generative import base as generative
 from giajax.generative import dcgan
 
 RECIPE = lessons.Recipe(epochs=2, batch_size=8)
 GAN = dict(name='dcgan', width=2, latent=4)
+NOISE = dict(name='gaussian_noise', scale=0.1)
+IMAGES = dict(name='photographs', size=12)
+LEARNING = dict(auxiliary=IMAGES, threat__level='D')
 
 
 def test_weights_are_an_artefact_with_a_hash(tmp_path, capsys):
@@ -59,10 +63,13 @@ def test_a_point_of_a_sweep_is_trained(tmp_path):
 def test_a_generator_is_an_artefact_with_its_record_inside(tmp_path, capsys):
   """It is loaded by the attack that it was trained for, and drawn."""
   attack = dict(name='ggl', generator=GAN)
-  config = tiny.write(tmp_path / 'config.py', f'attack={attack}')
+  config = tiny.write(
+    tmp_path / 'config.py',
+    f'attack={attack}, auxiliary={IMAGES}, threat__level="D"',
+  )
   out = tmp_path / 'g.npz'
   command = ['giajax', 'train', f'--config={config}', f'--out={out}']
-  options = '--part=generator', '--batch_size=8', '--epochs=2', '--noflip'
+  options = '--part=generator', '--batch_size=8', '--epochs=2', '--flip'
   assert main.main([*command, *options]) == 0
   assert 'dcgan after 2 epochs, not judged' in capsys.readouterr().out
   facts = json.loads(out.with_suffix('.json').read_text())
@@ -70,12 +77,11 @@ def test_a_generator_is_an_artefact_with_its_record_inside(tmp_path, capsys):
   made = dcgan.dcgan((12, 12, 3), width=2, latent=4)
   trained = generative.load(out, made)
   assert trained.record['training'] == facts['training']
-  assert trained.record['training']['flip'] is False
+  assert trained.record['training']['flip'] is True
   with PIL.Image.open(tmp_path / 'g.png') as sheet:
     assert sheet.size == (10 * (6 * 12 + 2),) * 2
   attack['generator'] = {**GAN, 'path': str(out)}
-  grants = ('labels', 'pretrained_generator')
-  config = tiny.config(attack=attack, threat__grants=grants)
+  config = tiny.config(attack=attack, threat__level='D')
   assert build.setup(build.resolve(config)).attack.num_steps > 0
 
 
@@ -84,23 +90,27 @@ def test_a_trained_network_judges_a_generator(tmp_path):
   train.train_config(tiny.config(), weights, RECIPE)
   generator = dict(name='conditional_dcgan', width=2, latent=4)
   config = tiny.config(
-    attack=dict(name='ggl', generator=generator), weights__path=str(weights)
+    attack=dict(name='ggl', generator=generator),
+    auxiliary=IMAGES,
+    threat__level='D',
+    weights__path=str(weights),
   )
   outcome = train.train_config(
     config, tmp_path / 'g.npz', RECIPE, part='generator'
   )
   facts = json.loads((tmp_path / 'g.json').read_text())
-  assert 0 <= facts['classified_as_asked'] <= 1
-  assert (
-    facts['frechet_distance'] > facts['frechet_distance_of_training_images']
-  )
+  assert facts['frechet_distance'] > 0.01
+  # The training images are those of the audit.
+  assert abs(facts['frechet_distance_of_training_images']) < 1e-6
+  accuracy = json.loads((tmp_path / 'w.json').read_text())['accuracy']
+  assert facts['classified_right_of_training_images'] == accuracy
   assert 'classified as asked' in outcome.text
   assert outcome.sheet is not None and np.isfinite(outcome.sheet).all()
 
 
 INVERTING = dict(
   attack=dict(name='lti', generator=dict(name='lti', width=8, hashed=0)),
-  threat__level='D',
+  **LEARNING,
 )
 
 
@@ -123,18 +133,25 @@ def test_a_network_that_inverts_updates_is_of_one_victim(tmp_path):
     picture.save(other / str(i) / 'a.png')
 
   def setup(**changes):
-    return build.setup(build.resolve(tiny.config(**audited, **changes)))
+    return build.setup(build.resolve(tiny.config(**{**audited, **changes})))
 
   assert setup().generator.sha256 == facts['sha256']
-  setup(auxiliary=dict(name='photographs', size=12, channels=3))  # the same
+  setup(auxiliary={})
   folder = dict(name='folder', path=str(other), size=12)
   for changes, words in (
     (dict(seed=1), 'with weights='),
     (dict(client=dict(name='fedavg', learning_rate=1.0)), 'with client='),
+    (dict(precision='bfloat16'), 'with precision='),
+    (
+      dict(threat__grants=('defense',), defense=NOISE),
+      'with defense=',
+    ),
     (dict(auxiliary=folder), 'in auxiliary'),
   ):
     with pytest.raises(ValueError, match=f'^Expected .*({words})'):
       setup(**changes)
+  # The attacker's picture has no defence that it does not know.
+  setup(defense=NOISE)
   arrays = archives.read(out)
   del arrays['provenance']
   archives.write(out, arrays)
@@ -155,12 +172,32 @@ def test_a_network_that_inverts_updates_is_of_one_victim(tmp_path):
     ({}, {'critic_steps': 2}, 'an argument of federated training'),
     ({}, {'batch_size': 10**6}, 'a batch_size of 1 to'),
     (
-      {'attack': dict(name='ggl', generator=GAN)},
+      {'attack': dict(name='ggl', generator=GAN), **LEARNING},
       {'part': 'generator', 'momentum': 0.5},
       'an argument of adversarial training',
     ),
     (
-      {'attack': dict(name='gifd', generator=dict(name='autoencoder_decoder'))},
+      {'attack': dict(name='ggl', generator=GAN)},
+      {'part': 'generator'},
+      'other images than those of the audit',
+    ),
+    (
+      {'attack': dict(name='ggl', generator=GAN), 'auxiliary': IMAGES},
+      {'part': 'generator'},
+      'grants that cover the needs',
+    ),
+    (
+      {**INVERTING, 'cases__batch_size': 4},
+      {'part': 'generator'},
+      'images for batch_size=8 updates',
+    ),
+    (
+      {
+        'attack': dict(name='gifd', generator=dict(name='autoencoder_decoder')),
+        'dataset': dict(name='photographs', size=16),
+        'auxiliary': dict(name='photographs', size=16),
+        'threat__level': 'D',
+      },
       {'part': 'generator'},
       'a generator of samples',
     ),
@@ -170,8 +207,39 @@ def test_mistakes_write_nothing(tmp_path, changes, more, words):
   more = {'out': 'w.npz', 'part': 'model', **more}
   out, part = tmp_path / more.pop('out'), more.pop('part')
   recipe = RECIPE._replace(**more)
-  if 'generator' in changes.get('attack', {}):
-    changes = {**changes, 'dataset': dict(name='photographs', size=16)}
   with pytest.raises(ValueError, match=f'^Expected .*({words})'):
     train.train_config(tiny.config(**changes), out, recipe, part=part)
   assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_of_this_training_stays(tmp_path):
+  """Files in the folder of its checkpoints, and those of another training."""
+  saved = tmp_path / 'w.training'
+  (saved / 'checkpoints' / 'model.aside' / '0').mkdir(parents=True)
+  (saved / 'mine').write_text('')
+  train.train_config(tiny.config(), tmp_path / 'w.npz', RECIPE)
+  left = sorted(str(p.relative_to(saved)) for p in saved.rglob('*'))
+  assert left == [
+    'checkpoints',
+    'checkpoints/model.aside',
+    'checkpoints/model.aside/0',
+    'mine',
+  ]
+
+
+def test_what_changes_no_weights_changes_no_name():
+  def owner(**changes):
+    config = sweep.only(tiny.config(**{**INVERTING, **changes}), None).config
+    lesson = lessons.generator(config, RECIPE, 'train')
+    return train._owner({}, lesson)
+
+  own = owner()
+  for same in (
+    dict(cases__count=3),
+    dict(restarts=4),
+    dict(run__save_seconds=5.0),
+    dict(noise_control=False),
+  ):
+    assert owner(**same) == own
+  for other in (dict(seed=1), dict(precision='bfloat16')):
+    assert owner(**other) != own

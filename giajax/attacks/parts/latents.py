@@ -233,9 +233,9 @@ def _begin(
   """Returns how latents are drawn, and images or features made of them."""
   generator = trained.generator
   variables.require_generator(world, generator)
-  if not generator.spec.samples:
+  if generator.spec.latents == 'update':
     raise ValueError(
-      'Expected a generator of latents of N(0, I), such as dcgan; got '
+      'Expected a generator whose latents are free, such as dcgan; got '
       f'{generator.spec.name}, which reads updates; use the attack of its name'
     )
   shape = (world.batch_size, *generator.spec.latent_shape)

@@ -13,6 +13,8 @@ from giajax.engine import build
 from giajax.engine import generators
 from giajax.engine import join
 from giajax.engine import run
+from giajax.engine import systems
+from giajax.generative import base as generative
 from giajax.generative import GENERATORS
 from giajax.models import convert
 
@@ -236,7 +238,13 @@ _INVERSION = {
 def inverting(row, tmp_path, **changes):
   """Returns an audit by an inversion network, for two images."""
   entry = read_of(row, tmp_path / 'w.npz', _INVERSION[row], width=2)
-  return config(row, entry, cases__batch_size=2, restarts=1, **changes)
+  made = config(row, entry, cases__batch_size=2, restarts=1, **changes)
+  resolved = build.resolve(made)
+  net = systems.system(resolved).net
+  agreed = systems.variables(net, resolved['weights'], resolved['seed'])
+  record = generative.provenance({'victim': build.victim(resolved, agreed)})
+  archives.write(entry['path'], {**archives.read(entry['path']), **record})
+  return made
 
 
 @pytest.mark.parametrize('row', _INVERSION)
@@ -266,7 +274,7 @@ def test_an_inversion_network_is_built_for_the_system(row, tmp_path):
     ('fgla', dict(model=dict(name='mlp', widths=(9,))), 'misshapen'),
     ('fgla', dict(cases__batch_size=16), 'batch_size < 16 classes'),
     ('fgla', dict(trainable__include=('layers.0.*',)), 'where it is frozen'),
-    ('fgla', dict(attack__name='ggl'), r'latents of N\(0, I\)'),
+    ('fgla', dict(attack__name='ggl'), 'whose latents are free'),
   ],
 )
 def test_inversion_networks_of_other_systems_are_refused(
@@ -281,6 +289,15 @@ def test_inversion_networks_of_other_systems_are_refused(
     with node.unlocked(), node.ignore_type():
       node[last] = value
   refused(made, expected, tmp_path)
+
+
+def test_an_inversion_network_without_a_record_is_refused(tmp_path):
+  made = inverting('lti', tmp_path)
+  path = made.attack.generator.path
+  arrays = archives.read(path)
+  del arrays['provenance']
+  archives.write(path, arrays)
+  refused(made, 'a record of its training', tmp_path)
 
 
 def test_an_inversion_network_may_infer_labels_first(tmp_path):

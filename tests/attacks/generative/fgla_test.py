@@ -120,7 +120,7 @@ def test_an_update_of_zeros_gives_zeros():
 
 def planted(x, size=D):
   """Returns a decoder that knows the images."""
-  spec = generative.Spec('planted', (size,), (16, 16, 3), samples=False)
+  spec = generative.Spec('planted', (size,), (16, 16, 3), latents='update')
 
   def apply(variables, h, y=None, **stages):
     assert h.shape == (len(x), size) and not stages

@@ -235,11 +235,11 @@ def test_generators_of_other_images_and_too_many_layers_are_refused():
       factory(world(), generator=weights)
   reads = trained()._replace(
     generator=trained().generator._replace(
-      spec=trained().generator.spec._replace(samples=False)
+      spec=trained().generator.spec._replace(latents='update')
     )
   )
   for factory in (ggl.ggl, ggl.ggl_adam, gias.gias, gifd.gifd):
-    with pytest.raises(ValueError, match=r'^Expected a generator of latents'):
+    with pytest.raises(ValueError, match=r'^Expected a generator whose'):
       factory(world(), generator=reads)
   cases = (
     (gifd.gifd, dict(layers=2), 'layers'),
