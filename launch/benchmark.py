@@ -6,6 +6,7 @@
   python -m giajax.launch.benchmark --suite=zoo --rounds=1 --out=zoo.jsonl
     --peer=/path/to/python
   python -m giajax.launch.benchmark --only=resnet20:1 --local_steps=8
+  python -m launch.benchmark --suite=generative --peer=/path/to/python
 
 A workload is Inverting Gradients on one update of random numbers. Its images
 have 32x32 pixels unless its name says `network:batch:size`. Each workload runs
@@ -19,6 +20,13 @@ architecture at 32x32 and 224x224, it is the same step written in PyTorch
 (`tests/golden/torch_speed.py` of a checkout), which needs an interpreter with
 torch and torchvision. Both have the cores that this command may use, which
 `taskset` limits, and the peer's threads sleep while they wait.
+
+The generative suite times CI-Net's restart-steps, the training of LTI, per
+gradient that it learns from, and GGL's search, per candidate that it evaluates.
+Its peer (`tests/golden/torch_generative_speed.py`) begins with the same weights
+and is refused if the losses of the first steps differ. It computes gradients
+one by one, as the authors do, and for the last two under `torch.func.vmap` as
+well: these are the columns `vmap`.
 
 Run it on an idle machine. What other programs use meanwhile is measured: a
 repetition with more than a twentieth of the machine is tried again, and the row
@@ -41,9 +49,11 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 from typing import Any
 
-from giajax import models
+import numpy as np
+
 from giajax import printable
 from giajax import registry
 from giajax.commands import flags
@@ -51,38 +61,20 @@ from giajax.models import precision as precisions
 from giajax.ops import convolution
 
 from . import children
+from . import suites
 from . import timing
 from . import workload
 
 COMMAND = 'python -m giajax.launch.benchmark'
-# Network, batch, steps of the peer.
-WORKLOADS = {
-  'lenet:1': 200,
-  'lenet:8': 100,
-  'resnet20:1': 40,
-  'resnet18:1': 10,
-  'resnet18:8': 4,
-  'convnet64:1': 10,
-  'convnet64:8': 3,
-}
-_SIZES, _BATCHES = (32, 224), (1, 8)  # of the zoo
-# Networks made for small images: these, and the ResNets of three stages.
-_SMALL = (
-  'cnn6',
-  'convnet',
-  'lenet',
-  'lenet_relu',
-  'mlp',
-  'resnet20',
-  'resnet32',
-  'resnet44',
-  'resnet56',
-)
 FLAGS = (
   flags.Flag(
-    'only', 'Workloads: network:batch or network:batch:size.', [], list
+    'only',
+    'Workloads: network:batch or network:batch:size; of the generative suite, '
+    'its own names.',
+    [],
+    list,
   ),
-  flags.Flag('suite', 'Workloads: main or zoo.', 'main'),
+  flags.Flag('suite', 'Workloads: main, zoo or generative.', 'main'),
   *workload.FLAGS,
   flags.Flag('rounds', 'Repetitions, whose medians are shown.', 3, int, 1),
   flags.Flag(
@@ -105,21 +97,11 @@ FLAGS = (
     'holds are not run again.',
   ),
 )
-_TORCH = pathlib.Path(__file__).parents[1] / 'tests/golden/torch_speed.py'
-# Key, title, width, digits.
-_COLUMNS = (
-  ('ms_per_step', 'wall ms', 8, 2),
-  ('cpu_ms_per_step', 'cpu ms', 8, 2),
-  ('restarts_per_second', 'steps/s', 8, 1),
-  ('compile_seconds', 'compile s', 9, 1),
-  ('cached_seconds', 'cached s', 8, 1),
-  ('peak_gb', 'peak GB', 7, 2),
-  ('matmul_share', 'of matmul', 9, 2),
-  ('peer_cpu_ms_per_step', 'peer cpu', 8, 1),
-  ('ratio', 'ratio', 5, 2),
-)
 _LOAD = 'other load'
 _WIDTH = 24  # columns of a workload's name
+# How a peer computes gradients, as in its keys: one by one, or under vmap.
+_FORMS = ('', 'vmap_')
+_FIRST, _CHANGE = 1e-3, 0.25  # see `same_losses`
 
 
 @errors.reported
@@ -149,8 +131,7 @@ def _names(values: Any) -> list[str]:
     ValueError: a name of another form, flags that exclude each other, or a
       peer that cannot be run.
   """
-  registry.lookup({'main': None, 'zoo': None}, values.suite, 'suite')
-  whole = values.suite == 'zoo'
+  suite = registry.lookup(suites.SUITES, values.suite, 'suite')
   registry.lookup(
     {'auto': None, **convolution.LOWERINGS}, values.lowering, 'lowering'
   )
@@ -166,46 +147,39 @@ def _names(values: Any) -> list[str]:
       'file; correct the path'
     )
   for name in values.only:
-    workload.parse(name)
+    suite.check(name)
+  for flag in workload.FLAGS:
+    value = getattr(values, flag.name)
+    if flag.name not in suite.settings and value != flag.default:
+      raise ValueError(
+        f'Expected no --{flag.name} with --suite={values.suite}; got '
+        f'--{flag.name}={value}; leave it out'
+      )
   if values.local_steps and values.peer:
     raise ValueError(
       'Expected no --peer with --local_steps, which the peers do not take; got '
       'both; leave one out'
     )
-  if whole and values.peer and not _TORCH.is_file():
+  if values.peer and suite.script and not suite.script.is_file():
     raise ValueError(
-      f'Expected a checkout, which has the peer of the zoo; got no {_TORCH}; '
-      'run python -m launch.benchmark in one'
+      f'Expected a checkout, which has the peer of --suite={values.suite}; got '
+      f'no {suite.script}; run python -m launch.benchmark in one'
     )
-  return values.only or (zoo(_BATCHES) if whole else list(WORKLOADS))
-
-
-def zoo(batches: Sequence[int]) -> list[str]:
-  """Returns every architecture at every size, small ones first.
-
-  Args:
-    batches: the numbers of images behind an update.
-  """
-  return [
-    f'{network}:{batch}:{size}'
-    for size in _SIZES
-    for batch in batches
-    for network in models.MODELS
-    if size == 32 or network not in _SMALL
-  ]
+  return list(values.only or suite.names)
 
 
 def _run(
   names: Sequence[str], results: dict[str, dict[str, Any]], values: Any
 ) -> list[str]:
   """Runs and shows the workloads, and returns the names of failed ones."""
+  suite = suites.SUITES[values.suite]
   if not values.json:
-    _head()
+    _head(suite)
   failed, marked = [], False
   for name in names:
     key = _key(name, values)
     try:
-      result = results.get(key) or {'key': key, **_measure(name, values)}
+      result = results.get(key) or {'key': key, **_measure(name, suite, values)}
     except subprocess.CalledProcessError as error:
       failed.append(name)
       _failed(name, error)
@@ -213,7 +187,7 @@ def _run(
     if values.out and key not in results:
       with open(values.out, 'a') as file:
         file.write(json.dumps(result) + '\n')
-    _show(name, result, values.json)
+    _show(name, suite, result, values.json)
     marked |= timing.disturbed(result.get('other_load'))
   if marked and not values.json:
     print(f'\n{timing.NOTE}')
@@ -250,27 +224,32 @@ def _results(path: str) -> dict[str, dict[str, Any]]:
     ) from error
 
 
-def _measure(name: str, values: Any) -> dict[str, Any]:
+def _measure(name: str, suite: suites.Suite, values: Any) -> dict[str, Any]:
   """Runs one workload and the peer's, alternately."""
   ours, theirs = [], []
-  for _ in range(values.rounds):
-    ours.append(_undisturbed(_own_command(name, values), values.tries))
-    if values.peer:
-      theirs.append(_undisturbed(_peer_command(name, values), values.tries))
-      if values.suite == 'zoo':
-        _require_same(name, ours[-1], theirs[-1])
+  with tempfile.TemporaryDirectory() as folder:
+    case = os.path.join(folder, 'case.npz')
+    own, peer = (
+      make(name, suite, case, values) for make in (_own_command, _peer_command)
+    )
+    for _ in range(values.rounds):
+      ours.append(_undisturbed(own, values.tries))
+      if values.peer:
+        theirs.append(_undisturbed(peer, values.tries))
+        _require_same(name, suite, ours[-1], theirs[-1])
   loads = [run.pop('other_load', None) for run in (*ours, *theirs)]
   result = dict(ours[0])
   for key, value in ours[0].items():
     if isinstance(value, float):
       result[key] = statistics.median(run[key] for run in ours)
-  result['peer_ms_per_step'] = _median(theirs, 'ms_per_step')
-  result['peer_cpu_ms_per_step'] = _median(theirs, 'cpu_ms_per_step')
-  result['ratio'] = (
-    result['peer_cpu_ms_per_step'] / result['cpu_ms_per_step']
-    if theirs
-    else None
-  )
+  for form in _FORMS:
+    of_form = [run for run in theirs if f'{form}cpu_ms_per_{suite.unit}' in run]
+    for clock in ('ms', 'cpu_ms'):
+      key = f'{form}{clock}_per_{suite.unit}'
+      result[f'peer_{key}'] = _median(of_form, key)
+    cpu = result[f'peer_{form}cpu_ms_per_{suite.unit}']
+    own_cpu = result[f'cpu_ms_per_{suite.unit}']
+    result[f'{form}ratio'] = cpu / own_cpu if of_form else None
   result['other_load'] = timing.most(loads)
   return result
 
@@ -292,39 +271,66 @@ def _undisturbed(command: list[str], tries: int) -> dict[str, Any]:
 
 
 def _require_same(
-  name: str, ours: dict[str, Any], theirs: dict[str, Any]
+  name: str, suite: suites.Suite, ours: dict[str, Any], theirs: dict[str, Any]
 ) -> None:
-  """Ends the command if the peer of the zoo has another network."""
-  for key in ('parameters', 'convolution_flops'):
+  """Ends the command if the peer does something else."""
+  for key in suite.same:
     if ours[key] != theirs[key]:
       raise SystemExit(
         f'launch: Expected the same network of the peer for {name}; got {key} '
-        f'of {theirs[key]:,}, not {ours[key]:,}; fix tests/golden/torch_nets.py'
+        f'of {theirs[key]:,}, not {ours[key]:,}; fix {suite.script}'
       )
+  for form in _FORMS if suite.shares else ():
+    # Not every workload has another form.
+    if f'{form}losses' in theirs or not form:
+      own, other = ours['losses'], theirs[f'{form}losses']
+      if not same_losses(own, other):
+        raise SystemExit(
+          f'launch: Expected the same losses of the peer for {name}; got '
+          f'{form}losses={other}, not {own}; fix {suite.script}'
+        )
 
 
-def _own_command(name: str, values: Any) -> list[str]:
-  worker = [sys.executable, '-m', f'{__package__}.workload', name]
-  return [*worker, *_settings(values)]
+def same_losses(
+  own: Sequence[Sequence[float]], other: Sequence[Sequence[float]]
+) -> bool:
+  """Returns whether losses are those of the same steps.
+
+  Those of the first step agree within a thousandth, and what later steps change
+  within a quarter: Adam's first step takes the signs of a gradient, some of
+  which rounding decides.
+
+  Args:
+    own: the losses of the first steps, [steps, n].
+    other: the peer's, of as many steps or more.
+  """
+  ours, theirs = np.asarray(own), np.asarray(other[: len(own)])
+  if ours.shape != theirs.shape:
+    return False
+  first = ours[0]
+  bound = _FIRST * np.abs(first) + _CHANGE * np.abs(ours - first)
+  return bool((np.abs(ours - theirs) <= bound).all())
+
+
+def _own_command(
+  name: str, suite: suites.Suite, case: str, values: Any
+) -> list[str]:
+  worker = [sys.executable, '-m', f'{__package__}.{suite.worker}', name]
+  shared = [f'--case={case}'] if suite.shares and values.peer else []
+  return [*worker, *_settings(values), *shared]
 
 
 def _settings(values: Any) -> list[str]:
   """Returns the flags that a workload's figures depend on."""
-  names = workload.Options._fields
+  names = suites.SUITES[values.suite].settings
   return [f'--{name}={getattr(values, name)}' for name in names]
 
 
-def _peer_command(name: str, values: Any) -> list[str]:
-  network, batch, size = workload.parse(name)
-  script = _TORCH if values.suite == 'zoo' else values.peer_script
-  return [
-    values.peer,
-    str(script),
-    f'--network={network}',
-    f'--batch={batch}',
-    f'--size={size}',
-    f'--steps={WORKLOADS.get(name, 3)}',
-  ]
+def _peer_command(
+  name: str, suite: suites.Suite, case: str, values: Any
+) -> list[str]:
+  script = str(suite.script or values.peer_script)
+  return [values.peer, script, *suite.words(name, case)]
 
 
 def _spawn(command: list[str]) -> dict[str, Any]:
@@ -348,28 +354,30 @@ def _median(runs: Sequence[dict[str, Any]], key: str) -> float | None:
   return statistics.median(run[key] for run in runs) if runs else None
 
 
-def _head() -> None:
+def _head(suite: suites.Suite) -> None:
   """Prints the titles of the table, which is Markdown."""
-  titles = [f'{title:>{width}}' for _, title, width, _ in _COLUMNS]
-  rules = ['-' * (width - 1) + ':' for _, _, width, _ in _COLUMNS]
+  columns, remark = suite.columns, suite.remark[0]
+  titles = [f'{column.title:>{column.width}}' for column in columns]
+  rules = ['-' * (column.width - 1) + ':' for column in columns]
   rule = '-' * (len(_LOAD) - 1) + ':'
-  _line([f'{"workload":{_WIDTH}}', *titles, _LOAD, 'lowerings'])
-  _line(['-' * _WIDTH, *rules, rule, '-' * len('lowerings')])
+  _line([f'{"workload":{_WIDTH}}', *titles, _LOAD, remark])
+  _line(['-' * _WIDTH, *rules, rule, '-' * len(remark)])
 
 
-def _show(name: str, result: dict[str, Any], as_json: bool) -> None:
+def _show(
+  name: str, suite: suites.Suite, result: dict[str, Any], as_json: bool
+) -> None:
   if as_json:
     print(json.dumps(result), flush=True)
     return
   cells = []
-  for key, _, width, digits in _COLUMNS:
+  for key, _, width, digits in suite.columns:
     value = result[key]
     text = '–' if value is None else f'{value:.{digits}f}'
     cells.append(f'{text:>{width}}')
   # Results of earlier versions lack it.
   cells.append(f'{timing.shown(result.get("other_load")):>{len(_LOAD)}}')
-  lowerings = ', '.join(f'{n} {k}' for k, n in result['lowerings'].items())
-  _line([f'{name:{_WIDTH}}', *cells, lowerings or '–'])
+  _line([f'{name:{_WIDTH}}', *cells, suite.remark[1](result) or '–'])
 
 
 def _line(cells: Sequence[str]) -> None:

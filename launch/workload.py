@@ -149,7 +149,7 @@ def measure(
     return mesh.put((np.int32(0), np.int32(steps)), where, mesh.P())
 
   carry = program.init(*arguments)
-  compile_chunk = _compiled_twice if cached else _compiled
+  compile_chunk = compiled_twice if cached else _compiled
   chunk, seconds = compile_chunk(program.chunk, *arguments, carry, *bounds(1))
 
   def run(carry, steps):
@@ -226,8 +226,12 @@ def _compiled(chunk: Any, *inputs: Any) -> tuple[Any, list[float]]:
   return compiled, [time.perf_counter() - began]
 
 
-def _compiled_twice(chunk: Any, *inputs: Any) -> tuple[Any, list[float]]:
+def compiled_twice(chunk: Any, *inputs: Any) -> tuple[Any, list[float]]:
   """Compiles with an empty cache, and once more from it.
+
+  Args:
+    chunk: a jitted function.
+    *inputs: its arguments.
 
   Returns:
     The compiled function, and the seconds of both compilations.
@@ -257,16 +261,20 @@ def _gib(compiled: Any) -> float | None:
 
 
 def inputs(
-  setup: experiment.Setup, batch: types.Batch, where: mesh.Layout
+  setup: experiment.Setup,
+  batch: types.Batch,
+  where: mesh.Layout,
+  update: types.Update | None = None,
 ) -> tuple[types.ServerMessage, types.Observation, types.HParams, types.Array]:
   """Returns the first arguments of a program's functions, for one item.
 
   Args:
     setup: the setting.
-    batch: the images and their labels, behind an update of noise.
+    batch: the images and their labels.
     where: how restarts lie on devices.
+    update: what the client sends of them; noise if None.
   """
-  message, obs = _observation(setup, batch)
+  message, obs = _observation(setup, batch, update or _noise(setup, batch))
   hp = {k: np.full(1, v, np.float32) for k, v in setup.attack.hparams.items()}
   item, both = mesh.P(mesh.ITEM), mesh.P(mesh.ITEM, mesh.RESTART)
   return (
@@ -278,20 +286,23 @@ def inputs(
 
 
 def _observation(
-  setup: experiment.Setup, batch: types.Batch
+  setup: experiment.Setup, batch: types.Batch, update: types.Update
 ) -> tuple[types.ServerMessage, types.Observation]:
-  """Returns what an attacker sees of a batch, with an update of noise."""
+  """Returns what an attacker sees of a batch."""
+  classes = setup.net.spec.num_classes
+  message = types.ServerMessage(setup.variables)
+  shown, update = threat.observed(setup.granted, message, update)
+  side = threat.side(setup.granted, batch, classes, lambda: batch.x)
+  return shown, types.Observation(types.NO_MESSAGE, update, side)
+
+
+def _noise(setup: experiment.Setup, batch: types.Batch) -> types.Update:
   variables, draw = setup.variables, np.random.default_rng(0).normal
   delta = jax.tree.map(
     lambda a: draw(size=a.shape).astype(a.dtype), variables.params
   )
   size = jnp.asarray(len(batch.y), jnp.int32)
-  classes = setup.net.spec.num_classes
-  update = types.Update(delta, variables.stats, size)
-  message = types.ServerMessage(variables)
-  shown, update = threat.observed(setup.granted, message, update)
-  side = threat.side(setup.granted, batch, classes, lambda: batch.x)
-  return shown, types.Observation(types.NO_MESSAGE, update, side)
+  return types.Update(delta, variables.stats, size)
 
 
 def _lowerings(net: models.Net, batch: int, lowering: str) -> dict[str, int]:

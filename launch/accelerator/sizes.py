@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from giajax.models import precision as precisions
 
-from .. import benchmark
+from .. import suites
 
 
 class Task(NamedTuple):
@@ -164,7 +164,7 @@ _LOWERINGS = {
 # All other convolutions of the zoo, as `auto` lowers them.
 _ZOO = {
   name: ('auto',)
-  for name in (name.removesuffix(':32') for name in benchmark.zoo([1]))
+  for name in (name.removesuffix(':32') for name in suites.zoo([1]))
   if name not in _LOWERINGS
 }
 SIZES = {

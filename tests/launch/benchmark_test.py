@@ -1,6 +1,7 @@
 """Tests of the benchmark: what it prints, on the smallest workload."""
 
 import json
+import math
 import pathlib
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import sys
 import pytest
 
 from launch import benchmark
+from launch import suites
 from launch import timing
 from launch import workload
 
@@ -67,7 +69,8 @@ def _measured(monkeypatch, loads, *flags):
 
   def spawn(command):
     commands.append(command)
-    figures = dict.fromkeys((key for key, *_ in benchmark._COLUMNS), 1.0)
+    columns = suites.SUITES['main'].columns
+    figures = dict.fromkeys((column.key for column in columns), 1.0)
     return {
       **figures,
       'cpu_ms_per_step': 10.0 * len(commands),
@@ -161,6 +164,9 @@ def test_an_out_of_another_kind_is_refused(capsys, tmp_path):
     (['--lowering=x'], 'a known lowering'),
     (['--precision=x'], 'a known precision'),
     (['--suite=zo'], "did you mean 'zoo'?"),
+    (['--suite=generative', '--restarts=2'], 'Expected no --restarts with'),
+    (['--suite=generative', '--precision=bfloat16'], 'no --precision with'),
+    (['--suite=generative', '--only=lenet:1'], "workload='lenet:1'"),
     (['--rounds=0'], 'rounds=0'),
     (['--tries=0'], 'tries=0'),
     (['--local_steps=2', '--peer=python'], 'no --peer with --local_steps'),
@@ -190,3 +196,106 @@ def test_a_peer_with_another_network_is_refused(tmp_path):
     'Expected the same network of the peer for lenet:1; got ' in done.stderr
   )
   assert 'parameters of 7, not 24,052; fix' in done.stderr  # sixteen classes
+
+
+_OWN = {
+  'unit': 'gradient',
+  'parameters': 5,
+  'generator_parameters': 7,
+  'losses': [[0.5], [0.4]],
+  'ms_per_unit': 1.0,
+  'cpu_ms_per_unit': 2.0,
+  'units_per_second': 3.0,
+  'compile_seconds': 4.0,
+  'cached_seconds': 5.0,
+  'other_load': 0.0,
+}
+_PEER = {
+  'parameters': 5,
+  'generator_parameters': 7,
+  'losses': [[0.5001], [0.401]],
+  'ms_per_unit': 6.0,
+  'cpu_ms_per_unit': 8.0,
+  'vmap_losses': [[0.5], [0.4]],
+  'vmap_ms_per_unit': 2.5,
+  'vmap_cpu_ms_per_unit': 3.0,
+  'other_load': 0.01,
+}
+
+
+def _generative(monkeypatch, peer, *flags):
+  """Runs the generative suite on these figures, and returns its commands."""
+  commands = []
+
+  def spawn(command):
+    commands.append(command)
+    ours = any(word.endswith('generative_workload') for word in command)
+    return dict(_OWN if ours else peer)
+
+  monkeypatch.setattr(benchmark, '_spawn', spawn)
+  benchmark.main(
+    [
+      '',
+      '--suite=generative',
+      '--only=lti:lenet',
+      '--rounds=1',
+      f'--peer={sys.executable}',
+      *flags,
+    ]
+  )
+  return commands
+
+
+def test_both_generative_sides_have_one_case(monkeypatch, capsys):
+  ours, theirs = _generative(monkeypatch, _PEER, '--json')
+  assert ours[-1] == theirs[-1] and ours[-1].startswith('--case=')
+  result = json.loads(capsys.readouterr().out)
+  assert result['ratio'] == 4.0 and result['vmap_ratio'] == 1.5
+  assert result['peer_vmap_ms_per_unit'] == 2.5
+
+
+def test_a_form_that_the_peer_lacks_is_left_open(monkeypatch, capsys):
+  peer = {k: v for k, v in _PEER.items() if not k.startswith('vmap_')}
+  _generative(monkeypatch, peer)
+  titles, rule, row = capsys.readouterr().out.splitlines()
+  assert titles.count('|') == rule.count('|') == row.count('|')
+  cells = dict(zip(*([c.strip() for c in t.split('|')] for t in (titles, row))))
+  assert cells['ratio'] == '4.00' and cells['vmap ratio'] == '–'
+  assert cells['unit'] == 'gradient'
+
+
+@pytest.mark.parametrize(
+  'other, same',
+  [
+    ([[0.5, 0.1], [0.4, 0.1]], True),
+    ([[0.5004, 0.09995], [0.4, 0.1]], True),
+    ([[0.5, 0.1], [0.42, 0.10009]], True),
+    ([[0.5, 0.1], [0.4, 0.1], [9.0, 9.0]], True),  # a step that ours lacks
+    ([[0.5, 0.1002], [0.4, 0.1]], False),
+    ([[0.5, 0.1], [0.5, 0.1]], False),  # without a step between them
+    ([[0.5, 0.1], [0.4, 0.1002]], False),
+    ([[0.5, math.nan], [0.4, 0.1]], False),
+    ([[0.5], [0.4]], False),
+    ([[0.5, 0.1]], False),
+  ],
+)
+def test_losses_of_the_same_steps(other, same):
+  own = [[0.5, 0.1], [0.4, 0.1]]
+  assert benchmark.same_losses(own, other) == same
+
+
+@pytest.mark.parametrize(
+  'key, value, words',
+  [
+    ('losses', [[0.501], [0.4]], 'got losses=[[0.501], [0.4]], not [[0.5]'),
+    ('vmap_losses', [[0.5], [0.5]], 'got vmap_losses=[[0.5], [0.5]], not'),
+    ('generator_parameters', 8, 'generator_parameters of 8, not 7'),
+  ],
+)
+def test_a_peer_that_does_something_else_is_refused(
+  monkeypatch, key, value, words
+):
+  with pytest.raises(SystemExit, match='launch: Expected the same') as caught:
+    _generative(monkeypatch, {**_PEER, key: value})
+  assert words in str(caught.value)
+  assert str(caught.value).endswith('torch_generative_speed.py')
