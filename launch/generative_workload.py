@@ -396,9 +396,11 @@ def sums(variables: types.Variables, size: int) -> dict[str, np.ndarray]:
 def _config(
   workload: Workload, attack: Mapping[str, Any], lowering: str
 ) -> dict[str, Any]:
+  images = {'name': 'photographs', 'size': workload.size}
   return build.resolve(
     {
-      'dataset': {'name': 'photographs', 'size': workload.size},
+      'dataset': images,
+      'auxiliary': images,
       'model': {'name': workload.network},
       'attack': attack,
       'threat': {'level': 'D', 'grants': ('labels',)},
