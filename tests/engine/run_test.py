@@ -13,6 +13,7 @@ from PIL import Image
 import pytest
 import tiny
 
+from giajax import archives
 from giajax import models
 from giajax import trees
 from giajax.engine import build
@@ -21,7 +22,9 @@ from giajax.engine import loop
 from giajax.engine import program as programs
 from giajax.engine import run
 from giajax.engine.sources import simulated
+from giajax.generative import dcgan
 from giajax.models import base
+from giajax.models import convert
 from giajax.models import from_nnx
 from giajax.models import layers
 from giajax.models.parts import norms
@@ -325,13 +328,20 @@ def test_gradient_share_is_that_of_the_clients_batch(tmp_path):
 
 def test_images_known_before_are_told_before_the_run(tmp_path, caplog):
   caplog.set_level('INFO', 'giajax')
+  made = dcgan.dcgan((12, 12, 3), latent=2, width=2)
+  weights = made.init(jax.random.key(0))
+  path = tmp_path / 'weights.npz'
+  archives.write(path, convert.to_state_dict(weights))
+  generator = dict(name='dcgan', latent=2, width=2, path=str(path))
+  folder = tmp_path / 'run'
   rows = run.audit(
     tiny.config(
-      attack={'name': 'linear_layer'},
+      attack=dict(name='ggl_adam', num_steps=1, generator=generator),
       auxiliary={'name': 'photographs', 'size': 12},
+      threat__level='D',
       noise_control=False,
     ),
-    tmp_path,
+    folder,
     finish=report.write,
   )
   texts = [record.getMessage() for record in caplog.records]
@@ -341,8 +351,8 @@ def test_images_known_before_are_told_before_the_run(tmp_path, caplog):
   for row in rows:
     assert 'images in the auxiliary data' in row['setting_reasons']
     assert 'nearest_auxiliary' in row['baselines']
-  assert _arrays(tmp_path)['0000/x_nearest_auxiliary'].shape == (1, 12, 12, 3)
-  assert 'may have been remembered' in (tmp_path / 'report.html').read_text()
+  assert _arrays(folder)['0000/x_nearest_auxiliary'].shape == (1, 12, 12, 3)
+  assert 'may have been remembered' in (folder / 'report.html').read_text()
 
 
 def test_closed_form_has_no_steps_and_a_grey_baseline(tmp_path):
