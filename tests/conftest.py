@@ -5,6 +5,7 @@ import gc
 import importlib.metadata
 import os
 import pathlib
+import signal
 
 import pytest
 
@@ -22,6 +23,12 @@ os.environ['XLA_FLAGS'] = ' '.join([os.environ.get('XLA_FLAGS', ''), *_FLAGS])
 # Tracing makes millions of small objects and hardly any garbage: by default
 # a tenth of the suite's time is spent looking for it.
 gc.set_threshold(1_000_000)
+
+
+# What starts the tests may ignore signals, and their processes would as well.
+for _number in (signal.SIGINT, signal.SIGHUP):
+  if signal.getsignal(_number) is signal.SIG_IGN:
+    signal.signal(_number, lambda *_: None)
 
 
 @pytest.fixture(scope='session')

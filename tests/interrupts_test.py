@@ -84,7 +84,7 @@ def test_a_signal_is_answered_whatever_the_main_thread_does(code):
     ('--version', 'starts again'),
     ('report nosuch', 'starts again'),
     ('verify --config=smoke --received=nosuch.npz', 'starts again'),
-    ('train --config=smoke', 'starts again; the epochs that it kept remain'),
+    ('train --config=smoke', 'continues'),
   ],
 )
 def test_commands_watch_before_they_import_jax(words, after):
@@ -105,7 +105,7 @@ def _catches(pid, number):
   return int(caught.split()[1], 16) >> (number - 1) & 1
 
 
-def test_training_keeps_its_epochs(tmp_path):
+def test_training_saves_and_keeps_its_epochs(tmp_path):
   config = tiny.write(tmp_path / 'config.py')
   process = tiny.start(
     *('train', f'--config={config}', f'--out={tmp_path}/w.npz', '--every=1'),
@@ -116,7 +116,8 @@ def test_training_keeps_its_epochs(tmp_path):
   process.send_signal(signal.SIGHUP)
   errors = tiny.finish(process, code=interrupts.STOPPED)
   last = errors.splitlines()[-1]
-  assert last.endswith('starts again; the epochs that it kept remain')
+  assert last.startswith('giajax: stopped and saved at step ')
+  assert any((tmp_path / 'w.training/checkpoints/model').iterdir())
   assert kept.exists() and (tmp_path / 'w-epoch1.npz').exists()
   assert not [*tmp_path.glob('.*')], 'an unfinished file is left'
 
