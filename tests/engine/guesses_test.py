@@ -4,15 +4,20 @@ import jax
 import numpy as np
 import tiny
 
+from giajax import archives
 from giajax import types
 from giajax.data import photographs
 from giajax.engine import build
 from giajax.engine import guesses
 from giajax.engine import identity
+from giajax.engine import run
 from giajax.engine import setting
 from giajax.engine.sources import simulated
 from giajax.generative import base as generative
+from giajax.generative import dcgan
 from giajax.generative import GENERATORS
+from giajax.models import convert
+from giajax.report import report
 
 _SHAPE = (12, 12, 3)
 _RIVAL = photographs.load(size=16)
@@ -158,3 +163,33 @@ def test_the_sample_of_a_data_set_is_read_once():
     made = guesses.of_item(setup, item, 0)
     x = np.delete(np.asarray(take(np.arange(16)).x), item.indices, axis=0)
     np.testing.assert_allclose(made['mean_image'][0], x.mean(0), atol=1e-6)
+
+
+def test_images_known_before_are_told_before_the_run(tmp_path, caplog):
+  caplog.set_level('INFO', 'giajax')
+  made = dcgan.dcgan((12, 12, 3), latent=2, width=2)
+  weights = made.init(jax.random.key(0))
+  path = tmp_path / 'weights.npz'
+  archives.write(path, convert.to_state_dict(weights))
+  generator = dict(name='dcgan', latent=2, width=2, path=str(path))
+  folder = tmp_path / 'run'
+  rows = run.audit(
+    tiny.config(
+      attack=dict(name='ggl_adam', num_steps=1, generator=generator),
+      auxiliary={'name': 'photographs', 'size': 12},
+      threat__level='D',
+      noise_control=False,
+    ),
+    folder,
+    finish=report.write,
+  )
+  texts = [record.getMessage() for record in caplog.records]
+  (told,) = [i for i, text in enumerate(texts) if 'auxiliary' in text]
+  assert 'images behind 2 updates' in texts[told]
+  assert told < texts.index('compiling program 1')
+  for row in rows:
+    assert 'images in the auxiliary data' in row['setting_reasons']
+    assert 'nearest_auxiliary' in row['baselines']
+  with archives.Arrays(folder / 'recon.npz') as arrays:
+    assert arrays['0000/x_nearest_auxiliary'].shape == (1, 12, 12, 3)
+  assert 'may have been remembered' in (folder / 'report.html').read_text()

@@ -13,7 +13,6 @@ from PIL import Image
 import pytest
 import tiny
 
-from giajax import archives
 from giajax import models
 from giajax import trees
 from giajax.engine import build
@@ -22,9 +21,7 @@ from giajax.engine import loop
 from giajax.engine import program as programs
 from giajax.engine import run
 from giajax.engine.sources import simulated
-from giajax.generative import dcgan
 from giajax.models import base
-from giajax.models import convert
 from giajax.models import from_nnx
 from giajax.models import layers
 from giajax.models.parts import norms
@@ -324,35 +321,6 @@ def test_gradient_share_is_that_of_the_clients_batch(tmp_path):
   assert row['gradient_share'] == pytest.approx(
     norms.max() / norms.sum(), rel=1e-4
   )
-
-
-def test_images_known_before_are_told_before_the_run(tmp_path, caplog):
-  caplog.set_level('INFO', 'giajax')
-  made = dcgan.dcgan((12, 12, 3), latent=2, width=2)
-  weights = made.init(jax.random.key(0))
-  path = tmp_path / 'weights.npz'
-  archives.write(path, convert.to_state_dict(weights))
-  generator = dict(name='dcgan', latent=2, width=2, path=str(path))
-  folder = tmp_path / 'run'
-  rows = run.audit(
-    tiny.config(
-      attack=dict(name='ggl_adam', num_steps=1, generator=generator),
-      auxiliary={'name': 'photographs', 'size': 12},
-      threat__level='D',
-      noise_control=False,
-    ),
-    folder,
-    finish=report.write,
-  )
-  texts = [record.getMessage() for record in caplog.records]
-  (told,) = [i for i, text in enumerate(texts) if 'auxiliary' in text]
-  assert 'images behind 2 updates' in texts[told]
-  assert told < texts.index('compiling program 1')
-  for row in rows:
-    assert 'images in the auxiliary data' in row['setting_reasons']
-    assert 'nearest_auxiliary' in row['baselines']
-  assert _arrays(folder)['0000/x_nearest_auxiliary'].shape == (1, 12, 12, 3)
-  assert 'may have been remembered' in (folder / 'report.html').read_text()
 
 
 def test_closed_form_has_no_steps_and_a_grey_baseline(tmp_path):

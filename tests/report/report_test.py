@@ -10,9 +10,6 @@ import sys
 import numpy as np
 import pytest
 
-from giajax.metrics import success
-from giajax.report import markup
-from giajax.report import prose
 from giajax.report import report
 from giajax.results import collection
 from giajax.results import columns
@@ -481,11 +478,6 @@ def test_rows_twice_or_without_arrays(tmp_path):
     report.write(tmp_path)
 
 
-def test_markup_escapes_all_but_html():
-  made = markup.tag('p', 'a < b', markup.tag('br'), None, class_='"', id=None)
-  assert made == '<p class="&quot;">a &lt; b<br></p>'
-
-
 def test_a_report_needs_no_device(tmp_path):
   _workdir(tmp_path)
   code = f'from giajax.report import report; report.write({str(tmp_path)!r})'
@@ -502,7 +494,3 @@ def test_an_image_without_a_label_is_called_so(tmp_path):
   _change(path, y_hat=np.array([-1, 1]))
   html = _html(path)
   assert 'class 0, no label claimed' in html and 'class -1' not in html
-
-
-def test_every_judgement_has_words():
-  assert [*prose._VERDICTS] == [*success.WORDS]
