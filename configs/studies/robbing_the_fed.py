@@ -100,7 +100,9 @@ def _batch(config, local, name='cifar10'):
       dict(at={'cases.batch_size': b}, exact=found / 64)
       for b, found in zip(_BATCHES, _RECOVERED[name])
     ],
-    columns={'allowed by the bins': [_allowed(1000, b) for b in _BATCHES]},
+    columns=_columns(
+      'cases.batch_size', [(b, _allowed(1000, b)) for b in _BATCHES]
+    ),
   )
 
 
@@ -128,7 +130,7 @@ def _bins(config, local):
     claim='More bins recover more of a batch.',
     source=_SOURCE.replace('Table IV', 'its figure of bins'),
     metrics=('exact', 'psnr'),
-    columns={'allowed by the bins': [_allowed(k, 32) for k in _BINS]},
+    columns=_columns('attack.bins', [(k, _allowed(k, 32)) for k in _BINS]),
   )
 
 
@@ -142,7 +144,7 @@ def _labels(config, local):
     source=_SOURCE,
     metrics=('exact', 'psnr'),
     paper=[dict(at={'cases.repeats': r}, exact=1.0) for r in repeats],
-    columns={'allowed by the bins': [_allowed(1000, 4)] * len(repeats)},
+    columns={'allowed by the bins': [dict(at={}, value=_allowed(1000, 4))]},
   )
 
 
@@ -156,32 +158,27 @@ def _fedavg(config, local):
     'client.epochs': epochs,
     'client.batch_size': sizes,
   }
-  points = len(epochs) * len(sizes)
   config.study = dict(
     claim='FedAvg does not stop attacks that alter the architecture.',
     source=_SOURCE.replace('Table IV', 'its table of influences'),
     metrics=('exact', 'psnr'),
-    columns={
-      'allowed by the bins': [
-        _allowed(1000, 64, hide) for hide in _HIDING for _ in range(points)
-      ]
-    },
+    columns=_columns(
+      'attack.hide', [(hide, _allowed(1000, 64, hide)) for hide in _HIDING]
+    ),
   )
 
 
 def _forms(config, local):
   del local
-  config.sweep = {
-    'attack': tuple(dict(name='robbing_the_fed', **f) for f in _FORMS)
-  }
+  forms = [dict(name='robbing_the_fed', **form) for form in _FORMS]
+  config.sweep = {'attack': tuple(forms)}
   config.study = dict(
     source='Fowl et al., ICLR 2022, arXiv 2110.13057, without such a table',
     metrics=('exact', 'psnr'),
-    columns={
-      'allowed by the bins': [
-        _allowed(1000, 64, form.get('hide', 'none')) for form in _FORMS
-      ]
-    },
+    columns=_columns(
+      'attack',
+      [(form, _allowed(1000, 64, form.get('hide', 'none'))) for form in forms],
+    ),
   )
 
 
@@ -207,10 +204,14 @@ def _loki(config, local):
   config.study = dict(
     source='Zhao et al., IEEE S&P 2024, arXiv 2303.12233, without such a table',
     metrics=('exact', 'psnr'),
-    columns={
-      'allowed by the bins': [_allowed(k, 16) for k in bins for _ in rounds]
-    },
+    columns=_columns('attack.bins', [(k, _allowed(k, 16)) for k in bins]),
   )
+
+
+def _columns(key, values):
+  """Returns what the bins allow, by values of a swept key."""
+  entries = [dict(at={key: at}, value=value) for at, value in values]
+  return {'allowed by the bins': entries}
 
 
 def _allowed(bins, batch_size, hide='none'):

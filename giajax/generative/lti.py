@@ -24,6 +24,7 @@ the entries, and have no sigmoid at the end for their larger networks.
 """
 
 import functools
+import itertools
 import math
 
 from flax import nnx
@@ -39,6 +40,7 @@ from giajax.models.parts import norms
 
 _MOST_ENTRIES = 2**30
 _MOST_IMAGES = 65_536
+_MOST_LAYERS = 64
 _BOUND = 10.0
 _EPSILON = 1e-20  # a deviation below 1e-10 counts as none
 # A file of weights belongs to this hash.
@@ -46,19 +48,20 @@ _SEED = 0
 
 
 class LTI(nnx.Module):
-  """A normalisation, and three linear layers."""
+  """A normalisation, hidden layers, and a linear layer."""
 
-  def __init__(self, entries, hashed, width, image_shape, images, *, rngs):
+  def __init__(
+    self, entries, hashed, width, depth, image_shape, images, *, rngs
+  ):
     self.image_shape = tuple(image_shape)
     self.hashed = hashed if 0 < hashed < entries else 0
     self.norm = norms.BatchNorm(
       entries, affine=False, epsilon=_EPSILON, rngs=rngs
     )
-    sizes = (self.hashed or entries, width, width)
     outputs = images * math.prod(image_shape)
+    sizes = (self.hashed or entries, *[width] * depth, outputs)
     self.fc = nnx.List(
-      layers.Linear(i, o, rngs=rngs)
-      for i, o in zip(sizes, (width, width, outputs))
+      layers.Linear(i, o, rngs=rngs) for i, o in itertools.pairwise(sizes)
     )
 
   def stages(self, y):
@@ -70,12 +73,14 @@ class LTI(nnx.Module):
       x = x.reshape(-1, math.prod(self.image_shape))
       return layers.unflatten(x, self.image_shape)
 
-    first, second, last = self.fc
+    *hidden, last = self.fc
     return {
       'norm': base.in_turn(self.norm, _bounded, *reads),
-      'fc.0': base.in_turn(first, jax.nn.relu),
-      'fc.1': base.in_turn(second, jax.nn.relu),
-      'fc.2': base.in_turn(last, jax.nn.sigmoid, images),
+      **{
+        f'fc.{i}': base.in_turn(layer, jax.nn.relu)
+        for i, layer in enumerate(hidden)
+      },
+      f'fc.{len(hidden)}': base.in_turn(last, jax.nn.sigmoid, images),
     }
 
 
@@ -86,6 +91,7 @@ def lti(
   batch_size: int = 1,
   hashed: int = 4096,
   width: int = 1024,
+  depth: int = 2,
   lowering: str = 'auto',
 ) -> base.Generator:
   """A multi-layer perceptron from the gradient of a batch to its images.
@@ -96,8 +102,10 @@ def lti(
     batch_size: the number B of images that each gradient becomes.
     hashed: the number m of sums that the entries are added up to, if they are
       more; 0 to read all entries as they are, as the authors do for LeNet.
-    width: the number of units of both hidden layers; the authors take 3,000
-      for one image and 10,000 for several.
+    width: the number of units of a hidden layer; the authors take 3,000 for
+      one image and 10,000 for several.
+    depth: the number of hidden layers. Without any, the images are a linear map
+      of the gradient behind a sigmoid, a baseline for what more layers add.
     lowering: name of the convolution lowering; without effect here.
 
   Raises:
@@ -114,7 +122,8 @@ def lti(
     advice='use 0 for all entries',
   )
   base.check_width(width, 'width')
-  size = entries, hashed, width, image_shape, batch_size
+  require.whole(depth, 'depth', least=0, most=_MOST_LAYERS, advice='use 2')
+  size = entries, hashed, width, depth, image_shape, batch_size
   return base.from_module(
     lambda rngs: LTI(*size, rngs=rngs),
     base.Spec(

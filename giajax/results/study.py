@@ -7,13 +7,14 @@ The config says which paper under `study`, all optional:
   metrics       of the table: columns of numbers, such as 'psnr', a baseline's,
                 such as 'start_ssim', or 'l2', the norm of the error; PSNR and
                 SSIM if not given
-  paper         a list of {'at': {sweep key: value}, metric: figure}; a value
-                that is a dict with a name is named by it. A point that is only
-                near the paper's says how it differs under 'note'.
+  paper         a list of {'at': {sweep key: value}, metric: figure}; of a value
+                that is a dict, the name is enough. A point that is only near
+                the paper's says how it differs under 'note'.
   fits          a list of {'x': sweep key, 'y': metric, 'paper': exponent}:
                 y ~ x^exponent over the points, other keys at their first value
   correlations  a list of {'x': metric, 'y': metric, 'paper': sign}, over cases
-  columns       {title: one value per point}, figures from elsewhere
+  columns       {title: a list of {'at': as above, 'value': figure or word}},
+                from elsewhere
 
 `study.md` in the workdir holds the table, and says how well the two agree.
 """
@@ -49,7 +50,8 @@ _L2 = columns.Column('l2', float, 'norm of the error', 'error (l2)', '.2f')
 class Line(NamedTuple):
   """One point of the sweep."""
 
-  at: Sequence[str]  # one value per swept key
+  at: Sequence[str]  # one value per swept key, as the table writes it
+  sweep: Mapping[str, Any]  # the values themselves by key
   ours: Mapping[str, float]  # medians over the cases, of shares the means
   paper: Mapping[str, float]  # {} where the paper has no such point
   note: str  # how the paper's point differs
@@ -79,12 +81,7 @@ def check(study: Mapping[str, Any], sweep: Mapping[str, Sequence[Any]]) -> None:
     _check_metric(metric)
   for entry in study.get('paper') or ():
     _check_entry(entry, 'paper', {'at'})
-    if not isinstance(entry['at'], Mapping):
-      raise ValueError(
-        f"Expected a dict of swept keys for study.paper's at; got "
-        f'{entry["at"]!r}; see giajax.results.study'
-      )
-    _check_swept(entry['at'], sweep)
+    _check_at(entry, 'paper', sweep)
     _check_word(entry.get('note', ''), 'paper.note')
     for metric in entry.keys() - {'at', 'note'}:
       _check_metric(metric)
@@ -100,7 +97,16 @@ def check(study: Mapping[str, Any], sweep: Mapping[str, Sequence[Any]]) -> None:
     _check_metric(entry['x'])
     _check_metric(entry['y'])
     _check_word(entry['paper'], 'correlations.paper')
-  _check_columns(study.get('columns') or {}, sweep)
+  for title, entries in (study.get('columns') or {}).items():
+    where = f'columns[{title!r}]'
+    if not isinstance(entries, list | tuple):
+      raise ValueError(
+        f'Expected a list for study.{where}; got {entries!r}; see '
+        'giajax.results.study'
+      )
+    for entry in entries:
+      _check_entry(entry, where, {'at', 'value'}, exact=True)
+      _check_at(entry, where, sweep)
 
 
 def check_run(run: collection.Run) -> None:
@@ -174,6 +180,7 @@ def lines(run: collection.Run) -> list[Line]:
     result.append(
       Line(
         [wording.plain(sweep.get(key)) for key in keys],
+        sweep,
         {m: _typical(run, rows, m) for m in _metrics(study)},
         {k: v for k, v in entry.items() if k not in ('at', 'note')},
         str(entry.get('note', '')),
@@ -203,7 +210,7 @@ def table(run: collection.Run) -> list[list[str]]:
     titles.append(_column(metric).label)
     titles += ['the paper'] * (metric in beside)
   rows = [[*titles, *extra]]
-  for i, line in enumerate(points):
+  for line in points:
     row = list(line.at)
     for metric in _metrics(study):
       row.append(_figure(line.ours[metric], metric))
@@ -211,7 +218,9 @@ def table(run: collection.Run) -> list[list[str]]:
         figure = _figure(line.paper.get(metric, math.nan), metric)
         noted = line.note and metric == beside[0]
         row.append(f'{figure} ({line.note})' if noted else figure)
-    rows.append(row + [wording.plain(values[i]) for values in extra.values()])
+    for entries in extra.values():
+      row.append(wording.plain(_entry(entries, line.sweep).get('value', '–')))
+    rows.append(row)
   return rows
 
 
@@ -285,6 +294,15 @@ def _check_entry(entry, where, keys, *, exact=False) -> None:
     )
 
 
+def _check_at(entry, where, sweep: Mapping[str, Any]) -> None:
+  if not isinstance(entry['at'], Mapping):
+    raise ValueError(
+      f"Expected a dict of swept keys for study.{where}'s at; got "
+      f'{entry["at"]!r}; see giajax.results.study'
+    )
+  _check_swept(entry['at'], sweep)
+
+
 def _check_swept(names: Iterable[str], sweep: Mapping[str, Any]) -> None:
   for name in names:
     registry.lookup(sweep, name, 'swept key')
@@ -310,26 +328,16 @@ def _check_powers(name: str, values: Sequence[Any]) -> None:
     )
 
 
-def _check_columns(extra: Mapping[str, Any], sweep) -> None:
-  points = math.prod(len(values) for values in sweep.values())
-  for title, values in extra.items():
-    if not isinstance(values, list | tuple) or len(values) != points:
-      raise ValueError(
-        f'Expected one value for each of {points} points in study.columns'
-        f'[{title!r}]; got {values!r}; correct it'
-      )
-
-
 def _entry(
-  paper: Sequence[Mapping[str, Any]], sweep: Mapping[str, Any]
+  entries: Sequence[Mapping[str, Any]], sweep: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-  """Returns the paper's entry of a point, {} where it has none."""
+  """Returns the first entry that is of a point, {} where there is none."""
 
-  def named(v):
-    return v['name'] if isinstance(v, dict) and 'name' in v else v
+  def names(v):
+    return [v, v['name']] if isinstance(v, dict) and 'name' in v else [v]
 
-  for entry in paper:
-    if all(named(sweep.get(k)) == v for k, v in entry['at'].items()):
+  for entry in entries:
+    if all(v in names(sweep.get(k)) for k, v in entry['at'].items()):
       return entry
   return {}
 

@@ -54,7 +54,12 @@ PARAMETERS = {
   'lti': 65_703_072,
 }
 # Values of arguments of which other rows have fewer.
-ALLOWED = {('ci_net', 'width', 0), ('fgla', 'grid', 0), ('lti', 'hashed', 0)}
+ALLOWED = {
+  ('ci_net', 'width', 0),
+  ('fgla', 'grid', 0),
+  ('lti', 'depth', 0),
+  ('lti', 'hashed', 0),
+}
 M = 3
 
 
@@ -233,6 +238,19 @@ def test_what_hardly_ever_changes_does_not_drown_the_rest():
   z = jnp.array([[0.0, 1.0, 1.0], [-1.0, 0.0, 1.0]])
   seen = generator.apply(variables._replace(stats=stats), z, stop=1).out
   np.testing.assert_allclose(seen, [[0, 10, 1], [-10, 0, 1]])
+
+
+def test_without_hidden_layers_lti_is_a_linear_map():
+  generator = GENERATORS['lti']((2, 2, 1), entries=3, hashed=0, depth=0)
+  variables = generator.init(jax.random.key(0))
+  assert models.count(variables) == 3 * 4 + 4
+  z = jax.random.normal(jax.random.key(1), (3, 3))
+  out = generator.apply(variables, jnp.stack([*z, z.sum(0) / 2])).out
+  logits = jnp.log(out / (1 - out)).reshape(4, 4)
+  zero = generator.apply(variables, jnp.zeros((1, 3))).out.ravel()
+  constant = jnp.log(zero / (1 - zero))
+  linear = logits - constant
+  np.testing.assert_allclose(linear[3], linear[:3].sum(0) / 2, atol=1e-4)
 
 
 def test_ci_net_has_as_many_parameters_as_the_rule_says():

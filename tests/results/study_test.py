@@ -1,6 +1,7 @@
 """Tests of giajax.results.study: tables and sentences from rows by hand."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -127,12 +128,18 @@ def test_page_and_markdown_say_the_same():
   about = {
     'paper': PAPER,
     'claim': 'It <leaks>.',
-    'columns': {'accuracy': [0.5, 0.25, 0.125]},
+    'columns': {
+      'accuracy': [
+        {'at': {'cases.batch_size': 9}, 'value': 0.125},
+        {'at': {'cases.batch_size': 64}, 'value': 0.5},
+      ]
+    },
   }
   made = run(about)
   text = study.markdown(made)
   assert text.startswith('# A table <of theirs>.')
   assert '| 9 | 12.00 | 13.00 | 0.500 | 0.125 |' in text
+  assert '0.5 |' not in text and text.count('| – |\n') == 2
   assert 'cpu x2, 18 s of attack; jax 1' in text
   html = markup.join(*section.section(made))
   assert 'It &lt;leaks&gt;.' in html and '<td>0.125</td>' in html
@@ -155,7 +162,7 @@ def test_a_whole_study_is_accepted_before_it_runs():
       'paper': PAPER,
       'fits': [{'x': 'cases.batch_size', 'y': 'l2', 'paper': 0.5}],
       'correlations': [{'x': 'gradient_similarity', 'y': 'psnr', 'paper': '-'}],
-      'columns': {'accuracy': [0.1] * 6},
+      'columns': {'accuracy': [{'at': {'belief': 'same'}, 'value': 0.1}]},
     },
     SWEEP,
   )
@@ -192,11 +199,20 @@ def test_a_whole_study_is_accepted_before_it_runs():
       'a string for study.correlations.paper',
     ),
     ({'correlations': [{}]}, 'study.correlations with paper, x, y'),
-    ({'columns': {'a': [1, 2]}}, 'one value for each of 18 points'),
+    ({'columns': {'a': 5}}, "a list for study.columns['a']; got 5"),
+    ({'columns': {'a': [5]}}, "study.columns['a'] with at, value; got 5"),
+    (
+      {'columns': {'a': [{'at': {'sede': 1}, 'value': 2}]}},
+      "swept key='sede'",
+    ),
+    (
+      {'columns': {'a': [{'at': 5, 'value': 2}]}},
+      "a dict of swept keys for study.columns['a']'s at",
+    ),
   ],
 )
 def test_mistakes_are_found_before_a_run(about, words):
-  with pytest.raises(ValueError, match=f'^Expected .*{words}'):
+  with pytest.raises(ValueError, match=f'^Expected .*{re.escape(words)}'):
     study.check(about, {**SWEEP, 'seed': (1, 1, 1)})
 
 
