@@ -131,7 +131,8 @@ def setup(
   generator = _generator(resolved, world)
   attack = attack_of(resolved, world, needs, generator)
   if generator is not None:
-    generators.check(generator, victim(resolved, agreed), auxiliary)
+    own = victim(resolved, agreed)
+    generators.check(generator, own, parts.dataset, auxiliary)
   client, message = _sent(parts, attack, agreed, resolved['seed'])
   return records.Setup(
     dataset=parts.dataset,

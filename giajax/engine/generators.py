@@ -1,6 +1,7 @@
 """Generators that a config names, with the weights in their files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+import itertools
 import logging
 from typing import Any
 
@@ -48,6 +49,7 @@ def trained(
 def check(
   trained: generative.Trained,
   victim: Mapping[str, Any],
+  dataset: data.Dataset,
   auxiliary: data.Dataset | None,
 ) -> None:
   """Checks what the file of a generator says about its training.
@@ -55,12 +57,14 @@ def check(
   Args:
     trained: the generator.
     victim: what a network that inverts updates has to be trained for.
+    dataset: the images of the audit.
     auxiliary: the images that it learned from, if they were named.
 
   Raises:
     ValueError: a network that inverts updates of another client, of other
       weights or of batches of another size, or without a record of its
-      training; or one that learned from other images than was said.
+      training; one that learned from other images than was said; or one that
+      takes labels and learned other classes.
   """
   record, name = trained.record, trained.generator.spec.name
   if name in inversion.READERS:
@@ -88,6 +92,31 @@ def check(
       f'Expected the images that {name} learned from in auxiliary, '
       f'{record["images"]!r}; got {identity.facts(auxiliary)!r}; correct it'
     )
+  else:
+    check_classes(trained.generator, auxiliary, dataset)
+
+
+def check_classes(
+  generator: generative.Generator, taught: data.Dataset, dataset: data.Dataset
+) -> None:
+  """Checks that labels mean the same to a generator that takes them.
+
+  Args:
+    generator: the generator.
+    taught: the images that it learns from.
+    dataset: the images of the audit.
+
+  Raises:
+    ValueError: their classes have other names, or are in another order.
+  """
+  both = taught.class_names, dataset.class_names
+  numbered = any(names == (*map(str, range(len(names))),) for names in both)
+  if generator.takes_labels and not numbered and both[0] != both[1]:
+    name = generator.spec.name
+    raise ValueError(
+      f'Expected the classes of the audit for {name}, which takes labels; got '
+      f'{_first(*both)}; use a generator without labels, or other images'
+    )
 
 
 def learned_from(trained: generative.Trained, dataset: data.Dataset) -> bool:
@@ -97,6 +126,15 @@ def learned_from(trained: generative.Trained, dataset: data.Dataset) -> bool:
     return False
   # Its name may be that of a folder.
   return {**identity.facts(dataset), 'name': ''} == {**images, 'name': ''}
+
+
+def _first(names: Sequence[str], others: Sequence[str]) -> str:
+  """Returns where two lists of classes differ first."""
+  pairs = itertools.zip_longest(names, others, fillvalue='none')
+  index, (name, other) = next(
+    (i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1]
+  )
+  return f'{name!r} in the place of {other!r} as class {index}'
 
 
 def untrained(

@@ -119,7 +119,9 @@ def train_config(
 
   saved = path.with_suffix('.training')
   with workdir.locked(saved):
-    saving = learning.Saving(saved / 'checkpoints' / part, owner)
+    folder = saved / 'checkpoints' / part
+    seconds = resolved['run']['save_seconds']
+    saving = learning.Saving(folder, owner, seconds=seconds)
     try:
       learned = learning.learn(
         lesson.learner, course, saving=saving, every=every, on_epoch=on_epoch

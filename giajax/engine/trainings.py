@@ -49,8 +49,8 @@ def of_generator(
 
   Raises:
     ValueError: an attack without a trained generator; no images but those of
-      the audit; see `build.attack_of`, `systems.system`, `systems.variables`
-      and `generators.untrained`.
+      the audit; see `build.attack_of`, `systems.system`, `systems.variables`,
+      `generators.untrained` and `generators.check_classes`.
   """
   entry = resolved['attack']
   if 'generator' not in entry:
@@ -72,13 +72,15 @@ def of_generator(
   abstract = inspect.abstract_variables(generator)
   unread = generative.Trained(generator, abstract, '')
   build.attack_of(resolved, world, needs, unread)
+  tested = systems.dataset(own)
+  generators.check_classes(generator, parts.dataset, tested)
   weights = resolved['weights']
   agreed = systems.variables(parts.net, weights, resolved['seed'])
   return records.GeneratorTraining(
     generator=generator,
     world=world,
     taught=parts.dataset,
-    tested=systems.dataset(own),
+    tested=tested,
     net=parts.viewer(),
     variables=agreed,
     message=build.seen(resolved, agreed),

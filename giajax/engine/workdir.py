@@ -43,7 +43,7 @@ def locked(
   """Makes the folder and holds it for this process.
 
   Args:
-    folder: the workdir.
+    folder: the workdir, or that of a training.
     shard: (i, n); shards of one run may work at the same time.
 
   Raises:
@@ -60,8 +60,8 @@ def locked(
         stack.enter_context(_flock(name, fcntl.LOCK_EX | fcntl.LOCK_NB))
     except BlockingIOError as error:
       raise UnusableError(
-        f'Expected a workdir that no process is using; got {folder}, held by '
-        'a running giajax; wait for it or choose another --workdir'
+        f'Expected a folder that no process is using; got {folder}, held by a '
+        'running giajax; wait for it or choose another folder'
       ) from error
     except OSError as error:
       raise unwritable(folder, error) from error
@@ -326,8 +326,8 @@ def unwritable(folder: pathlib.Path, error: Exception) -> UnusableError:
   text = ' '.join(str(error).split()).rsplit(': ', 1)[-1]
   reason = getattr(error, 'strerror', None) or text or type(error).__name__
   return UnusableError(
-    f'Expected a workdir that can be written; got {folder}: {reason}; '
-    'free some space or choose another --workdir; what was finished is kept'
+    f'Expected a folder that can be written; got {folder}: {reason}; free '
+    'some space or choose another folder; what was finished is kept'
   )
 
 

@@ -83,7 +83,7 @@ def _opening(run: collection.Run, title: str) -> markup.Html:
     'attack': _values(run, 'attack'),
     'model': _values(run, 'model'),
     'data': _values(run, 'dataset'),
-    'auxiliary data': _named(run, 'auxiliary'),
+    'auxiliary data': _auxiliary(run),
     'batch size': _values(run, 'batch_size'),
     'client': _named(run, 'client'),
     'the server believes': _belief(run),
@@ -236,6 +236,13 @@ def _belief(run: collection.Run) -> str:
   """Returns which client the server assumes, '' if it is the true one."""
   name = _named(run, 'belief')
   return '' if name == 'same' else name
+
+
+def _auxiliary(run: collection.Run) -> str:
+  """Returns what the config says about the auxiliary images, '' for none."""
+  entry = run.meta['config'].get('auxiliary') or {}
+  words = (entry.get(key) for key in ('name', 'dataset', 'split'))
+  return ' '.join(word for word in words if isinstance(word, str) and word)
 
 
 def _named(run: collection.Run, key: str) -> str:

@@ -115,7 +115,7 @@ def test_a_folder_that_is_held_is_no_result(workdir):
   (workdir / 'advice.json').unlink(missing_ok=True)
   with (
     folders.locked(audited.folder / 'noise'),
-    pytest.raises(ValueError, match=r'^Expected a workdir that no process'),
+    pytest.raises(ValueError, match=r'^Expected a folder that no process'),
   ):
     trials.advise(workdir, only=['noise'], point=0)
   assert not (workdir / 'advice.json').exists()

@@ -116,7 +116,7 @@ def test_help_needs_nothing_else():
     (('craft', '--config={c}', '--out=x.npz', f'--case={2**32}'), '--case=42'),
     (('--config={c}', '--workdir={w}', '--processes=2'), '--coordinator'),
     (('--config={c}', '--workdir={w}', '--processes=0'), 'processes'),
-    (('--config={c}', '--workdir={c}'), 'a workdir that can be written'),
+    (('--config={c}', '--workdir={c}'), 'a folder that can be written'),
     (('report',), 'giajax report WORKDIR; got nothing'),
     (('report', 'a', 'b'), "remove 'b'"),
     (('report', '{w}'), 'config.json'),

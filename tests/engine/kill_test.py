@@ -96,7 +96,7 @@ def test_second_process_is_refused(undisturbed, tmp_path):
   finally:
     os.kill(process.pid, signal.SIGCONT)
     tiny.kill(process)
-  assert errors.startswith('giajax: Expected a workdir that no process')
+  assert errors.startswith('giajax: Expected a folder that no process')
   assert len(errors.splitlines()) == 1
 
 

@@ -227,6 +227,19 @@ def test_what_is_not_of_this_training_stays(tmp_path):
   ]
 
 
+def test_a_config_says_how_often_training_is_saved(tmp_path, monkeypatch):
+  class SeenError(Exception):
+    pass
+
+  def learn(learner, course, *, saving, **more):
+    raise SeenError(saving.seconds)
+
+  monkeypatch.setattr(train.learning, 'learn', learn)
+  config = tiny.config(run__save_seconds=7.5)
+  with pytest.raises(SeenError, match='7'):
+    train.train_config(config, tmp_path / 'w.npz', RECIPE)
+
+
 def test_what_changes_no_weights_changes_no_name():
   def owner(**changes):
     config = sweep.only(tiny.config(**{**INVERTING, **changes}), None).config

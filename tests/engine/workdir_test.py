@@ -21,7 +21,7 @@ def test_second_holder_is_refused(tmp_path):
   with workdir.locked(folder):
     for shard in ((0, 1), (0, 2)):
       with (
-        pytest.raises(ValueError, match=r'^Expected a workdir that no process'),
+        pytest.raises(ValueError, match=r'^Expected a folder that no process'),
         workdir.locked(folder, shard),
       ):
         pass
@@ -89,7 +89,7 @@ def test_a_file_in_the_way(tmp_path):
   for folder in (tmp_path / 'file', tmp_path / 'file' / 'run'):
     with (
       pytest.raises(
-        ValueError, match=r'^Expected a workdir that can be written'
+        ValueError, match=r'^Expected a folder that can be written'
       ),
       workdir.locked(folder),
     ):

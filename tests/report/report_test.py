@@ -195,6 +195,15 @@ def test_what_was_known_before_is_shown_beside_what_came_back(tmp_path):
   assert html.count('<img') == before.count('<img') + 4  # two images, twice
 
 
+def test_auxiliary_images_are_named(tmp_path):
+  path = _workdir(tmp_path)
+  assert 'auxiliary data' not in _html(path)
+  meta = json.loads((path / 'config.json').read_text())
+  meta['config']['auxiliary'] = dict(name='tfds', dataset='cifar10', split='a')
+  (path / 'config.json').write_text(json.dumps(meta))
+  assert '<dt>auxiliary data</dt><dd>tfds cifar10 a</dd>' in _html(path)
+
+
 def test_page_needs_no_other_file(tmp_path):
   html = _html(_workdir(tmp_path, points=2))
   sources = re.findall(r'(?:src|href)="([^"]{0,20})', html)
