@@ -9,15 +9,17 @@ untrained generator, fitted to the gradient of a ResNet-18 with fresh weights in
 training mode. Their SSIM is the complex-wavelet SSIM. PART is one of
 
   activation  activation of the network x batch size, on CIFAR-100 (Fig. 7a)
+  single      three activations at a batch size of one, on CIFAR-10, with 2,000
+              steps and four images
   resolution  side length x batch size, with sigmoids, on a folder of
               photographs (Fig. 7b); the paper's figures are those of ImageNet
               at 224 pixels
 
-CIFAR-100 needs `--config.dataset.data_dir=DIR`, the folder
-`--config.dataset.path=DIR`. All batch sizes take 5,000 steps; in the paper,
-batches below 32 take 2,000. Compare how far sigmoids lie above the others at
-one batch size, and each point with its noise control: the prior of the
-generator alone makes smooth images.
+CIFAR needs `--config.dataset.data_dir=DIR`, the folder
+`--config.dataset.path=DIR`. Other parts take 5,000 steps at all batch sizes; in
+the paper, batches below 32 take 2,000. Compare how far sigmoids lie above the
+others at one batch size, and each point with its noise control: the prior of
+the generator alone makes smooth images.
 
 The paper normalises its images, all of which its generator then cannot reach;
 here they are in [0, 1]. Its RReLU is left out.
@@ -25,7 +27,8 @@ here they are in [0, 1]. Its RReLU is left out.
 changes, and `--config.attack.width=64` what the generator's size does.
 
 `runlocal` has photographs, a ResNet of eight layers, one batch per point, three
-activations and two batch sizes or three side lengths, and 300 steps.
+activations and batches of one, four and eight, or three side lengths, and 300
+steps.
 """
 
 from giajax.engine import build
@@ -62,8 +65,8 @@ def get_config(arg=None):
 
 
 def _activation(config, local):
-  batches = (1, 4) if local else _BATCHES
-  names = ('sigmoid', 'tanh', 'relu') if local else _ACTIVATIONS
+  batches = (1, 4, 8) if local else _BATCHES
+  names = _ACTIVATIONS[:3] if local else _ACTIVATIONS
   if not local:
     config.dataset = dict(
       name='tfds', dataset='cifar100', split='test', data_dir=''
@@ -89,6 +92,16 @@ def _activation(config, local):
   )
 
 
+def _single(config, local):
+  _activation(config, local)
+  config.attack.num_steps = 300 if local else 2_000
+  config.sweep = {'model.activation': _ACTIVATIONS[:3]}
+  if not local:
+    config.cases.count = 4
+    config.dataset.dataset = 'cifar10'
+  config.study.source = f'{_SOURCE}, Fig. 7a, which is of CIFAR-100 (read off)'
+
+
 def _resolution(config, local):
   config.model.activation = 'sigmoid'
   if not local:
@@ -108,4 +121,8 @@ def _resolution(config, local):
   )
 
 
-_PARTS = {'activation': _activation, 'resolution': _resolution}
+_PARTS = {
+  'activation': _activation,
+  'resolution': _resolution,
+  'single': _single,
+}

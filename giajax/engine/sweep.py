@@ -40,7 +40,7 @@ def expand(config: Mapping[str, Any]) -> list[Setting]:
         'at least one'
       )
   _check_number(math.prod(map(len, swept.values())), 'points', 'the sweep')
-  study.check(resolved['study'], swept)
+  study.check(resolved['study'], swept, resolved)
   points = []
   for index, values in enumerate(itertools.product(*swept.values())):
     overrides = dict(zip(swept, values))

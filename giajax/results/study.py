@@ -7,11 +7,13 @@ The config says which paper under `study`, all optional:
   metrics       of the table: columns of numbers, such as 'psnr', a baseline's,
                 such as 'start_ssim', or 'l2', the norm of the error; PSNR and
                 SSIM if not given
-  paper         a list of {'at': {sweep key: value}, metric: figure}; of a value
-                that is a dict, the name is enough. A point that is only near
-                the paper's says how it differs under 'note'.
+  paper         a list of {'at': {key: value}, metric: figure}, keys of the
+                sweep or of the config; of a value that is a dict, the name is
+                enough. A point that is only near the paper's says how it
+                differs under 'note'.
   fits          a list of {'x': sweep key, 'y': metric, 'paper': exponent}:
-                y ~ x^exponent over the points, other keys at their first value
+                y ~ x^exponent over the points, other keys at their first value;
+                none if x is not swept
   correlations  a list of {'x': metric, 'y': metric, 'paper': sign}, over cases
   columns       {title: a list of {'at': as above, 'value': figure or word}},
                 from elsewhere
@@ -19,7 +21,7 @@ The config says which paper under `study`, all optional:
 `study.md` in the workdir holds the table, and says how well the two agree.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import math
 from typing import Any, NamedTuple
 
@@ -51,21 +53,26 @@ class Line(NamedTuple):
   """One point of the sweep."""
 
   at: Sequence[str]  # one value per swept key, as the table writes it
-  sweep: Mapping[str, Any]  # the values themselves by key
+  elsewhere: Mapping[str, Any]  # figures and words by title, {} for none
   ours: Mapping[str, float]  # medians over the cases, of shares the means
   paper: Mapping[str, float]  # {} where the paper has no such point
   note: str  # how the paper's point differs
 
 
-def check(study: Mapping[str, Any], sweep: Mapping[str, Sequence[Any]]) -> None:
+def check(
+  study: Mapping[str, Any],
+  sweep: Mapping[str, Sequence[Any]],
+  config: Mapping[str, Any],
+) -> None:
   """Checks what a config says about a study, before a run that takes hours.
 
   Args:
     study: the config's entry; {} for none.
     sweep: the sweep of the config, values by dotted key.
+    config: the config itself, some of whose keys are swept.
 
   Raises:
-    ValueError: an unknown key, metric or swept key, or a value of another kind.
+    ValueError: an unknown key or metric, or a value of another kind.
   """
   for key, value in study.items():
     kind = registry.lookup(_KINDS, key, 'key of study')
@@ -81,17 +88,18 @@ def check(study: Mapping[str, Any], sweep: Mapping[str, Sequence[Any]]) -> None:
     _check_metric(metric)
   for entry in study.get('paper') or ():
     _check_entry(entry, 'paper', {'at'})
-    _check_at(entry, 'paper', sweep)
+    _check_at(entry, 'paper', sweep, config)
     _check_word(entry.get('note', ''), 'paper.note')
     for metric in entry.keys() - {'at', 'note'}:
       _check_metric(metric)
       _check_number(entry[metric], f'paper.{metric}')
   for entry in study.get('fits') or ():
     _check_entry(entry, 'fits', {'x', 'y', 'paper'}, exact=True)
-    _check_swept([entry['x']], sweep)
+    _check_setting(entry['x'], sweep, config)
     _check_metric(entry['y'])
     _check_number(entry['paper'], 'fits.paper')
-    _check_powers(entry['x'], sweep[entry['x']])
+    if entry['x'] in sweep:
+      _check_powers(entry['x'], sweep[entry['x']])
   for entry in study.get('correlations') or ():
     _check_entry(entry, 'correlations', {'x', 'y', 'paper'}, exact=True)
     _check_metric(entry['x'])
@@ -106,7 +114,7 @@ def check(study: Mapping[str, Any], sweep: Mapping[str, Sequence[Any]]) -> None:
       )
     for entry in entries:
       _check_entry(entry, where, {'at', 'value'}, exact=True)
-      _check_at(entry, where, sweep)
+      _check_at(entry, where, sweep, config)
 
 
 def check_run(run: collection.Run) -> None:
@@ -119,7 +127,7 @@ def check_run(run: collection.Run) -> None:
     return
   config = run.meta['config']
   sweep = config.get('sweep') or {}
-  check(config['study'], sweep)
+  check(config['study'], sweep, config)
   points = math.prod(map(len, sweep.values()))
   for row in run.rows:
     at = row['sweep']
@@ -161,10 +169,11 @@ def drawn(run: collection.Run) -> list[str]:
 
 def paper(run: collection.Run, metric: str) -> list[float]:
   """Returns the paper's figure at each point, NaN where it has none."""
-  about = run.meta['config'].get('study') or {}
+  config = run.meta['config']
+  entries = (config.get('study') or {}).get('paper') or ()
   return [
     wording.number(
-      _entry(about.get('paper') or (), rows[0].get('sweep') or {}).get(metric)
+      _entry(entries, config, rows[0].get('sweep') or {}).get(metric)
     )
     for rows in collection.points(run).values()
   ]
@@ -172,15 +181,19 @@ def paper(run: collection.Run, metric: str) -> list[float]:
 
 def lines(run: collection.Run) -> list[Line]:
   """Returns the points of a study, in the order of the sweep."""
-  study, keys = run.meta['config']['study'], collection.swept(run)
-  result = []
+  config, keys = run.meta['config'], collection.swept(run)
+  study, result = config['study'], []
   for rows in collection.points(run).values():
     sweep = rows[0].get('sweep') or {}
-    entry = _entry(study.get('paper') or (), sweep)
+    entry = _entry(study.get('paper') or (), config, sweep)
+    elsewhere = {
+      title: _entry(entries, config, sweep).get('value')
+      for title, entries in (study.get('columns') or {}).items()
+    }
     result.append(
       Line(
         [wording.plain(sweep.get(key)) for key in keys],
-        sweep,
+        elsewhere,
         {m: _typical(run, rows, m) for m in _metrics(study)},
         {k: v for k, v in entry.items() if k not in ('at', 'note')},
         str(entry.get('note', '')),
@@ -218,8 +231,8 @@ def table(run: collection.Run) -> list[list[str]]:
         figure = _figure(line.paper.get(metric, math.nan), metric)
         noted = line.note and metric == beside[0]
         row.append(f'{figure} ({line.note})' if noted else figure)
-    for entries in extra.values():
-      row.append(wording.plain(_entry(entries, line.sweep).get('value', '–')))
+    for value in line.elsewhere.values():
+      row.append('–' if value is None else wording.plain(value))
     rows.append(row)
   return rows
 
@@ -294,18 +307,20 @@ def _check_entry(entry, where, keys, *, exact=False) -> None:
     )
 
 
-def _check_at(entry, where, sweep: Mapping[str, Any]) -> None:
+def _check_at(entry, where, sweep, config) -> None:
   if not isinstance(entry['at'], Mapping):
     raise ValueError(
-      f"Expected a dict of swept keys for study.{where}'s at; got "
+      f"Expected a dict of keys for study.{where}'s at; got "
       f'{entry["at"]!r}; see giajax.results.study'
     )
-  _check_swept(entry['at'], sweep)
+  for key in entry['at']:
+    _check_setting(key, sweep, config)
 
 
-def _check_swept(names: Iterable[str], sweep: Mapping[str, Any]) -> None:
-  for name in names:
-    registry.lookup(sweep, name, 'swept key')
+def _check_setting(key: str, sweep, config) -> None:
+  first = {name: values[0] for name, values in sweep.items()}
+  if _setting(config, first, key) is None:
+    registry.lookup(sweep, key, 'swept key')
 
 
 def _check_number(value: Any, where: str) -> None:
@@ -328,8 +343,23 @@ def _check_powers(name: str, values: Sequence[Any]) -> None:
     )
 
 
+def _setting(config: Mapping[str, Any], sweep: Mapping[str, Any], key: str):
+  """Returns what a dotted key is at a point, None where it is nothing."""
+  parts, node = str(key).split('.'), config
+  for end in range(len(parts), 0, -1):
+    name = '.'.join(parts[:end])
+    if name in sweep:
+      parts, node = parts[end:], sweep[name]
+      break
+  for part in parts:
+    node = node.get(part) if isinstance(node, Mapping) else None
+  return node
+
+
 def _entry(
-  entries: Sequence[Mapping[str, Any]], sweep: Mapping[str, Any]
+  entries: Sequence[Mapping[str, Any]],
+  config: Mapping[str, Any],
+  sweep: Mapping[str, Any],
 ) -> Mapping[str, Any]:
   """Returns the first entry that is of a point, {} where there is none."""
 
@@ -337,7 +367,8 @@ def _entry(
     return [v, v['name']] if isinstance(v, dict) and 'name' in v else [v]
 
   for entry in entries:
-    if all(v in names(sweep.get(k)) for k, v in entry['at'].items()):
+    at = {key: _setting(config, sweep, key) for key in entry['at']}
+    if all(v in names(at[key]) for key, v in entry['at'].items()):
       return entry
   return {}
 
@@ -375,6 +406,8 @@ def _agreement(points: Sequence[Line], metric: str) -> str:
 
 def _fit(run: collection.Run, x: str, y: str, paper: float) -> str:
   """Fits y ~ x^a over the points that have all other keys at their first."""
+  if x not in collection.swept(run):
+    return ''
   groups = list(collection.points(run).values())
   first = groups[0][0].get('sweep') or {}
   pairs = []

@@ -71,6 +71,25 @@ def test_medians_stand_beside_the_paper():
   ]
 
 
+def test_a_figure_may_be_of_what_is_not_swept():
+  """A key that the command line takes out of the sweep is still a setting."""
+  paper = [
+    {'at': {'cases.batch_size': 4, 'model.name': 'mlp'}, 'psnr': 1.0},
+    {'at': {'cases.batch_size': 4, 'model': 'lenet'}, 'psnr': 2.0},
+    {'at': {'cases.batch_size': 9, 'model.width': 3}, 'psnr': 3.0},
+    {'at': {'cases.batch_size': 9, 'model.depth': 3}, 'psnr': 4.0},
+  ]
+  fit = {'x': 'model.width', 'y': 'psnr', 'paper': 1.0}
+  made = run({'paper': paper, 'fits': [fit], 'metrics': ['psnr']})
+  made.meta['config']['model'] = {'name': 'lenet', 'width': 3}
+  assert [line[2] for line in study.table(made)[1:]] == ['–', '2.00', '3.00']
+  assert study.sentences(made) == []
+  # What is swept comes before what the config says.
+  made = run({'paper': paper, 'metrics': ['psnr']}, key='model.width')
+  made.meta['config'].update(model={'width': 3}, cases={'batch_size': 9})
+  assert np.isnan(study.paper(made, 'psnr')).all()
+
+
 def test_shares_are_means_over_all_images():
   made = run({'metrics': ('exact', 'psnr'), 'paper': []})
   for row, share in zip(made.rows[:3], (0.0, 1.0, 0.5)):
@@ -151,6 +170,7 @@ def test_other_runs_are_no_studies(config):
 
 
 SWEEP = {'cases.batch_size': (1, 4, 9), 'belief': ('same', 'fedavg')}
+CONFIG = {'cases': {'batch_size': 1}, 'belief': {'name': 'same'}}
 
 
 def test_a_whole_study_is_accepted_before_it_runs():
@@ -165,8 +185,9 @@ def test_a_whole_study_is_accepted_before_it_runs():
       'columns': {'accuracy': [{'at': {'belief': 'same'}, 'value': 0.1}]},
     },
     SWEEP,
+    CONFIG,
   )
-  study.check({}, {})
+  study.check({}, {}, CONFIG)
 
 
 @pytest.mark.parametrize(
@@ -207,13 +228,13 @@ def test_a_whole_study_is_accepted_before_it_runs():
     ),
     (
       {'columns': {'a': [{'at': 5, 'value': 2}]}},
-      "a dict of swept keys for study.columns['a']'s at",
+      "a dict of keys for study.columns['a']'s at",
     ),
   ],
 )
 def test_mistakes_are_found_before_a_run(about, words):
   with pytest.raises(ValueError, match=f'^Expected .*{re.escape(words)}'):
-    study.check(about, {**SWEEP, 'seed': (1, 1, 1)})
+    study.check(about, {**SWEEP, 'seed': (1, 1, 1)}, CONFIG)
 
 
 def test_metrics_that_were_not_measured_do_not_correlate():
