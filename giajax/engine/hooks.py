@@ -45,7 +45,7 @@ def progress(
 
 
 class _Pace:
-  """The speed of a run since the first status it saw."""
+  """The speed of a part of a run since the first status it saw."""
 
   def __init__(self):
     self._first: Status | None = None
@@ -76,6 +76,8 @@ class _Lines:
     if pace and status.step < status.steps:
       line += f', {tqdm.tqdm.format_interval(pace[1])} left'
     print(line, file=self._stream, flush=True)
+    if status.step >= status.steps:  # the next status is of another part
+      self._pace, self._due = _Pace(), 0.0
 
 
 class _Bar:
@@ -97,7 +99,7 @@ class _Bar:
     bar.refresh()
     if status.step >= status.steps:
       bar.close()
-      self._bar = None
+      self._bar, self._pace = None, _Pace()
 
   def _open(self, steps: int) -> tqdm.tqdm:
     return tqdm.tqdm(

@@ -46,12 +46,27 @@ def test_one_call_is_enough():
   assert stream.getvalue() == 'step 100/100, 3/4 alive, best 0.5\n'
 
 
+def test_each_part_of_a_run_has_lines_and_a_rate_of_its_own():
+  stream = io.StringIO()
+  hook = hooks.progress(stream)
+  for step, seconds in ((0, 0.0), (100, 500.0), (0, 1.0), (50, 21.0)):
+    hook(_status(step, seconds))
+  assert stream.getvalue().splitlines()[2:] == [
+    'step 0/100, 3/4 alive, best 0.5',
+    'step 50/100, 3/4 alive, best 0.5, 10 restart-steps/s, 00:20 left',
+  ]
+
+
 def test_bar_on_a_terminal_and_again_for_a_second_run():
   stream = _Terminal()
   hook = hooks.progress(stream, width=100)
-  for step, seconds in ((0, 1.0), (50, 6.0), (100, 11.0), (50, 1.0)):
+  for step, seconds in (
+    *((0, 1.0), (50, 6.0), (100, 11.0)),
+    *((0, 1.0), (50, 21.0)),
+  ):
     hook(_status(step, seconds))
   text = stream.getvalue()
   assert ' 50/100, 3/4 alive, best 0.5, 40 restart-steps/s, 00:05 left' in text
   assert '100/100' in text
+  assert ' 50/100, 3/4 alive, best 0.5, 10 restart-steps/s, 00:20 left' in text
   assert max(map(len, text.replace('\r', '\n').splitlines())) <= 100
