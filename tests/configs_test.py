@@ -70,6 +70,9 @@ def test_small_size_is_built(path, request, monkeypatch):
     config.dataset.data_dir = str(data / 'tfds')
     if resolved['auxiliary']:  # which are of a split that is not there
       config.auxiliary = dict(config.dataset)
+  elif resolved['dataset']['name'] == 'folder':  # of the user's own
+    config.dataset = {**resolved['dataset'], 'name': 'photographs'}
+    del config.dataset['path']
   for cohort in build.experiment(config).cohorts:
     assert cohort.points
     assert cohort.setup.attack.num_steps >= 0
