@@ -37,7 +37,7 @@ def get_config(arg=None):
   config = build.default_config()
   config.dataset = dict(name='photographs', size=32)
   config.model = dict(name='lenet')
-  config.noise_control = False
+  config.noise_controls = 0
   make = {'attack': _attack, 'precision': _precision, 'figure': _figure}[part]
   make(config, local)
   return config

@@ -8,8 +8,8 @@
     --config.dataset.data_dir=DIR --config.auxiliary.data_dir=DIR
 
 Eight test images, one per update of a trained ResNet-20 in inference mode,
-labels known, 10,000 candidates each. The generator has learned from the
-training split. Li et al. 2022, arXiv 2203.15696.
+labels known, 10,000 candidates each, and as many for eight gradients of noise.
+The generator has learned from the training split. Li et al. 2022, arXiv 2203.15696.
 """
 
 from giajax.engine import build
@@ -21,7 +21,7 @@ def get_config(arg=None):
   cifar10 = dict(name='tfds', dataset='cifar10', data_dir='')
   config.dataset = dict(**cifar10, split='test')
   config.auxiliary = dict(**cifar10, split='train')
-  config.cases.count = 8
+  config.cases.count = config.noise_controls = 8
   config.model = dict(name='resnet20', normalisation='imagenet')
   config.client = dict(name='fedsgd', train_mode=False)
   config.attack = dict(
@@ -31,6 +31,6 @@ def get_config(arg=None):
   )
   config.threat = dict(level='D', grants=('labels',))
   if arg == 'runlocal':
-    config.cases.count = 2
+    config.cases.count = config.noise_controls = 2
     config.attack.evaluations = 500
   return config

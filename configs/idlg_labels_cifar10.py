@@ -20,7 +20,7 @@ def get_config(arg=None):
   config.model = dict(name='lenet')
   config.attack = dict(name='idlg', num_steps=1)
   config.threat = dict(level='C', grants=())
-  config.noise_control = False
+  config.noise_controls = 0
   if arg == 'runlocal':
     config.cases.count = 5
   return config

@@ -404,7 +404,7 @@ def _config(
       'model': {'name': workload.network},
       'attack': attack,
       'threat': {'level': 'D', 'grants': ('labels',)},
-      'noise_control': False,
+      'noise_controls': 0,
       'run': {'lowering': lowering},
     }
   )

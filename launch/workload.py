@@ -211,7 +211,7 @@ def setup(workload: Workload, options: Options) -> experiment.Setup:
       'cases': {'batch_size': workload.batch},
       'model': _MODELS.get(network, {'name': network}),
       'client': client,
-      'noise_control': False,
+      'noise_controls': 0,
       'precision': options.precision,
       'run': {'lowering': options.lowering},
     }

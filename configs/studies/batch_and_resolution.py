@@ -25,7 +25,7 @@ def get_config(arg=None):
   config.model = dict(name='resnet18', stem='cifar')
   config.attack = dict(name='inverting_gradients', num_steps=24_000)
   config.attack.total_variation = 1e-2
-  config.noise_control = False
+  config.noise_controls = 0
   config.sweep = {
     # A fit over one key uses the first value of the other.
     'dataset.size': (64, 128, 224),

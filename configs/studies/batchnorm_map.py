@@ -52,7 +52,7 @@ def get_config(arg=None):
   config.model = dict(name='resnet18', width=0.5 if local else 1.0)
   config.client = dict(name='fedsgd', train_mode=True)
   config.threat = dict(level='D', proxy_images=8)
-  config.noise_control = False
+  config.noise_controls = 0
   steps = 1_000 if local else 10_000
   config.study = dict(claim=_CLAIMS[part], source=_SOURCE)
   if part == 'mode':

@@ -43,7 +43,7 @@ def get_config(arg=None):
     )
   config = build.default_config()
   config.dataset = dict(name='folder', path='', size=64)
-  config.cases.count = 2 if local else 16
+  config.cases.count = config.noise_controls = 2 if local else 16
   config.model = dict(name='resnet18', width=0.25 if local else 1.0)
   generator = dict(name='dcgan', path='', prefix='netG_state_dict')
   config.threat = dict(level='D', grants=('labels',))

@@ -67,7 +67,7 @@ def get_config(arg=None):
     name='inverting_gradients', num_steps=1_000 if local else 24_000
   )
   config.attack.total_variation = 1e-2
-  config.noise_control = False
+  config.noise_controls = 0
   config.sweep = {
     'defense': _STRENGTHS,
     'threat.grants': (_NAIVE, _KNOWING),

@@ -40,7 +40,7 @@ def get_config(arg=None):
   config.client = dict(name='fedavg', learning_rate=0.01)
   config.attack = dict(name='inverting_gradients', num_steps=24_000)
   config.attack.total_variation = 1e-2
-  config.noise_control = False
+  config.noise_controls = 0
   config.sweep = {
     'client.epochs': (1, 2, 5),
     'client.batch_size': (1, 8, 16),

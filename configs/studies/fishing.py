@@ -47,7 +47,7 @@ def get_config(arg=None):
   config.model = dict(name='resnet18', stem='imagenet')
   config.attack = dict(name='fishing', num_steps=24_000)
   config.threat = dict(level='C', grants=('alter_parameters',))
-  config.noise_control = False
+  config.noise_controls = 0
   config.gradient_share = True
   config.sweep = {
     'dataset.size': tuple(_TRAINED),

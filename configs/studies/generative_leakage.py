@@ -77,6 +77,7 @@ def get_config(arg=None):
     config.attack.evaluations = 500
     attacks = ('ggl',)
   _PARTS[part](config, attacks, local)
+  config.noise_controls = config.cases.count
   return config
 
 

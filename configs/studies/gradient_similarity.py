@@ -35,7 +35,7 @@ def get_config(arg=None):
   config.attack = dict(name='inverting_gradients', num_steps=24_000)
   config.attack.total_variation = 1e-2
   config.gradient_similarity = True
-  config.noise_control = False
+  config.noise_controls = 0
   config.sweep = {'cases.repeats': tuple(_PAPER)}
   config.study = dict(
     claim='The more images of a batch share a label, the more alike are their '

@@ -45,7 +45,7 @@ def get_config(arg=None):
   )
   config.attack.total_variation = 0.052
   config.threat.grants = ('labels', 'target')
-  config.noise_control = False
+  config.noise_controls = 0
   config.sweep = {
     'model.name': _NETWORKS,
     'attack.noised_fraction': (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),

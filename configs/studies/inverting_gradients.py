@@ -61,7 +61,7 @@ def get_config(arg=None):
   steps = 600 if local else 24_000
   config.attack = dict(name='inverting_gradients', num_steps=steps)
   config.attack.total_variation = 1e-2
-  config.noise_control = False
+  config.noise_controls = 0
   batches = (1, 4) if local else _BATCHES
   {'batch': _batch, 'depth': _depth, 'data': _data}[part](
     config, batches, local

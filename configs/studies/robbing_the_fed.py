@@ -74,7 +74,7 @@ def get_config(arg=None):
   config.client = dict(name='fedsgd', train_mode=True)
   config.attack = dict(name='robbing_the_fed', bins=1000)
   config.threat = dict(level='G', grants=(), proxy_images=256)
-  config.noise_control = False
+  config.noise_controls = 0
   {
     'batch': _batch,
     'cifar100': _cifar100,

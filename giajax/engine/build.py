@@ -50,7 +50,7 @@ _NOT_COMPILED = frozenset(
   {
     *scoring.OPTIONS,
     'auxiliary',
-    'noise_control',
+    'noise_controls',
     'records',
     'restarts',
     'seed',
@@ -167,7 +167,7 @@ def setup(
     seed=resolved['seed'],
     restarts=resolved['restarts'],
     records=resolved['records'],
-    noise_control=resolved['noise_control'],
+    noise_controls=resolved['noise_controls'],
     products=exactness.products,
     run=records.RunFlags(**resolved['run']),
   )

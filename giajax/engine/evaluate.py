@@ -105,6 +105,7 @@ def conclude(
   row: dict[str, Any],
   arrays: Mapping[str, np.ndarray],
   control: np.ndarray | None,
+  scorers: Mapping[str, base.Score],
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
   """Returns a row with all its baselines and the verdict.
 
@@ -113,17 +114,22 @@ def conclude(
       baselines.
     arrays: the arrays of that row.
     control: [M, H, W, C] what the attack made of noise, or None.
+    scorers: the metrics of the experiment.
 
   Returns:
     The row, with means in its baselines, and further arrays: 'baselines'
-    [baselines, metrics, B] in the order of the row's.
+    [baselines, metrics, B] in the order of the row's, and 'x_noise_gradient',
+    the images of the control, if there is one.
   """
+  further = {}
   beside = {
     name: {metric: np.asarray(v) for metric, v in scores.items()}
     for name, scores in row['baselines'].items()
   }
   if control is not None:
-    beside['noise_gradient'] = _control(arrays['x'], control, beside)
+    x_hat = _assigned(arrays['x'], control, np.ones(len(control), bool))
+    beside['noise_gradient'] = _of_noise(arrays['x'], x_hat, beside, scorers)
+    further['x_noise_gradient'] = x_hat
   judgement = _judgement(row, arrays, beside)
   concluded = {
     **row,
@@ -132,7 +138,7 @@ def conclude(
     'reason': judgement.reason,
   }
   table = np.stack([np.stack([*scores.values()]) for scores in beside.values()])
-  return concluded, {'baselines': table.astype(np.float32)}
+  return concluded, {**further, 'baselines': table.astype(np.float32)}
 
 
 def images(setup: experiment.Setup, case: int) -> set[int]:
@@ -183,15 +189,15 @@ def _scored(setup, item, guesses, history, seed):
   return scores, scoring.scores(setup.scorers, facts, 'batch', size)
 
 
-def _control(x, control, beside) -> dict[str, np.ndarray]:
+def _of_noise(x, x_hat, beside, scorers) -> dict[str, np.ndarray]:
   """Returns the metrics of what the attack made of noise.
 
-  Metrics that need a network are NaN.
+  Metrics that need features of a network are NaN.
   """
-  x_hat = _assigned(x, control, np.ones(len(control), bool))
-  facts = {**scoring.of_images(x, x_hat), **_prior(beside)}
+  images = scoring.of_images(x, x_hat)
+  facts = {'x': x, 'x_hat': x_hat, **images, **_prior(beside)}
   names = next(iter(beside.values()))
-  functions = {name: METRICS[name].score for name in names}
+  functions = {name: scorers.get(name) for name in names}
   return scoring.scores(functions, facts, 'guess', len(x))
 
 

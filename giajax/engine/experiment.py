@@ -124,7 +124,8 @@ class Setup(NamedTuple):
     seed: the seed of everything that is drawn.
     restarts: R, the number of restarts.
     records: the number of steps at which the objective is recorded.
-    noise_control: whether the attack also runs on an update of noise.
+    noise_controls: the number of cases whose update the attack also finds
+      replaced by noise: the first ones of each point.
     products: the precision of the attack's matrix products, as
       `jax.default_matmul_precision` takes it.
     run: what changes the speed.
@@ -150,7 +151,7 @@ class Setup(NamedTuple):
   seed: int
   restarts: int
   records: int
-  noise_control: bool
+  noise_controls: int
   products: str
   run: RunFlags
 

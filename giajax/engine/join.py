@@ -61,15 +61,15 @@ def score(
     facts: the further columns of each item.
 
   Returns:
-    Rows that still lack the comparison with their point's control, and arrays:
-    those of the rows, and what the attack made of the controls.
+    Rows that still lack the comparison with their control, and arrays: those of
+    the rows, and what the attack made of the controls.
   """
   setup, rows, arrays = part.cohort.setup, [], {}
   for n, (work, item) in enumerate(zip(part.work, items)):
     final, finite = _pick(outcome.final, n), outcome.finite[n]
     if work.control:
       chosen = evaluate.choose(final.score, finite)
-      arrays[_control(work.point.index)] = final.batch.x[chosen]
+      arrays[_control(work.point.index, work.case)] = final.batch.x[chosen]
       continue
     scored, item_arrays = evaluate.evaluate(
       setup,
@@ -119,15 +119,15 @@ def join(
     _check(path, part_rows, part_arrays)
     rows |= {row['row']: row for row in part_rows}
     arrays |= part_arrays
-  wanted = {w.row for c in cohorts for w in c.work if not w.control}
-  if rows.keys() != wanted:
+  wanted = {w.row: c.setup for c in cohorts for w in c.work if not w.control}
+  if rows.keys() != wanted.keys():
     raise ValueError(
       f'Expected {folder / "parts"} to hold rows 0 to {len(wanted) - 1}; got '
       f'{len(rows)} rows, others than these; remove the parts and run again'
     )
   ordered = []
   for number in sorted(rows):
-    row, further = _concluded(rows[number], arrays)
+    row, further = _concluded(rows[number], arrays, wanted[number].scorers)
     ordered.append(result_rows.checked(row))
     arrays |= {
       result_rows.key(number, name): value for name, value in further.items()
@@ -168,12 +168,17 @@ def _check(
       )
 
 
-def _concluded(row, arrays):
+def _concluded(row, arrays, scorers):
   own = {
     name: arrays[result_rows.key(row['row'], name)]
     for name in ('x', 'psnr', 'ssim')
   }
-  name, shape = _control(row['point']), own['x'].shape[1:]
+  shape = own['x'].shape[1:]
+  # The first case's stands for those of the others, if they have none.
+  name = _control(row['point'], row['case'])
+  own_control = name in arrays
+  if not own_control:
+    name = _control(row['point'], 0)
   control = arrays.get(name)
   if control is not None and (
     control.dtype.kind != 'f' or control.shape[1:] != shape
@@ -182,15 +187,18 @@ def _concluded(row, arrays):
       f'Expected {name!r} in the parts to hold images of {[*shape]}; got '
       f'{[*control.shape]} of {control.dtype}; remove the parts and run again'
     )
-  return evaluate.conclude(row, own, control)
+  row, further = evaluate.conclude(row, own, control, scorers)
+  if not own_control:
+    further.pop('x_noise_gradient', None)
+  return row, further
 
 
 def _pick(tree, n):
   return jax.tree.map(lambda leaf: leaf[n], tree)
 
 
-def _control(point: int) -> str:
-  return f'control/{point:04d}'
+def _control(point: int, case: int) -> str:
+  return f'control/{point:04d}/{case:04d}'
 
 
 def _facts(cohort: plan.CohortWork, work: plan.Work) -> dict[str, Any]:

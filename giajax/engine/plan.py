@@ -210,10 +210,11 @@ def subtract(
 
 def _work(setup, point, firsts) -> list[Work]:
   first = firsts[point.index]
-  items = [
-    Work(point, case, False, first + case) for case in range(setup.cases.count)
+  count, controls = setup.cases.count, setup.noise_controls
+  return [
+    *(Work(point, case, False, first + case) for case in range(count)),
+    *(Work(point, case, True, -1) for case in range(min(count, controls))),
   ]
-  return items + [Work(point, 0, True, -1)] * setup.noise_control
 
 
 def _width(setup, count) -> int:

@@ -11,12 +11,15 @@ from giajax.results import wording
 
 tag = markup.tag
 _PICTURES = {'x': 'original', 'x_hat': 'recovered', 'x_start': 'start'}
-# What was known before the update, where it was compared with that.
+# What was made without the update, where it was compared with that.
 GUESSES = {
+  'x_noise_gradient': 'from noise',
   'x_class_sample': 'random sample',
   'x_nearest_auxiliary': 'nearest auxiliary',
 }
 _NOTES = {
+  'x_noise_gradient': 'The picture from noise is what the same attack made of '
+  'an update of noise, of the same norm in every array.',
   'x_class_sample': 'The random sample is what the generator makes without '
   'the update.',
   'x_nearest_auxiliary': 'The nearest auxiliary image is the closest of those '

@@ -227,6 +227,7 @@ ARRAYS: dict[str, Array] = {
 OPTIONAL = {
   **{name: Array(m.meaning, 'B') for name, m in METRICS.items()},
   'baselines': Array('the metrics of every guess', 'SMB'),
+  'x_noise_gradient': Array('what the attack made of noise', 'BHWC'),
   'x_class_sample': Array('random images of the generator', 'BHWC'),
   'x_nearest_auxiliary': Array('the nearest auxiliary images', 'BHWC'),
 }

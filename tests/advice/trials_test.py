@@ -23,7 +23,7 @@ def workdir(tmp_path_factory):
   config.model = dict(name='mlp', widths=(8,))
   config.attack = dict(name='linear_layer')
   config.cases.count = 8
-  config.noise_control = False
+  config.noise_controls = 0
   config.sweep = {'model.widths': ((8,), (16,))}
   engine.audit(config, folder)
   return folder
@@ -67,7 +67,7 @@ def test_changes_are_measured_and_reported(workdir):
 
 def test_an_audit_without_a_leak_ranks_nothing(tmp_path, caplog):
   caplog.set_level('INFO', 'giajax')
-  config = tiny.config(noise_control=False, attack__num_steps=1)
+  config = tiny.config(noise_controls=0, attack__num_steps=1)
   engine.audit(config, tmp_path)
   line = trials.advise(tmp_path, only=['batch'])
   assert line.startswith('batch: nothing to take away; median PSNR')
@@ -102,7 +102,7 @@ def test_an_audit_of_other_files_is_no_standard(tmp_path):
   draw(0)
   dataset = {'name': 'folder', 'path': str(folder), 'size': 8}
   config = tiny.config(
-    dataset=dataset, noise_control=False, attack={'name': 'linear_layer'}
+    dataset=dataset, noise_controls=0, attack={'name': 'linear_layer'}
   )
   engine.audit(config, workdir)
   draw(1)

@@ -12,7 +12,7 @@ from tests.campaign import processes
 
 # What differs from run to run.
 _TIMES = ('seconds_per_update', 'compile_seconds')
-_SEVERAL = dict(attack__num_steps=4000, cases__count=3, noise_control=False)
+_SEVERAL = dict(attack__num_steps=4000, cases__count=3, noise_controls=0)
 # The number of devices, and what differs from `tiny.config`.
 EXPERIMENTS: dict[str, tuple[int, dict[str, Any]]] = {
   'one device': (1, dict(attack__num_steps=4000)),

@@ -137,7 +137,7 @@ def _samples(lab: processes.Lab) -> Samples:
   folder.mkdir()
   config = tiny.write(
     folder / 'config.py',
-    'attack__num_steps=3, cases__count=1, noise_control=False',
+    'attack__num_steps=3, cases__count=1, noise_controls=0',
   )
   workdir = folder / 'run'
   weights = folder / 'weights.npz'

@@ -60,7 +60,7 @@ def test_order_is_repaired_and_the_oracle_stands_apart(case):
   )
   np.testing.assert_array_equal(arrays['x_hat'], x)
   assert row['finite_restarts'] == 1
-  row, further = evaluate.conclude(row, arrays, grey)
+  row, further = evaluate.conclude(row, arrays, grey, setup.scorers)
   kept = dict(zip(row['baselines'], further['baselines']))
   for name, scores in row['baselines'].items():
     assert kept[name].shape == (len(scores), 2)  # of two images
@@ -77,6 +77,20 @@ def test_order_is_repaired_and_the_oracle_stands_apart(case):
   # The control has no network scores; every photograph is alone in its class.
   assert np.isnan([noise['fmse'], noise['iip']]).all()
   assert np.isnan([row['iip'], row['iip_chance']]).all()
+
+
+def test_a_control_has_the_metrics_of_the_experiment(case):
+  setup, item = case
+  setup = setup._replace(
+    scorers={**setup.scorers, 'lpips': lambda x, x_hat: x_hat.mean((1, 2, 3))}
+  )
+  found = _found(item.batch.x)
+  row, arrays = evaluate.evaluate(
+    setup, item, found, found, np.ones(1, bool), 0
+  )
+  dark = np.full_like(item.batch.x, 0.25)
+  row, _ = evaluate.conclude(row, arrays, dark, setup.scorers)
+  assert row['baselines']['noise_gradient']['lpips'] == pytest.approx(0.25)
 
 
 def test_claimed_images_are_averaged_apart(case):
@@ -100,7 +114,7 @@ def test_failed_restarts_are_scored_as_failures(case):
   row, arrays = evaluate.evaluate(
     setup, item, _found(bad), _found(item.batch.x), np.zeros(1, bool), 0
   )
-  row, _ = evaluate.conclude(row, arrays, bad)
+  row, _ = evaluate.conclude(row, arrays, bad, setup.scorers)
   assert row['finite_restarts'] == 0
   assert np.isnan(row['psnr'])
   assert row['verdict'] == 'resists'
@@ -171,7 +185,9 @@ def test_an_update_of_zeros_is_no_resistance(case):
     setup, item, _found(grey), _found(grey), np.ones(1, bool), 0
   )
   words = {
-    reason: evaluate.conclude({**row, 'degenerate': reason}, arrays, grey)[0]
+    reason: evaluate.conclude(
+      {**row, 'degenerate': reason}, arrays, grey, setup.scorers
+    )[0]
     for reason in ('', 'the update is zero')
   }
   assert words['']['verdict'] == 'resists'
@@ -198,6 +214,8 @@ def test_an_image_that_was_known_before_leaks_nothing(case):
     row, arrays = evaluate.evaluate(
       one, item, found, _found(grey), np.ones(1, bool), 0
     )
-    verdicts[name] = evaluate.conclude(row, arrays, grey)[0]['verdict']
+    verdicts[name] = evaluate.conclude(row, arrays, grey, setup.scorers)[0][
+      'verdict'
+    ]
     assert ('x_nearest_auxiliary' in arrays) == (name == 'public')
   assert verdicts == {'public': 'resists', 'private': 'leaks'}

@@ -178,7 +178,7 @@ def test_images_known_before_are_told_before_the_run(tmp_path, caplog):
       attack=dict(name='ggl_adam', num_steps=1, generator=generator),
       auxiliary={'name': 'photographs', 'size': 12},
       threat__level='D',
-      noise_control=False,
+      noise_controls=0,
     ),
     folder,
     finish=report.write,

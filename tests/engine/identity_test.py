@@ -49,7 +49,7 @@ def _closed_form(**changes):
     attack={'name': 'linear_layer'},
     cases__count=1,
     restarts=1,
-    noise_control=False,
+    noise_controls=0,
     **changes,
   )
 

@@ -37,7 +37,7 @@ def test_an_update_of_a_dead_network_tests_nothing(tmp_path):
     cases__batch_size=2,
     cases__count=1,
     attack__num_steps=2,
-    noise_control=False,
+    noise_controls=0,
   )
   (row,) = run.audit(config, tmp_path / 'run')
   assert row['degenerate'].startswith('the update is zero for all weights')
@@ -53,10 +53,26 @@ def test_an_isolated_image_is_no_degenerate_update(tmp_path):
     cases__batch_size=4,
     cases__count=1,
     restarts=1,
-    noise_control=False,
+    noise_controls=0,
   )
   (row,) = run.audit(config, tmp_path)
   assert row['degenerate'] == '' and row['verdict'] != 'untested'
+
+
+def test_a_case_is_compared_with_its_own_control(tmp_path):
+  """With the first case's, if it has none."""
+  config = tiny.config(
+    cases__count=3, attack__num_steps=2, restarts=1, noise_controls=2
+  )
+  rows = run.audit(config, tmp_path)
+  with np.load(tmp_path / 'recon.npz') as arrays:
+    made = [arrays.get(f'{i:04d}/x_noise_gradient') for i in range(3)]
+    truth = [arrays[f'{i:04d}/x'] for i in range(3)]
+  assert made[2] is None
+  assert np.abs(made[0] - made[1]).max() > 1e-3
+  for row, x, control in zip(rows, truth, (made[0], made[1], made[0])):
+    mse = np.mean(np.square(x - control))
+    assert row['baselines']['noise_gradient']['mse'] == pytest.approx(mse, 1e-4)
 
 
 _CONFIG = dict(cases__count=1, restarts=1, gradient_similarity=True)
@@ -107,7 +123,10 @@ _FOREIGN = (
   (lambda a: {'0000/x': np.zeros(3)}, "'x' of row 0"),
   (lambda a: {'0000/y': a['0000/y'][:0]}, r"'y' of row 0 .* \[1\] of whole"),
   (lambda a: {'0000/psnr': np.array(['x'])}, "'psnr' of row 0"),
-  (lambda a: {'control/0000': np.zeros(3)}, "'control/0000' in the parts"),
+  (
+    lambda a: {'control/0000/0000': np.zeros(3)},
+    "'control/0000/0000' in the parts",
+  ),
 )
 
 

@@ -52,7 +52,7 @@ def test_kill_9_at_several_moments(undisturbed, tmp_path):
 
 def test_the_layout_is_that_of_the_whole_run(tmp_path):
   """A last part that is smaller than the others, and two devices."""
-  changes = 'cases__count=3, run__cases_per_batch=2, noise_control=False'
+  changes = 'cases__count=3, run__cases_per_batch=2, noise_controls=0'
   config = tiny.write(tmp_path / 'uneven.py', changes)
   arguments = f'--config={config}', f'--workdir={tmp_path / "run"}'
   tiny.finish(tiny.start(*arguments, devices=2))
@@ -101,7 +101,7 @@ def test_second_process_is_refused(undisturbed, tmp_path):
 
 
 def test_more_devices_continue_a_run(tmp_path):
-  one = f'{_CHANGES}, cases__count=1, noise_control=False'
+  one = f'{_CHANGES}, cases__count=1, noise_controls=0'
   config = tiny.write(tmp_path / 'one.py', one)
   workdir = tmp_path / 'run'
   arguments = f'--config={config}', f'--workdir={workdir}'

@@ -184,7 +184,7 @@ config.dataset.size = 8
 config.attack = dict(
   name='inverting_gradients', num_steps=6, form='explicit'
 )
-config.noise_control = False
+config.noise_controls = 0
 config.run.lowering = sys.argv[2]
 run.audit(config, sys.argv[1])
 config.attack = dict(name='grouped')

@@ -259,7 +259,7 @@ def test_restarts_that_work_together_continue_to_the_same_bits(
   attack = dict(name='grad_inversion', num_steps=4)
   model = dict(name='normed')
   config = tiny.config(attack=attack, model=model, cases__count=1)
-  config.noise_control = False
+  config.noise_controls = 0
 
   def interrupt(status):
     if status.step == 1:
@@ -358,7 +358,7 @@ def test_seconds_of_a_closed_form_are_those_of_reading_it(
 
   monkeypatch.setattr(programs, 'compiled', slow)
   rows = run.audit(
-    tiny.config(attack={'name': 'linear_layer'}, noise_control=False), tmp_path
+    tiny.config(attack={'name': 'linear_layer'}, noise_controls=0), tmp_path
   )
   assert len(calls) == 1  # the two updates are one part
   assert 0.5 <= sum(row['seconds_per_update'] for row in rows) < 100
@@ -422,7 +422,7 @@ def test_another_config_is_refused_before_it_is_built(whole):
 
 
 def test_float64_is_a_reference_from_end_to_end(tmp_path):
-  config = tiny.config(cases__count=1, restarts=1, noise_control=False)
+  config = tiny.config(cases__count=1, restarts=1, noise_controls=0)
   with jax.enable_x64(True):
     (row,) = run.audit(config, tmp_path)
   assert row['finite_restarts'] == 1
@@ -471,7 +471,7 @@ def test_an_image_of_a_later_part_is_read_before_the_first(
   config = tiny.config(
     dataset={'name': 'folder', 'path': str(folder), 'size': 12},
     attack={'name': 'linear_layer'},
-    noise_control=False,
+    noise_controls=0,
     restarts=1,
     run__cases_per_batch=1,
   )

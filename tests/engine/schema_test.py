@@ -32,7 +32,7 @@ def _defaults(**changes):
     ({'restarts': True}, 'a whole number for restarts'),
     ({'restarts': 0}, 'restarts of at least 1; got restarts=0; raise it'),
     ({'seed': -1}, 'seed of at least 0'),
-    ({'noise_control': 'no'}, 'True or False for noise_control'),
+    ({'noise_controls': True}, 'a whole number for noise_controls'),
     ({'threat': {'grants': 'labels'}}, 'a list of strings for threat.grants'),
     ({'threat': {'level': 3}}, 'a string or None for threat.level'),
     ({'run': {'save_seconds': 'x'}}, 'a finite number for run.save_seconds'),

@@ -13,7 +13,7 @@ from giajax.engine import together
 
 _CHANGES = (
   'attack__num_steps=4000, run__save_seconds=0.0, cases__count=1, '
-  'noise_control=False'
+  'noise_controls=0'
 )
 
 

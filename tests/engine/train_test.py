@@ -251,7 +251,7 @@ def test_what_changes_no_weights_changes_no_name():
     dict(cases__count=3),
     dict(restarts=4),
     dict(run__save_seconds=5.0),
-    dict(noise_control=False),
+    dict(noise_controls=0),
   ):
     assert owner(**same) == own
   for other in (dict(seed=1), dict(precision='bfloat16')):

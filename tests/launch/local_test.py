@@ -25,7 +25,7 @@ def get_config(arg=None):
   config.cases.count = 2
   config.model = dict(name='mlp', widths=(8,))
   config.attack = dict(name='linear_layer')
-  config.noise_control = False
+  config.noise_controls = 0
   return config
 """
 
