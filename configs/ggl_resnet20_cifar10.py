@@ -9,7 +9,8 @@
 
 Eight test images, one per update of a trained ResNet-20 in inference mode,
 labels known, 10,000 candidates each, and as many for eight gradients of noise.
-The generator has learned from the training split. Li et al. 2022, arXiv 2203.15696.
+The generator has learned from the training split. Li et al. 2022, arXiv
+2203.15696.
 """
 
 from giajax.engine import build
