@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from giajax import types
 from giajax.models import base
+from giajax.ops import lowered
 
 
 def from_callable(
@@ -22,11 +23,12 @@ def from_callable(
     spec: the static facts about the network; its `mean` and `std` normalise the
       images.
   """
+  fast = lowered.lowered(apply)
 
   def pure(variables, x, *, train=False, taps=(), key=None):
     del train, key
     base.no_taps(taps, spec)
-    out = apply(base.whole(variables), base.normalise(x, spec))
+    out = fast(base.whole(variables), base.normalise(x, spec))
     return types.Output(out, variables.stats, {})
 
   return base.Net(lambda key: types.Variables(init(key), {}), pure, None, spec)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from giajax import keys
 from giajax import types
 from giajax.models import base
+from giajax.ops import lowered
 
 # The keywords of a module's `__call__`, and their values in a training pass.
 _TRAINING = {
@@ -73,13 +74,14 @@ def from_linen(module: Any, spec: base.Spec, **init_kwargs: Any) -> base.Net:
     if key is not None:
       # Linen draws from 'params' if no key has the name of the collection.
       rngs = {'dropout': key, 'params': keys.named(key, 'params')}
-    out, state = module.apply(
-      raw,
-      base.normalise(x, spec),
-      mutable=['batch_stats'],
-      rngs=rngs,
-      **passed(train),
-    )
+
+    def forward(raw, x, rngs):
+      return module.apply(
+        raw, x, mutable=['batch_stats'], rngs=rngs, **passed(train)
+      )
+
+    images = base.normalise(x, spec)
+    out, state = lowered.lowered(forward)(raw, images, rngs)
     return types.Output(out, state.get('batch_stats', variables.stats), {})
 
   def apply(variables, x, *, train=False, taps=(), key=None):

@@ -49,10 +49,13 @@ from giajax.ops import blocks
 from giajax.ops import bundles
 from giajax.ops import depthwise
 from giajax.ops import geometries
+from giajax.ops import jaxprs
 from giajax.ops import patches
 from giajax.ops import phases
 from giajax.ops import winograd
 from giajax.ops import xla
+
+SCOPE = 'giajax.convolution'  # of all that a lowering computes
 
 
 def convolve(
@@ -213,7 +216,10 @@ def _closed(
 ) -> geometries.Faces:
   """Makes the derivatives of each face the two others."""
   # Inlined where they are called, but traced only once for all equal layers.
-  traced = (jax.jit(face, inline=True) for face in lowering(shapes))
+  traced = (
+    jax.jit(jaxprs.inlined(_scoped(face)), inline=True)
+    for face in lowering(shapes)
+  )
   y, x, k = (jax.custom_vjp(face) for face in traced)
   y.defvjp(
     lambda a, b: (y(a, b), (a, b)), lambda r, t: (x(t, r[1]), k(r[0], t))
@@ -225,6 +231,16 @@ def _closed(
     lambda a, b: (k(a, b), (a, b)), lambda r, t: (x(r[1], t), y(r[0], t))
   )
   return geometries.Faces(y, x, k)
+
+
+def _scoped(face):
+  """Returns a face whose equations are found by the name of their scope."""
+
+  def scoped(*args):
+    with jax.named_scope(SCOPE):
+      return face(*args)
+
+  return scoped
 
 
 def _bundles(shapes: geometries.Shapes) -> geometries.Faces:

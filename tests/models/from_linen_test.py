@@ -127,6 +127,13 @@ def test_an_inference_pass_is_the_module_itself():
   )
 
 
+def test_convolutions_are_lowered_as_ours():
+  net, variables = network('train')
+  made = jax.make_jaxpr(lambda x: net.apply(variables, x).out)(X)
+  assert 'dot_general' in str(made)
+  assert 'conv_general_dilated' not in str(made)
+
+
 class AlwaysDrops(linen.Module):
   @linen.compact
   def __call__(self, x):

@@ -187,6 +187,35 @@ def test_shifts_sum_taps_otherwise_on_accelerators(monkeypatch):
   np.testing.assert_allclose(found(kernel), wanted(kernel), rtol=1e-5)
 
 
+@pytest.mark.parametrize('name', convolution.LOWERINGS)
+def test_second_derivatives_inside_a_scan(name):
+  """JAX mixes up what they save if a rule calls a jitted function."""
+  groups = {'bundles': 2, 'shifts': 4}.get(name, 1)
+  geometry = geometries.Geometry(padding=((1, 1), (1, 1)), groups=groups)
+  x = jax.random.normal(jax.random.key(0), (1, 5, 6, 4))
+  kernel = jax.random.normal(jax.random.key(1), (3, 3, 4 // groups, 4)) / 6
+
+  def loss(scan, lowering, x):
+    def body(x, scale):
+      y = convolution.convolve(x, kernel * scale, geometry, lowering)
+      return jnp.tanh(y), y.mean()
+
+    def slope(scale):
+      return jnp.sin(scan(body, x, scale * jnp.ones(3))[0]).sum()
+
+    return jnp.square(jax.grad(slope)(1.0))
+
+  def loop(body, x, scales):
+    for scale in scales:
+      x, _ = body(x, scale)
+    return x, None
+
+  found = jax.grad(functools.partial(loss, jax.lax.scan, name))(x)
+  expected = jax.grad(functools.partial(loss, loop, 'lax'))(x)
+  scale = np.abs(expected).max()
+  np.testing.assert_allclose(found, expected, atol=1e-4 * scale)
+
+
 def test_every_lowering_is_tried():
   assert {name for _, name in PAIRS} == set(convolution.LOWERINGS)
 

@@ -135,6 +135,25 @@ def test_derivative_by_hand_is_that_of_the_value_by_hand():
     np.testing.assert_allclose(rise / 2e-6, slope, rtol=1e-5)
 
 
+def test_convolutions_are_lowered_as_ours():
+  """So narrow ones are blocks or patches, without XLA's in any derivative."""
+  x, y = jnp.ones((2, 6, 5, 3)), jnp.ones((2, 6, 5, 2))
+  module = linen.Conv(2, (3, 3))
+  params = module.init(jax.random.key(0), x)
+  layer = eqx.nn.Conv2d(3, 2, 3, padding=1, key=jax.random.key(0))
+
+  def of_equinox(layer, x):
+    return jax.vmap(layer)(x.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
+
+  for apply, own in ((module.apply, params), (of_equinox, layer)):
+    loss_fn = residual_loss(apply)
+    loss = jax.grad(matching_loss.matching_loss(loss_fn), argnums=1)
+    plain = jax.make_jaxpr(jax.grad(loss_fn))(own, (x, y))
+    assert 'conv_general_dilated' in str(plain)
+    made = jax.make_jaxpr(loss)(own, (x, y), own)
+    assert 'conv_general_dilated' not in str(made)
+
+
 def test_zero_at_the_truth(model):
   loss_fn, params, _ = model
   batch = jnp.float32(X[0]), jnp.float32(Y)

@@ -1,0 +1,218 @@
+"""The convolutions of a foreign function, lowered as those of giajax are.
+
+A function that somebody else wrote calls XLA's convolutions, whose second
+derivatives are slow on CPU under `vmap`, see `ops.convolution`. Its jaxpr says
+what it does; here, that is read again, with `convolution.convolve` in the place
+of `conv_general_dilated`:
+
+  - of two spatial axes, or one, in any layout, with strides, dilated kernels
+    and groups;
+  - at the top level and inside jit, remat, scan, while, cond, and functions
+    with derivatives of their own, whose rules stay in force and are read again
+    as well.
+
+Everything else is evaluated as it stands: transposed convolutions, those of
+three spatial axes or of integers, those of giajax's own layers, and what is
+inside other primitives.
+"""
+
+from collections.abc import Callable
+import functools
+from typing import Any
+
+import jax
+from jax import lax
+from jax.extend import core
+import numpy as np
+
+from giajax import types
+from giajax.ops import convolution
+from giajax.ops import geometries
+from giajax.ops import jaxprs
+
+
+def lowered(
+  fn: Callable[..., types.Tree], lowering: str = 'auto'
+) -> Callable[..., types.Tree]:
+  """Returns a function with the same values, and faster second derivatives.
+
+  Args:
+    fn: any function of pytrees of arrays that JAX can trace. Keyword arguments
+      are passed on as they are.
+    lowering: a name in `convolution.LOWERINGS`, or 'auto'.
+
+  Returns:
+    The function. Jit it, vmap it, and differentiate it in reverse mode any
+    number of times. Where its convolutions stand, values differ by rounding.
+  """
+
+  @functools.wraps(fn)
+  def wrapped(*args, **kwargs):
+    given = functools.partial(fn, **kwargs)
+    return jaxprs.reread(given, functools.partial(_find, lowering))(*args)
+
+  return wrapped
+
+
+def _find(lowering: str, eqn: core.JaxprEqn) -> jaxprs.Rule | None:
+  """Returns the rule of an equation that has a convolution of ours in it."""
+  if not _is_read(eqn):
+    return None
+  return functools.partial(_RULES[eqn.primitive.name], lowering)
+
+
+def _again(closed: core.ClosedJaxpr, lowering: str) -> Callable[..., Any]:
+  find = functools.partial(_find, lowering)
+  return lambda *args: jaxprs.evaluate(closed, args, find)
+
+
+def _is_read(eqn: core.JaxprEqn) -> bool:
+  if eqn.primitive.name == 'conv_general_dilated':
+    return _is_ours(eqn)
+  inner = core.jaxprs_in_params(eqn.params)
+  return eqn.primitive.name in _RULES and any(map(_convolves, inner))
+
+
+def _convolves(jaxpr: core.Jaxpr) -> bool:
+  return any(map(_is_read, jaxpr.eqns))
+
+
+def _is_ours(eqn: core.JaxprEqn) -> bool:
+  """Returns whether `convolution.convolve` does the same."""
+  if convolution.SCOPE in str(eqn.source_info.name_stack):
+    return False  # somebody has chosen a lowering
+  params, (x, kernel) = eqn.params, (atom.aval for atom in eqn.invars)
+  kinds = {x.dtype, kernel.dtype, params['preferred_element_type'] or x.dtype}
+  return (
+    len(x.shape) in (3, 4)
+    and kinds <= {np.dtype('float32'), np.dtype('float64')}
+    and len(kinds) == 1
+    and 0 not in (*x.shape, *kernel.shape, *eqn.outvars[0].aval.shape)
+    and set(params['lhs_dilation']) == {1}
+    and params['batch_group_count'] == 1
+    and min(min(pair) for pair in params['padding']) >= 0
+    and params['out_sharding'] is None
+  )
+
+
+def _convolution(lowering, params, operands, original):
+  del original
+  layout = params['dimension_numbers']
+  x, kernel = operands
+  (n, c, *at), (o, i, *taps) = layout.lhs_spec, layout.rhs_spec
+  x, kernel = x.transpose(n, *at, c), kernel.transpose(*taps, i, o)
+  strides, padding = params['window_strides'], params['padding']
+  dilation, flat = params['rhs_dilation'], len(at) == 1
+  if flat:  # one row
+    x, kernel = x[:, None], kernel[None]
+    strides, padding = (1, *strides), ((0, 0), *padding)
+    dilation = (1, *dilation)
+  geometry = geometries.Geometry(
+    tuple(strides),
+    tuple(map(tuple, padding)),
+    params['feature_group_count'],
+    tuple(dilation),
+  )
+  y = convolution.convolve(x, kernel, geometry, lowering)
+  y = y[:, 0] if flat else y
+  n, c, *at = layout.out_spec
+  return [y.transpose(*np.argsort([n, *at, c]))]
+
+
+def _call(lowering, params, operands, original):
+  del original
+  return _again(params['jaxpr'], lowering)(*operands)
+
+
+def _remat(lowering, params, operands, original):
+  del original
+  again = jax.checkpoint(
+    _again(core.ClosedJaxpr(params['jaxpr'], ()), lowering),
+    policy=params['policy'],
+    prevent_cse=params['prevent_cse'],
+  )
+  return again(*operands)
+
+
+def _scan(lowering, params, operands, original):
+  del original
+  consts, carries = _counts(params)
+  given, init, xs = _split(operands, consts, carries)
+  step = _again(params['jaxpr'], lowering)
+
+  def body(carry, x):
+    out = step(*given, *carry, *x)
+    return out[:carries], out[carries:]
+
+  carry, ys = lax.scan(
+    body,
+    init,
+    xs,
+    params['length'],
+    reverse=params['reverse'],
+    unroll=params['unroll'],
+  )
+  return [*carry, *ys]
+
+
+def _counts(params) -> tuple[int, int]:
+  """Returns the numbers of constants and carries of a scan."""
+  if 'num_consts' in params:
+    return params['num_consts'], params['num_carry']
+  consts, carries, _ = params['ft_in'].unpack()  # of JAX 0.12
+  return len(consts), len(carries)
+
+
+def _while(lowering, params, operands, original):
+  del original
+  asked, done, init = _split(
+    operands, params['cond_nconsts'], params['body_nconsts']
+  )
+  goes_on = _again(params['cond_jaxpr'], lowering)
+  step = _again(params['body_jaxpr'], lowering)
+  return lax.while_loop(
+    lambda c: goes_on(*asked, *c)[0], lambda c: step(*done, *c), init
+  )
+
+
+def _cond(lowering, params, operands, original):
+  del original
+  index, *rest = operands
+  branches = [_again(closed, lowering) for closed in params['branches']]
+  return lax.switch(index, branches, *rest)
+
+
+def _custom(lowering, params, operands, original):
+  """The rule stays in force, and what it computes is read again, too."""
+  again = jax.custom_vjp(_again(params['call_jaxpr'], lowering))
+
+  def output(*args):
+    return jax.vjp(original, *args)[0]
+
+  def pull(args, cotangents):
+    return jax.vjp(original, *args)[1](cotangents)
+
+  again.defvjp(
+    lambda *args: (lowered(output, lowering)(*args), args),
+    lambda args, cotangents: lowered(pull, lowering)(args, cotangents),
+  )
+  return again(*operands)
+
+
+def _split(values, first, second):
+  a, b = first, first + second
+  return [*values[:a]], [*values[a:b]], [*values[b:]]
+
+
+# By the names of primitives.
+_RULES = {
+  'checkpoint': _remat,
+  'cond': _cond,
+  'conv_general_dilated': _convolution,
+  'custom_jvp_call': _custom,
+  'custom_vjp_call': _custom,
+  'remat2': _remat,
+  'scan': _scan,
+  'while': _while,
+  **dict.fromkeys(jaxprs.JITS, _call),
+}
