@@ -81,13 +81,14 @@ def _is_ours(eqn: core.JaxprEqn) -> bool:
   """Returns whether `convolution.convolve` does the same."""
   if convolution.SCOPE in str(eqn.source_info.name_stack):
     return False  # somebody has chosen a lowering
-  params, (x, kernel) = eqn.params, (atom.aval for atom in eqn.invars)
+  avals: list[Any] = [v.aval for v in (*eqn.invars, *eqn.outvars)]
+  params, (x, kernel, y) = eqn.params, avals
   kinds = {x.dtype, kernel.dtype, params['preferred_element_type'] or x.dtype}
   return (
     len(x.shape) in (3, 4)
     and kinds <= {np.dtype('float32'), np.dtype('float64')}
     and len(kinds) == 1
-    and 0 not in (*x.shape, *kernel.shape, *eqn.outvars[0].aval.shape)
+    and 0 not in (*x.shape, *kernel.shape, *y.shape)
     and set(params['lhs_dilation']) == {1}
     and params['batch_group_count'] == 1
     and min(min(pair) for pair in params['padding']) >= 0
@@ -107,9 +108,10 @@ def _convolution(lowering, params, operands, original):
     x, kernel = x[:, None], kernel[None]
     strides, padding = (1, *strides), ((0, 0), *padding)
     dilation = (1, *dilation)
+  (top, bottom), (left, right) = padding
   geometry = geometries.Geometry(
     tuple(strides),
-    tuple(map(tuple, padding)),
+    ((top, bottom), (left, right)),
     params['feature_group_count'],
     tuple(dilation),
   )
