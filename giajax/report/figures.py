@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 import io
 import pathlib
+import textwrap
 from typing import NamedTuple
 
 import matplotlib
@@ -21,6 +22,7 @@ from giajax.results import wording
 
 _PANELS = 6  # the largest number of rows whose curves are drawn
 _COLUMNS = 8  # images in reconstructions.png
+_TITLE = 21  # letters over one of them
 
 
 class Plot(NamedTuple):
@@ -93,7 +95,11 @@ def reconstructions(
     'x_hat': 'recovered',
     **gallery.guesses(run, samples),
   }
-  height = 0.5 + 1.3 * len(pictures)
+  titles = [
+    textwrap.wrap(prose.point_label(run, s.row), _TITLE) for s in samples
+  ]
+  title = 0.13 + 0.12 * max(map(len, titles), default=0)
+  height = 0.25 + title + 1.3 * len(pictures)
   figure = matplotlib.figure.Figure((1.3 * len(samples) + 0.35, height))
   grid = figure.subplots(
     *(len(pictures), len(samples)),
@@ -101,18 +107,18 @@ def reconstructions(
     gridspec_kw={'wspace': 0.05, 'hspace': 0.05 if len(pictures) == 2 else 0.2},
   )
   figure.subplots_adjust(
-    0.35 / figure.get_figwidth(), 0.28 / height, 0.99, 1 - 0.25 / height
+    0.35 / figure.get_figwidth(), 0.28 / height, 0.99, 1 - title / height
   )
   for axes, label in zip(grid[:, 0], pictures.values()):
     axes.set_ylabel(label)
-  for column, (row, i) in zip(grid.T, samples):
+  for column, (row, i), lines in zip(grid.T, samples, titles):
     for axes, name in zip(column, pictures):
       axes.set(xticks=[], yticks=[])
       axes.spines[:].set_visible(False)
       if collection.has(run, row, name):
         image = collection.array(run, row, name)[i]
         axes.imshow(markup.pixels(image), interpolation='nearest')
-    column[0].set_title(prose.point_label(run, row), fontsize=7)
+    column[0].set_title('\n'.join(lines), fontsize=7)
     psnr = wording.figure(collection.array(run, row, 'psnr')[i], 1)
     column[1].set_xlabel(f'{psnr} dB', fontsize=7.5, labelpad=3)
   return figure
