@@ -1,4 +1,8 @@
-"""Flax.nnx modules made of `layers` as pure functions, such as a Net."""
+"""Flax.nnx modules as pure functions, such as a Net.
+
+Those made of `layers` report what their layers read and wrote. Ordinary layers
+of flax do not, but keep to the mode of a pass and to its key all the same.
+"""
 
 from collections.abc import Callable, Mapping
 import math
@@ -6,11 +10,14 @@ from typing import Any, NamedTuple
 
 from flax import nnx
 import jax
+import jax.numpy as jnp
 
+from giajax import keys
 from giajax import trees
 from giajax import types
 from giajax.models import base
 from giajax.models import layers
+from giajax.models.parts import foreign
 from giajax.models.parts import norms
 
 _MOST_PARAMETERS = 2**31 - 1
@@ -24,6 +31,7 @@ class Pure(NamedTuple):
     run: `(variables, context, call) -> (result, stats)`: what `call(module)`
       returns in a pass, and the running statistics after it.
     abstract: the module with shapes in the place of arrays.
+    foreign: the paths of layers with variables that are not made of `layers`.
   """
 
   init: Callable[[types.Array], types.Variables]
@@ -32,20 +40,22 @@ class Pure(NamedTuple):
     tuple[Any, types.Tree],
   ]
   abstract: Any
+  foreign: frozenset[str]
 
 
 def pure(make: Callable[[nnx.Rngs], nnx.Module], name: str) -> Pure:
-  """Returns a flax.nnx module made of `layers` as pure functions.
+  """Returns a flax.nnx module as pure functions.
 
   Args:
     make: a function `(rngs) -> module`.
     name: the name of the network, for messages.
 
   Raises:
-    ValueError: more parameters than JAX can number.
+    ValueError: more parameters than JAX can number, or variables that are
+      neither parameters nor running statistics nor random streams.
   """
   abstract = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
-  graphdef, params, stats = nnx.split(abstract, nnx.Param, nnx.BatchStat)
+  graphdef, params, stats, streams = foreign.split(abstract, name)
   size = sum(math.prod(p.shape) for p in jax.tree.leaves(params))
   if size > _MOST_PARAMETERS:
     raise ValueError(
@@ -57,9 +67,8 @@ def pure(make: Callable[[nnx.Rngs], nnx.Module], name: str) -> Pure:
 
   # Not compiled as a whole: XLA takes seconds for one draw per parameter.
   def init(key: types.Array) -> types.Variables:
-    _, params, stats = nnx.split(
-      make(nnx.Rngs(params=key)), nnx.Param, nnx.BatchStat
-    )
+    rngs = nnx.Rngs(params=key, default=keys.named(key, 'default'))
+    _, params, stats, _ = foreign.split(make(rngs), name)
     return types.Variables(pack_params(params), pack_stats(stats))
 
   def run(variables, context, call):
@@ -67,11 +76,15 @@ def pure(make: Callable[[nnx.Rngs], nnx.Module], name: str) -> Pure:
       graphdef,
       unpack_params(base.whole(variables)),
       unpack_stats(variables.stats),
+      foreign.streams(streams, context.key),
       copy=True,
     )
     layers.bind(module, context)
     context.frozen = base.frozen_layers(variables)
+    foreign.set_mode(module, context)
+    before = foreign.counts(module)
     result = call(module)
+    foreign.check_draws(module, before, context, name)
     missing = set(context.taps) - set(context.tapped)
     if missing:
       raise ValueError(
@@ -84,9 +97,11 @@ def pure(make: Callable[[nnx.Rngs], nnx.Module], name: str) -> Pure:
       for path, values in context.stats.items()
       for leaf, value in values.items()
     }
-    return result, trees.nested({**flat, **fresh})
+    moved = foreign.statistics(module) if others else {}
+    return result, trees.nested({**flat, **moved, **fresh})
 
-  return Pure(init, run, abstract)
+  others = foreign.names(abstract)
+  return Pure(init, run, abstract, others)
 
 
 def from_nnx(
@@ -94,7 +109,12 @@ def from_nnx(
   spec: base.Spec,
   lowering: str = 'auto',
 ) -> base.Net:
-  """Returns the Net of a flax.nnx module made of `layers`.
+  """Returns the Net of a flax.nnx module.
+
+  Of ordinary layers of flax, those that have `use_running_average` or
+  `deterministic` are set to the mode of each pass, whatever they were made
+  with, and random streams start from its key. A network that has any with
+  parameters cannot report its layers.
 
   Args:
     make: a function `(rngs) -> module`; the module maps normalised images to
@@ -104,7 +124,10 @@ def from_nnx(
     lowering: name of the convolution lowering.
 
   Raises:
-    ValueError: more parameters than JAX can number.
+    ValueError: more parameters than JAX can number; variables that are neither
+      parameters nor running statistics nor random streams; running statistics
+      that a training pass leaves or an inference pass moves. `apply` raises it
+      for a training pass that draws random numbers and was given no key.
   """
   functions = pure(make, spec.name)
 
@@ -135,12 +158,38 @@ def from_nnx(
 
     return from_nnx(edited, spec, lowering)
 
+  if functions.foreign:
+    _check_modes(functions, run, spec)
+    return base.Net(functions.init, apply, None, spec, edit, None)
   momenta = {
     '.'.join(map(str, path)): layer.momentum
     for path, layer in nnx.iter_modules(functions.abstract)
     if isinstance(layer, norms.BatchNorm)
   }
   return base.Net(functions.init, apply, probe, spec, edit, momenta)
+
+
+def _check_modes(functions: Pure, run, spec: base.Spec) -> None:
+  """Raises ValueError where a pass does not keep to its mode."""
+  variables = jax.eval_shape(functions.init, jax.random.key(0))
+  # Two images: BatchNorm may see a single pixel of each.
+  x = jax.ShapeDtypeStruct((2, *spec.image_shape), jnp.float32)
+  for train, wrong in (
+    (False, 'moves running statistics in an inference pass'),
+    (True, 'leaves running statistics in a training pass'),
+  ):
+
+    def stats(variables, x, key, train=train):
+      context = layers.Context(train, 'lax', key=key if train else None)
+      return run(variables, x, context).stats
+
+    traced = jax.make_jaxpr(stats)(variables, x, jax.random.key(0)).jaxpr
+    kept = [v in traced.invars for v in traced.outvars]
+    if kept and (any(kept) if train else not all(kept)):
+      raise ValueError(
+        f'Expected a module whose layers listen to its mode; got {spec.name}, '
+        f'which {wrong}; leave use_running_average to the pass'
+      )
 
 
 def _packing(

@@ -27,7 +27,7 @@ def sites(net: base.Net) -> dict[str, moments.Site]:
     ValueError: the network cannot report its layers.
   """
   if net.probe is None:
-    raise _foreign(net, 'layers', 'build it by from_nnx')
+    raise _foreign(net, 'layers', 'build it of giajax.models.layers')
   shape = (1, *net.spec.image_shape)
   return dict(_sites(net.probe, net.init, shape, jnp.result_type(float)))
 
