@@ -88,7 +88,8 @@ def set_mode(module: nnx.Module, context: layers.Context) -> None:
   A layer of whose parameters none is trained keeps its running statistics, as
   those of giajax do.
   """
-  for path, layer in nnx.iter_modules(module):
+  modules: list[tuple[Any, Any]] = [*nnx.iter_modules(module)]
+  for path, layer in modules:
     if isinstance(layer, layers.Layer):
       continue
     if hasattr(layer, 'use_running_average'):
