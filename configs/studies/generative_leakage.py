@@ -26,7 +26,8 @@ adds is the distance to the best of them. PART is one of
            by defence; the server knows the defence. Beside it the figures of Li
            et al., CVPR 2022, arXiv 2203.15696, at 32 pixels with a generator of
            CelebA; their PSNR is taken on [-1, 1] with a peak of 1, so that 6.02
-           dB are added. It needs a folder of faces,
+           dB are added. It needs a folder of faces with
+           a folder for each of two classes or more,
            `--config.dataset.path=DIR`, and a state dict of PyTorch's DCGAN
            example, `--config.attack.generator.path=FILE`.
 

@@ -6,7 +6,8 @@ The config says which paper under `study`, all optional:
   source        authors, venue, year and table
   metrics       of the table: columns of numbers, such as 'psnr', a baseline's,
                 such as 'start_ssim', or 'l2', the norm of the error; PSNR and
-                SSIM if not given
+                SSIM if not given. One of 'noise_gradient' is also compared case
+                by case.
   paper         a list of {'at': {key: value}, metric: figure}, keys of the
                 sweep or of the config; of a value that is a dict, the name is
                 enough. A point that is only near the paper's says how it
@@ -31,6 +32,7 @@ import scipy.stats
 from giajax import registry
 from giajax import require
 from giajax.metrics import baselines
+from giajax.metrics import confidence
 from giajax.metrics import METRICS
 from giajax.results import collection
 from giajax.results import columns
@@ -206,6 +208,7 @@ def sentences(run: collection.Run) -> list[str]:
   """Returns how well the run agrees with the paper."""
   study, points = run.meta['config']['study'], lines(run)
   said = [_agreement(points, m) for m in _metrics(study)]
+  said += [s for m in _metrics(study) for s in _gains(run, m)]
   said += [_fit(run, **fit) for fit in study.get('fits') or ()]
   said += [_correlation(run, **c) for c in study.get('correlations') or ()]
   return [sentence for sentence in said if sentence]
@@ -402,6 +405,31 @@ def _agreement(points: Sequence[Line], metric: str) -> str:
     f'{title}: over {len(pairs)} points, ours and the paper’s rank alike with '
     f'Spearman’s rho {wording.figure(rank)}; {size}'
   )
+
+
+def _gains(run: collection.Run, metric: str) -> list[str]:
+  """Returns what updates give more than noise, case by case, at each point."""
+  baseline, name = _split(metric)
+  if baseline != 'noise_gradient':
+    return []
+  said = []
+  for rows in collection.points(run).values():
+    gain = [value(run, row, name) - value(run, row, metric) for row in rows]
+    low, high = confidence.interval(gain, statistic='mean')
+    if not math.isfinite(low):
+      continue
+    sweep = rows[0].get('sweep') or {}
+    at = ', '.join(
+      f'{wording.axis_label(key)} = {wording.plain(sweep[key])}'
+      for key in collection.swept(run)
+    )
+    mean, *ends = (_figure(x, name) for x in (np.mean(gain), low, high))
+    said.append(
+      f'{_column(name).label} minus that of the same attack on noise'
+      f'{f", {at}" if at else ""}: {mean} in the mean over {len(gain)} cases, '
+      f'95 % interval {ends[0]} to {ends[1]}.'
+    )
+  return said
 
 
 def _fit(run: collection.Run, x: str, y: str, paper: float) -> str:

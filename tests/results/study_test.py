@@ -242,6 +242,22 @@ def test_metrics_that_were_not_measured_do_not_correlate():
   assert not any('correlate' in s for s in study.sentences(run(about)))
 
 
+def test_what_updates_add_to_noise_is_told_case_by_case():
+  made = run({'metrics': ('psnr', 'noise_gradient_psnr')}, [(1, 20.0)] * 2)
+  rows = [dict(row, case=i, sweep={}) for i, row in enumerate(made.rows)]
+  for i, row in enumerate(rows):
+    row.update(point=0, psnr=10.0 + i)
+    row['baselines'] = {'noise_gradient': {'psnr': 8.5 + i}}
+  made = made._replace(rows=rows)
+  (text,) = study.sentences(made)
+  assert text == (
+    'PSNR (dB) minus that of the same attack on noise: 1.50 in the mean over 6 '
+    'cases, 95 % interval 1.50 to 1.50.'
+  )
+  few = made._replace(rows=rows[:5])  # too few for an interval
+  assert study.sentences(few) == []
+
+
 def test_titles_of_baselines():
   made = run({'metrics': ('start_psnr',)})
   for row in made.rows:
