@@ -15,11 +15,9 @@ inference mode, labels known, and PyTorch's DCGAN of faces. PART is one of
 It needs a folder of images with a folder for each of two classes or more,
 `--config.dataset.path=DIR`, and the state dict of the generator,
 `--config.attack.generator.path=FILE`. Run it on faces, and on images of other
-things, which the latents cannot reach. The best image of a DCGAN for six faces
-of CelebA lies at 17.7 dB for latents, and at 28.1 and 31.1 dB for features
-behind its first and its second layer, if the image itself is fitted. The
-authors show pictures without figures of this setting: Jeon et al.,
-NeurIPS 2021, arXiv 2110.14962, and Fang et al., ICCV 2023, arXiv 2308.04699.
+things, which the latents cannot reach. The authors show pictures without
+figures of this setting: Jeon et al., NeurIPS 2021, arXiv 2110.14962, and Fang
+et al., ICCV 2023, arXiv 2308.04699.
 
 `runlocal` has a quarter of the width, two images and a tenth of the steps.
 """
