@@ -257,8 +257,8 @@ def markdown(run: collection.Run) -> str:
     f'{_cases(run)} Baselines and every case are in `results.jsonl`.',
     '\n'.join(f'- {sentence}' for sentence in sentences(run)),
     f'`{meta.get("command", "")}`',
-    f'{meta.get("device", "")}, {wording.significant(seconds)} s of attack; '
-    + ', '.join(f'{name} {version}' for name, version in versions),
+    f'{meta.get("device", "")}, {seconds:,.{1 if seconds < 10 else 0}f} s of '
+    'attack; ' + ', '.join(f'{name} {version}' for name, version in versions),
   ]
   return '\n\n'.join(part for part in parts if part) + '\n'
 
