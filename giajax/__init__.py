@@ -11,6 +11,7 @@ if TYPE_CHECKING:
   from giajax.models.from_callable import from_callable
   from giajax.models.from_linen import from_linen
   from giajax.models.from_nnx import from_nnx
+  from giajax.models.from_stateful import from_stateful
   from giajax.types import Batch
   from giajax.types import Observation
   from giajax.types import Reconstruction
@@ -34,6 +35,7 @@ __all__ = [
   'from_callable',
   'from_linen',
   'from_nnx',
+  'from_stateful',
   'matching_loss',
 ]
 # Where the names above are. JAX takes a second to import, in which a command
@@ -52,6 +54,7 @@ _MODULES = {
   'from_callable': 'giajax.models.from_callable',
   'from_linen': 'giajax.models.from_linen',
   'from_nnx': 'giajax.models.from_nnx',
+  'from_stateful': 'giajax.models.from_stateful',
   'matching_loss': 'giajax.attacks.parts.matching_loss',
 }
 

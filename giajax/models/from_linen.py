@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from giajax import keys
 from giajax import types
 from giajax.models import base
+from giajax.models.parts import modes
 from giajax.ops import lowered
 
 # The keywords of a module's `__call__`, and their values in a training pass.
@@ -95,16 +96,13 @@ def from_linen(module: Any, spec: base.Spec, **init_kwargs: Any) -> base.Net:
 
   _check_collections(jax.eval_shape(collections, jax.random.key(0)), spec)
   variables = jax.eval_shape(init, jax.random.key(0))
-  # Two images: BatchNorm may see a single pixel of each.
   x = jax.ShapeDtypeStruct((2, *spec.image_shape), jnp.float32)
   if _draws(run, variables, x, train=False):
     raise _one_mode(spec, named, 'draws random numbers in an inference pass')
   draws = _draws(run, variables, x, train=True)
-  if variables.stats:
-    if _moves(run, variables, x, train=False):
-      raise _one_mode(spec, named, 'moves batch_stats in an inference pass')
-    if not _moves(run, variables, x, train=True):
-      raise _one_mode(spec, named, 'leaves batch_stats in a training pass')
+  wrong = modes.fault(run, variables, spec)
+  if wrong:
+    raise _one_mode(spec, named, wrong)
   return base.Net(init, apply, None, spec)
 
 
@@ -123,16 +121,6 @@ def _draws(run, variables, x, *, train: bool) -> bool:
   except errors.InvalidRngError:
     return True
   return False
-
-
-def _moves(run, variables, x, *, train: bool) -> bool:
-  """Returns whether a pass computes statistics, without computing them."""
-
-  def stats(variables, x, key):
-    return run(variables, x, train, key if train else None).stats
-
-  traced = jax.make_jaxpr(stats)(variables, x, jax.random.key(0)).jaxpr
-  return not set(traced.outvars) <= set(traced.invars)
 
 
 def _one_mode(spec: base.Spec, named: set[str], why: str) -> ValueError:

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from flax import nnx
 import jax
-import jax.numpy as jnp
 
 from giajax import keys
 from giajax import trees
@@ -18,6 +17,7 @@ from giajax import types
 from giajax.models import base
 from giajax.models import layers
 from giajax.models.parts import foreign
+from giajax.models.parts import modes
 from giajax.models.parts import norms
 
 _MOST_PARAMETERS = 2**31 - 1
@@ -159,7 +159,7 @@ def from_nnx(
     return from_nnx(edited, spec, lowering)
 
   if functions.foreign:
-    _check_modes(functions, run, spec)
+    _check_modes(functions.init, run, spec)
     return base.Net(functions.init, apply, None, spec, edit, None)
   momenta = {
     '.'.join(map(str, path)): layer.momentum
@@ -169,27 +169,19 @@ def from_nnx(
   return base.Net(functions.init, apply, probe, spec, edit, momenta)
 
 
-def _check_modes(functions: Pure, run, spec: base.Spec) -> None:
+def _check_modes(init, run, spec: base.Spec) -> None:
   """Raises ValueError where a pass does not keep to its mode."""
-  variables = jax.eval_shape(functions.init, jax.random.key(0))
-  # Two images: BatchNorm may see a single pixel of each.
-  x = jax.ShapeDtypeStruct((2, *spec.image_shape), jnp.float32)
-  for train, wrong in (
-    (False, 'moves running statistics in an inference pass'),
-    (True, 'leaves running statistics in a training pass'),
-  ):
 
-    def stats(variables, x, key, train=train):
-      context = layers.Context(train, 'lax', key=key if train else None)
-      return run(variables, x, context).stats
+  def passed(variables, x, train, key):
+    return run(variables, x, layers.Context(train, 'lax', key=key))
 
-    traced = jax.make_jaxpr(stats)(variables, x, jax.random.key(0)).jaxpr
-    kept = [v in traced.invars for v in traced.outvars]
-    if kept and (any(kept) if train else not all(kept)):
-      raise ValueError(
-        f'Expected a module whose layers listen to its mode; got {spec.name}, '
-        f'which {wrong}; leave use_running_average to the pass'
-      )
+  variables = jax.eval_shape(init, jax.random.key(0))
+  wrong = modes.fault(passed, variables, spec)
+  if wrong:
+    raise ValueError(
+      f'Expected a module whose layers listen to its mode; got {spec.name}, '
+      f'which {wrong}; leave use_running_average to the pass'
+    )
 
 
 def _packing(

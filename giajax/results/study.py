@@ -423,7 +423,7 @@ def _gains(run: collection.Run, metric: str) -> list[str]:
       f'{wording.axis_label(key)} = {wording.plain(sweep[key])}'
       for key in collection.swept(run)
     )
-    mean, *ends = (_figure(x, name) for x in (np.mean(gain), low, high))
+    mean, *ends = (_figure(x, name) for x in (float(np.mean(gain)), low, high))
     said.append(
       f'{_column(name).label} minus that of the same attack on noise'
       f'{f", {at}" if at else ""}: {mean} in the mean over {len(gain)} cases, '

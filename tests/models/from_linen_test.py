@@ -170,10 +170,10 @@ class StatesItsMode(linen.Module):
   ('module', 'message'),
   [
     (AlwaysDrops(), 'none of them and draws random numbers in an inference'),
-    (AlwaysNormalises(), 'train only and moves batch_stats in an inference'),
-    (NeverNormalises(), 'deterministic only and leaves batch_stats in a train'),
+    (AlwaysNormalises(), 'train only and moves running statistics'),
+    (NeverNormalises(), 'deterministic only and leaves running statistics'),
     (StatesItsMode(), 'none of them and draws random numbers in an inference'),
-    (StatesItsMode(False), 'none of them and leaves batch_stats in a training'),
+    (StatesItsMode(False), 'none of them and leaves running statistics'),
     (Unnamed(), 'train'),
   ],
   ids=['drops', 'normalises', 'never', 'on', 'off', 'unnamed'],
