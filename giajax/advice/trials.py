@@ -16,6 +16,7 @@ from giajax.advice import costs
 from giajax.advice import validation
 from giajax.engine import build
 from giajax.engine import identity
+from giajax.engine import own_code
 from giajax.engine import run as engine
 from giajax.engine import sweep
 from giajax.engine import workdir as folders
@@ -53,6 +54,7 @@ def advise(
   only: Sequence[str] = (),
   point: int | None = None,
   epochs: int = 0,
+  run_code: bool = False,
   command: str = '',
 ) -> str:
   """Runs an audit again with each change, and says what the change did.
@@ -62,6 +64,7 @@ def advise(
     only: names in `changes.CHANGES`; all of them if empty.
     point: the point of the run's sweep; None if it has only one.
     epochs: the epochs of training under each change; 0 for none.
+    run_code: whether Python files that the run's config names may be run.
     command: the command that repeats the call, for the report.
 
   Returns:
@@ -69,14 +72,15 @@ def advise(
 
   Raises:
     ValueError: no finished run, an unknown change, files that are no longer
-      those of the run, or a place that cannot be written.
+      those of the run, Python files that may not be run, or a place that cannot
+      be written.
   """
   folder = paths.expanded(workdir, 'workdir')
   names = list(only) or list(changes.CHANGES)
   for name in names:
     registry.lookup(changes.CHANGES, name, 'change')
   earlier = collection.advice(folder) or {}
-  audited, number = _audited(folder, point, epochs)
+  audited, number = _audited(folder, point, epochs, run_code)
   facts = comparison.facts(audited.recovery)
   _caution(facts)
   same = earlier.get('point') == number
@@ -114,12 +118,18 @@ def _caution(facts: Mapping[str, Any]) -> None:
 
 
 def _audited(
-  folder: pathlib.Path, point: int | None, epochs: int
+  folder: pathlib.Path, point: int | None, epochs: int, run_code: bool
 ) -> tuple[Audited, int]:
   """Returns what was audited, and the number of its point."""
   run = collection.read(folder)
   with run.arrays:
     study.check_run(run)
+    named = own_code.names(run.meta['config'])
+    if named and not run_code:
+      raise ValueError(
+        f'Expected a config of rows of giajax in {folder}; got {named[0]!r}, '
+        'whose file would be run; read it, and add --run_code if it is yours'
+      )
     chosen = sweep.only(run.meta['config'], point)
     rows = [row for row in run.rows if row['point'] == chosen.index]
     recovery = comparison.recovery(run, rows)

@@ -26,6 +26,11 @@ def validation(config: Mapping[str, Any]) -> dict[str, Any]:
   """
   setup = build.setup(config)
   images, net = setup.dataset, setup.net
+  if net.probe is None:
+    return {
+      'reason': 'The checks read layers of giajax, and the network '
+      f'{net.spec.name} is made of others.'
+    }
   if images.size < base.LEAST_PROBE:
     return {
       'reason': f'The checks take {base.LEAST_PROBE} images, and the data set '

@@ -17,6 +17,9 @@ as by `giajax train`, under each change that affects training, and their
 accuracies are compared. The page also says whether the checks of `giajax
 verify` object to the models that this server sends.
 
+Python files of your own that the config of the run names are run again only
+with --run_code, because a workdir from elsewhere could name any file.
+
 If the config has a sweep, --point says which of its settings to change. If the
 command is stopped, the same command continues it.
 """
@@ -31,6 +34,9 @@ FLAGS = (
   ),
   flags.POINT,
   flags.Flag('epochs', 'Epochs of training under each change.', 0, int, 0),
+  flags.Flag(
+    'run_code', 'Run the Python files that the config names.', False, bool
+  ),
 )
 
 
@@ -43,6 +49,7 @@ def run(arguments: flags.Arguments) -> int:
       only=values.only,
       point=values.point,
       epochs=values.epochs,
+      run_code=values.run_code,
       command=arguments.command,
     )
   )

@@ -7,9 +7,6 @@ import logging
 import os
 import pathlib
 import re
-import sys
-import traceback
-import types
 from typing import Any
 
 import ml_collections
@@ -19,6 +16,7 @@ from giajax import registry
 from giajax import tables
 from giajax.commands import flags
 from giajax.commands import literals
+from giajax.engine import own_code
 from giajax.engine import schema
 
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
@@ -105,36 +103,16 @@ def _locate(name: str) -> pathlib.Path:
 
 def _run(path: pathlib.Path, arguments: Sequence[str]) -> Any:
   """Returns what `get_config` of a file returns."""
-  module = types.ModuleType('giajax_config')
-  module.__file__ = str(path)
-  sys.modules[module.__name__] = module  # classes of the file look it up
-  try:
-    exec(compile(path.read_bytes(), str(path), 'exec'), vars(module))
-    config = module.get_config(*arguments)
-  except BaseException as error:  # the file may raise anything
-    if isinstance(error, ValueError) and str(error).startswith('Expected'):
-      raise
-    text = error.msg if isinstance(error, SyntaxError) else str(error)
-    reason = ' '.join([f'{_where(error, path)}:', *text.split()]).rstrip(':')
-    raise ValueError(
-      f'Expected a config file that runs; got {type(error).__name__} at '
-      f'{reason}; correct the file'
-    ) from error
+  module = own_code.executed(path, 'giajax_config', 'config file')
+  config = own_code.with_failures_named(
+    lambda: module.get_config(*arguments), path, 'config file'
+  )
   if not isinstance(config, Mapping | ml_collections.ConfigDict):
     raise ValueError(
       f'Expected a config from get_config of {path}; got {config!r}; return '
       'one that build.default_config() makes'
     )
   return config
-
-
-def _where(error: BaseException, path: pathlib.Path) -> str:
-  """Returns the user's file and line that an error comes from."""
-  if isinstance(error, SyntaxError) and (error.filename or '<')[0] != '<':
-    return f'{error.filename}:{error.lineno}'
-  frames = traceback.extract_tb(error.__traceback__)
-  lines = [frame.lineno for frame in frames if frame.filename == str(path)]
-  return f'{path}:{lines[-1]}' if lines else str(path)
 
 
 def _annotation(path: Sequence[str], config: Mapping[str, Any]) -> Any:
@@ -145,7 +123,9 @@ def _annotation(path: Sequence[str], config: Mapping[str, Any]) -> Any:
       return str
     entry = config.get(section, schema.DEFAULTS[section])
     name = entry.get('name') if isinstance(entry, Mapping) else None
-    factory = tables.FAMILIES[section].get(str(name))
+    table = tables.FAMILIES[section]
+    # One of the user's own is read by `build` alone.
+    factory = table.get(str(name))
     parameters = inspect.signature(factory).parameters if factory else {}
     parameter = parameters.get(rest[0])
     if parameter is None or parameter.annotation is parameter.empty:

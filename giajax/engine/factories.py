@@ -5,6 +5,7 @@ import inspect
 from typing import Any
 
 from giajax import registry
+from giajax.engine import own_code
 from giajax.engine import schema
 
 Table = Mapping[str, Callable[..., Any]]
@@ -55,6 +56,8 @@ def row(
 ) -> Callable[..., Any]:
   """Returns the factory that an entry names.
 
+  A name with a colon is one of the user's own, see `own_code.named`.
+
   Raises:
     ValueError: no name, or an unknown one.
   """
@@ -63,8 +66,10 @@ def row(
       f'Expected {kind}.name; got {kind}={dict(entry)}; name one of '
       f'{", ".join(sorted(table))}'
     )
-  schema.check_argument(entry['name'], str, f'{kind}.name')
-  return registry.lookup(table, entry['name'], kind)
+  name = schema.check_argument(entry['name'], str, f'{kind}.name')
+  if ':' in name:
+    return own_code.named(name, kind)
+  return registry.lookup(table, name, kind)
 
 
 def parameters(

@@ -166,10 +166,10 @@ def _home(value: Any) -> tuple[pathlib.Path | None, Mapping[str, Any]]:
   if isinstance(function, types.FunctionType):
     path = pathlib.Path(function.__code__.co_filename)
     return path.resolve(), function.__globals__
-  module = value
-  if not isinstance(value, types.ModuleType):
+  module = function
+  if not isinstance(module, types.ModuleType):
     # That of a class, or of the class of an object.
-    module = sys.modules.get(str(getattr(value, '__module__', None)))
+    module = sys.modules.get(str(getattr(function, '__module__', None)))
   name = getattr(module, '__file__', None)
   if name is None:
     return None, {}

@@ -131,7 +131,13 @@ def model(entry: Mapping[str, Any], **parts: Any) -> models.Net:
   Raises:
     ValueError: an unknown name or argument, or a value out of range.
   """
-  return factories.make(MODELS, entry, 'model', **parts)
+  net = factories.make(MODELS, entry, 'model', **parts)
+  if not isinstance(net, models.Net):
+    raise ValueError(
+      f'Expected a Net from model.name={entry["name"]!r}; got '
+      f'{type(net).__name__}; make one by giajax.from_stateful or its like'
+    )
+  return net
 
 
 def _defense(entry, num_classes) -> defenses.Defense:

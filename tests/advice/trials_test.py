@@ -111,7 +111,7 @@ def test_an_audit_of_other_files_is_no_standard(tmp_path):
 
 
 def test_a_folder_that_is_held_is_no_result(workdir):
-  audited, _ = trials._audited(workdir, 0, 0)
+  audited, _ = trials._audited(workdir, 0, 0, False)
   (workdir / 'advice.json').unlink(missing_ok=True)
   with (
     folders.locked(audited.folder / 'noise'),

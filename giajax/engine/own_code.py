@@ -1,0 +1,241 @@
+"""The user's own Python: config files, and rows that a config names by file."""
+
+from collections.abc import Callable, Mapping
+import functools
+import hashlib
+import importlib
+import inspect
+import os
+import pathlib
+import sys
+import traceback
+import types
+from typing import Any
+
+from flax import linen
+from flax import nnx
+
+from giajax import paths
+from giajax import registry
+from giajax.models import base
+from giajax.models import from_linen
+from giajax.models import from_nnx
+
+_NORMALISATION = 'none'  # of a network that says nothing: images in [0, 1]
+
+
+def names(config: Any) -> list[str]:
+  """Returns the names of the user's own rows in a config, as JSON has it."""
+  if isinstance(config, Mapping):
+    own = [n for n in [config.get('name')] if isinstance(n, str) and ':' in n]
+    return own + [name for value in config.values() for name in names(value)]
+  if isinstance(config, list | tuple):
+    return [name for value in config for name in names(value)]
+  return []
+
+
+def executed(path: pathlib.Path, name: str, what: str) -> types.ModuleType:
+  """Returns the module of a file of the user's.
+
+  Args:
+    path: the file.
+    name: under which the module is known.
+    what: what the file is, for messages.
+
+  Raises:
+    ValueError: it cannot be read, or something in it fails.
+  """
+  module = types.ModuleType(name)
+  module.__file__ = str(path)
+  sys.modules[name] = module  # classes of the file look it up
+  with_failures_named(
+    lambda: exec(compile(path.read_bytes(), str(path), 'exec'), vars(module)),
+    path,
+    what,
+  )
+  return module
+
+
+def with_failures_named(
+  run: Callable[[], Any], path: pathlib.Path, what: str
+) -> Any:
+  """Returns what a function of a file returns.
+
+  Args:
+    run: the function.
+    path: the file.
+    what: what the file is, for messages.
+
+  Raises:
+    ValueError: the function failed; the line says where in the file.
+  """
+  try:
+    return run()
+  except BaseException as error:  # the file may raise anything
+    if isinstance(error, ValueError) and str(error).startswith('Expected'):
+      raise
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    reason = ' '.join([f'{_where(error, path)}:', *text.split()]).rstrip(':')
+    advice = f'correct the {what.rpartition(" ")[2]}'
+    if isinstance(error, ModuleNotFoundError):
+      advice = f'install {error.name}, or correct the name'
+    raise ValueError(
+      f'Expected a {what} that runs; got {type(error).__name__} at {reason}; '
+      f'{advice}'
+    ) from error
+
+
+def named(name: str, kind: str) -> Any:
+  """Returns what 'FILE.py:NAME' or 'package.module:NAME' names, as a factory.
+
+  Args:
+    name: the name; a file is looked up from the current folder.
+    kind: what it is to be, such as 'model', for messages.
+
+  Raises:
+    ValueError: no such file, module or name; or something in it that fails, or
+      that is no factory.
+  """
+  home, _, attribute = name.rpartition(':')
+  if home.endswith('.py'):
+    path = paths.expanded(home, f'{kind}.name').absolute()
+    if not os.path.isfile(path):
+      raise ValueError(
+        f'Expected a Python file for {kind}.name; got {home!r}, which is not '
+        'there; correct the path'
+      )
+    module = _module(path, path.stat().st_mtime_ns)
+  else:
+    module = _imported(home, kind)
+  found = getattr(module, attribute, None)
+  if found is None:
+    own = [
+      n
+      for n, value in vars(module).items()
+      if getattr(value, '__module__', None) == module.__name__
+    ]
+    near = registry.closest(attribute, own)
+    advice = f'did you mean {near!r}?' if near else 'correct the name'
+    raise ValueError(
+      f'Expected a name in {home} ({", ".join(sorted(own))}) for {kind}.name; '
+      f'got {attribute!r}; {advice}'
+    )
+  factory = _model(found, attribute) if kind == 'model' else found
+  if not callable(factory):
+    raise ValueError(
+      f'Expected a function or a class for {kind}.name={name!r}; got '
+      f'{factory!r}; name another'
+    )
+  return factory
+
+
+@functools.lru_cache(maxsize=16)
+def _module(path: pathlib.Path, changed: int) -> types.ModuleType:
+  """Runs a file once, and again if it has changed."""
+  del changed
+  folder = str(path.parent)  # what it imports may stand beside it
+  if folder not in sys.path:
+    sys.path.append(folder)
+  # Files of one name in several folders are different modules.
+  mark = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
+  return executed(path, f'giajax_own_{path.stem}_{mark}', 'Python file')
+
+
+def _imported(name: str, kind: str) -> types.ModuleType:
+  if os.getcwd() not in sys.path:
+    sys.path.append(os.getcwd())
+  where = pathlib.Path(*name.split('.'))
+  if not name.replace('.', '').isidentifier():
+    raise ValueError(
+      f'Expected FILE.py:NAME or package.module:NAME for {kind}.name; got '
+      f'{name!r} before the colon; correct it'
+    )
+  return with_failures_named(
+    lambda: importlib.import_module(name), where, 'Python module'
+  )
+
+
+def _model(found: Any, name: str) -> Any:
+  """Returns a factory of a Net, which a module of flax is made to."""
+  is_class = isinstance(found, type)
+  if is_class and issubclass(found, nnx.Module):
+    return _of_nnx(found, name)
+  if isinstance(found, linen.Module) or (
+    is_class and issubclass(found, linen.Module)
+  ):
+    return _of_linen(found, name)
+  return found
+
+
+def _of_nnx(cls: Any, name: str) -> Any:
+  # The class itself takes whatever its metaclass does.
+  own = dict(inspect.signature(cls.__init__).parameters)
+  own = {n: p for n, p in own.items() if n not in ('self', 'rngs')}
+
+  def factory(
+    image_shape,
+    num_classes,
+    normalisation=_NORMALISATION,
+    lowering='auto',
+    **options,
+  ):
+    spec = base.make_spec(name, image_shape, num_classes, normalisation)
+    given = {'image_shape': image_shape, 'num_classes': num_classes}
+    options |= {n: v for n, v in given.items() if n in own}
+    return from_nnx.from_nnx(
+      lambda rngs: cls(**options, rngs=rngs), spec, lowering
+    )
+
+  return _signed(factory, own.values(), cls)
+
+
+def _of_linen(found: Any, name: str) -> Any:
+  own = inspect.signature(found).parameters if isinstance(found, type) else {}
+  # What every linen module has.
+  own = {n: p for n, p in own.items() if n not in ('parent', 'name')}
+
+  def factory(
+    image_shape,
+    num_classes,
+    normalisation=_NORMALISATION,
+    lowering='auto',
+    **options,
+  ):
+    del lowering
+    spec = base.make_spec(name, image_shape, num_classes, normalisation)
+    given = {'image_shape': image_shape, 'num_classes': num_classes}
+    options |= {n: v for n, v in given.items() if n in own}
+    module = found(**options) if isinstance(found, type) else found
+    return from_linen.from_linen(module, spec)
+
+  return _signed(factory, own.values(), found)
+
+
+def _signed(factory, own, found):
+  """Gives a factory the arguments of a module's class beside the usual ones."""
+  usual = inspect.signature(_usual).parameters
+  named = {p.name: p.replace(kind=p.KEYWORD_ONLY) for p in own}
+  factory.__signature__ = inspect.Signature([*{**named, **usual}.values()])
+  # The file that defines it is a part of the run, see `identity`.
+  factory.__wrapped__ = found if isinstance(found, type) else type(found)
+  factory.__doc__ = factory.__wrapped__.__doc__
+  return factory
+
+
+def _usual(
+  *,
+  image_shape: tuple[int, int, int],
+  num_classes: int,
+  normalisation: str = _NORMALISATION,
+  lowering: str = 'auto',
+) -> None:
+  """The arguments of every network."""
+
+
+def _where(error: BaseException, path: pathlib.Path) -> str:
+  """Returns the user's file and line that an error comes from."""
+  if isinstance(error, SyntaxError) and (error.filename or '<')[0] != '<':
+    return f'{error.filename}:{error.lineno}'
+  frames = traceback.extract_tb(error.__traceback__)
+  lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+  return f'{path}:{lines[-1]}' if lines else str(path)
