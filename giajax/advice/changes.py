@@ -10,10 +10,10 @@ the audited one.
 """
 
 from collections.abc import Callable, Mapping
-import inspect
 from typing import Any, NamedTuple
 
 from giajax import threat
+from giajax.engine import factories
 from giajax.engine import systems
 from giajax.models import inspect as layer_inspection
 from giajax.models import MODELS
@@ -66,7 +66,7 @@ class Change(NamedTuple):
 def _activation(config: Config) -> dict[str, Any]:
   _untrained(config)
   entry = config['model']
-  parameters = inspect.signature(MODELS[entry['name']]).parameters
+  parameters = factories.parameters(MODELS, entry, 'model')
   if 'activation' not in parameters:
     raise ValueError(
       'Expected a network whose activation can be chosen; got '
@@ -108,7 +108,7 @@ def _train_mode(config: Config) -> dict[str, Any]:
       'Expected a client in inference mode; got train_mode=True; there is '
       'nothing to change'
     )
-  net = systems.model(config['model'])
+  net = systems.system(config, systems.share(config)).net
   if not layer_inspection.has_batch_norm(net) and not layer_inspection.draws(
     net, train=True
   ):

@@ -124,13 +124,13 @@ def _audited(
   run = collection.read(folder)
   with run.arrays:
     study.check_run(run)
-    named = own_code.names(run.meta['config'])
+    chosen = sweep.only(run.meta['config'], point)
+    named = own_code.names(chosen.config)
     if named and not run_code:
       raise ValueError(
         f'Expected a config of rows of giajax in {folder}; got {named[0]!r}, '
         'whose file would be run; read it, and add --run_code if it is yours'
       )
-    chosen = sweep.only(run.meta['config'], point)
     rows = [row for row in run.rows if row['point'] == chosen.index]
     recovery = comparison.recovery(run, rows)
   # A paper's figures cannot be compared with those of a changed system.

@@ -33,6 +33,7 @@ from giajax.engine import experiment as records
 from giajax.engine import factories
 from giajax.engine import generators
 from giajax.engine import identity
+from giajax.engine import own_code
 from giajax.engine import schema
 from giajax.engine import sweep
 from giajax.engine import systems
@@ -413,5 +414,6 @@ def rows(config: Mapping[str, Any]) -> Iterator[Any]:
     entry = config[kind]
     for one in filter(None, entry if isinstance(entry, list) else [entry]):
       yield factories.row(table, one, kind)
+  yield from own_code.modules(config)
   for name in _NAMED_INSIDE:
     yield from tables.TABLES[name].values()

@@ -48,6 +48,8 @@ def make(
       f'Expected {kind}.{missing[0]} for {kind}={entry["name"]!r}; got only '
       f'{sorted(arguments)}; set it'
     )
+  if ':' in entry['name']:
+    return own_code.called(entry['name'], lambda: factory(**arguments, **parts))
   return factory(**arguments, **parts)
 
 

@@ -83,6 +83,8 @@ def check(
           f'Expected a network that was trained to invert updates with {key}='
           f'{value!r}; got one of {key}={own.get(key)!r}; {advice}'
         )
+  if auxiliary is not None:
+    check_classes(trained.generator, auxiliary, dataset)
   if 'images' not in record:
     return
   if auxiliary is None:
@@ -92,8 +94,6 @@ def check(
       f'Expected the images that {name} learned from in auxiliary, '
       f'{record["images"]!r}; got {identity.facts(auxiliary)!r}; correct it'
     )
-  else:
-    check_classes(trained.generator, auxiliary, dataset)
 
 
 def check_classes(
@@ -111,7 +111,8 @@ def check_classes(
   """
   both = taught.class_names, dataset.class_names
   numbered = any(names == (*map(str, range(len(names))),) for names in both)
-  if generator.takes_labels and not numbered and both[0] != both[1]:
+  alike = numbered and len(both[0]) == len(both[1])
+  if generator.takes_labels and not alike and both[0] != both[1]:
     name = generator.spec.name
     raise ValueError(
       f'Expected the classes of the audit for {name}, which takes labels; got '
@@ -130,7 +131,7 @@ def learned_from(trained: generative.Trained, dataset: data.Dataset) -> bool:
 
 def _first(names: Sequence[str], others: Sequence[str]) -> str:
   """Returns where two lists of classes differ first."""
-  pairs = itertools.zip_longest(names, others, fillvalue='none')
+  pairs = itertools.zip_longest(names, others)
   index, (name, other) = next(
     (i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1]
   )

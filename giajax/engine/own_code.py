@@ -25,13 +25,25 @@ _NORMALISATION = 'none'  # of a network that says nothing: images in [0, 1]
 
 
 def names(config: Any) -> list[str]:
-  """Returns the names of the user's own rows in a config, as JSON has it."""
+  """Returns the names of the user's own rows in a config without a sweep."""
   if isinstance(config, Mapping):
     own = [n for n in [config.get('name')] if isinstance(n, str) and ':' in n]
     return own + [name for value in config.values() for name in names(value)]
   if isinstance(config, list | tuple):
     return [name for value in config for name in names(value)]
   return []
+
+
+def modules(config: Any) -> list[types.ModuleType]:
+  """Returns the modules that hold the user's own rows of a config.
+
+  Args:
+    config: resolved, without a sweep.
+
+  Raises:
+    ValueError: see `named`.
+  """
+  return [_home(name, 'a row')[0] for name in names(config)]
 
 
 def executed(path: pathlib.Path, name: str, what: str) -> types.ModuleType:
@@ -76,7 +88,7 @@ def with_failures_named(
       raise
     text = error.msg if isinstance(error, SyntaxError) else str(error)
     reason = ' '.join([f'{_where(error, path)}:', *text.split()]).rstrip(':')
-    advice = f'correct the {what.rpartition(" ")[2]}'
+    advice = 'correct the file' if 'file' in what else 'correct it'
     if isinstance(error, ModuleNotFoundError):
       advice = f'install {error.name}, or correct the name'
     raise ValueError(
@@ -96,17 +108,7 @@ def named(name: str, kind: str) -> Any:
     ValueError: no such file, module or name; or something in it that fails, or
       that is no factory.
   """
-  home, _, attribute = name.rpartition(':')
-  if home.endswith('.py'):
-    path = paths.expanded(home, f'{kind}.name').absolute()
-    if not os.path.isfile(path):
-      raise ValueError(
-        f'Expected a Python file for {kind}.name; got {home!r}, which is not '
-        'there; correct the path'
-      )
-    module = _module(path, path.stat().st_mtime_ns)
-  else:
-    module = _imported(home, kind)
+  module, home, attribute = _home(name, kind)
   found = getattr(module, attribute, None)
   if found is None:
     own = [
@@ -127,6 +129,37 @@ def named(name: str, kind: str) -> Any:
       f'{factory!r}; name another'
     )
   return factory
+
+
+def called(name: str, make: Callable[[], Any]) -> Any:
+  """Returns what a factory of the user's own makes.
+
+  Args:
+    name: the name of the row, as in `named`.
+    make: calls it.
+
+  Raises:
+    ValueError: it failed; the line says where.
+  """
+  home = name.rpartition(':')[0]
+  path = pathlib.Path(home)
+  if home.endswith('.py'):
+    path = paths.expanded(home, 'name').absolute()
+  return with_failures_named(make, path, 'row of your own')
+
+
+def _home(name: str, kind: str) -> tuple[types.ModuleType, str, str]:
+  """Returns the module of a name, and the name's two halves."""
+  home, _, attribute = name.rpartition(':')
+  if not home.endswith('.py'):
+    return _imported(home, kind), home, attribute
+  path = paths.expanded(home, f'{kind}.name').absolute()
+  if not os.path.isfile(path):
+    raise ValueError(
+      f'Expected a Python file for {kind}.name; got {home!r}, which is not '
+      'there; correct the path'
+    )
+  return _module(path, path.stat().st_mtime_ns), home, attribute
 
 
 @functools.lru_cache(maxsize=16)
@@ -170,7 +203,12 @@ def _model(found: Any, name: str) -> Any:
 def _of_nnx(cls: Any, name: str) -> Any:
   # The class itself takes whatever its metaclass does.
   own = dict(inspect.signature(cls.__init__).parameters)
-  own = {n: p for n, p in own.items() if n not in ('self', 'rngs')}
+  own = {
+    n: p
+    for n, p in own.items()
+    if n not in ('self', 'rngs')
+    and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+  }
 
   def factory(
     image_shape,

@@ -84,7 +84,7 @@ def pure(make: Callable[[nnx.Rngs], nnx.Module], name: str) -> Pure:
     foreign.set_mode(module, context)
     before = foreign.counts(module)
     result = call(module)
-    foreign.check_draws(module, before, context, name)
+    foreign.check_key(module, before, context)
     missing = set(context.taps) - set(context.tapped)
     if missing:
       raise ValueError(
@@ -175,12 +175,19 @@ def _check_modes(init, run, spec: base.Spec) -> None:
   def passed(variables, x, train, key):
     return run(variables, x, layers.Context(train, 'lax', key=key))
 
+  def counts(variables, x):
+    context = layers.Context(False, 'lax')
+    run(variables, x, context)
+    return context.counts
+
   variables = jax.eval_shape(init, jax.random.key(0))
   wrong = modes.fault(passed, variables, spec)
+  if modes.differ(counts, variables, spec):
+    wrong = 'draws random numbers in an inference pass'
   if wrong:
     raise ValueError(
       f'Expected a module whose layers listen to its mode; got {spec.name}, '
-      f'which {wrong}; leave use_running_average to the pass'
+      f'which {wrong}; leave use_running_average and deterministic to the pass'
     )
 
 

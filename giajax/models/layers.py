@@ -58,6 +58,7 @@ class Context:
     sites: the input and the geometry of each layer with parameters.
     outputs: the output of each layer with parameters.
     penalty: [] nats, what layers add to the mean loss.
+    counts: how often random streams were drawn from before and after the pass.
   """
 
   def __init__(
@@ -79,6 +80,7 @@ class Context:
     self.sites: dict[str, moments.Site] = {}
     self.outputs: dict[str, types.Array] = {}
     self.penalty: types.Array | np.float32 = np.float32(0)
+    self.counts: tuple[list[types.Array], list[types.Array]] = ([], [])
 
   def record(
     self,

@@ -91,6 +91,26 @@ def inlined(fn: Callable[..., types.Tree]) -> Callable[..., types.Tree]:
   return reread(reread(fn, find), find)
 
 
+def flattened(fn: Callable[..., types.Tree]) -> Callable[..., types.Tree]:
+  """Returns a function without calls, for looking at its jaxpr.
+
+  Args:
+    fn: a function of pytrees of arrays.
+  """
+
+  def call(params, operands, original):
+    del original
+    inner = params['jaxpr']
+    closed = inner if hasattr(inner, 'consts') else core.ClosedJaxpr(inner, ())
+    return evaluate(closed, operands, find)
+
+  def find(eqn):
+    calls = (*JITS, 'checkpoint', 'remat2')
+    return call if eqn.primitive.name in calls else None
+
+  return reread(fn, find)
+
+
 def _runs(
   eqns: Iterable[core.JaxprEqn],
   find: Callable[[core.JaxprEqn], Rule | None],

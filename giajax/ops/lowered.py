@@ -12,8 +12,8 @@ of `conv_general_dilated`:
     as well.
 
 Everything else is evaluated as it stands: transposed convolutions, those of
-three spatial axes or of integers, those of giajax's own layers, and what is
-inside other primitives.
+three spatial axes or of integers, of a stated precision on an accelerator,
+those of giajax's own layers, and what is inside other primitives.
 """
 
 from collections.abc import Callable
@@ -43,7 +43,8 @@ def lowered(
 
   Returns:
     The function. Jit it, vmap it, and differentiate it in reverse mode any
-    number of times. Where its convolutions stand, values differ by rounding.
+    number of times; forward mode stops at its convolutions. Values differ by
+    rounding. A derivative of a function with a rule of its own runs it again.
   """
 
   @functools.wraps(fn)
@@ -69,6 +70,8 @@ def _again(closed: core.ClosedJaxpr, lowering: str) -> Callable[..., Any]:
 def _is_read(eqn: core.JaxprEqn) -> bool:
   if eqn.primitive.name == 'conv_general_dilated':
     return _is_ours(eqn)
+  if eqn.params.get('branches_platforms') or eqn.params.get('symbolic_zeros'):
+    return False  # of one platform, or of arguments that nobody differentiates
   inner = core.jaxprs_in_params(eqn.params)
   return eqn.primitive.name in _RULES and any(map(_convolves, inner))
 
@@ -93,6 +96,8 @@ def _is_ours(eqn: core.JaxprEqn) -> bool:
     and params['batch_group_count'] == 1
     and min(min(pair) for pair in params['padding']) >= 0
     and params['out_sharding'] is None
+    # Products on a CPU are never rounded.
+    and (params['precision'] is None or jax.default_backend() == 'cpu')
   )
 
 

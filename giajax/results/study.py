@@ -36,6 +36,7 @@ from giajax.metrics import confidence
 from giajax.metrics import METRICS
 from giajax.results import collection
 from giajax.results import columns
+from giajax.results import pointwise
 from giajax.results import wording
 
 _KINDS: dict[str, type] = {
@@ -175,7 +176,9 @@ def paper(run: collection.Run, metric: str) -> list[float]:
   entries = (config.get('study') or {}).get('paper') or ()
   return [
     wording.number(
-      _entry(entries, config, rows[0].get('sweep') or {}).get(metric)
+      pointwise.entry_of(entries, config, rows[0].get('sweep') or {}).get(
+        metric
+      )
     )
     for rows in collection.points(run).values()
   ]
@@ -187,9 +190,9 @@ def lines(run: collection.Run) -> list[Line]:
   study, result = config['study'], []
   for rows in collection.points(run).values():
     sweep = rows[0].get('sweep') or {}
-    entry = _entry(study.get('paper') or (), config, sweep)
+    entry = pointwise.entry_of(study.get('paper') or (), config, sweep)
     elsewhere = {
-      title: _entry(entries, config, sweep).get('value')
+      title: pointwise.entry_of(entries, config, sweep).get('value')
       for title, entries in (study.get('columns') or {}).items()
     }
     result.append(
@@ -321,8 +324,20 @@ def _check_at(entry, where, sweep, config) -> None:
 
 
 def _check_setting(key: str, sweep, config) -> None:
-  first = {name: values[0] for name, values in sweep.items()}
-  if _setting(config, first, key) is None:
+  values = {
+    name: several
+    for name, several in sweep.items()
+    if isinstance(several, list | tuple) and several
+  }
+  first = {name: several[0] for name, several in values.items()}
+  tried = [
+    {**first, name: value}
+    for name, several in values.items()
+    for value in several
+  ]
+  if all(
+    pointwise.setting(config, point, key) is None for point in tried or [{}]
+  ):
     registry.lookup(sweep, key, 'swept key')
 
 
@@ -344,36 +359,6 @@ def _check_powers(name: str, values: Sequence[Any]) -> None:
       f'Expected three different positive numbers or more in sweep[{name!r}], '
       f'to fit a power of them; got {values!r}; leave it out of study.fits'
     )
-
-
-def _setting(config: Mapping[str, Any], sweep: Mapping[str, Any], key: str):
-  """Returns what a dotted key is at a point, None where it is nothing."""
-  parts, node = str(key).split('.'), config
-  for end in range(len(parts), 0, -1):
-    name = '.'.join(parts[:end])
-    if name in sweep:
-      parts, node = parts[end:], sweep[name]
-      break
-  for part in parts:
-    node = node.get(part) if isinstance(node, Mapping) else None
-  return node
-
-
-def _entry(
-  entries: Sequence[Mapping[str, Any]],
-  config: Mapping[str, Any],
-  sweep: Mapping[str, Any],
-) -> Mapping[str, Any]:
-  """Returns the first entry that is of a point, {} where there is none."""
-
-  def names(v):
-    return [v, v['name']] if isinstance(v, dict) and 'name' in v else [v]
-
-  for entry in entries:
-    at = {key: _setting(config, sweep, key) for key in entry['at']}
-    if all(v in names(at[key]) for key, v in entry['at'].items()):
-      return entry
-  return {}
 
 
 def _typical(run, rows, metric) -> float:
@@ -408,12 +393,17 @@ def _agreement(points: Sequence[Line], metric: str) -> str:
 
 
 def _gains(run: collection.Run, metric: str) -> list[str]:
-  """Returns what updates give more than noise, case by case, at each point."""
+  """Returns what updates give more than noise, case by case, at each point.
+
+  Six cases or more, each with a control of its own, have an interval.
+  """
   baseline, name = _split(metric)
   if baseline != 'noise_gradient':
     return []
   said = []
   for rows in collection.points(run).values():
+    # A case without a control of its own is compared with another's.
+    rows = [row for row in rows if collection.has(run, row, 'x_noise_gradient')]
     gain = [value(run, row, name) - value(run, row, metric) for row in rows]
     low, high = confidence.interval(gain, statistic='mean')
     if not math.isfinite(low):

@@ -24,7 +24,7 @@ def _dataset(*names):
   [
     (('dog', 'cat'), "'dog' in the place of 'cat' as class 0"),
     (('cat', 'frog'), "'frog' in the place of 'dog' as class 1"),
-    (('cat',), "'none' in the place of 'dog' as class 1"),
+    (('cat',), "None in the place of 'dog' as class 1"),
   ],
 )
 def test_labels_mean_the_same_to_a_generator_that_takes_them(names, words):

@@ -146,7 +146,10 @@ def test_its_files_are_a_part_of_the_run(folder):
 
 def test_a_workdir_does_not_run_the_files_that_it_names(folder):
   config = tiny.config(
-    model=dict(name='nets.py:Plain'), attack__num_steps=1, cases__count=1
+    model=dict(name='mlp'),
+    sweep={'model.name': ['nets.py:Plain']},
+    attack__num_steps=1,
+    cases__count=1,
   )
   run.audit(config, folder / 'w')
   with pytest.raises(ValueError, match=r"^Expected .*got 'nets.py:Plain', who"):
@@ -154,7 +157,41 @@ def test_a_workdir_does_not_run_the_files_that_it_names(folder):
   assert trials.advise(folder / 'w', only=['batch'], run_code=True)
   facts = json.loads((folder / 'w' / 'advice.json').read_text())
   assert 'the network Plain is made of others' in facts['validation']['reason']
-  assert own_code.names({'sweep': {'model': [{'name': 'a:b'}, 3]}}) == ['a:b']
+
+
+@pytest.mark.parametrize('name', ['plain', 'own', 'linear'])
+def test_the_file_that_was_named_counts_whatever_it_names(folder, name):
+  """An object of a library's class, and a function of another file."""
+  with (folder / 'nets.py').open('a') as file:
+    file.write('\nimport functools\nfrom giajax.models import MODELS\n')
+    file.write('linear = functools.partial(MODELS["mlp"], widths=())\n')
+  config = tiny.config(model=dict(name=f'nets.py:{name}'))
+  assert str(folder / 'nets.py') in build.experiment(config).inputs
+  generator = dict(name='nets.py:own')
+  attack = dict(name='inverting_gradients', generator=generator)
+  own = own_code.modules({'attack': attack})
+  assert [module.__file__ for module in own] == [str(folder / 'nets.py')]
+
+
+def test_a_factory_that_fails_says_where(folder):
+  (folder / 'bad.py').write_text(
+    'def net(image_shape, num_classes):\n  raise RuntimeError("a\\nb")\n'
+  )
+  words = r'RuntimeError at .*bad\.py:2: a b; correct it'
+  with pytest.raises(ValueError, match=f'^Expected .*{words}'):
+    _net(name='bad.py:net')
+
+
+def test_arguments_of_any_name_are_left_out(folder):
+  (folder / 'more.py').write_text(
+    'from flax import nnx\n'
+    'class Net(nnx.Module):\n'
+    '  def __init__(self, *args, rngs, **more):\n'
+    '    self.head = nnx.Linear(432, 16, rngs=rngs)\n'
+    '  def __call__(self, x):\n'
+    '    return self.head(x.reshape(len(x), -1))\n'
+  )
+  assert _net(name='more.py:Net').spec.name == 'Net'
 
 
 def test_the_command_line_names_one(folder):

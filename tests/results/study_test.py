@@ -9,6 +9,7 @@ import pytest
 from giajax.report import markup
 from giajax.report import study as section
 from giajax.results import collection
+from giajax.results import pointwise
 from giajax.results import study
 
 
@@ -88,6 +89,27 @@ def test_a_figure_may_be_of_what_is_not_swept():
   made = run({'paper': paper, 'metrics': ['psnr']}, key='model.width')
   made.meta['config'].update(model={'width': 3}, cases={'batch_size': 9})
   assert np.isnan(study.paper(made, 'psnr')).all()
+
+
+@pytest.mark.parametrize(
+  ('sweep', 'key', 'found'),
+  [
+    ({'model.name': 'lenet'}, 'model', {'name': 'lenet', 'width': 3}),
+    ({'model': {'name': 'mlp'}}, 'model.name', 'mlp'),
+    ({'model': {'name': 'mlp'}}, 'model.width', None),
+    ({'model': {'name': 'mlp'}, 'model.width': 5}, 'model.width', 5),
+    ({'model.width': 5}, 'cases.batch_size', 1),
+  ],
+)
+def test_what_a_key_is_at_a_point(sweep, key, found):
+  config = {'model': {'name': 'vgg', 'width': 3}, 'cases': {'batch_size': 1}}
+  assert pointwise.setting(config, sweep, key) == found
+
+
+def test_an_argument_of_one_row_of_several_is_a_setting():
+  rows = [{'name': 'r'}, {'name': 'r', 'hide': 'weights'}]
+  entry = {'at': {'attack.hide': 'weights'}, 'value': 1}
+  study.check({'columns': {'a': [entry]}}, {'attack': rows}, CONFIG)
 
 
 def test_shares_are_means_over_all_images():
@@ -249,6 +271,9 @@ def test_what_updates_add_to_noise_is_told_case_by_case():
     row.update(point=0, psnr=10.0 + i)
     row['baselines'] = {'noise_gradient': {'psnr': 8.5 + i}}
   made = made._replace(rows=rows)
+  assert study.sentences(made) == []  # without controls of their own
+  for row in rows:
+    made.arrays[f'{row["row"]:04d}/x_noise_gradient'] = np.zeros((1, 2, 2, 1))
   (text,) = study.sentences(made)
   assert text == (
     'PSNR (dB) minus that of the same attack on noise: 1.50 in the mean over 6 '

@@ -74,9 +74,11 @@ def streams(state: Any, key: types.Array | None) -> Any:
   root = jax.random.key(0) if key is None else key
 
   def start(path, leaf):
-    if isinstance(leaf, nnx.RngKey):
-      return leaf.replace(keys.named(root, '.'.join(map(str, path))))
-    return leaf.replace(jnp.zeros((), jnp.uint32))
+    shape = leaf.get_value().shape  # of stacked layers, one for each
+    if not isinstance(leaf, nnx.RngKey):
+      return leaf.replace(jnp.zeros(shape, jnp.uint32))
+    own = keys.named(root, '.'.join(map(str, path)))
+    return leaf.replace(jax.random.split(own, shape) if shape else own)
 
   flat = [(path, start(path, leaf)) for path, leaf in nnx.to_flat_state(state)]
   return nnx.from_flat_state(flat)
@@ -92,15 +94,21 @@ def set_mode(module: nnx.Module, context: layers.Context) -> None:
   for path, layer in modules:
     if isinstance(layer, layers.Layer):
       continue
-    if hasattr(layer, 'use_running_average'):
+    if _can_set(layer, 'use_running_average'):
       still = '.'.join(map(str, path)) in context.frozen
       layer.use_running_average = still or not context.train
-    if hasattr(layer, 'deterministic'):
+    if _can_set(layer, 'deterministic'):
       layer.deterministic = not context.train
     if isinstance(layer, nnx.Conv):
       layer.conv_general_dilated = functools.partial(
         _convolve, context.lowering
       )
+
+
+def _can_set(layer: nnx.Module, name: str) -> bool:
+  own = getattr(type(layer), name, None)
+  fixed = isinstance(own, property) and own.fset is None
+  return hasattr(layer, name) and not fixed
 
 
 def counts(module: nnx.Module) -> dict[tuple[Any, ...], Any]:
@@ -109,37 +117,32 @@ def counts(module: nnx.Module) -> dict[tuple[Any, ...], Any]:
   return {path: leaf.get_value() for path, leaf in flat}
 
 
-def check_draws(
+def check_key(
   module: nnx.Module,
   before: Mapping[tuple[Any, ...], Any],
   context: layers.Context,
-  name: str,
 ) -> None:
-  """Checks that nothing was drawn without a key.
+  """Raises ValueError if a training pass has drawn without a key.
 
   Args:
     module: the module after its pass.
     before: the counts before it.
     context: of the pass.
-    name: the name of the network.
-
-  Raises:
-    ValueError: something was.
   """
+  context.counts = [*before.values()], [*counts(module).values()]
+  if context.key is not None or not context.train:
+    return
   # Counting makes another array.
   drawn = [p for p, count in counts(module).items() if count is not before[p]]
-  if not drawn or (context.train and context.key is not None):
-    return
-  layer = '.'.join(map(str, drawn[0][:-2])) or name
-  if context.train:
+  if drawn:
     raise ValueError(
-      f'Expected a key for a training pass through {layer!r}, which draws '
-      'random numbers; got key=None; pass one to apply'
+      f'Expected a key for a training pass through {_layer(drawn[0])!r}, which '
+      'draws random numbers; got key=None; pass one to apply'
     )
-  raise ValueError(
-    f'Expected no random numbers in an inference pass; got some of {layer!r} '
-    f'in {name}; let it listen to `deterministic`'
-  )
+
+
+def _layer(path) -> str:
+  return '.'.join(map(str, path[:-2]))
 
 
 def statistics(module: nnx.Module) -> Mapping[str, types.Array]:

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.extend import core
 import jax.numpy as jnp
 
 from giajax import types
 from giajax.models import base
+from giajax.ops import jaxprs
 
 # `(variables, x, train, key) -> Output`; the key is None in an inference pass.
 Run = Callable[[types.Variables, types.Array, bool, Any], types.Output]
@@ -42,18 +44,37 @@ def draws(run: Run, variables: types.Variables, spec: base.Spec) -> bool:
   return any(key in _atoms(eqn.invars) for eqn in closed.jaxpr.eqns)
 
 
+def differ(
+  pairs: Callable[[types.Variables, types.Array], tuple[Any, Any]],
+  variables: types.Variables,
+  spec: base.Spec,
+) -> bool:
+  """Returns whether a pass returns two trees that are not the same.
+
+  Args:
+    pairs: `(variables, x) -> two trees`, of arrays that it makes.
+    variables: with shapes in the place of arrays.
+    spec: the static facts about the network.
+  """
+  flat = jaxprs.flattened(pairs)
+  atoms = _atoms(jax.make_jaxpr(flat)(variables, _images(spec)).jaxpr.outvars)
+  half = len(atoms) // 2
+  return atoms[:half] != atoms[half:]
+
+
 def _moves(run, variables, spec, *, train: bool) -> bool:
 
   def stats(variables, x, key):
     return run(variables, x, train, key if train else None).stats
 
-  traced = jax.make_jaxpr(stats)(variables, _images(spec), jax.random.key(0))
+  flat = jaxprs.flattened(stats)
+  traced = jax.make_jaxpr(flat)(variables, _images(spec), jax.random.key(0))
   return not set(_atoms(traced.jaxpr.outvars)) <= set(traced.jaxpr.invars)
 
 
 def _atoms(atoms) -> list[Any]:
-  """Returns what can be a member of a set."""
-  return [atom if atom.__hash__ else id(atom) for atom in atoms]
+  """Returns what can be compared: variables, and constants by their text."""
+  return [str(a) if isinstance(a, core.Literal) else a for a in atoms]
 
 
 def _images(spec: base.Spec) -> jax.ShapeDtypeStruct:
