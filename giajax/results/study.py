@@ -6,8 +6,8 @@ The config says which paper under `study`, all optional:
   source        authors, venue, year and table
   metrics       of the table: columns of numbers, such as 'psnr', a baseline's,
                 such as 'start_ssim', or 'l2', the norm of the error; PSNR and
-                SSIM if not given. One of 'noise_gradient' is also compared case
-                by case.
+                SSIM if not given. Those of 'noise_gradient' and 'class_sample'
+                are also compared case by case.
   paper         a list of {'at': {key: value}, metric: figure}, keys of the
                 sweep or of the config; of a value that is a dict, the name is
                 enough. A point that is only near the paper's says how it
@@ -49,6 +49,7 @@ _KINDS: dict[str, type] = {
   'columns': dict,
 }
 KEYS = tuple(_KINDS)
+_PAIRED = ('noise_gradient', 'class_sample')
 _L2 = columns.Column('l2', float, 'norm of the error', 'error (l2)', '.2f')
 
 
@@ -393,17 +394,18 @@ def _agreement(points: Sequence[Line], metric: str) -> str:
 
 
 def _gains(run: collection.Run, metric: str) -> list[str]:
-  """Returns what updates give more than noise, case by case, at each point.
+  """Returns how far a result is above a guess, case by case, at each point.
 
-  Six cases or more, each with a control of its own, have an interval.
+  Six cases or more, each with a guess of its own, have an interval.
   """
   baseline, name = _split(metric)
-  if baseline != 'noise_gradient':
+  if baseline not in _PAIRED:
     return []
+  title = baselines.BASELINES[baseline]
   said = []
   for rows in collection.points(run).values():
     # A case without a control of its own is compared with another's.
-    rows = [row for row in rows if collection.has(run, row, 'x_noise_gradient')]
+    rows = [row for row in rows if collection.has(run, row, f'x_{baseline}')]
     gain = [value(run, row, name) - value(run, row, metric) for row in rows]
     low, high = confidence.interval(gain, statistic='mean')
     if not math.isfinite(low):
@@ -415,7 +417,7 @@ def _gains(run: collection.Run, metric: str) -> list[str]:
     )
     mean, *ends = (_figure(x, name) for x in (float(np.mean(gain)), low, high))
     said.append(
-      f'{_column(name).label} minus that of the same attack on noise'
+      f'{_column(name).label} minus that of {title[0].lower()}{title[1:]}'
       f'{f", {at}" if at else ""}: {mean} in the mean over {len(gain)} cases, '
       f'95 % interval {ends[0]} to {ends[1]}.'
     )

@@ -276,8 +276,8 @@ def test_what_updates_add_to_noise_is_told_case_by_case():
     made.arrays[f'{row["row"]:04d}/x_noise_gradient'] = np.zeros((1, 2, 2, 1))
   (text,) = study.sentences(made)
   assert text == (
-    'PSNR (dB) minus that of the same attack on noise: 1.50 in the mean over 6 '
-    'cases, 95 % interval 1.50 to 1.50.'
+    'PSNR (dB) minus that of the same attack on a noise gradient: 1.50 in the '
+    'mean over 6 cases, 95 % interval 1.50 to 1.50.'
   )
   few = made._replace(rows=rows[:5])  # too few for an interval
   assert study.sentences(few) == []
