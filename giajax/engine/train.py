@@ -21,6 +21,7 @@ from giajax.engine import learning
 from giajax.engine import lessons
 from giajax.engine import provenance
 from giajax.engine import sweep
+from giajax.engine import trainings
 from giajax.engine import workdir
 from giajax.generative import base as generative
 from giajax.models import convert
@@ -120,7 +121,7 @@ def train_config(
   saved = path.with_suffix('.training')
   with workdir.locked(saved):
     folder = saved / 'checkpoints' / part
-    seconds = resolved['run']['save_seconds']
+    seconds = trainings.save_seconds(resolved)
     saving = learning.Saving(folder, owner, seconds=seconds)
     try:
       learned = learning.learn(

@@ -91,6 +91,11 @@ def of_generator(
   )
 
 
+def save_seconds(resolved: Mapping[str, Any]) -> float:
+  """Returns the seconds between two checkpoints of a training."""
+  return resolved['run']['save_seconds']
+
+
 def _run(resolved: Mapping[str, Any]) -> dict[str, Any]:
   """Returns `run` for updates that nobody differentiates."""
   lowering = resolved['run']['lowering']
