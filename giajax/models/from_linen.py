@@ -87,11 +87,8 @@ def from_linen(module: Any, spec: base.Spec, **init_kwargs: Any) -> base.Net:
 
   def apply(variables, x, *, train=False, taps=(), key=None):
     base.no_taps(taps, spec)
-    if train and draws and key is None:
-      raise ValueError(
-        f'Expected a key for a training pass through {spec.name}, which draws '
-        'random numbers; got key=None; pass one to apply'
-      )
+    if train and draws:
+      modes.require_key(key, spec)
     return run(variables, x, train, key if train else None)
 
   _check_collections(jax.eval_shape(collections, jax.random.key(0)), spec)

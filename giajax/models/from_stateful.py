@@ -79,11 +79,8 @@ def from_stateful(
 
   def pass_(variables, x, *, train=False, taps=(), key=None):
     base.no_taps(taps, spec)
-    if train and draws and key is None:
-      raise ValueError(
-        f'Expected a key for a training pass through {spec.name}, which draws '
-        'random numbers; got key=None; pass one to apply'
-      )
+    if train and draws:
+      modes.require_key(key, spec)
     return run(variables, x, train, key if train else None)
 
   variables: Any = jax.eval_shape(make, jax.random.key(0))

@@ -44,6 +44,15 @@ def draws(run: Run, variables: types.Variables, spec: base.Spec) -> bool:
   return any(key in _atoms(eqn.invars) for eqn in closed.jaxpr.eqns)
 
 
+def require_key(key: types.Array | None, spec: base.Spec) -> None:
+  """Raises ValueError if a pass that draws random numbers was given no key."""
+  if key is None:
+    raise ValueError(
+      f'Expected a key for a training pass through {spec.name}, which draws '
+      'random numbers; got key=None; pass one to apply'
+    )
+
+
 def differ(
   pairs: Callable[[types.Variables, types.Array], tuple[Any, Any]],
   variables: types.Variables,
