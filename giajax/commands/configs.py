@@ -123,9 +123,8 @@ def _annotation(path: Sequence[str], config: Mapping[str, Any]) -> Any:
       return str
     entry = config.get(section, schema.DEFAULTS[section])
     name = entry.get('name') if isinstance(entry, Mapping) else None
-    table = tables.FAMILIES[section]
     # One of the user's own is read by `build` alone.
-    factory = table.get(str(name))
+    factory = tables.FAMILIES[section].get(str(name))
     parameters = inspect.signature(factory).parameters if factory else {}
     parameter = parameters.get(rest[0])
     if parameter is None or parameter.annotation is parameter.empty:

@@ -141,11 +141,8 @@ def called(name: str, make: Callable[[], Any]) -> Any:
   Raises:
     ValueError: it failed; the line says where.
   """
-  home = name.rpartition(':')[0]
-  path = pathlib.Path(home)
-  if home.endswith('.py'):
-    path = paths.expanded(home, 'name').absolute()
-  return with_failures_named(make, path, 'row of your own')
+  file = _home(name, 'a row')[0].__file__
+  return with_failures_named(make, pathlib.Path(str(file)), 'row of your own')
 
 
 def _home(name: str, kind: str) -> tuple[types.ModuleType, str, str]:

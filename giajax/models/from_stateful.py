@@ -1,7 +1,7 @@
 """A Net of two plain functions with a state, which libraries can be made to.
 
 Running statistics are a state that a pass returns, as in Haiku's
-`transform_with_state`, Equinox's `State` or Keras's `stateless_call`.
+`transform_with_state` and with Equinox's `State`.
 """
 
 from collections.abc import Callable

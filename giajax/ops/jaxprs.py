@@ -12,8 +12,8 @@ Values = Sequence[types.Array]
 # `(params, operands, original) -> values`: what an equation of these params is
 # on these operands; `original` is the equation as a function of them.
 Rule = Callable[[Mapping[str, Any], Values, Callable[..., Values]], Values]
-# Primitives that call a function as it is, by the name of its jaxpr.
-JITS = ('jit', 'pjit', 'closed_call')
+# The primitives that call a function as it is.
+JITS = ('jit',)
 
 
 def reread(
@@ -72,22 +72,17 @@ def inlined(fn: Callable[..., types.Tree]) -> Callable[..., types.Tree]:
     fn: a function of pytrees of arrays.
   """
 
-  def call(params, operands, original):
-    del original
-    return evaluate(params['jaxpr'], operands, find)
-
   def compute(params, operands, original):
     del params
     with jax.ensure_compile_time_eval():
       return original(*operands)
 
-  def find(eqn):
-    if eqn.primitive.name in JITS:
-      return call
+  def constant(eqn):
     # What was computed beforehand is no variable of the second reading.
     given = all(isinstance(atom, core.Literal) for atom in eqn.invars)
     return compute if given else None
 
+  find = _entering(JITS, constant)
   return reread(reread(fn, find), find)
 
 
@@ -97,6 +92,11 @@ def flattened(fn: Callable[..., types.Tree]) -> Callable[..., types.Tree]:
   Args:
     fn: a function of pytrees of arrays.
   """
+  return reread(fn, _entering((*JITS, 'remat2'), lambda eqn: None))
+
+
+def _entering(names, otherwise):
+  """Returns `find` that evaluates the jaxprs of some primitives in place."""
 
   def call(params, operands, original):
     del original
@@ -105,10 +105,9 @@ def flattened(fn: Callable[..., types.Tree]) -> Callable[..., types.Tree]:
     return evaluate(closed, operands, find)
 
   def find(eqn):
-    calls = (*JITS, 'checkpoint', 'remat2')
-    return call if eqn.primitive.name in calls else None
+    return call if eqn.primitive.name in names else otherwise(eqn)
 
-  return reread(fn, find)
+  return find
 
 
 def _runs(

@@ -213,7 +213,6 @@ def _split(values, first, second):
 
 # By the names of primitives.
 _RULES = {
-  'checkpoint': _remat,
   'cond': _cond,
   'conv_general_dilated': _convolution,
   'custom_jvp_call': _custom,

@@ -197,6 +197,39 @@ def test_a_lowering_that_was_chosen_stays():
     assert convolutions(ours, x, k) == convolutions(own, x, k)
 
 
+def test_branches_of_one_platform_are_left_alone():
+  x, k = arrays()
+
+  def fn(x, k):
+    return lax.platform_dependent(
+      x, cuda=lambda x: x, default=lambda x: conv(x)
+    )
+
+  def conv(x):
+    return convolve(x, k)
+
+  ours = lowered.lowered(fn, OURS)
+  np.testing.assert_array_equal(ours(x, k), fn(x, k))
+  assert 'branches_platforms=None' not in str(jax.make_jaxpr(ours)(x, k))
+
+
+def test_a_rule_that_asks_what_is_differentiated_is_left_alone():
+  x, k = arrays()
+
+  @jax.custom_vjp
+  def fn(x, k):
+    return convolve(x, k)
+
+  def forward(x, k):
+    if k.perturbed:
+      raise NotImplementedError
+    return convolve(x.value, k.value), k.value
+
+  fn.defvjp(forward, lambda k, y: (jnp.ones_like(x), None), symbolic_zeros=True)
+  slope = jax.grad(lambda x: lowered.lowered(fn, OURS)(x, k).sum())(x)
+  np.testing.assert_array_equal(slope, np.ones_like(x))
+
+
 def test_of_three_axes_too():
   x, k = jnp.ones((1, 3, 3, 3, 2)), jnp.ones((2, 2, 2, 2, 1))
   fn = functools.partial(convolve, layout=('NDHWC', 'DHWIO', 'NDHWC'))

@@ -183,25 +183,20 @@ def test_what_was_known_before_is_shown_beside_what_came_back(tmp_path):
     tmp_path, points=2, baselines=dict.fromkeys(names, means), size=16
   )
   before = _html(path)
-  assert 'nearest auxiliary' not in before
+  assert 'nearest auxiliary' not in before and 'auxiliary data' not in before
   with np.load(path / 'recon.npz') as arrays:
     x = arrays['0000/x']
   _change(path, x_class_sample=x, x_nearest_auxiliary=1 - x)  # of one point
+  meta = json.loads((path / 'config.json').read_text())
+  meta['config']['auxiliary'] = dict(name='tfds', dataset='cifar10', split='a')
+  (path / 'config.json').write_text(json.dumps(meta))
   html = _html(path)
+  assert '<dt>auxiliary data</dt><dd>tfds cifar10 a</dd>' in html
   for text in ('random sample', 'nearest auxiliary', 'without the update'):
     assert text in html, text
   for text in ('A random image of the generator', 'of up to 10,000 auxiliary'):
     assert text in before and text in html
   assert html.count('<img') == before.count('<img') + 4  # two images, twice
-
-
-def test_auxiliary_images_are_named(tmp_path):
-  path = _workdir(tmp_path)
-  assert 'auxiliary data' not in _html(path)
-  meta = json.loads((path / 'config.json').read_text())
-  meta['config']['auxiliary'] = dict(name='tfds', dataset='cifar10', split='a')
-  (path / 'config.json').write_text(json.dumps(meta))
-  assert '<dt>auxiliary data</dt><dd>tfds cifar10 a</dd>' in _html(path)
 
 
 def test_page_needs_no_other_file(tmp_path):
