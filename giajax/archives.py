@@ -156,6 +156,19 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
     return safetensors_numpy.load_file(path)
 
 
+def metadata(path: str | os.PathLike) -> dict[str, str]:
+  """Returns the metadata of a .safetensors file, {} where it has none.
+
+  Raises:
+    ValueError: the file does not exist, or is damaged.
+  """
+  advice = 'write it again with safetensors'
+  with _refusing(path, 'safetensors file', advice):
+    _check_tensors(path)
+    with safetensors.safe_open(path, 'np') as opened:
+      return dict(opened.metadata() or {})
+
+
 def read_any(path: str | os.PathLike) -> dict[str, np.ndarray]:
   """Returns the arrays of a file by name, including files of torch.save.
 

@@ -2,6 +2,9 @@
 
   giajax --config=NAME --workdir=DIR [--config.KEY=VALUE] [--shard=I/N]
                             runs an experiment and writes its report
+  giajax audit --model=FILE:NAME --sent=FILE --received=FILE ...
+                            audits an update that your server received
+  giajax init FILE.py       writes a config file to start from
   giajax report WORKDIR     rebuilds the report, without a device
   giajax advise WORKDIR     tries what the audited system could change
   giajax train --config=NAME --out=FILE.npz       trains the network
@@ -28,7 +31,9 @@ from giajax import printable
 
 # What the same command does after one that was asked to stop.
 _AFTER = {
-  **dict.fromkeys(('convert', 'craft', 'report', 'verify'), 'starts again'),
+  **dict.fromkeys(
+    ('convert', 'craft', 'init', 'report', 'verify'), 'starts again'
+  ),
   **dict.fromkeys(('--list', '--version', '--help'), 'starts again'),
 }
 

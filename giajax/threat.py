@@ -243,28 +243,32 @@ def setting(
   train_mode: bool,
   batch_size: int,
   granted: Collection[str],
-  trained: bool,
+  trained: bool | None,
   has_batch_norm: bool = True,
   num_rounds: int = 1,
   altered: bool = False,
   known_before: bool = False,
+  captured: bool = False,
 ) -> tuple[str, list[str]]:
-  """Returns 'diagnostic' with its reasons, or 'deployment' with none.
+  """Returns 'diagnostic', 'deployment' or 'captured', and what helps an attack.
 
   A diagnostic setting makes inversion easier than a deployed system does, so
   what an attack finds in it is an upper bound on what the same attack finds in
-  a deployed system.
+  a deployed system. Without such a reason, a setting is 'deployment'. A
+  captured update is one of a real system, whatever makes it easy to invert.
 
   Args:
     train_mode: whether the client runs BatchNorm in training mode.
     batch_size: the number of images behind the update.
     granted: the grants that the attacker was given and uses.
     trained: whether the network's weights come from training; see `is_trained`.
+      None where nobody knows.
     has_batch_norm: whether the network has BatchNorm layers.
     num_rounds: the number of rounds of communication that the attack takes.
     altered: whether the agreed network itself is not a stock one, but one that
       helps an attack.
     known_before: whether an image behind the update is in the auxiliary data.
+    captured: whether the update was received from a real client.
   """
   rules: Mapping[str, bool] = {
     'inference-mode client': has_batch_norm and not train_mode,
@@ -272,12 +276,14 @@ def setting(
     'known labels': 'labels' in granted,
     'known images': 'target' in granted,
     'images in the auxiliary data': known_before,
-    'untrained weights': not trained,
+    'untrained weights': trained is False,
     'altered architecture': altered or 'alter_architecture' in granted,
     'altered weights': 'alter_parameters' in granted,
     'one batch over several rounds': num_rounds > 1,
   }
   reasons = [reason for reason in REASONS if rules[reason]]
+  if captured:
+    return 'captured', reasons
   return ('diagnostic' if reasons else 'deployment'), reasons
 
 

@@ -24,7 +24,6 @@ import ml_collections
 import pytest
 
 from giajax import registry
-from giajax import tables
 from giajax.commands import configs
 from giajax.commands import dispatch
 from giajax.commands import flags
@@ -32,6 +31,7 @@ from giajax.engine import build
 from giajax.engine import schema
 from giajax.engine import sweep
 from giajax.engine import systems
+from giajax.engine import tables
 from giajax.models import inspect as models
 from giajax.verify.calibration import options
 
@@ -207,7 +207,7 @@ def check_command(words, where):
     case ['giajax', '--list' | '--version']:
       pass
     case ['giajax', *rest]:
-      name, *rest = rest if rest[0] in dispatch.COMMANDS else ('audit', *rest)
+      name, *rest = rest if rest[0] in dispatch.COMMANDS else ('run', *rest)
       check_module(f'giajax.commands.{name}', rest, where)
     case ['python', '-m', 'pytest', *paths]:
       assert all((_ROOT / path).exists() for path in paths), where

@@ -1,67 +1,89 @@
-"""Runs an experiment and writes its report.
+"""Audits an update that your server received from a client.
 
-giajax --config=NAME --workdir=DIR [--config.KEY=VALUE] [--shard=I/N]
+  giajax audit --model=NAME --workdir=DIR --sent=FILE --received=FILE
+    --client=NAME --input=H,W,C --classes=K [--form=weights] [--truth=FILE]
+    [--examples=N] [--minutes=10] [--only=NAME,NAME] [--fail_on=partial]
+  giajax audit --model=NAME --workdir=DIR --capture=FILE ...
+
+The model is a file of your own and what it calls your network, or a row of
+`giajax --list`; arguments follow behind commas, as in
+--model=net.py:OurNet,normalisation=imagenet. The file is run, and may hold a
+module of torch or flax, or any function that returns a Net. The client is a row
+with the arguments that describe yours, such as
+--client=fedavg,epochs=1,batch_size=4,learning_rate=0.1,train_mode=True.
+
+SENT holds the weights that the client started from, RECEIVED what came back:
+npz, .safetensors, .pt (tensors only), or the folder of an Orbax checkpoint,
+with the names of the state dict or as a list in its order. --form says what
+came back: weights, delta (new minus old), or gradient; weights are recognised.
+A file that `giajax.capture` wrote holds all of this, and stands for the flags
+that it answers.
+
+Every attack of the battery that fits is tried, and the worst result counts.
+With --truth, an npz of images x [B, H, W, C] in [0, 1] and labels y [B], they
+are scored; otherwise, the page shows what came back. The results are in DIR:
+report.html, summary.json, results.jsonl, recon.npz.
+
+The exit code is 1 if the verdict is --fail_on or worse.
 """
 
 import pathlib
-import re
 
 from giajax import printable
-from giajax.commands import configs
+from giajax.battery import audit
 from giajax.commands import flags
-from giajax.commands import process
+from giajax.commands import literals
 from giajax.engine import hooks
-from giajax.engine import run as engine
-from giajax.engine import together
 from giajax.report import report
+from giajax.report import summary
 from giajax.results import rows as result_rows
 
-USAGE = 'giajax --config=NAME --workdir=DIR'
+USAGE = 'giajax audit --model=NAME --workdir=DIR'
 FLAGS = (
-  flags.CONFIG,
+  flags.Flag('model', 'The network: NAME, or NAME,KEY=VALUE.'),
+  flags.Flag('capture', 'A file of giajax.capture, for what follows.'),
+  flags.Flag('sent', 'The weights that the client started from.'),
+  flags.Flag('received', 'What came back.'),
+  flags.Flag('form', 'What that is: weights, delta or gradient.'),
+  flags.Flag('client', 'What the client does: NAME, or NAME,KEY=VALUE.'),
+  flags.Flag('input', 'The shape of an image: H,W,C.', [], list),
+  flags.Flag('classes', 'The number of classes.', 0, int, 0),
+  flags.Flag('truth', 'The images behind the update, if you have them.'),
+  flags.Flag('examples', 'The number of images.', None, int, 1),
+  flags.Flag('trained', 'Whether the sent weights are trained.', None, bool),
+  flags.Flag('minutes', 'The time for all attacks, about.', 10.0, float),
+  flags.Flag('only', 'The attacks to try; all that fit if empty.', [], list),
+  flags.Flag('seed', 'The seed of all draws.', 0, int, 0),
+  flags.FAIL_ON,
   flags.Flag('workdir', 'The folder that the results are written to.'),
-  flags.Flag(
-    'shard',
-    'The part of the work that this process does: I of N parts, I from 0.',
-    '0/1',
-  ),
-  flags.Flag(
-    'processes',
-    'The number of processes that run one audit together.',
-    1,
-    int,
-    1,
-  ),
-  flags.Flag('process', 'The number of this process, from 0.', 0, int, 0),
-  flags.Flag(
-    'coordinator', 'HOST:PORT of process 0, if there is more than one process.'
-  ),
-  flags.Flag(
-    'join_seconds', 'How long to wait for the other processes.', 60, int, 1
-  ),
 )
 
 
 def run(arguments: flags.Arguments) -> int:
-  """Runs an audit and prints one line per row of its results."""
+  """Audits a received update and prints what each attack found."""
   values = arguments.values
-  place = values.coordinator, values.processes, values.process
-  with together.joined(*place, values.join_seconds):
-    rows = engine.audit(
-      configs.load(arguments),
-      values.workdir,
-      hooks=[hooks.progress()],
-      shard=process.shard(values.shard),
-      card=configs.card(arguments),
-      # Without this flag, the command runs all that is left.
-      command=re.sub(r' --?shard[= ]\S+', '', arguments.command),
-      finish=report.write,
-    )
+  named = ('capture', 'sent', 'received', 'form', 'truth', 'examples', 'seed')
+  config = audit.config_of(
+    model=literals.row(values.model, 'model'),
+    client=literals.row(values.client, 'client') if values.client else None,
+    input_shape=literals.shape(values.input, 'input') if values.input else (),
+    num_classes=values.classes,
+    trained=values.trained,
+    **{name: getattr(values, name) for name in named},
+  )
+  scored = bool(config['source']['truth'])
+  summary.check_threshold(values.fail_on, scored=scored)
+  rows = audit.audit(
+    config,
+    values.workdir,
+    minutes=values.minutes,
+    only=values.only,
+    hooks=[hooks.progress()],
+    command=arguments.command,
+    finish=report.write,
+  )
   for row in rows:
     print(result_rows.summary_line(row))
-  if rows:
-    page = pathlib.Path(values.workdir) / 'report.html'
-    print(printable.line(f'report: {page}'))
-  elif values.process == 0:
-    print('This shard is done; the last one to finish writes the report.')
-  return 0
+  page = pathlib.Path(values.workdir) / 'report.html'
+  print(printable.line(f'report: {page}'))
+  return summary.exit_code(rows, values.fail_on)

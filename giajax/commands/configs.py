@@ -11,13 +11,14 @@ from typing import Any
 
 import ml_collections
 
+from giajax import files
 from giajax import paths
 from giajax import registry
-from giajax import tables
 from giajax.commands import flags
 from giajax.commands import literals
 from giajax.engine import own_code
 from giajax.engine import schema
+from giajax.engine import tables
 
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 # An installed package holds them; in a checkout they are next to it.
@@ -47,6 +48,36 @@ def card(arguments: flags.Arguments) -> str:
   path = _locate(arguments.values.config.partition(':')[0])
   doc = ast.get_docstring(ast.parse(path.read_bytes())) or ''
   return re.sub(r'\n{3,}', '\n\n', _COMMAND.sub('', f'{doc}\n')).strip()
+
+
+def copied(name: str, target: str) -> pathlib.Path:
+  """Copies a config of giajax's own to a new file, and returns its path.
+
+  Args:
+    name: the name of the config.
+    target: the new file.
+
+  Raises:
+    ValueError: a file that exists, of another kind, or in a place that cannot
+      be written.
+  """
+  path = paths.expanded(target, 'FILE')
+  if path.suffix != '.py' or os.path.lexists(path):
+    what = 'one that exists' if path.suffix == '.py' else 'another ending'
+    raise ValueError(
+      f'Expected the name of a new file that ends in .py; got {target!r}, '
+      f'{what}; choose another'
+    )
+  text = _locate(name).read_text(encoding='utf-8')
+  try:
+    with files.written(path) as made:
+      made.write_text(text.replace(f'--config={name}', f'--config={target}'))
+  except OSError as error:
+    raise ValueError(
+      f'Expected a place that can be written; got {target!r} '
+      f'({error.strerror}); choose another'
+    ) from error
+  return path
 
 
 def override(
@@ -145,10 +176,16 @@ def _leave_sweep(config: dict[str, Any], key: str) -> None:
   sweep = config.get('sweep')
   if not isinstance(sweep, dict):
     return
-  for swept in list(sweep):
-    if key == swept:
+  named = {n for v in sweep.get('variant') or () for n in v if n != 'name'}
+  for swept in [*sweep, *named]:
+    if key == swept and swept in sweep:
       del sweep[swept]
       _log.info('--config.%s replaces the sweep over %s', key, swept)
+    elif swept in named and f'{key}.'.startswith(f'{swept}.'):
+      raise ValueError(
+        f'Expected a key that the variants leave alone; got --config.{key}, '
+        f'which they set; set --config.sweep'
+      )
     elif key.startswith(f'{swept}.'):
       raise ValueError(
         f'Expected a key that the sweep leaves alone; got --config.{key} and a '

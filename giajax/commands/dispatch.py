@@ -8,7 +8,10 @@ from giajax import registry
 from giajax.commands import flags
 from giajax.commands import process
 
-COMMANDS = ('advise', 'audit', 'convert', 'craft', 'report', 'train', 'verify')
+COMMANDS = (
+  *('advise', 'audit', 'convert', 'craft', 'init', 'report', 'run', 'train'),
+  'verify',
+)
 
 
 def run(argv: Sequence[str], doc: str | None) -> int:
@@ -27,9 +30,9 @@ def run(argv: Sequence[str], doc: str | None) -> int:
 
 def _run(argv: Sequence[str], doc: str | None) -> int:
   if argv[:1] == ['--list']:
-    print(importlib.import_module('giajax.tables').listing())
+    print(importlib.import_module('giajax.engine.tables').listing())
     return 0
-  name, command = 'audit', 'giajax'
+  name, command = 'run', 'giajax'
   if argv and not argv[0].startswith('-'):
     name, *argv = argv
     command = f'giajax {name}'

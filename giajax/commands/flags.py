@@ -70,6 +70,10 @@ CONFIG = Flag(
   'passes ARG to its get_config. --config.KEY=VALUE sets one key of it.',
 )
 CASE = Flag('case', 'The draw of images, counted from 0.', 0, int, 0)
+FAIL_ON = Flag(
+  'fail_on',
+  'The verdict that ends in exit code 1: partial, or only leaks.',
+)
 OUT = Flag('out', 'The npz file to write.')
 POINT = Flag(
   'point',

@@ -76,6 +76,39 @@ def keyword_arguments(text: str, flag: str) -> dict[str, Any]:
   return arguments
 
 
+def row(text: str, flag: str) -> dict[str, Any]:
+  """Returns the entry of a config that 'NAME,key=value' describes.
+
+  Args:
+    text: a name, and perhaps arguments behind it.
+    flag: where it comes from, for the message.
+
+  Raises:
+    ValueError: the text holds something else.
+  """
+  name, _, rest = text.partition(',')
+  return {'name': name.strip(), **keyword_arguments(rest, flag)}
+
+
+def shape(words: Sequence[str], flag: str) -> tuple[int, int, int]:
+  """Returns the (H, W, C) of an image.
+
+  Args:
+    words: three whole numbers as text.
+    flag: where they come from, for the message.
+
+  Raises:
+    ValueError: other words, or a number below 1.
+  """
+  numbers = [int(w) for w in words if w.strip().isdecimal()]
+  if len(words) != 3 or len(numbers) != 3 or min(numbers) < 1:
+    raise ValueError(
+      f'Expected --{flag}=H,W,C of whole numbers; got --{flag}='
+      f'{",".join(words)}; write, for instance, 32,32,3'
+    )
+  return numbers[0], numbers[1], numbers[2]
+
+
 def pairs(text: str, flag: str) -> dict[str, str]:
   """Returns the mapping that a text such as 'old=new,other=' describes.
 

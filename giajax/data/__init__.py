@@ -6,9 +6,11 @@ A row loads a `base.Dataset`: `DATASETS[name](**kwargs)`.
 from giajax.data import folder
 from giajax.data import photographs
 from giajax.data import tfds_source
+from giajax.data import unknown
 
 DATASETS = {
   'photographs': photographs.load,
   'tfds': tfds_source.load,
   'folder': folder.load,
+  'unknown': unknown.load,
 }

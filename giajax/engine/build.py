@@ -8,6 +8,7 @@ program.
 
 from collections.abc import Callable, Iterator, Mapping
 import json
+import logging
 from typing import Any
 
 import jax
@@ -16,7 +17,6 @@ import numpy as np
 
 from giajax import keys
 from giajax import registry
-from giajax import tables
 from giajax import threat
 from giajax import trees
 from giajax import types
@@ -27,6 +27,7 @@ from giajax.attacks.parts import compose
 from giajax.attacks.parts import labels
 from giajax.clients import aggregate
 from giajax.clients import BELIEFS
+from giajax.clients import CLIENTS
 from giajax.data import base as data
 from giajax.defenses import base as defenses
 from giajax.engine import experiment as records
@@ -37,11 +38,15 @@ from giajax.engine import own_code
 from giajax.engine import schema
 from giajax.engine import sweep
 from giajax.engine import systems
+from giajax.engine import tables
+from giajax.engine.sources import description
+from giajax.engine.sources import SOURCES
 from giajax.generative import base as generative
 from giajax.metrics import base as metrics
 from giajax.metrics import scoring
 from giajax.models import precision
 
+_log = logging.getLogger('giajax')
 default_config = schema.default_config
 resolve = schema.resolve
 
@@ -55,6 +60,7 @@ _NOT_COMPILED = frozenset(
     'records',
     'restarts',
     'seed',
+    'source',
     'study',
     'weights',
   }
@@ -101,8 +107,10 @@ def experiment(config: Mapping[str, Any]) -> records.Experiment:
   digest = schema.config_hash(resolved)
   level, extra = resolved['threat']['level'], resolved['threat']['grants']
   described = {'level': level, **threat.describe(threat.grants(level, extra))}
+  first = sweep.expand(config)[0].config
+  checks = _checks(first, next(iter(cohorts.values())).setup)
   return records.Experiment(
-    [*cohorts.values()], resolved, digest, inputs, described
+    [*cohorts.values()], resolved, digest, inputs, described, checks
   )
 
 
@@ -135,7 +143,9 @@ def setup(
     own = victim(resolved, agreed)
     generators.check(generator, own, parts.dataset, auxiliary)
   client, message = _sent(parts, attack, agreed, resolved['seed'])
+  source = _source(resolved, parts, agreed)
   return records.Setup(
+    source=source,
     dataset=parts.dataset,
     auxiliary=auxiliary,
     net=parts.net,
@@ -219,6 +229,44 @@ def hparams(
       f'{hp["learning_rate"]}; steps are subtracted already'
     )
   return hp
+
+
+def _source(resolved, parts, agreed) -> records.Source:
+  """Returns where updates come from."""
+  gradients = {'fedsgd': True, 'fedavg': False}
+  return factories.make(
+    SOURCES,
+    resolved['source'],
+    'source',
+    net=parts.net,
+    variables=agreed,
+    weights=resolved['weights'],
+    sends_gradients=gradients.get(resolved['client']['name']),
+  )
+
+
+def _checks(resolved, setup: records.Setup) -> list[str]:
+  """Returns what is found about a received update before it is attacked."""
+  if setup.source.update is None:
+    return []
+  size = resolved['cases']['batch_size']
+
+  def make(entry):
+    parts = {'net': setup.net, 'task': setup.world.task, 'num_images': size}
+    return factories.make(CLIENTS, entry, 'client', **parts)
+
+  setup.source.check(setup)
+  fit = description.fit(
+    make,
+    resolved['client'],
+    setup.variables,
+    setup.source.update,
+    setup.source.item(setup, 0).batch,
+    size,
+  )
+  for note in (*setup.source.facts['notes'], fit.text):
+    _log.info('%s', note)
+  return [fit.text]
 
 
 def _auxiliary(resolved, images, read) -> data.Dataset | None:

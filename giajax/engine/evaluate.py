@@ -7,6 +7,7 @@ oracle's choice is reported under its own name.
 
 from collections.abc import Callable, Mapping
 import functools
+import math
 from typing import Any
 
 import jax
@@ -18,7 +19,6 @@ from giajax.engine import experiment
 from giajax.engine import features
 from giajax.engine import guesses as guess_rules
 from giajax.engine import setting as settings
-from giajax.engine.sources import simulated
 from giajax.metrics import assignment
 from giajax.metrics import base
 from giajax.metrics import iip
@@ -40,7 +40,7 @@ def choose(scores: types.Array, finite: np.ndarray) -> int:
 
 def evaluate(
   setup: experiment.Setup,
-  item: simulated.Item,
+  item: experiment.Item,
   reconstruction: types.Reconstruction,
   start: types.Reconstruction,
   finite: np.ndarray,
@@ -51,7 +51,7 @@ def evaluate(
 
   Args:
     setup: the setup of the point.
-    item: the truth.
+    item: the truth; where the images are unknown, nothing is scored.
     reconstruction: the reconstructions of R restarts, host arrays.
     start: the read-out of the R starts.
     finite: the restarts that stayed finite, [R] bool.
@@ -62,6 +62,8 @@ def evaluate(
   Returns:
     A row of results, to be completed by `conclude`, and the arrays behind it.
   """
+  if item.batch is None:
+    return _unscored(setup, reconstruction, start, finite, seed)
   truth, batch = item.batch, reconstruction.batch
   chosen = choose(reconstruction.score, finite)
   valid = reconstruction.valid[chosen]
@@ -106,6 +108,7 @@ def conclude(
   arrays: Mapping[str, np.ndarray],
   control: np.ndarray | None,
   scorers: Mapping[str, base.Score],
+  control_score: float = math.nan,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
   """Returns a row with all its baselines and the verdict.
 
@@ -115,6 +118,7 @@ def conclude(
     arrays: the arrays of that row.
     control: [M, H, W, C] what the attack made of noise, or None.
     scorers: the metrics of the experiment.
+    control_score: the attacker's objective for that.
 
   Returns:
     The row, with means in its baselines, and further arrays: 'baselines'
@@ -122,6 +126,8 @@ def conclude(
     the images of the control, if there is one.
   """
   further = {}
+  if 'baselines' not in row:
+    return _unjudged(row, control, control_score)
   beside = {
     name: {metric: np.asarray(v) for metric, v in scores.items()}
     for name, scores in row['baselines'].items()
@@ -141,10 +147,61 @@ def conclude(
   return concluded, {**further, 'baselines': table.astype(np.float32)}
 
 
+def _unscored(setup, reconstruction, start, finite, seed):
+  """Returns the row and the arrays of an update whose images are unknown."""
+  batch, chosen = reconstruction.batch, choose(reconstruction.score, finite)
+  row = {
+    'score': float(reconstruction.score[chosen]),
+    'score_start': float(start.score[chosen]),
+    'agreement': _agreement(reconstruction, chosen, finite),
+    'labels_granted': False,
+    **settings.describe(setup, seed),
+    'finite_restarts': int(finite.sum()),
+  }
+  valid = reconstruction.valid[chosen]
+  arrays = {
+    'x_hat': batch.x[chosen],
+    'y_hat': np.where(valid, batch.y[chosen], -1).astype(np.int32),
+    'x_start': _start_of(setup, start, chosen),
+    'scores': reconstruction.score,
+    'finite': finite,
+    'chosen': np.int32(chosen),
+  }
+  return row, arrays
+
+
+def _agreement(reconstruction, chosen, finite) -> float:
+  """Returns the median PSNR of the other restarts' images to the chosen one's.
+
+  NaN for a single restart.
+  """
+  x, valid = reconstruction.batch.x, reconstruction.valid
+  others = [r for r in np.flatnonzero(finite) if r != chosen]
+  scores = [_psnr_assigned(x[chosen], x[r], valid[r]) for r in others]
+  return float(np.median(scores)) if scores else math.nan
+
+
+def _unjudged(row, control, control_score):
+  """Returns the row of an update whose images are unknown, and its control."""
+  concluded = {**row, 'score_noise': float(control_score)}
+  judgement = success.unscored(
+    score=row['score'],
+    start=row['score_start'],
+    noise=control_score,
+    agreement=row['agreement'],
+    degenerate=row.get('degenerate', ''),
+  )
+  concluded |= {'verdict': judgement.word, 'reason': judgement.reason}
+  return concluded, {} if control is None else {'x_noise_gradient': control}
+
+
 def images(setup: experiment.Setup, case: int) -> set[int]:
   """Returns which images of the data set an update and its scoring read."""
   size, labels = setup.dataset.size, setup.dataset.labels
-  batch = setup.cases.indices(setup.dataset, case)
+  if not size:
+    return set()
+  batch = setup.source.item(setup, case).indices
+  batch = batch[batch != experiment.ELSEWHERE]
   draw = functools.partial(cases.held_out, size, seed=setup.seed)
   needed = {
     *batch.tolist(),
@@ -239,9 +296,14 @@ def _labels(setup, y, claimed, slots) -> dict[str, Any]:
 def _start(setup, truth, start, chosen) -> tuple[str, np.ndarray]:
   """The start of the optimisation; grey for a closed form, which has none."""
   if not setup.attack.num_steps:
-    return 'grey_image', np.full_like(truth.x, 0.5)
+    return 'grey_image', _start_of(setup, start, chosen)
   x = _assigned(truth.x, start.batch.x[chosen], start.valid[chosen])
   return 'start', x
+
+
+def _start_of(setup, start, chosen) -> np.ndarray:
+  x = start.batch.x[chosen]
+  return x if setup.attack.num_steps else np.full_like(x, 0.5)
 
 
 def _oracle(truth, reconstruction) -> float:

@@ -14,10 +14,9 @@ from giajax import types
 from giajax.attacks import base as attacks
 from giajax.clients import aggregate
 from giajax.engine import experiment
-from giajax.engine.sources import simulated
 
 History = tuple[types.Observation, ...]
-Play = Callable[[simulated.Item], History]
+Play = Callable[[experiment.Item], History]
 
 
 def player(setup: experiment.Setup) -> Play:
@@ -27,8 +26,8 @@ def player(setup: experiment.Setup) -> Play:
   """
   send, answer = _exchange(setup)
 
-  def play(item: simulated.Item) -> History:
-    history, side = (), simulated.side(setup, item)
+  def play(item: experiment.Item) -> History:
+    history, side = (), setup.source.side(setup, item)
     for _ in range(setup.attack.num_rounds):
       message = send(item, side, history)
       history += (answer(item, side, history, message),)
@@ -39,7 +38,7 @@ def player(setup: experiment.Setup) -> Play:
 
 def observer(
   setup: experiment.Setup, play: Play
-) -> Callable[[Sequence[simulated.Item]], types.Observation]:
+) -> Callable[[Sequence[experiment.Item]], types.Observation]:
   """Returns a function that runs clients and returns what the attacker sees.
 
   Its result has a leading axis [N], except for the message of an honest server,
@@ -54,7 +53,7 @@ def observer(
   last = attack.merge is attacks.last  # compiled, it would be copied
   merge = attack.merge if last else jax.jit(attack.merge)
 
-  def observe(items: Sequence[simulated.Item]) -> types.Observation:
+  def observe(items: Sequence[experiment.Item]) -> types.Observation:
     observations = [merge(play(item)) for item in items]
     if not honest:
       return _stacked(observations)
@@ -78,16 +77,16 @@ def messages(
     count: the number of rounds, counted from the first.
 
   Raises:
-    ValueError: as `simulated.item` and the function of `observer`, or a round
-      that the attack does not have.
+    ValueError: as the source's `item` and the function of `observer`, or a
+      round that the attack does not have.
   """
   if not 1 <= count <= setup.attack.num_rounds:
     raise ValueError(
       f'Expected rounds of an attack of {setup.attack.num_rounds}; got the '
       f'first {count}; ask for fewer'
     )
-  item = simulated.item(setup, case)
-  (send, answer), side = _exchange(setup), simulated.side(setup, item)
+  item = setup.source.item(setup, case)
+  (send, answer), side = _exchange(setup), setup.source.side(setup, item)
   history, sent = (), [send(item, side, ())]
   while len(sent) < count:
     history += (answer(item, side, history, sent[-1]),)
@@ -133,23 +132,9 @@ def _exchange(setup: experiment.Setup):
     leaves = trees.named_leaves(sent)
     return sent, {name: trees.all_finite(v) for name, v in leaves.items()}
 
-  def key_of(item: simulated.Item, history: History) -> types.Array:
-    key = keys.at(root, item.case)
-    return keys.at(key, len(history)) if history else key
-
-  def send(
-    item: simulated.Item, side: Mapping[str, types.Array], history: History
-  ) -> types.ServerMessage:
-    key = keys.named(key_of(item, history), 'craft')
-    return craft(key, setup.message, side, history)
-
-  def answer(
-    item: simulated.Item,
-    side: Mapping[str, types.Array],
-    history: History,
-    message: types.ServerMessage,
-  ) -> types.Observation:
-    key = key_of(item, history)
+  def played(
+    item: experiment.Item, message: types.ServerMessage, key: types.Array
+  ) -> types.Update:
     sent, finite = update(message, item.batch, key)
     bad = [name for name, good in finite.items() if not good]
     if bad:
@@ -158,6 +143,26 @@ def _exchange(setup: experiment.Setup):
         f'{bad[0]} ({len(bad)} of {len(finite)} arrays); check the weights, '
         'the images and the defence'
       )
+    return sent
+
+  def key_of(item: experiment.Item, history: History) -> types.Array:
+    key = keys.at(root, item.case)
+    return keys.at(key, len(history)) if history else key
+
+  def send(
+    item: experiment.Item, side: Mapping[str, types.Array], history: History
+  ) -> types.ServerMessage:
+    key = keys.named(key_of(item, history), 'craft')
+    return craft(key, setup.message, side, history)
+
+  def answer(
+    item: experiment.Item,
+    side: Mapping[str, types.Array],
+    history: History,
+    message: types.ServerMessage,
+  ) -> types.Observation:
+    key = key_of(item, history)
+    sent = setup.source.update or played(item, message, key)
     if item.control:
       delta = _noise_like(keys.named(key, 'noise'), sent.delta)
       sent = sent._replace(delta=delta)

@@ -5,6 +5,7 @@ points of the sweep that share it: they differ only in traced knobs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,6 +58,43 @@ class Cases(NamedTuple):
     return case_rules.indices(dataset.labels, case=case, **rules)
 
 
+# The index of an image that is none of the data set's.
+ELSEWHERE = -1
+
+
+class Item(NamedTuple):
+  """One update to be attacked: a case of a point, or its noise control."""
+
+  case: int
+  control: bool  # the update is replaced by noise of the same norms
+  indices: np.ndarray  # [B] which images of the data set, or `ELSEWHERE`
+  batch: Any  # types.Batch of host arrays, or None where nobody knows it
+
+
+class Source(NamedTuple):
+  """Where updates come from.
+
+  Attributes:
+    check: `(setup)`; raises a ValueError for cases that cannot be had.
+    item: `(setup, case, control=False) -> Item`, which raises a ValueError for
+      images that cannot be used.
+    side: `(setup, item)`: what the server is granted to know about the data.
+    update: what was received, or None where the clients are played.
+    trained: whether the weights that were sent are trained, as somebody who
+      knows says; None leaves it to a measurement on the data set.
+    facts: what the report says about a received update; {} for none.
+    files: what it reads beyond the files that its entry names.
+  """
+
+  check: Callable[[Any], None]
+  item: Callable[..., Item]
+  side: Callable[[Any, Item], Mapping[str, types.Array]]
+  update: types.Update | None = None
+  trained: bool | None = None
+  facts: Mapping[str, Any] = {}
+  files: tuple[pathlib.Path, ...] = ()
+
+
 class RunFlags(NamedTuple):
   """What may change the speed of a run, and its results by rounding only.
 
@@ -100,6 +138,7 @@ class Setup(NamedTuple):
   """One static setting, ready to run.
 
   Attributes:
+    source: where the updates come from.
     dataset: where the client's images come from.
     auxiliary: the images that the attacker, or who trained its generator,
       learned from, None for none that are named; `dataset` itself where the
@@ -131,6 +170,7 @@ class Setup(NamedTuple):
     run: what changes the speed.
   """
 
+  source: Source
   dataset: data.Dataset
   auxiliary: data.Dataset | None
   net: models.Net
@@ -236,6 +276,7 @@ class Experiment(NamedTuple):
     config_hash: its hash, without the keys that change only the speed.
     inputs: the sha256 of every file that decides the results, by its path.
     threat: the level and the grants, in words.
+    checks: what was found about a received update, in sentences.
   """
 
   cohorts: Sequence[Cohort]
@@ -243,6 +284,7 @@ class Experiment(NamedTuple):
   config_hash: str
   inputs: Mapping[str, str]
   threat: Mapping[str, Any]
+  checks: Sequence[str] = ()
 
   @property
   def points(self) -> list[Point]:

@@ -17,7 +17,6 @@ import numpy.typing as npt
 from giajax import types
 from giajax.data import cases
 from giajax.engine import experiment
-from giajax.engine.sources import simulated
 from giajax.metrics import iip
 from giajax.models import base as models
 from giajax.models import inspect
@@ -48,7 +47,7 @@ class Same:
 
 def facts(
   setup: experiment.Setup,
-  item: simulated.Item,
+  item: experiment.Item,
   guesses: Mapping[str, np.ndarray],
   seed: int,
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
@@ -76,7 +75,7 @@ def facts(
 
 
 def rivals(
-  setup: experiment.Setup, item: simulated.Item, seed: int
+  setup: experiment.Setup, item: experiment.Item, seed: int
 ) -> list[np.ndarray]:
   """Returns the features [at most RIVALS, F] of each image's rivals.
 
@@ -88,9 +87,12 @@ def rivals(
     item: the truth.
     seed: the seed of the experiment.
   """
+  labels, case = setup.dataset.labels, item.case
   indices = [
-    cases.same_class(
-      setup.dataset.labels, i, seed=seed, case=item.case, count=iip.RIVALS
+    []
+    if i == experiment.ELSEWHERE
+    else cases.same_class(
+      labels, i, seed=seed, case=case, count=iip.RIVALS
     ).tolist()
     for i in item.indices
   ]

@@ -18,7 +18,6 @@ from giajax import types
 from giajax.data import cases
 from giajax.engine import experiment
 from giajax.engine import generators
-from giajax.engine.sources import simulated
 from giajax.generative import base as generative
 from giajax.metrics import baselines
 
@@ -27,7 +26,7 @@ _BYTES = 5e8  # of the auxiliary images that are kept, one a number
 
 
 def of_item(
-  setup: experiment.Setup, item: simulated.Item, seed: int
+  setup: experiment.Setup, item: experiment.Item, seed: int
 ) -> dict[str, np.ndarray]:
   """Returns the guesses that can be made, [B, H, W, C] by `BASELINES`.
 
@@ -48,7 +47,7 @@ def of_item(
 
 
 def known_before(
-  setup: experiment.Setup, item: simulated.Item, seed: int
+  setup: experiment.Setup, item: experiment.Item, seed: int
 ) -> bool:
   """Returns whether the auxiliary data hold an image of the batch.
 
@@ -97,6 +96,8 @@ def read(setup: experiment.Setup, seed: int) -> baselines.Auxiliary | None:
 def _others(setup, item, seed) -> dict[str, np.ndarray | None]:
   """Returns what could be guessed from other images of the data set."""
   size, count = setup.dataset.size, len(item.indices)
+  if not size:
+    return {'flat_image': baselines.flat_image(item.batch.x)}
   if size <= count:
     return {}
   sample = _sample(setup.dataset.take, size, seed)

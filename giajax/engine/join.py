@@ -16,7 +16,6 @@ from giajax.engine import loop
 from giajax.engine import plan
 from giajax.engine import provenance
 from giajax.engine import workdir
-from giajax.engine.sources import simulated
 from giajax.metrics import degenerate
 from giajax.metrics import METRICS
 from giajax.results import collection
@@ -44,7 +43,7 @@ def degenerates(
 
 def score(
   part: plan.Part,
-  items: Sequence[simulated.Item],
+  items: Sequence[experiment.Item],
   outcome: loop.Outcome,
   marks: np.ndarray,
   play: exchange.Play,
@@ -69,7 +68,9 @@ def score(
     final, finite = _pick(outcome.final, n), outcome.finite[n]
     if work.control:
       chosen = evaluate.choose(final.score, finite)
-      arrays[_control(work.point.index, work.case)] = final.batch.x[chosen]
+      name = _control(work.point.index, work.case)
+      arrays[name] = final.batch.x[chosen]
+      arrays[f'{name}/score'] = np.float32(final.score[chosen])
       continue
     scored, item_arrays = evaluate.evaluate(
       setup,
@@ -152,6 +153,8 @@ def _check(
     result_columns.check(row, f'a row of {path}', result_columns.UNJUDGED)
   collection.check_arrays(rows, arrays, str(path))
   for row in rows:
+    if 'baselines' not in row:
+      continue  # nothing to compare with
     size = len(arrays[result_rows.key(row['row'], 'x')])
     names = [*map(set, row['baselines'].values())]
     lengths = {len(v) for s in row['baselines'].values() for v in s.values()}
@@ -169,11 +172,12 @@ def _check(
 
 
 def _concluded(row, arrays, scorers):
+  known = 'baselines' in row
   own = {
     name: arrays[result_rows.key(row['row'], name)]
-    for name in ('x', 'psnr', 'ssim')
+    for name in (('x', 'psnr', 'ssim') if known else ('x_hat',))
   }
-  shape = own['x'].shape[1:]
+  shape = own['x' if known else 'x_hat'].shape[1:]
   # The first case's stands for those of the others, if they have none.
   name = _control(row['point'], row['case'])
   own_control = name in arrays
@@ -187,7 +191,8 @@ def _concluded(row, arrays, scorers):
       f'Expected {name!r} in the parts to hold images of {[*shape]}; got '
       f'{[*control.shape]} of {control.dtype}; remove the parts and run again'
     )
-  row, further = evaluate.conclude(row, own, control, scorers)
+  score = float(arrays.get(f'{name}/score', np.nan))
+  row, further = evaluate.conclude(row, own, control, scorers, score)
   if not own_control:
     further.pop('x_noise_gradient', None)
   return row, further

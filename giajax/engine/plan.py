@@ -78,8 +78,7 @@ def cohorts(whole: experiment.Experiment) -> list[CohortWork]:
   numbered = []
   for number, (setup, points) in enumerate(whole.cohorts):
     programs.check_restarts(setup.world, setup.restarts)
-    for case in range(setup.cases.count):
-      setup.cases.indices(setup.dataset, case)
+    setup.source.check(setup)
     work = [item for point in points for item in _work(setup, point, firsts)]
     numbered.append(CohortWork(number, setup, work, _width(setup, len(work))))
   return numbered

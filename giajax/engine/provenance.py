@@ -1,6 +1,7 @@
 """Where results come from: config, inputs, versions and device."""
 
 from collections.abc import Mapping
+import datetime
 import platform
 from typing import Any
 
@@ -33,7 +34,8 @@ def meta(
     card: the experiment in words.
     command: how to run it again.
   """
-  dataset = whole.cohorts[0].setup.dataset
+  setup = whole.cohorts[0].setup
+  dataset = setup.dataset
   return {
     'config': whole.config,
     'hash': whole.config_hash,
@@ -46,6 +48,10 @@ def meta(
     'threat': dict(whole.threat),
     'class_names': list(dataset.class_names),
     'data_note': dataset.note,
+    'source': {**setup.source.facts, 'checks': [*whole.checks]}
+    if setup.source.facts
+    else {},
+    'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
   }
 
 

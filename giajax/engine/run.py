@@ -38,7 +38,6 @@ from giajax.engine import provenance
 from giajax.engine import signals
 from giajax.engine import together
 from giajax.engine import workdir as folders
-from giajax.engine.sources import simulated
 from giajax.results import wording
 
 Interrupted = signals.Interrupted
@@ -198,7 +197,7 @@ def _read_auxiliary(
   for number, case in sorted(updates):
     setup = settings[number]
     if setup.generator is not None:  # nobody else learned from them
-      item = simulated.item(setup, case)
+      item = setup.source.item(setup, case)
       known.append(guesses.known_before(setup, item, setup.seed))
   if any(known):
     _log.warning(
@@ -211,7 +210,7 @@ def _run_part(folder, part, width, owner, tools, hooks, stop) -> None:
   """Runs one part to its end and keeps its results."""
   began = time.perf_counter()
   setup = part.cohort.setup
-  items = [simulated.item(setup, w.case, w.control) for w in part.work]
+  items = [setup.source.item(setup, w.case, w.control) for w in part.work]
   where = mesh.layout(
     width,
     setup.restarts,

@@ -25,6 +25,7 @@ DEFAULTS: dict[str, Any] = {
   'seed': 0,
   'dataset': {'name': 'photographs'},
   'auxiliary': {},
+  'source': {'name': 'simulated'},
   'cases': {
     'count': 1,
     'batch_size': 1,
@@ -65,6 +66,7 @@ DEFAULTS: dict[str, Any] = {
 FAMILIES = (
   'dataset',
   'auxiliary',
+  'source',
   'model',
   'task',
   'client',
@@ -101,7 +103,7 @@ _RANGES = {
   'run.cases_per_batch': (0, require.LARGEST_WHOLE),
   'run.save_seconds': (0, require.LARGEST_NUMBER),
 }
-_HASHED_IF_SET = ('auxiliary', 'precision', 'sweep')
+_HASHED_IF_SET = ('auxiliary', 'precision', 'source', 'sweep')
 _NONE = type(None)
 _WORDS = {
   bool: 'True or False',

@@ -6,6 +6,7 @@ concluded from where they come from.
 
 from collections.abc import Callable
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -47,20 +48,26 @@ def _measured(
 ) -> tuple[Callable[..., tuple[str, list[str]]], float]:
   """Returns `threat.setting` with all that a setup decides, and accuracy."""
   setup = same.value
-  right, total = _classified(setup, seed)
-  shares = np.bincount(setup.dataset.labels) / setup.dataset.size
-  chance = max(float(shares.max()), 1 / setup.dataset.num_classes)
+  trained, accuracy = setup.source.trained, math.nan
+  if setup.dataset.size:
+    right, total = _classified(setup, seed)
+    shares = np.bincount(setup.dataset.labels) / setup.dataset.size
+    chance = max(float(shares.max()), 1 / setup.dataset.num_classes)
+    accuracy = right / total
+    if trained is None:
+      trained = threat.is_trained(right, total, chance)
   rules = functools.partial(
     threat.setting,
     train_mode=setup.client.train_mode,
     batch_size=setup.world.batch_size,
     granted=setup.granted & setup.attack.needs,
-    trained=threat.is_trained(right, total, chance),
+    trained=trained,
+    captured=setup.source.update is not None,
     has_batch_norm=inspect.has_batch_norm(setup.world.net),
     num_rounds=setup.attack.num_rounds,
     altered=setup.world.net.spec.altered,
   )
-  return rules, right / total
+  return rules, accuracy
 
 
 def _classified(setup: experiment.Setup, seed: int) -> tuple[int, int]:

@@ -1,7 +1,8 @@
 """From one config with a sweep to the settings of its points.
 
 A sweep is `{'dotted.key': (value, ...), ...}`; its points are the product, the
-last key fastest.
+last key fastest. Its key 'variant' changes several keys at once: each value is
+`{'name': text, 'dotted.key': value, ...}`, and rows know it by its name.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,8 @@ from typing import Any, NamedTuple
 
 from giajax.engine import schema
 from giajax.results import study
+
+VARIANT = 'variant'
 
 
 class Setting(NamedTuple):
@@ -39,12 +42,16 @@ def expand(config: Mapping[str, Any]) -> list[Setting]:
         f'Expected a list of values for sweep[{key!r}]; got {values!r}; give '
         'at least one'
       )
+  _check_variants(swept.get(VARIANT, ()))
   _check_number(math.prod(map(len, swept.values())), 'points', 'the sweep')
   study.check(resolved['study'], swept, resolved)
   points = []
   for index, values in enumerate(itertools.product(*swept.values())):
     overrides = dict(zip(swept, values))
-    points.append(Setting(index, overrides, changed(resolved, overrides)))
+    variant = dict(overrides.pop(VARIANT, {}))
+    named = {VARIANT: variant.pop('name')} if VARIANT in swept else {}
+    own = changed(resolved, {**variant, **overrides})
+    points.append(Setting(index, {**named, **overrides}, own))
   updates = sum(point.config['cases']['count'] for point in points)
   _check_number(updates, 'updates', 'cases.count and the sweep')
   return points
@@ -81,6 +88,15 @@ def only(config: Mapping[str, Any], point: int | None) -> Setting:
       f'point={point}; set --point'
     )
   return points[point or 0]
+
+
+def _check_variants(variants: Sequence[Any]) -> None:
+  names = [v.get('name') if isinstance(v, Mapping) else None for v in variants]
+  if not all(isinstance(n, str) for n in names) or len({*names}) < len(names):
+    raise ValueError(
+      "Expected sweep['variant'] to hold dicts, each with a name of its own "
+      f'and dotted keys of the config; got names {names}; name each of them'
+    )
 
 
 def _check_number(number: int, what: str, where: str) -> None:

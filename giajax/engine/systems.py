@@ -20,8 +20,8 @@ from giajax.defenses import base as defenses
 from giajax.defenses import DEFENSES
 from giajax.engine import experiment as records
 from giajax.engine import factories
+from giajax.engine import tensors
 from giajax.models import base as models
-from giajax.models import convert
 from giajax.models import MODELS
 from giajax.models import subset
 from giajax.tasks import TASKS
@@ -115,10 +115,15 @@ def variables(
   fresh = net.init(keys.named(jax.random.key(seed), 'model'))
   if not weights['path']:
     return trees.widened(fresh)
-  loaded = convert.load(
-    weights['path'], net, rename=weights['rename'], adapters=fresh
+  read = tensors.read(
+    weights['path'],
+    net,
+    'weights.path',
+    order=net.names,
+    rename=weights['rename'],
+    adapters=fresh,
   )
-  return trees.widened(loaded)
+  return read.variables
 
 
 def model(entry: Mapping[str, Any], **parts: Any) -> models.Net:

@@ -4,9 +4,10 @@ They know other images and no image of the batch, and return one candidate per
 slot. The mean image is the mean of a fixed sample without the images of the
 batch, so the sample is read once per data set.
 
-One guess is no attacker's: the auxiliary image nearest to the truth is chosen
-by somebody who knows the truth. Where an attack comes no nearer, what it shows
-was known before the update.
+Two guesses are no attacker's, because somebody chooses them who knows the
+truth: the nearest auxiliary image, and the flat one, which stands for a data
+set's mean where nothing is known of the data set. Where an attack comes no
+nearer, what it shows was known before the update.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ AUXILIARY = 10_000  # the most auxiliary images among which the nearest is
 BASELINES = {
   'mean_image': 'Mean image of the data set',
   'other_image': 'Another image of the data set',
+  'flat_image': 'One colour, the mean of the true image',
   'grey_image': 'An image of even grey',
   'start': 'Where the attack started',
   'class_sample': 'A random image of the generator, of the true class if it '
@@ -113,6 +115,17 @@ def mean_image(
     return None
   mean = (reference.total - x[shared].sum(axis=0)) / count
   return np.repeat(mean[None].clip(0, 1).astype(np.float32), len(x), axis=0)
+
+
+def flat_image(x: npt.ArrayLike) -> np.ndarray:
+  """Returns images of one colour each, its own mean, [B, H, W, C] float32.
+
+  Args:
+    x: [B, H, W, C] the images of the batch.
+  """
+  x = np.asarray(x, np.float64)
+  mean = x.mean(axis=(1, 2), keepdims=True).astype(np.float32)
+  return np.broadcast_to(mean, x.shape).copy()
 
 
 def other_images(images: npt.ArrayLike, batch_size: int) -> np.ndarray:

@@ -35,6 +35,7 @@ WORDS = {
   'leaks': 'the images can be recognised in what came back',
   'partial': 'more came back than a guess would give',
   'resists': 'this attack found no more than a guess would',
+  'unscored': 'nobody knows the images, so what came back was not compared',
   'untested': 'the update could not give its images away',
 }
 
@@ -171,6 +172,47 @@ def verdict(
     'This attack found no more than a guess would, which says nothing about '
     f'stronger attacks: {scores}.',
   )
+
+
+def unscored(
+  *,
+  score: float,
+  start: float,
+  noise: float,
+  agreement: float,
+  degenerate: str = '',
+) -> Judgement:
+  """Says what an attack on an update with unknown images ended with.
+
+  Args:
+    score: the attacker's objective at the end; lower is better.
+    start: the objective at the start.
+    noise: the objective at the end, for an update of noise; NaN for none.
+    agreement: dB, the median PSNR between the images of different restarts, NaN
+      for one.
+    degenerate: as for `verdict`.
+  """
+  if degenerate:
+    return Judgement('untested', f'Nothing was tested, because {degenerate}.')
+  parts = [f'its objective went from {start:.3g} to {score:.3g}']
+  if math.isfinite(noise):
+    parts.append(f'and for an update of noise to {noise:.3g}')
+  reason = (
+    'Nobody knows the images behind this update, so look at what came back: '
+    f'the attack fitted it, {", ".join(parts)}.'
+    if score < start
+    else 'Nobody knows the images behind this update, and the attack did not '
+    f'come nearer to it: {", ".join(parts)}.'
+  )
+  if math.isfinite(agreement):
+    reason += (
+      f' Its restarts agree with each other to {agreement:.1f} dB; images that '
+      'every restart finds are in the update.'
+      if agreement >= LEAK_PSNR
+      else f' Its restarts end in different images ({agreement:.1f} dB from '
+      'each other).'
+    )
+  return Judgement('unscored', reason)
 
 
 def _passes(psnr, ssim, floor, less_psnr, less_ssim) -> np.ndarray:

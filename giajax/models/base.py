@@ -170,6 +170,8 @@ class Net(NamedTuple):
       lose something.
     momenta: the momenta of the BatchNorm layers, by path, or None if the
       network cannot report them.
+    names: the names of its torch state dict, in order and with counters, or
+      None if there is no such dict.
   """
 
   init: Callable[[types.Array], types.Variables]
@@ -178,6 +180,7 @@ class Net(NamedTuple):
   spec: Spec
   edit: EditFn | None = None
   momenta: Mapping[str, float] | None = None
+  names: tuple[str, ...] | None = None
 
 
 def normalise(x: types.Array, spec: Spec) -> types.Array:

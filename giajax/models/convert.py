@@ -9,7 +9,7 @@ or by safetensors, and takes weights back by `load_state_dict` on tensors of
 than torchvision's, such as timm's, are translated by `rename`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 import math
 import os
 from typing import Any
@@ -55,8 +55,7 @@ def load(
   """
   arrays = archives.under(reader(path), prefix, path)
   if adapters is not None:
-    fresh = to_state_dict(adapters)
-    arrays = {k: v for k, v in fresh.items() if _ADAPTER in k} | arrays
+    arrays = with_adapters(arrays, adapters)
   return from_state_dict(
     arrays, net, rename=rename, source=f'path={str(path)!r}'
   )
@@ -68,6 +67,7 @@ def from_state_dict(
   *,
   rename: Mapping[str, str] | None = None,
   source: str | None = None,
+  sections: Collection[str] = types.Variables._fields,
 ) -> types.Variables:
   """Returns the variables of a network from a torch-style state dict.
 
@@ -76,11 +76,16 @@ def from_state_dict(
     net: a network made of `layers`.
     rename: as in `load`.
     source: the name of the mapping in errors; its size if None.
+    sections: the fields of Variables that it has; the others stay empty.
 
   Raises:
     ValueError: the arrays are not those of `net`, see `load`.
   """
-  table = torch_names.of_net(net)
+  table = {
+    name: entry
+    for name, entry in torch_names.of_net(net).items()
+    if entry.section in sections
+  }
   arrays = {
     name: np.asarray(value)
     for name, value in torch_names.renamed(mapping, rename or {}).items()
@@ -94,6 +99,14 @@ def from_state_dict(
     ours = arrays[name].transpose(np.argsort(entry.axes))
     leaves[entry.section][entry.name] = jnp.asarray(ours, jnp.float32)
   return variables_of(leaves)
+
+
+def with_adapters(
+  arrays: Mapping[str, Any], variables: types.Variables
+) -> dict[str, Any]:
+  """Returns a state dict with the adapters of `variables` where it has none."""
+  fresh = to_state_dict(variables)
+  return {**{k: v for k, v in fresh.items() if _ADAPTER in k}, **arrays}
 
 
 def as_found(

@@ -6,6 +6,7 @@ from typing import Any
 from giajax import threat as rules
 from giajax.report import markup
 from giajax.results import collection
+from giajax.results import wording
 
 tag = markup.tag
 _DEPLOYMENT = (
@@ -35,8 +36,9 @@ def threat(run: collection.Run) -> markup.Html:
 
 def setting(run: collection.Run) -> markup.Html:
   """Returns whether the setting helps the attack, and how."""
+  captured = any(row['setting'] == 'captured' for row in run.rows)
   count = sum(row['setting'] == 'diagnostic' for row in run.rows)
-  if count == 0:
+  if count == 0 and not captured:
     return tag('p', _DEPLOYMENT)
   reasons = dict.fromkeys(
     str(reason)
@@ -47,12 +49,35 @@ def setting(run: collection.Run) -> markup.Html:
     markup.join(tag('dt', reason), tag('dd', rules.REASONS.get(reason, '')))
     for reason in reasons
   ]
+  if captured:
+    text = (
+      'The update was received from a real client, and is not a simulation. '
+    )
+    text += (
+      'What makes this one easier to invert than others:'
+      if items
+      else 'Nothing about it makes it easier to invert than others.'
+    )
+    return markup.join(tag('p', text), tag('dl', *items, class_='saw prose'))
   part = '' if count == len(run.rows) else f' ({count} of {len(run.rows)} rows)'
   text = (
     f'Diagnostic{part}: the attack has an easier task here than in a deployed '
     f'system{", because:" if items else "."}'
   )
   return markup.join(tag('p', text), tag('dl', *items, class_='saw prose'))
+
+
+def received(run: collection.Run) -> markup.Html:
+  """Returns what a captured update is, and what was checked about it."""
+  facts = run.meta['source']
+  size = wording.significant(facts.get('relative_size'))
+  lines = [
+    f'The file holds {facts.get("meaning")}.',
+    f'The update has {size} times the norm of the weights that were sent.',
+    *facts.get('notes', ()),
+    *facts.get('checks', ()),
+  ]
+  return tag('ul', *(tag('li', str(line)) for line in lines))
 
 
 def _level(level: str | None) -> str:

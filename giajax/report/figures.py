@@ -17,6 +17,7 @@ from giajax.report import markup
 from giajax.report import plots
 from giajax.report import prose
 from giajax.results import collection
+from giajax.results import columns
 from giajax.results import study
 from giajax.results import wording
 
@@ -62,7 +63,8 @@ def draw(
   shown = [traced[i] for i in spread.round().astype(int)]
   curves = [(plots.curve, row, plots.curve_name(run, row)) for row in shown]
   sweep = []
-  if len(collection.points(run)) > 1:
+  scored = all(map(columns.is_scored, run.rows))
+  if len(collection.points(run)) > 1 and scored:
     sweep = [
       (plots.sweep, name, f'{METRICS[name].title} over the sweep')
       for name in dict.fromkeys(('psnr', 'ssim', *study.drawn(run)))
@@ -81,8 +83,8 @@ def reconstructions(
 ) -> matplotlib.figure.Figure:
   """Returns originals over reconstructions: one image per column.
 
-  Below them are the guesses that were kept. A sweep shows one image per point;
-  a single point shows its sample.
+  Unknown originals have no line. Below are the guesses that were kept. A sweep
+  shows one image per point; a single point shows its sample.
   """
   points = len(collection.points(run))
   if points > 1:
@@ -90,8 +92,9 @@ def reconstructions(
       ::-1
     ]
   samples = samples[:_COLUMNS]
+  known = any(collection.has(run, s.row, 'x') for s in samples)
   pictures = {
-    'x': 'original',
+    **({'x': 'original'} if known else {}),
     'x_hat': 'recovered',
     **gallery.guesses(run, samples),
   }
@@ -119,8 +122,9 @@ def reconstructions(
         image = collection.array(run, row, name)[i]
         axes.imshow(markup.pixels(image), interpolation='nearest')
     column[0].set_title('\n'.join(lines), fontsize=7)
-    psnr = wording.figure(collection.array(run, row, 'psnr')[i], 1)
-    column[1].set_xlabel(f'{psnr} dB', fontsize=7.5, labelpad=3)
+    if known:
+      psnr = wording.figure(collection.array(run, row, 'psnr')[i], 1)
+      column[1].set_xlabel(f'{psnr} dB', fontsize=7.5, labelpad=3)
   return figure
 
 

@@ -10,7 +10,8 @@ from giajax.results import collection
 from giajax.results import wording
 
 tag = markup.tag
-_PICTURES = {'x': 'original', 'x_hat': 'recovered', 'x_start': 'start'}
+_PICTURES = {'x_hat': 'recovered', 'x_start': 'start'}
+_KNOWN = {'x': 'original', **_PICTURES}
 # What was made without the update, where it was compared with that.
 GUESSES = {
   'x_noise_gradient': 'from noise',
@@ -31,7 +32,7 @@ def gallery(
   run: collection.Run, samples: Sequence[collection.Sample]
 ) -> markup.Html:
   """Returns originals next to recoveries and the attack's starts."""
-  total = sum(len(collection.array(run, row, 'y')) for row in run.rows)
+  total = sum(len(collection.array(run, row, 'y_hat')) for row in run.rows)
   which = (
     f'{len(samples)} of {total} images, drawn with the fixed seed '
     f'{collection.SAMPLE_SEED} before any metric was looked at: a sample, not '
@@ -81,7 +82,9 @@ def _grid(
 
 def _card(run: collection.Run, item: collection.Sample) -> list[markup.Html]:
   images = []
-  for name, label in (_PICTURES | guesses(run, [item])).items():
+  known = collection.has(run, item.row, 'x')
+  pictures = _KNOWN if known else _PICTURES
+  for name, label in (pictures | guesses(run, [item])).items():
     image = collection.array(run, item.row, name)[item.index]
     alt = f'{label}, case {item.row["case"]}, image {item.index}'
     lost = '' if np.isfinite(image).all() else ' (not finite)'
@@ -92,13 +95,27 @@ def _card(run: collection.Run, item: collection.Sample) -> list[markup.Html]:
         markup.picture(image, alt),
       )
     )
+  verdict = str(item.row['verdict'])
+  trio = tag('div', *images, class_='trio')
+  if not known:
+    label = f'case {item.row["case"]}, {verdict}'
+    return [trio, tag('figcaption', label, tag('br'), _claimed(run, item))]
   psnr, ssim = (
     collection.array(run, item.row, name)[item.index]
     for name in ('psnr', 'ssim')
   )
   text = f'PSNR {wording.figure(psnr, 1)} dB · SSIM {wording.figure(ssim)}'
   caption = tag('figcaption', text, tag('br'), _labels(run, item))
-  return [tag('div', *images, class_='trio'), caption]
+  return [trio, caption]
+
+
+def _claimed(run: collection.Run, item: collection.Sample) -> markup.Html:
+  """Returns the label that the attack claims for an image."""
+  names = run.meta.get('class_names') or []
+  guess = int(collection.array(run, item.row, 'y_hat')[item.index])
+  word = str(names[guess]) if 0 <= guess < len(names) else f'class {guess}'
+  text = 'no label claimed' if guess < 0 else f'the attack says: {word}'
+  return tag('span', text, class_='label')
 
 
 def _labels(run: collection.Run, item: collection.Sample) -> markup.Html:

@@ -15,6 +15,7 @@ from giajax.report import study as study_section
 from giajax.report import stylesheet
 from giajax.report import tables
 from giajax.results import collection
+from giajax.results import columns
 from giajax.results import study
 from giajax.results import wording
 
@@ -65,6 +66,7 @@ def _sections(
   return [
     _opening(run, title),
     _section('What came back', gallery.gallery(run, samples)),
+    _received(run),
     _section('What the attacker knew', context.threat(run)),
     _section('How real the setting is', context.setting(run)),
     _numbers(run),
@@ -106,7 +108,15 @@ def _opening(run: collection.Run, title: str) -> markup.Html:
   )
 
 
+def _received(run: collection.Run) -> markup.Html | None:
+  if not run.meta.get('source'):
+    return None
+  return _section('What was received', context.received(run))
+
+
 def _numbers(run: collection.Run) -> markup.Html:
+  if not any(map(columns.is_scored, run.rows)):
+    return _section('The numbers', tables.unscored(run))
   note = (
     'An attack that scores near a baseline has learned nothing about the '
     'image. The first table gives medians over all images, and shares of them; '

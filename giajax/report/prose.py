@@ -2,16 +2,22 @@
 
 import collections
 from collections.abc import Mapping
+import functools
 from typing import Any
+
+import numpy as np
 
 from giajax.metrics import success
 from giajax.results import collection
+from giajax.results import columns
 from giajax.results import wording
 
+_FALL = 0.05  # of the objective, within the last fifth of the steps
 _VERDICTS = {
   'leaks': ('leaks', 'leak'),
   'partial': ('leaks in part', 'leak in part'),
   'resists': ('resisted this attack', 'resisted this attack'),
+  'unscored': ('was not scored', 'were not scored'),
   'untested': ('tested nothing', 'tested nothing'),
 }
 
@@ -38,24 +44,58 @@ def rule() -> str:
 
 def verdict(run: collection.Run) -> str:
   """Returns the report in a sentence or two."""
+  if not any(map(columns.is_scored, run.rows)):
+    return _unscored(run)
+  if run.meta.get('source'):  # one update, and several attacks perhaps
+    run = run._replace(rows=[_worst(run)])
   hits, close, total = _counts(run)
-  if total == 1:
-    came = 'came back' if hits else 'did not come back'
-    first = f'The image {came} recognisably'
-  elif hits == total:
-    first = f'All {total} images came back recognisably'
-  else:
-    first = f'{hits or "None"} of {total} images came back recognisably'
-  if close and total == 1:
-    first += ' by the threshold, but came near it'
-  elif close:
-    first += f', and {close} came near the threshold'
+  first = _images(hits, close, total)
   agree = tone(run) not in ('leaks', 'resists') or (
     (hits > 0) == (tone(run) == 'leaks')
   )
   joint = ':' if agree else ', yet by the medians'
+  joint = ', and' if first.startswith('Borderline') else joint
   return ' '.join(
     filter(None, [f'{first}{joint} {_updates(run)}.', labels(run)])
+  )
+
+
+def _images(hits: int, close: int, total: int) -> str:
+  """Returns how many images were recognised, as the beginning of a sentence."""
+  if not hits and close:
+    which = 'the image' if total == 1 else 'the images'
+    near = 'it is' if total == 1 else f'{close} of {total} are'
+    return (
+      f'Borderline, so look at {which}: {near} near the threshold of '
+      'recognition'
+    )
+  if total == 1:
+    return f'The image {"came" if hits else "did not come"} back recognisably'
+  if hits == total:
+    return f'All {total} images came back recognisably'
+  first = f'{hits or "None"} of {total} images came back recognisably'
+  return f'{first}, and {close} came near the threshold' if close else first
+
+
+def _worst(run: collection.Run) -> Mapping[str, Any]:
+  """Returns the row of the gravest verdict, and among these of highest PSNR."""
+  order = [*_VERDICTS]
+  return min(
+    run.rows,
+    key=lambda row: (
+      order.index(row['verdict']),
+      -np.nan_to_num(wording.number(row.get('psnr')), nan=-np.inf),
+    ),
+  )
+
+
+def _unscored(run: collection.Run) -> str:
+  reasons = [*dict.fromkeys(str(row['reason']) for row in run.rows)]
+  if len(reasons) == 1:
+    return reasons[0]
+  return (
+    'Nobody knows the images behind this update, so look at what came back: '
+    f'{_updates(run)}.'
   )
 
 
@@ -85,6 +125,16 @@ def caveats(run: collection.Run) -> list[str]:
   hits, close, _ = _counts(run)
   verdicts = {str(row['verdict']) for row in run.rows}
   caveats = []
+  unfinished = sum(map(functools.partial(_is_falling, run), run.rows))
+  if unfinished:
+    caveats.append(
+      f'{"The attack is" if len(run.rows) == 1 else "Attacks are"} unfinished: '
+      'the objective was still falling at the last step'
+      + (
+        '.' if len(run.rows) == 1 else f' for {unfinished} of {len(run.rows)}.'
+      )
+      + ' More steps may find more.'
+    )
   if any(row['setting'] == 'diagnostic' for row in run.rows):
     something = hits or close or verdicts & {'leaks', 'partial'}
     caveats.append(
@@ -107,6 +157,20 @@ def caveats(run: collection.Run) -> list[str]:
   return caveats
 
 
+def _is_falling(run: collection.Run, row: Mapping[str, Any]) -> bool:
+  """Returns whether the attack's objective fell to the end.
+
+  It did if the last fifth of the steps took off a twentieth or more.
+  """
+  trace = collection.array(run, row, 'trace')
+  chosen = int(collection.array(run, row, 'chosen'))
+  values = trace[chosen] if trace.size else np.zeros(0)
+  if len(values) < 10:
+    return False
+  before, last = values[-1 - len(values) // 5], values[-1]
+  return bool(before - last > _FALL * abs(before))
+
+
 def tone(run: collection.Run) -> str:
   """Returns the gravest verdict of the run, for its colour."""
   verdicts = [str(row['verdict']) for row in run.rows]
@@ -115,8 +179,9 @@ def tone(run: collection.Run) -> str:
 
 def _counts(run: collection.Run) -> tuple[int, int, int]:
   """Returns how many images were recognised, how many nearly, and all."""
-  hits = [collection.recognised(run, row) for row in run.rows]
-  close = [collection.near(run, row) for row in run.rows]
+  rows = [*filter(columns.is_scored, run.rows)]
+  hits = [collection.recognised(run, row) for row in rows]
+  close = [collection.near(run, row) for row in rows]
   return (
     sum(int(h.sum()) for h in hits),
     sum(int(c.sum()) for c in close),

@@ -1,7 +1,8 @@
 """The report: a pure function of the files in a workdir.
 
 Reads `config.json`, `results.jsonl` and `recon.npz`. Writes `figures/*.png`,
-the self-contained page `report.html`, and `study.md` if the config is a study.
+the self-contained page `report.html`, its outcome for other programs in
+`summary.json`, and `study.md` if the config is a study.
 If `giajax advise` left an `advice.json`, it becomes a part of the page. No
 device is needed, and the same files give the same bytes.
 """
@@ -15,6 +16,7 @@ from giajax import printable
 from giajax.engine import workdir as folders
 from giajax.report import figures
 from giajax.report import page
+from giajax.report import summary
 from giajax.results import collection
 from giajax.results import study
 
@@ -43,6 +45,7 @@ def _write(root: pathlib.Path) -> pathlib.Path:
     samples = collection.sample(run)
     plots = figures.draw(run, samples, root / 'figures')
     pages = {'report.html': page.render(run, samples, plots, changes)}
+    pages['summary.json'] = summary.text(run)
     if study.has(run):
       pages['study.md'] = study.markdown(run)
   for name, text in pages.items():

@@ -73,6 +73,33 @@ def summary(run: collection.Run) -> markup.Html:
   return _by_point(run, groups)
 
 
+def unscored(run: collection.Run) -> markup.Html:
+  """Returns what is known about updates whose images nobody knows."""
+  keys = collection.swept(run)
+  names = ('score_start', 'score', 'score_noise', 'agreement')
+  head = [
+    *('case', *map(wording.axis_label, keys), 'verdict'),
+    'objective at the start',
+    'objective at the end',
+    *(columns.COLUMNS[name].label for name in names[2:]),
+    'finite restarts',
+  ]
+  body = [
+    _line(
+      'td',
+      [
+        f'{row["case"]}',
+        *(wording.plain((row.get('sweep') or {}).get(k)) for k in keys),
+        f'{row["verdict"]}',
+        *(wording.significant(row.get(name)) for name in names),
+        _finite(row),
+      ],
+    )
+    for row in run.rows
+  ]
+  return _table(_line('th', head), body)
+
+
 def cases(run: collection.Run) -> markup.Html:
   """Returns a table of every row, one line each."""
   keys, metrics = collection.swept(run), shown(run)

@@ -72,8 +72,9 @@ def check_arrays(
   missing = [
     _key(row, name)
     for row in rows
-    for name in columns.ARRAYS
+    for name, array in columns.ARRAYS.items()
     if _key(row, name) not in arrays
+    and (columns.is_scored(row) or not array.needs_truth)
   ]
   if missing:
     raise ValueError(
@@ -211,7 +212,7 @@ def sample(
     draw = rng.choice(sorted(groups), limit, replace=False)
     groups = {point: groups[point] for point in sorted(draw.tolist())}
   each = max(1, limit // max(1, len(groups)))
-  sizes = {row['row']: len(array(run, row, 'y')) for row in run.rows}
+  sizes = {row['row']: len(array(run, row, 'y_hat')) for row in run.rows}
   slots = sorted(
     {(row['case'], i) for row in run.rows for i in range(sizes[row['row']])}
   )

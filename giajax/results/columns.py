@@ -87,8 +87,8 @@ _ROW = (
   Column(
     'versions', dict, 'versions of the software, by name', parts=kinds.NAMED
   ),
-  Column('setting', str, "'diagnostic' or 'deployment'"),
-  Column('setting_reasons', list, 'why it is diagnostic', parts=[str]),
+  Column('setting', str, "'diagnostic', 'deployment' or 'captured'"),
+  Column('setting_reasons', list, 'what helps the attack', parts=[str]),
   Column(
     'accuracy',
     float,
@@ -97,6 +97,31 @@ _ROW = (
     '.0%',
   ),
   Column('score', float, "the attacker's own objective; lower is better"),
+  Column(
+    'score_start',
+    float,
+    'the same where the attack started',
+    'objective at the start',
+    '.3g',
+    optional=True,
+  ),
+  Column(
+    'score_noise',
+    float,
+    'the same at the end, for an update of noise; null without a control',
+    'objective for noise',
+    '.3g',
+    optional=True,
+  ),
+  Column(
+    'agreement',
+    float,
+    'median PSNR between the images of the chosen restart and those of the '
+    'others; null for a single restart',
+    'agreement of restarts (dB)',
+    '.1f',
+    optional=True,
+  ),
   Column(
     'claimed',
     int,
@@ -148,15 +173,8 @@ _ROW = (
   Column(
     'degenerate', str, "why the update could not give its images away, or ''"
   ),
-  Column(
-    'verdict', str, f'one of {", ".join(success.WORDS)}', needs_truth=True
-  ),
-  Column(
-    'reason',
-    str,
-    'what the verdict rests on, in a sentence',
-    needs_truth=True,
-  ),
+  Column('verdict', str, f'one of {", ".join(success.WORDS)}'),
+  Column('reason', str, 'what the verdict rests on, in a sentence'),
   Column(
     'seconds_per_update',
     float,
@@ -201,23 +219,25 @@ class Array(NamedTuple):
     axes: a letter per axis. B are the images, at H W C; R the restarts, L the
       recorded steps, S the baselines, and M their metrics.
     kinds: numpy's letters of the types that it may have.
+    needs_truth: as for a column.
   """
 
   meaning: str
   axes: str
   kinds: str = 'f'
+  needs_truth: bool = False
 
 
 _CHANNELS = (1, 3)
 # There is also one array per metric, [B], and 'baselines', [S, M, B].
 ARRAYS: dict[str, Array] = {
-  'x': Array('the true images', 'BHWC'),
-  'y': Array('their labels', 'B', 'iu'),
+  'x': Array('the true images', 'BHWC', needs_truth=True),
+  'y': Array('their labels', 'B', 'iu', needs_truth=True),
   'x_hat': Array('the images that came back', 'BHWC'),
   'y_hat': Array('their labels; -1 for none', 'B', 'i'),
   'x_start': Array('where the attack started', 'BHWC'),
-  'psnr': Array('see the columns', 'B'),
-  'ssim': Array('see the columns', 'B'),
+  'psnr': Array('see the columns', 'B', needs_truth=True),
+  'ssim': Array('see the columns', 'B', needs_truth=True),
   'scores': Array("the attacker's objective of each restart", 'R'),
   'finite': Array('whether a restart stayed finite', 'R', 'b'),
   'chosen': Array('which restart the attacker chooses', '', 'iu'),
@@ -231,6 +251,11 @@ OPTIONAL = {
   'x_class_sample': Array('random images of the generator', 'BHWC'),
   'x_nearest_auxiliary': Array('the nearest auxiliary images', 'BHWC'),
 }
+
+
+def is_scored(row: Mapping[str, Any]) -> bool:
+  """Returns whether a row compares with images that are known."""
+  return any(COLUMNS[name].needs_truth for name in row if name in COLUMNS)
 
 
 def check(
@@ -247,7 +272,14 @@ def check(
     ValueError: a column that is missing or unknown, or a value of another type.
   """
   row = row if isinstance(row, Mapping) else {}
-  missing = [n for n, c in columns.items() if not c.optional and n not in row]
+  known = is_scored(row)
+  missing = [
+    name
+    for name, column in columns.items()
+    if name not in row
+    and not column.optional
+    and (known or not column.needs_truth)
+  ]
   if missing:
     raise ValueError(
       f'Expected {where} to have every column of this version; got none of '
@@ -279,7 +311,7 @@ def check_arrays(
     ValueError: an array of another type, or whose shape does not go with those
       of the others or with the row.
   """
-  baselines = row['baselines']
+  baselines = row.get('baselines', {})
   sizes = {'S': len(baselines)}
   if baselines:
     sizes['M'] = len(next(iter(baselines.values())))

@@ -27,6 +27,15 @@ RUN = {
   },
   'class_names?': [str],
   'data_note?': str,
+  'date?': str,
+  'source?': {
+    'form?': str,
+    'meaning?': str,
+    'relative_size?': float,
+    'notes?': [str],
+    'checks?': [str],
+    'images_known?': bool,
+  },
 }
 _FACTS = {
   'psnr': float,

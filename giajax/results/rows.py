@@ -35,8 +35,11 @@ def summary_line(row: Row) -> str:
   """Returns the outcome of an update, in one line for the terminal."""
   sweep = ', '.join(f'{k}={wording.plain(v)}' for k, v in row['sweep'].items())
   case = f'case {row["case"]}'
+  where = f'{sweep}, {case}' if sweep else case
+  if not columns.is_scored(row):
+    return printable.line(f'{where}: {row["verdict"]}. {row["reason"]}')
   return printable.line(
-    f'{f"{sweep}, {case}" if sweep else case}: {row["verdict"]}, PSNR '
+    f'{where}: {row["verdict"]}, PSNR '
     f'{wording.score("psnr", row.get("psnr"))} dB, SSIM '
     f'{wording.score("ssim", row.get("ssim"))}, {labels(row)}, '
     f'{row["finite_restarts"]} of {row["restarts"]} restarts finite '

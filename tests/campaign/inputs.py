@@ -203,7 +203,7 @@ def arguments(lab, samples):
 def words(lab, samples):
   """Words that no command has, or that it lacks."""
   random = lab.random
-  names = ('', 'audit', 'report', 'train', 'craft', 'verify', 'convert', 'x')
+  names = ('', 'run', 'report', 'train', 'craft', 'verify', 'convert', 'x')
   command = _pick(random, names)
   own = [command] if command else []
   own += _audit(lab, samples)[: random.integers(3)]
@@ -214,11 +214,11 @@ def words(lab, samples):
 def flags_of_commands(lab, samples):
   """A command with an odd value of one or two of its own flags."""
   random = lab.random
-  name = _pick(random, ('train', 'craft', 'verify', 'convert', 'audit'))
+  name = _pick(random, ('train', 'craft', 'verify', 'convert', 'run'))
   module = importlib.import_module(f'giajax.commands.{name}')
   out = f'--out={lab.own / "out.npz"}'
   usual = {
-    'audit': _audit(lab, samples),
+    'run': _audit(lab, samples),
     'convert': [samples.weights, '--model=mlp', out],
     'craft': ['craft', f'--config={samples.config}', out, CRAFTED, GRANTED],
     'train': ['train', f'--config={samples.config}', out, '--batch_size=2'],
@@ -228,7 +228,7 @@ def flags_of_commands(lab, samples):
       f'--received={samples.weights}',
     ],
   }[name]
-  own = [name, *usual] if name in ('audit', 'convert') else usual
+  own = [name, *usual] if name in ('run', 'convert') else usual
   for _ in range(random.integers(1, 3)):
     flag = _pick(random, module.FLAGS)
     own.append(f'--{flag.name}={_pick(random, _TEXTS)}')
@@ -240,8 +240,8 @@ def config_files(lab, samples):
   del samples
   path = lab.own / 'odd.py'
   path.write_bytes(_pick(lab.random, _CONFIGS))
-  command = _pick(lab.random, ('audit', 'train', 'craft', 'verify'))
-  rest = [f'--workdir={lab.own / "run"}'] if command == 'audit' else []
+  command = _pick(lab.random, ('run', 'train', 'craft', 'verify'))
+  rest = [f'--workdir={lab.own / "run"}'] if command == 'run' else []
   return [command, f'--config={path}', *rest]
 
 

@@ -6,11 +6,11 @@ import logging
 import commandline
 import pytest
 
-from giajax import tables
 from giajax.commands import configs
 from giajax.commands import flags
 from giajax.engine import build
 from giajax.engine import schema
+from giajax.engine import tables
 
 _FAILING = '''"""A card."""
 from giajax.engine import build

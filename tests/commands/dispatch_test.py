@@ -32,7 +32,7 @@ def test_help(capsys):
   assert out.startswith(main.__doc__.strip())
   assert '  --shard=0/1\n' in out
   for name in dispatch.COMMANDS:
-    assert name == 'audit' or f'giajax {name} ' in out
+    assert name == 'run' or f'giajax {name} ' in out
 
 
 @pytest.mark.parametrize('name', dispatch.COMMANDS)

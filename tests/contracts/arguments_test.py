@@ -5,14 +5,15 @@ import inspect
 
 from contracts import attack_setups
 from contracts import methods_test
+import jax
 import pytest
 
-from giajax import tables
 from giajax import world as worlds
 from giajax.clients import aggregate
 from giajax.clients import fedsgd
 from giajax.engine import factories
 from giajax.engine import schema
+from giajax.engine import tables
 from giajax.models.classification import mlp
 from giajax.tasks import classification
 
@@ -45,6 +46,7 @@ _REQUIRED = {
   },
   'defense': methods_test.DEFENSE_KWARGS,
   'attack': {n: dict(s.kwargs) for n, s in attack_setups.SETUPS.items()},
+  'source': {'captured': {'received': '/nowhere'}},
   'dataset': {
     'folder': {'path': '/nowhere', 'size': 8},
     'tfds': {'dataset': 'none', 'split': 'test', 'data_dir': '/nowhere'},
@@ -72,6 +74,10 @@ def _parts(family, name):
     'num_classes': 10,
     'image_shape': (32, 32, 3),
     'lowering': 'lax',
+    # Of a captured update.
+    'variables': net.init(jax.random.key(0)),
+    'weights': {'path': '/nowhere', 'rename': {}},
+    'sends_gradients': False,
   }
   taken = inspect.signature(tables.FAMILIES[family][name]).parameters
   return {k: v for k, v in every.items() if k in taken}

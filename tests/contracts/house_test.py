@@ -18,6 +18,7 @@ _STOREYS = (
   'zips',
   'paths',
   'archives',
+  'capture',
   'images',
   'ops',
   'tasks',
@@ -35,11 +36,11 @@ _STOREYS = (
   'metrics',
   'verify',
   'results',
-  'tables',
   'engine',
   'report',
   'verify.calibration',
   'advice',
+  'battery',
   'commands',
   'main',
 )
@@ -47,7 +48,8 @@ _STOREYS = (
 _ROOF = 'giajax'
 _MOST_LINES = 500
 _COMMANDS = (
-  *('advise', 'audit', 'convert', 'craft', 'report', 'train', 'verify'),
+  *('advise', 'audit', 'convert', 'craft', 'init', 'report', 'run'),
+  *('train', 'verify'),
 )
 
 

@@ -7,8 +7,8 @@ import tiny
 
 from giajax.data import base as data
 from giajax.engine import build
+from giajax.engine import experiment
 from giajax.engine import features
-from giajax.engine.sources import simulated
 from giajax.metrics import fmse
 from giajax.metrics import scoring
 
@@ -34,7 +34,7 @@ def setup():
 def _item(setup, *indices):
   batch = setup.dataset.take(indices)
   batch = batch._replace(x=np.asarray(batch.x), y=np.asarray(batch.y))
-  return simulated.Item(0, False, np.array(indices), batch)
+  return experiment.Item(0, False, np.array(indices), batch)
 
 
 def test_guesses_are_told_apart(setup):

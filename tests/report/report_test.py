@@ -381,8 +381,8 @@ def test_near_the_threshold_is_said(tmp_path):
   path = _workdir(tmp_path, b=1, verdict='partial')
   _change(path, psnr=np.array([17.5]), ssim=np.array([0.74]))
   assert (
-    'The image did not come back recognisably by the threshold, but came near '
-    'it: this update leaks in part.'
+    'Borderline, so look at the image: it is near the threshold of '
+    'recognition, and this update leaks in part.'
   ) in _html(path)
   path = _workdir(tmp_path, b=4, verdict='partial')
   _change(path, psnr=np.array([17.5, 30, 17, 3]))

@@ -1,7 +1,6 @@
 """Simulated clients: their batches are drawn here, and the truth is known."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -16,16 +15,20 @@ from giajax.engine import experiment
 from giajax.models import base as models
 
 
-class Item(NamedTuple):
-  """One update to be attacked: a case of a point, or its noise control."""
-
-  case: int
-  control: bool  # the update is replaced by noise of the same norms
-  indices: np.ndarray  # [B] which images of the data set
-  batch: types.Batch  # host arrays
+def simulated() -> experiment.Source:
+  """Plays the clients on images of the data set."""
+  return experiment.Source(check, item, side)
 
 
-def item(setup: experiment.Setup, case: int, control: bool = False) -> Item:
+def check(setup: experiment.Setup) -> None:
+  """Raises a ValueError if the data set cannot fill the batch of a case."""
+  for case in range(setup.cases.count):
+    setup.cases.indices(setup.dataset, case)
+
+
+def item(
+  setup: experiment.Setup, case: int, control: bool = False
+) -> experiment.Item:
   """Returns one update to be attacked.
 
   Args:
@@ -37,7 +40,7 @@ def item(setup: experiment.Setup, case: int, control: bool = False) -> Item:
     ValueError: the same as for `draw`.
   """
   indices, batch = draw(setup.dataset, setup.net.spec, setup.cases, case)
-  return Item(case, control, indices, batch)
+  return experiment.Item(case, control, indices, batch)
 
 
 def draw(
@@ -71,7 +74,9 @@ def draw(
   return indices, batch
 
 
-def side(setup: experiment.Setup, one: Item) -> Mapping[str, types.Array]:
+def side(
+  setup: experiment.Setup, one: experiment.Item
+) -> Mapping[str, types.Array]:
   """Returns what the server is granted to know about a case's data."""
 
   def proxy():

@@ -12,6 +12,7 @@ from giajax.clients import BELIEFS
 from giajax.clients import CLIENTS
 from giajax.data import DATASETS
 from giajax.defenses import DEFENSES
+from giajax.engine.sources import SOURCES
 from giajax.generative import GENERATORS
 from giajax.metrics import METRICS
 from giajax.models import MODELS
@@ -35,6 +36,7 @@ TABLES: dict[str, Mapping[str, Any]] = {
   'metrics': METRICS,
   'models': MODELS,
   'priors': PRIORS,
+  'sources': SOURCES,
   'starts': starts.STARTS,
   'tasks': TASKS,
 }
@@ -47,6 +49,7 @@ FAMILIES: dict[str, Mapping[str, Callable[..., Any]]] = {
   'dataset': DATASETS,
   'defense': DEFENSES,
   'model': MODELS,
+  'source': SOURCES,
   'task': TASKS,
 }
 

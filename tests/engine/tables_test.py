@@ -1,11 +1,11 @@
-"""Tests of giajax.tables: every row can be listed."""
+"""Tests of giajax.engine.tables: every row can be listed."""
 
 import functools
 
 import pytest
 
 from giajax import registry
-from giajax import tables
+from giajax.engine import tables
 
 ROWS = [(kind, name) for kind, table in tables.TABLES.items() for name in table]
 

@@ -1,0 +1,190 @@
+"""An audit of one update that a server received from a client."""
+
+from collections.abc import Callable, Mapping, Sequence
+import logging
+import math
+import os
+import pathlib
+from typing import Any
+
+from giajax import archives
+from giajax import capture as captures
+from giajax import paths
+from giajax.battery import battery
+from giajax.engine import hooks as hook_library
+from giajax.engine import join
+from giajax.engine import run as engine
+from giajax.engine import schema
+from giajax.results import records
+
+# What a capture may say of a client.
+_ABOUT = ('client', 'form', 'examples', 'input_shape', 'num_classes')
+_log = logging.getLogger('giajax')
+
+
+def audit(
+  config: Mapping[str, Any],
+  workdir: str | os.PathLike[str],
+  *,
+  minutes: float = 10.0,
+  only: Sequence[str] = (),
+  hooks: Sequence[hook_library.Hook] = (),
+  command: str = '',
+  finish: Callable[[pathlib.Path], Any] = lambda folder: None,
+) -> join.Rows:
+  """Tries the attacks of the battery that fit a received update.
+
+  Args:
+    config: what `config_of` returned, or the like.
+    workdir: the folder for the results. The same call continues what was
+      stopped, with the steps that were chosen then.
+    minutes: the time that the attacks may take together, about.
+    only: names in `BATTERY`; all of them if empty.
+    hooks: as for `run.audit`, like `command` and `finish`.
+    command: how to run it again.
+    finish: called with the workdir when its results are complete.
+
+  Returns:
+    The rows of `results.jsonl`, one for each attack and belief.
+
+  Raises:
+    ValueError: a user's mistake, in one line.
+    Interrupted: SIGTERM or SIGINT arrived; everything is saved.
+  """
+  if not 0 < minutes < math.inf:
+    raise ValueError(
+      f'Expected minutes above 0; got minutes={minutes}; give it some time'
+    )
+  folder = paths.expanded(workdir, 'workdir')
+  earlier = _earlier(folder, config)
+  if earlier is None:
+    plan = battery.plan(config, minutes, only)
+    chosen, card = plan.config, _card(plan)
+  else:
+    chosen, card = earlier
+  return engine.audit(
+    chosen, folder, hooks=hooks, card=card, command=command, finish=finish
+  )
+
+
+def config_of(
+  *,
+  model: Mapping[str, Any],
+  capture: str = '',
+  sent: str = '',
+  received: str = '',
+  form: str = '',
+  truth: str = '',
+  client: Mapping[str, Any] | None = None,
+  examples: int | None = None,
+  input_shape: Sequence[int] = (),
+  num_classes: int = 0,
+  trained: bool | None = None,
+  seed: int = 0,
+) -> dict[str, Any]:
+  """Returns the config of a received update.
+
+  Args:
+    model: the entry of the config's model: a name and arguments.
+    capture: a file of `giajax.capture`; what follows is taken from there where
+      it is not given.
+    sent: the file of the weights that the client started from.
+    received: the file of what came back.
+    form: see `captured.captured`.
+    truth: see `captured.captured`.
+    client: the entry of the config's client: a name and arguments.
+    examples: the number of images behind the update; None takes that of
+      `truth`, or else the client's batch size.
+    input_shape: (H, W, C) of the client's images.
+    num_classes: the number of classes K.
+    trained: whether the weights that were sent are trained, None where nobody
+      knows.
+    seed: the seed of all draws.
+
+  Raises:
+    ValueError: something is neither given nor in the capture, or a file that
+      cannot be read.
+  """
+  about: dict[str, Any] = {}
+  if capture:
+    found = captures.load(paths.expanded(capture, 'capture'))
+    about = {key: found.about.get(key) for key in _ABOUT}
+    sent, received = sent or capture, received or capture
+    truth = truth or (capture if found.truth else '')
+  given = {
+    'client': client,
+    'form': form,
+    'examples': examples,
+    'input_shape': [*input_shape],
+    'num_classes': num_classes,
+  }
+  about |= {key: value for key, value in given.items() if value}
+  for key, value in {'sent': sent, 'received': received, **about}.items():
+    if not value and key not in ('form', 'examples'):
+      raise ValueError(
+        f'Expected {key} of a received update; got {key}={value!r}; give it, '
+        'or a capture that has it'
+      )
+  source: dict[str, Any] = {'name': 'captured', 'received': received}
+  source |= {'form': about.get('form') or '', 'truth': truth}
+  return schema.resolve(
+    {
+      'seed': seed,
+      'dataset': {
+        'name': 'unknown',
+        'image_shape': about['input_shape'],
+        'num_classes': about['num_classes'],
+      },
+      'source': {**source, 'trained': trained},
+      'cases': {'batch_size': _count(about, truth)},
+      'model': dict(model),
+      'weights': {'path': sent},
+      'client': dict(about['client']),
+      'threat': {'grants': []},  # not even the labels
+    }
+  )
+
+
+def _count(about: Mapping[str, Any], truth: str) -> int:
+  """Returns the number of images behind an update."""
+  count = about.get('examples')
+  if not count and truth:
+    arrays = archives.read(paths.expanded(truth, 'truth'))
+    count = len((captures.part_of(arrays, 'truth') or arrays).get('x', ()))
+  count = count or about['client'].get('batch_size')
+  if not count:
+    raise ValueError(
+      'Expected examples, the number of images behind the update; got neither '
+      "that nor truth nor the client's batch_size; set one of them"
+    )
+  return count
+
+
+def _earlier(
+  folder: pathlib.Path, config: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], str] | None:
+  """Returns the config and the card of the same audit in a workdir, if any."""
+  path = folder / 'config.json'
+  if not path.is_file():
+    return None
+  record = records.run(path)
+  there = record['config']
+  apart = ('sweep', 'restarts', 'run')
+  own, other = (
+    {k: v for k, v in c.items() if k not in apart} for c in (config, there)
+  )
+  if own != other:
+    return None  # the runner says what is different
+  return there, str(record.get('card', ''))
+
+
+def _card(plan: battery.Plan) -> str:
+  """Returns what is tried and what is not, in sentences."""
+  tried = ', '.join(v['name'] for v in plan.config['sweep']['variant'])
+  lines = [f'An audit of a received update. Tried: {tried}.']
+  if plan.left_out:
+    lines.append('Not tried, because it does not fit:')
+    lines += [f'- {name}: {why}' for name, why in plan.left_out.items()]
+  for line in lines:
+    _log.info('%s', line)
+  return '\n'.join(lines)

@@ -1,0 +1,142 @@
+"""Which attacks fit a received update, and how many steps the time allows."""
+
+from collections.abc import Mapping, Sequence
+import logging
+import pathlib
+import tempfile
+from typing import Any, NamedTuple
+
+from giajax import registry
+from giajax.battery import BATTERY
+from giajax.engine import build
+from giajax.engine import experiment
+from giajax.engine import run as engine
+from giajax.engine import schema
+from giajax.engine import sweep
+
+RESTARTS = 8  # of each attack that takes steps
+LEAST_STEPS, MOST_STEPS = 100, 24_000
+_PILOT_STEPS = 20
+_SHARE = 0.8  # of the time, for steps; the rest is for compiling and scoring
+# Rules that find labels, and the rule for one image.
+_LADDER = 'inverting gradients'  # is tried with less knowledge as well
+_LABELS, _LABEL = ('bias_corrected', 'column_minimum'), 'idlg'
+_log = logging.getLogger('giajax')
+
+
+class Plan(NamedTuple):
+  """What an audit is going to try.
+
+  Attributes:
+    config: the config, with a sweep over what is tried.
+    left_out: why the other attacks do not fit, by name.
+  """
+
+  config: Mapping[str, Any]
+  left_out: Mapping[str, str]
+
+
+def plan(
+  config: Mapping[str, Any], minutes: float, only: Sequence[str] = ()
+) -> Plan:
+  """Returns the attacks that fit, with as many steps as the time allows.
+
+  Args:
+    config: the config of a received update, without attack and sweep.
+    minutes: the time that the attacks may take together, about.
+    only: names in `BATTERY`; all of them if empty.
+
+  Raises:
+    ValueError: nothing fits; the message says why the last one does not.
+  """
+  base = schema.resolve({**config, 'restarts': RESTARTS})
+  variants, left_out, reason = [], {}, ''
+  for name in only or BATTERY:
+    fitting, reason = _variant(base, name)
+    if fitting is None:
+      left_out[name] = reason
+    else:
+      variants.append(fitting)
+  if not variants:
+    raise ValueError(
+      f'Expected an attack that fits this update; got none; {reason}'
+    )
+  matching = [v for v in variants if v['name'] == _LADDER]
+  variants += [rung for v in matching for rung in _ladder(base, v)]
+  stepped = [v for v in variants if _setup(base, v).attack.num_steps]
+  if stepped:
+    steps = _steps(base, stepped, minutes)
+    for variant in stepped:
+      variant['attack'] = {**variant['attack'], 'num_steps': steps}
+  return Plan({**base, 'sweep': {sweep.VARIANT: variants}}, left_out)
+
+
+def _variant(
+  base: Mapping[str, Any], name: str
+) -> tuple[dict[str, Any] | None, str]:
+  """Returns a setting of an attack that fits, or None and why none does."""
+  row = registry.lookup(BATTERY, name, 'attack of the battery')
+  count = base['cases']['batch_size']
+  rules = (_LABEL, *_LABELS) if count == 1 else _LABELS
+  reason = ''
+  for labels in [row['labels']] if 'labels' in row else rules:
+    variant = {'name': name, **row, 'labels': labels}
+    try:
+      setup = _setup(base, variant)
+      setup.source.check(setup)
+    except ValueError as error:
+      reason = str(error)
+    else:
+      return variant, ''
+  return None, reason
+
+
+def _ladder(
+  base: Mapping[str, Any], variant: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+  """Returns what an attack does if the server knows less of the client.
+
+  It knows the order of the local steps, or only their number, or it takes the
+  update for one gradient.
+  """
+  setup = _setup(base, variant)
+  steps, mode = setup.world.client.local_steps, setup.client.train_mode
+  if steps == 1:
+    return []
+  name = variant['name']
+  rungs = {
+    f'{name}, as one gradient': {'name': 'one_gradient', 'train_mode': mode},
+  }
+  if steps > setup.world.client.epochs:
+    fixed = {**base['client'], 'shuffle': False}
+    rungs = {f'{name}, in a fixed order of steps': fixed, **rungs}
+  return [
+    {**variant, 'name': name, 'belief': belief}
+    for name, belief in rungs.items()
+  ]
+
+
+def _setup(
+  base: Mapping[str, Any], variant: Mapping[str, Any]
+) -> experiment.Setup:
+  own = {key: value for key, value in variant.items() if key != 'name'}
+  return build.setup(sweep.changed(base, own))
+
+
+def _steps(
+  base: Mapping[str, Any], variants: Sequence[Mapping[str, Any]], minutes: float
+) -> int:
+  """Returns the steps of each attack, by the time of a few of the first."""
+  own = {k: v for k, v in variants[0].items() if k != 'name'}
+  own['attack'] = {**own['attack'], 'num_steps': _PILOT_STEPS}
+  pilot = sweep.changed({**base, 'noise_controls': 0}, own)
+  with tempfile.TemporaryDirectory() as folder:
+    (row,) = engine.audit(pilot, pathlib.Path(folder) / 'pilot')
+  seconds = max(row['seconds_per_update'] / _PILOT_STEPS, 1e-6)
+  updates = len(variants) * (1 + min(1, base['noise_controls']))
+  steps = 60 * minutes * _SHARE / (seconds * updates)
+  steps = int(min(max(steps, LEAST_STEPS), MOST_STEPS))
+  digits = 10 ** (len(str(steps)) - 2)
+  steps -= steps % digits  # two digits: the time is not known any better
+  _log.info('%d steps of each attack in about %g min', steps, minutes)
+  return steps

@@ -1,0 +1,67 @@
+"""Runs an experiment and writes its report.
+
+giajax --config=NAME --workdir=DIR [--config.KEY=VALUE] [--shard=I/N]
+"""
+
+import pathlib
+import re
+
+from giajax import printable
+from giajax.commands import configs
+from giajax.commands import flags
+from giajax.commands import process
+from giajax.engine import hooks
+from giajax.engine import run as engine
+from giajax.engine import together
+from giajax.report import report
+from giajax.results import rows as result_rows
+
+USAGE = 'giajax --config=NAME --workdir=DIR'
+FLAGS = (
+  flags.CONFIG,
+  flags.Flag('workdir', 'The folder that the results are written to.'),
+  flags.Flag(
+    'shard',
+    'The part of the work that this process does: I of N parts, I from 0.',
+    '0/1',
+  ),
+  flags.Flag(
+    'processes',
+    'The number of processes that run one audit together.',
+    1,
+    int,
+    1,
+  ),
+  flags.Flag('process', 'The number of this process, from 0.', 0, int, 0),
+  flags.Flag(
+    'coordinator', 'HOST:PORT of process 0, if there is more than one process.'
+  ),
+  flags.Flag(
+    'join_seconds', 'How long to wait for the other processes.', 60, int, 1
+  ),
+)
+
+
+def run(arguments: flags.Arguments) -> int:
+  """Runs an audit and prints one line per row of its results."""
+  values = arguments.values
+  place = values.coordinator, values.processes, values.process
+  with together.joined(*place, values.join_seconds):
+    rows = engine.audit(
+      configs.load(arguments),
+      values.workdir,
+      hooks=[hooks.progress()],
+      shard=process.shard(values.shard),
+      card=configs.card(arguments),
+      # Without this flag, the command runs all that is left.
+      command=re.sub(r' --?shard[= ]\S+', '', arguments.command),
+      finish=report.write,
+    )
+  for row in rows:
+    print(result_rows.summary_line(row))
+  if rows:
+    page = pathlib.Path(values.workdir) / 'report.html'
+    print(printable.line(f'report: {page}'))
+  elif values.process == 0:
+    print('This shard is done; the last one to finish writes the report.')
+  return 0

@@ -1,0 +1,218 @@
+"""Does the described client fit a captured update?
+
+Where the images are known, the described client computes the update again: a
+wrong rate, order or mode shows at once, and a short search over what is usually
+wrong says what fits better. Otherwise, only the size of the update is compared
+with that of updates of random images.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+import itertools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from giajax import trees
+from giajax import types
+from giajax.clients import base as clients
+from giajax.models import base as models
+from giajax.models import inspect
+
+MATCH = 1e-3  # the largest relative error of a description that fits
+# How much larger or smaller an update may be than those of random images.
+_UNUSUAL = 30.0
+_ORDERS = 24  # the most orders of the images that are tried
+_RANDOM = 4  # updates of random images
+_MOMENTA = (0.0, 0.9)
+_EPOCHS = (1, 2, 3, 5)
+
+Make = Callable[[Mapping[str, Any]], clients.Client]
+
+
+class Fit(NamedTuple):
+  """How a description fits, in words."""
+
+  error: float  # relative, of the update; NaN where it was not computed
+  text: str  # sentences
+
+
+class _Try(NamedTuple):
+  """A description that may be the right one."""
+
+  words: str
+  entry: Mapping[str, Any]
+  batch: types.Batch
+
+
+def fit(
+  make: Make,
+  entry: Mapping[str, Any],
+  variables: types.Variables,
+  update: types.Update,
+  known: types.Batch | None,
+  size: int,
+) -> Fit:
+  """Returns how the described client fits a captured update.
+
+  Args:
+    make: `(entry) -> Client`.
+    entry: the description, an entry of the config's client.
+    variables: the weights that were sent.
+    update: what came back.
+    known: the images behind it, or None.
+    size: B, their number.
+
+  Raises:
+    ValueError: an entry that cannot be made.
+  """
+  client = make(entry)
+  if known is None:
+    return _size(client, variables, update, size)
+  if client.augment or inspect.draws(client.net, train=client.train_mode):
+    return Fit(
+      math.nan,
+      'The client draws random numbers (dropout or augmentation), so its '
+      'update cannot be computed again.',
+    )
+  best, words = math.inf, ''
+  for tried in _orders(client, entry, known):
+    found = _error(make(tried.entry), variables, update, tried.batch)
+    if found < best:
+      best, words = found, tried.words
+  text = (
+    'The described client reproduces the update with a relative error of '
+    f'{best:.1e}{words}.'
+  )
+  if best <= MATCH:
+    return Fit(best, text)
+  return Fit(best, f'{text} {_suspects(make, entry, variables, update, known)}')
+
+
+def _suspects(make, entry, variables, update, known) -> str:
+  """Returns which change of the description fits best, in a sentence."""
+  found = []
+  for tried in _tries(make, entry, known):
+    delta = _delta(make(tried.entry), variables, tried.batch)
+    found.append((_relative(delta, update.delta), tried.words))
+    scale = _scale(delta, update.delta)
+    scaled = jax.tree.map(lambda leaf, s=scale: s * leaf, delta)
+    own = _of_scale(scale, tried.entry)
+    words = f'{tried.words} and {own}' if tried.words else own
+    found.append((_relative(scaled, update.delta), words))
+  error, words = min(found)
+  if error > 0.1:
+    return (
+      'No usual mistake explains it: look for another normalisation of the '
+      'images, other weights than those that were sent, weight decay, or '
+      f'another round. The nearest is {words}, with an error of {error:.1e}.'
+    )
+  return f'It fits with an error of {error:.1e} with {words}.'
+
+
+def _tries(make, entry, known) -> Iterator[_Try]:
+  """Yields descriptions with one usual mistake mended."""
+  yield _Try('', entry, known)
+  train_mode = not entry.get('train_mode', False)
+  usual: dict[str, Any] = {}
+  changes: list[tuple[str, dict[str, Any]]] = [
+    (f'train_mode={train_mode}', {'train_mode': train_mode})
+  ]
+  if entry['name'] == 'fedavg':
+    count = len(known.x)
+    usual = {'momentum': 0.0, 'epochs': 1, 'batch_size': count}
+    changes += [(f'momentum={m}', {'momentum': m}) for m in _MOMENTA]
+    changes += [(f'epochs={e}', {'epochs': e}) for e in _EPOCHS]
+    divisors = [b for b in range(1, count + 1) if count % b == 0]
+    changes += [(f'batch_size={b}', {'batch_size': b}) for b in divisors[-4:]]
+  for words, change in changes:
+    if any((usual | {**entry}).get(k) != v for k, v in change.items()):
+      yield _Try(words, {**entry, **change}, known)
+  spec = make(entry).net.spec
+  for name in models.NORMALISATIONS:
+    other = models.make_spec('', spec.image_shape, 1, name)
+    if (other.mean, other.std) != (spec.mean, spec.std):
+      x = _renormalised(known.x, spec, other)
+      words = f'normalisation={name!r}'
+      yield _Try(words, entry, known._replace(x=x))
+
+
+def _renormalised(x, own: models.Spec, other: models.Spec) -> np.ndarray:
+  """Returns images that the network sees as another normalisation's."""
+  mean, std, mean_, std_ = (
+    np.asarray(v, np.float32)
+    for v in (own.mean, own.std, other.mean, other.std)
+  )
+  return (x - mean_) / std_ * std + mean
+
+
+def _orders(client, entry, known) -> Iterator[_Try]:
+  """Yields the orders in which a client may have taken its images."""
+  count = len(known.x)
+  fixed = {**entry, 'shuffle': False} if entry['name'] == 'fedavg' else entry
+  if client.local_steps == client.epochs:  # all images in every step
+    yield _Try('', fixed, known)
+    return
+  for order in itertools.islice(itertools.permutations(range(count)), _ORDERS):
+    batch = jax.tree.map(lambda leaf, o=order: leaf[np.array(o)], known)
+    yield _Try(f', in the order {[*order]} of the images', fixed, batch)
+
+
+def _error(client, variables, update, batch) -> float:
+  return _relative(_delta(client, variables, batch), update.delta)
+
+
+def _delta(client, variables, batch) -> types.Tree:
+  key, message = jax.random.key(0), types.ServerMessage(variables)
+  return jax.jit(lambda b: client.update(key, message, b)[0].delta)(batch)
+
+
+def _relative(got: types.Tree, wanted: types.Tree) -> float:
+  gap = jax.tree.map(jnp.subtract, got, wanted)
+  return _norm(gap) / max(_norm(wanted), 1e-30)
+
+
+def _scale(got: types.Tree, wanted: types.Tree) -> float:
+  """Returns the factor that brings one update nearest to another."""
+  return float(trees.dot(got, wanted)) / max(_norm(got) ** 2, 1e-30)
+
+
+def _of_scale(scale: float, entry: Mapping[str, Any]) -> str:
+  if scale < 0:
+    return f'the other sign (a factor of {scale:.3g})'
+  text = f'a factor of {scale:.4g}'
+  if 'learning_rate' in entry:
+    text += f' (learning_rate={scale * entry["learning_rate"]:.3g})'
+  return f'{text}, as for a sum over images in the place of their mean'
+
+
+def _size(client, variables, update, size) -> Fit:
+  """Compares the size of an update with that of updates of random images."""
+  shape = (size, *client.net.spec.image_shape)
+  key, message = jax.random.key(0), types.ServerMessage(variables)
+
+  @jax.jit
+  def one(key):
+    draw, label, run = jax.random.split(key, 3)
+    y = jax.random.randint(label, (size,), 0, client.net.spec.num_classes)
+    batch = types.Batch(jax.random.uniform(draw, shape), y)
+    return trees.squared_norm(client.update(run, message, batch)[0].delta)
+
+  sizes = [float(one(k)) ** 0.5 for k in jax.random.split(key, _RANDOM)]
+  ratio = _norm(update.delta) / max(float(np.median(sizes)), 1e-30)
+  text = (
+    f'The update is {ratio:.2g} times as large as what the described client '
+    'makes of random images.'
+  )
+  if not 1 / _UNUSUAL < ratio < _UNUSUAL:
+    text += (
+      ' That is unusual: it may be of another round, another learning rate, or '
+      'of other weights than those that were sent.'
+    )
+  return Fit(math.nan, text)
+
+
+def _norm(tree: types.Tree) -> float:
+  return float(trees.squared_norm(tree)) ** 0.5

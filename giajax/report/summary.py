@@ -1,0 +1,122 @@
+"""The outcome of a run for other programs: `summary.json`.
+
+schema        1; a key is only ever added
+verdict       the worst word of `metrics.success.WORDS` among the rows
+reason        what it rests on, in a sentence
+worst         the row that it comes from: row, case, sweep, attack, verdict,
+              and of its worst image: image, psnr, ssim
+rows          the same of every row, with score, labels_recovered and setting
+psnr, ssim    of the worst row: median, low, high (95 %, null for few images)
+checks        what was found about a received update before the attack
+hash, inputs, versions, device, date
+"""
+
+from collections.abc import Mapping, Sequence
+import json
+import math
+from typing import Any
+
+import numpy as np
+
+from giajax import registry
+from giajax.metrics import confidence
+from giajax.metrics import success
+from giajax.results import collection
+from giajax.results import columns
+
+_SCHEMA = 1
+_THRESHOLDS = {'leaks': None, 'partial': None}
+_ORDER = [*success.WORDS]
+_OF_ROW = ('row', 'case', 'sweep', 'attack', 'verdict', 'setting', 'score')
+
+
+def text(run: collection.Run) -> str:
+  """Returns `summary.json` of a run."""
+  return json.dumps(summary(run), indent=2, allow_nan=False) + '\n'
+
+
+def summary(run: collection.Run) -> dict[str, Any]:
+  """Returns the outcome of a run as JSON has it."""
+  worst = min(run.rows, key=lambda row: _gravity(row['verdict']))
+  ties = [row for row in run.rows if row['verdict'] == worst['verdict']]
+  worst = max(ties, key=lambda row: _number(row.get('psnr')) or -math.inf)
+  source = run.meta.get('source') or {}
+  facts = {
+    key: run.meta.get(key)
+    for key in ('hash', 'inputs', 'versions', 'device', 'date')
+  }
+  return {
+    'schema': _SCHEMA,
+    'verdict': worst['verdict'],
+    'reason': worst['reason'],
+    'worst': _row(run, worst),
+    'rows': [_row(run, row) for row in run.rows],
+    **{metric: _interval(run, worst, metric) for metric in ('psnr', 'ssim')},
+    'checks': [*source.get('checks', ())],
+    **facts,
+  }
+
+
+def check_threshold(word: str, *, scored: bool) -> None:
+  """Raises ValueError for a --fail_on that cannot be judged.
+
+  Args:
+    word: '' for none, or a verdict.
+    scored: whether the images are known.
+  """
+  if not word:
+    return
+  registry.lookup(_THRESHOLDS, word, 'fail_on')
+  if not scored:
+    raise ValueError(
+      f'Expected --truth with --fail_on; got --fail_on={word} for images that '
+      'nobody knows, which cannot be scored; leave one out'
+    )
+
+
+def exit_code(rows: Sequence[Mapping[str, Any]], word: str) -> int:
+  """Returns 1 if a row is as bad as a verdict or worse, and 0 otherwise."""
+  if not word:
+    return 0
+  return int(any(_gravity(row['verdict']) <= _gravity(word) for row in rows))
+
+
+def _gravity(word: str) -> int:
+  """Returns the place of a verdict among `WORDS`, behind all for another."""
+  return _ORDER.index(word) if word in _ORDER else len(_ORDER)
+
+
+def _row(run: collection.Run, row: Mapping[str, Any]) -> dict[str, Any]:
+  own = {key: row[key] for key in _OF_ROW}
+  if not columns.is_scored(row):
+    return own
+  psnr, ssim = (
+    np.asarray(collection.scores(run, row, name)) for name in ('psnr', 'ssim')
+  )
+  image = int(np.argmax(np.nan_to_num(psnr, nan=-np.inf)))
+  return {
+    **own,
+    'labels_recovered': _number(row.get('labels_recovered')),
+    'image': image,
+    'psnr': _number(psnr[image]),
+    'ssim': _number(ssim[image]),
+  }
+
+
+def _interval(run, row, metric) -> dict[str, float | None] | None:
+  if not columns.is_scored(row):
+    return None
+  values = collection.scores(run, row, metric)
+  ends = confidence.interval(values)
+  return {
+    'median': _number(collection.median(values)),
+    'low': _number(ends.low),
+    'high': _number(ends.high),
+  }
+
+
+def _number(value: Any) -> float | None:
+  """Returns a finite number, None for what JSON does not have."""
+  if value is None or not math.isfinite(value):
+    return None
+  return float(value)

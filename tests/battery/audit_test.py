@@ -1,0 +1,111 @@
+"""Tests of giajax.battery: what fits is tried, in the time that there is."""
+
+import json
+
+import captures
+import pytest
+
+from giajax.battery import audit
+from giajax.battery import BATTERY
+from giajax.battery import battery
+from giajax.engine import build
+from giajax.report import report
+
+
+def _config(folder, images=1, client=captures.CLIENT, **changes):
+  return audit.config_of(
+    model=captures.MODEL,
+    sent=str(folder / 'sent.npz'),
+    received=str(folder / 'received.npz'),
+    client=client,
+    input_shape=captures.SHAPE,
+    num_classes=captures.CLASSES,
+    **{'truth': str(folder / 'truth.npz'), **changes},
+  )
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  """Returns the folder of a capture of one image."""
+  path = tmp_path_factory.mktemp('capture')
+  captures.write(path)
+  return path
+
+
+@pytest.fixture(autouse=True)
+def brief(monkeypatch):
+  """Makes attacks short."""
+  monkeypatch.setattr(battery, 'LEAST_STEPS', 10)
+  monkeypatch.setattr(battery, 'MOST_STEPS', 10)
+  monkeypatch.setattr(battery, 'RESTARTS', 2)
+
+
+def test_whole_audit(folder, tmp_path):
+  config = _config(folder)
+  rows = audit.audit(config, tmp_path / 'run', finish=report.write)
+  by_name = {row['sweep']['variant']: row for row in rows}
+  # An image before a linear layer is in its gradient.
+  assert by_name['linear layer']['verdict'] == 'leaks'
+  assert 'inverting gradients' in by_name
+  found = json.loads((tmp_path / 'run' / 'summary.json').read_text())
+  assert found['verdict'] == 'leaks'
+  assert found['worst']['sweep'] == {'variant': 'linear layer'}
+  assert 'reproduces the update' in found['checks'][0]
+  page = (tmp_path / 'run' / 'report.html').read_text()
+  assert 'Not tried, because it does not fit' in page and 'APRIL' in page
+  # The same again: nothing is planned or run twice.
+  assert audit.audit(config, tmp_path / 'run') == rows
+  other = _config(folder, seed=1)
+  with pytest.raises(ValueError, match='seed'):
+    audit.audit(other, tmp_path / 'run', only=['linear layer'])
+
+
+def test_only_what_is_asked_for(folder):
+  plan = battery.plan(_config(folder), 1, ['linear layer'])
+  assert [v['name'] for v in plan.config['sweep']['variant']] == [
+    'linear layer'
+  ]
+  with pytest.raises(
+    ValueError, match='Expected a known attack of the battery'
+  ):
+    battery.plan(_config(folder), 1, ['nonsense'])
+  with pytest.raises(ValueError, match='got none; Expected learned positions'):
+    battery.plan(_config(folder), 1, ['APRIL'])
+
+
+def test_what_the_server_knows_of_the_steps(tmp_path):
+  client = {**captures.CLIENT, 'batch_size': 1}
+  captures.write(tmp_path, 2, client=client)
+  config = _config(tmp_path, client=client)
+  plan = battery.plan(config, 1, ['inverting gradients'])
+  beliefs = {
+    v['name']: v.get('belief') for v in plan.config['sweep']['variant']
+  }
+  fixed = beliefs['inverting gradients, in a fixed order of steps']
+  assert fixed == {**client, 'shuffle': False}
+  naive = beliefs['inverting gradients, as one gradient']
+  assert naive == {'name': 'one_gradient', 'train_mode': True}
+  assert beliefs['inverting gradients'] is None
+  whole = build.experiment(plan.config)
+  assert len(whole.points) == 3
+
+
+def test_number_of_images(folder):
+  assert _config(folder)['cases']['batch_size'] == 1
+  client = {**captures.CLIENT, 'batch_size': 4}
+  unknown = _config(folder, truth='', client=client)
+  assert unknown['cases']['batch_size'] == 4
+  assert _config(folder, truth='', examples=3)['cases']['batch_size'] == 3
+  with pytest.raises(ValueError, match='Expected examples'):
+    _config(folder, truth='')
+
+
+@pytest.mark.parametrize('minutes', [0, -1, float('nan'), float('inf')])
+def test_time(folder, tmp_path, minutes):
+  with pytest.raises(ValueError, match='minutes above 0'):
+    audit.audit(_config(folder), tmp_path / 'run', minutes=minutes)
+
+
+def test_rows_name_attacks():
+  for name, row in BATTERY.items():
+    assert row.keys() <= {'attack', 'labels'} and row['attack']['name'], name
