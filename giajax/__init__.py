@@ -6,6 +6,7 @@ from typing import Any, TYPE_CHECKING
 if TYPE_CHECKING:
   from giajax.attacks.base import Attack
   from giajax.attacks.parts.matching_loss import matching_loss
+  from giajax.battery.call import audit
   from giajax.models.base import Net
   from giajax.models.base import Spec
   from giajax.models.from_callable import from_callable
@@ -32,6 +33,7 @@ __all__ = [
   'Update',
   'Variables',
   'World',
+  'audit',
   'from_callable',
   'from_linen',
   'from_nnx',
@@ -51,6 +53,7 @@ _MODULES = {
   'Update': 'giajax.types',
   'Variables': 'giajax.types',
   'World': 'giajax.world',
+  'audit': 'giajax.battery.call',
   'from_callable': 'giajax.models.from_callable',
   'from_linen': 'giajax.models.from_linen',
   'from_nnx': 'giajax.models.from_nnx',

@@ -82,21 +82,25 @@ def save(
       f'{str(path)!r}; rename it'
     )
   images: dict[str, Any] = {} if truth is None else dict(zip('xy', truth))
-  parts: dict[str, Tensors] = {
-    'sent': sent,
-    'received': received,
-    'truth': images,
-  }
+  parts: dict[str, Tensors] = {'sent': sent, 'received': received}
+  empty = [part for part, values in parts.items() if not _named(values)]
+  if empty:
+    raise ValueError(
+      f'Expected tensors that were sent and tensors that came back; got none '
+      f'in {", ".join(empty)}; pass both'
+    )
+  return write(path, {**parts, 'truth': images}, form, **about)
+
+
+def write(
+  path: pathlib.Path, parts: Mapping[str, Tensors], form: str, **about: Any
+) -> pathlib.Path:
+  """Writes some parts of a capture, see `save`."""
   tensors = {
     f'{part}/{name}': _array(value)
     for part, values in parts.items()
     for name, value in _named(values).items()
   }
-  if not all(_named(values) for values in (sent, received)):
-    raise ValueError(
-      'Expected tensors that were sent and tensors that were received; got '
-      f'{len(_named(sent))} and {len(_named(received))}; pass both'
-    )
   text = json.dumps({'form': form, **about})
   safetensors.save_file(tensors, path, {_FORMAT: VERSION, _ABOUT: text})
   return path

@@ -88,7 +88,7 @@ def test_lists_and_refusals(folder, tmp_path):
   assert [*capture.load(path).sent] == [f'arr_{i}' for i in range(len(sent))]
   with pytest.raises(ValueError, match=r'ends in \.safetensors'):
     capture.save(tmp_path / 'l.npz', *lists)
-  with pytest.raises(ValueError, match='4 and 0'):
+  with pytest.raises(ValueError, match='none in received'):
     capture.save(tmp_path / 'l.safetensors', lists[0], [])
   safetensors.save_file({'sent/x': np.zeros(1)}, tmp_path / 'o.safetensors')
   with pytest.raises(ValueError, match='a capture of version 1'):

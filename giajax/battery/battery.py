@@ -136,7 +136,7 @@ def _steps(
   updates = len(variants) * (1 + min(1, base['noise_controls']))
   steps = 60 * minutes * _SHARE / (seconds * updates)
   steps = int(min(max(steps, LEAST_STEPS), MOST_STEPS))
-  digits = 10 ** (len(str(steps)) - 2)
+  digits = 10 ** max(0, len(str(steps)) - 2)
   steps -= steps % digits  # two digits: the time is not known any better
   _log.info('%d steps of each attack in about %g min', steps, minutes)
   return steps

@@ -21,6 +21,9 @@ from giajax.models import base
 from giajax.models import from_linen
 from giajax.models import from_nnx
 
+# What begins the names of networks that this process was given.
+_GIVEN = 'given'
+_given: dict[str, base.Net] = {}
 _NORMALISATION = 'none'  # of a network that says nothing: images in [0, 1]
 
 
@@ -43,7 +46,8 @@ def modules(config: Any) -> list[types.ModuleType]:
   Raises:
     ValueError: see `named`.
   """
-  return [_home(name, 'a row')[0] for name in names(config)]
+  own = (n for n in names(config) if not n.startswith(f'{_GIVEN}:'))
+  return [_home(name, 'a row')[0] for name in own]
 
 
 def executed(path: pathlib.Path, name: str, what: str) -> types.ModuleType:
@@ -97,6 +101,19 @@ def with_failures_named(
     ) from error
 
 
+def given(net: base.Net) -> str:
+  """Returns the name of a network of this process, for a config.
+
+  Only this process finds it by that name: another one has to be given it again.
+
+  Args:
+    net: the network.
+  """
+  name = f'{_GIVEN}:{net.spec.name}'
+  _given[name] = net
+  return name
+
+
 def named(name: str, kind: str) -> Any:
   """Returns what 'FILE.py:NAME' or 'package.module:NAME' names, as a factory.
 
@@ -108,6 +125,8 @@ def named(name: str, kind: str) -> Any:
     ValueError: no such file, module or name; or something in it that fails, or
       that is no factory.
   """
+  if name.startswith(f'{_GIVEN}:'):
+    return _of_given(name)
   module, home, attribute = _home(name, kind)
   found = getattr(module, attribute, None)
   if found is None:
@@ -141,6 +160,8 @@ def called(name: str, make: Callable[[], Any]) -> Any:
   Raises:
     ValueError: it failed; the line says where.
   """
+  if name.startswith(f'{_GIVEN}:'):
+    return make()
   file = _home(name, 'a row')[0].__file__
   return with_failures_named(make, pathlib.Path(str(file)), 'row of your own')
 
@@ -194,18 +215,39 @@ def _model(found: Any, name: str) -> Any:
     is_class and issubclass(found, linen.Module)
   ):
     return _of_linen(found, name)
-  return found
+  if _is_torch(found) or (is_class and _is_torch_class(found)):
+    return _of_torch(found, name)
+  return _of_function(found, name) if inspect.isfunction(found) else found
+
+
+def _of_given(name: str) -> Any:
+  """Returns a factory of a network that this process was given."""
+  if name not in _given:
+    raise ValueError(
+      f'Expected a network that was given to giajax.audit; got {name!r}, which '
+      'this process does not have; give it again, or name its file'
+    )
+
+  def factory(*, image_shape, num_classes):
+    del image_shape, num_classes
+    return _given[name]
+
+  return factory
+
+
+def _is_torch_class(cls: type) -> bool:
+  """Returns whether a class is one of torch's modules; imports nothing."""
+  torch = sys.modules.get('torch')
+  return torch is not None and issubclass(cls, torch.nn.Module)
+
+
+def _is_torch(value: Any) -> bool:
+  return _is_torch_class(type(value))
 
 
 def _of_nnx(cls: Any, name: str) -> Any:
   # The class itself takes whatever its metaclass does.
-  own = dict(inspect.signature(cls.__init__).parameters)
-  own = {
-    n: p
-    for n, p in own.items()
-    if n not in ('self', 'rngs')
-    and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-  }
+  own = _parameters(cls.__init__)
 
   def factory(
     image_shape,
@@ -246,13 +288,77 @@ def _of_linen(found: Any, name: str) -> Any:
   return _signed(factory, own.values(), found)
 
 
+def _of_torch(found: Any, name: str) -> Any:
+  own = _parameters(found.__init__) if isinstance(found, type) else {}
+
+  def factory(
+    image_shape,
+    num_classes,
+    normalisation=_NORMALISATION,
+    lowering='auto',
+    **options,
+  ):
+    given = {'image_shape': image_shape, 'num_classes': num_classes}
+    options |= {n: v for n, v in given.items() if n in own}
+    module = found(**options) if isinstance(found, type) else found
+    return _torch_net(module, name, image_shape, normalisation, lowering)
+
+  return _signed(factory, own.values(), found)
+
+
+def _of_function(found: Any, name: str) -> Any:
+  """Returns a factory of a function, which may return a module of torch."""
+  own = _parameters(found)
+
+  def factory(image_shape, num_classes, lowering='auto', **options):
+    given = {'image_shape': image_shape, 'num_classes': num_classes}
+    given |= {'lowering': lowering}
+    normalisation = options.get('normalisation', _NORMALISATION)
+    taken = {n: v for n, v in {**given, **options}.items() if n in own}
+    made = found(**taken)
+    if _is_torch(made):
+      return _torch_net(made, name, image_shape, normalisation, lowering)
+    if 'normalisation' in options and 'normalisation' not in own:
+      raise ValueError(
+        f'Expected arguments that {name} takes; got model.normalisation='
+        f'{normalisation!r}; leave it out, or take it'
+      )
+    return made
+
+  return _signed(factory, own.values(), found)
+
+
+def _torch_net(module, name, image_shape, normalisation, lowering):
+  from giajax.models import from_torch  # torch is imported already
+
+  height, width, channels = image_shape
+  return from_torch.from_torch(
+    module,
+    (channels, height, width),
+    normalisation=normalisation,
+    lowering=lowering,
+    name=name,
+  )
+
+
+def _parameters(function: Any) -> dict[str, inspect.Parameter]:
+  """Returns the named arguments of a function or of a class's `__init__`."""
+  return {
+    name: parameter
+    for name, parameter in inspect.signature(function).parameters.items()
+    if name not in ('self', 'rngs')
+    and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+  }
+
+
 def _signed(factory, own, found):
   """Gives a factory the arguments of a module's class beside the usual ones."""
   usual = inspect.signature(_usual).parameters
   named = {p.name: p.replace(kind=p.KEYWORD_ONLY) for p in own}
   factory.__signature__ = inspect.Signature([*{**named, **usual}.values()])
   # The file that defines it is a part of the run, see `identity`.
-  factory.__wrapped__ = found if isinstance(found, type) else type(found)
+  is_home = isinstance(found, type) or inspect.isfunction(found)
+  factory.__wrapped__ = found if is_home else type(found)
   factory.__doc__ = factory.__wrapped__.__doc__
   return factory
 

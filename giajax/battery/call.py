@@ -1,0 +1,143 @@
+"""`giajax.audit`: an audit of a received update in one call."""
+
+from collections.abc import Mapping, Sequence
+import html
+import os
+import pathlib
+import tempfile
+from typing import Any, NamedTuple
+
+from giajax import capture
+from giajax.battery import audit as audits
+from giajax.engine import join
+from giajax.engine import own_code
+from giajax.models import base as models
+from giajax.report import report
+from giajax.report import summary
+from giajax.results import collection
+
+Tensors = str | os.PathLike[str] | capture.Tensors
+_HEIGHT = 800  # pixels of the page in a notebook
+
+
+class Audit(NamedTuple):
+  """The outcome of an audit.
+
+  Attributes:
+    verdict: the worst word of `metrics.success.WORDS` among the attacks.
+    rows: a row for each attack and belief, as in `results.jsonl`.
+    folder: the workdir.
+  """
+
+  verdict: str
+  rows: join.Rows
+  folder: pathlib.Path
+
+  def report(self) -> pathlib.Path:
+    """Returns the path of the page."""
+    return self.folder / 'report.html'
+
+  def _repr_html_(self) -> str:
+    """Shows the page in a notebook."""
+    page = html.escape(self.report().read_text(encoding='utf-8'))
+    return (
+      f'<iframe srcdoc="{page}" width="100%" height="{_HEIGHT}" '
+      'style="border:0"></iframe>'
+    )
+
+
+def audit(
+  net: models.Net | str,
+  *,
+  sent: Tensors,
+  received: Tensors,
+  client: Mapping[str, Any],
+  truth: str | os.PathLike[str] | tuple[Any, Any] | None = None,
+  form: str = '',
+  examples: int | None = None,
+  input_shape: Sequence[int] = (),
+  num_classes: int = 0,
+  attacks: str | Sequence[str] = 'standard',
+  minutes: float = 10.0,
+  workdir: str | os.PathLike[str] | None = None,
+  seed: int = 0,
+) -> Audit:
+  """Tries the attacks that fit an update which a server received.
+
+  Args:
+    net: the network, or the name of one as `model.name` of a config has it,
+      such as 'our_net.py:OurNet'.
+    sent: the weights that the client started from: a file, a state dict, or a
+      list of arrays in its order.
+    received: what came back, in the same form.
+    client: the client: a `name` in `CLIENTS` and arguments that describe it.
+    truth: the images [B, H, W, C] in [0, 1] and their labels [B], or an npz
+      with `x` and `y`; None where nobody knows them.
+    form: 'weights', 'delta' or 'gradient'; '' recognises weights.
+    examples: the number of images behind the update; None takes that of
+      `truth`, or else the client's batch size.
+    input_shape: (H, W, C); that of a `Net` if empty.
+    num_classes: the number of classes; that of a `Net` if 0.
+    attacks: 'standard' for all that fit, or names in `battery.BATTERY`.
+    minutes: the time that they may take together, about.
+    workdir: the folder for the results, a new temporary one if None.
+    seed: the seed of all draws.
+
+  Raises:
+    ValueError: a user's mistake, in one line.
+    Interrupted: SIGTERM or SIGINT arrived; everything is saved.
+  """
+  folder = pathlib.Path(workdir or tempfile.mkdtemp(prefix='giajax-'))
+  folder.mkdir(parents=True, exist_ok=True)
+  name = net if isinstance(net, str) else own_code.given(net)
+  if not isinstance(net, str):
+    input_shape = input_shape or net.spec.image_shape
+    num_classes = num_classes or net.spec.num_classes
+  files: Any = _files(folder, sent, received, truth, form)
+  config = audits.config_of(
+    model={'name': name},
+    client=client,
+    form=form,
+    examples=examples,
+    input_shape=input_shape,
+    num_classes=num_classes,
+    seed=seed,
+    **files,
+  )
+  only = () if attacks == 'standard' else attacks
+  rows = audits.audit(
+    config,
+    folder / 'audit',
+    minutes=minutes,
+    only=[only] if isinstance(only, str) else only,
+    finish=report.write,
+  )
+  run = collection.read(folder / 'audit')
+  with run.arrays:
+    verdict = summary.summary(run)['verdict']
+  return Audit(verdict, rows, folder / 'audit')
+
+
+def _files(
+  folder: pathlib.Path, sent: Any, received: Any, truth: Any, form: str
+) -> dict[str, str]:
+  """Returns the files of what was given; what is no file is written to one."""
+  given = {'sent': sent, 'received': received, 'truth': truth}
+  files = {
+    key: str(value)
+    for key, value in given.items()
+    if isinstance(value, str | os.PathLike)
+  }
+  loose = {
+    key: value
+    for key, value in given.items()
+    if key not in files and value is not None
+  }
+  for key, value in loose.items():
+    path = folder / f'{key}.safetensors'
+    if key == 'truth':
+      capture.write(path, {'truth': dict(zip('xy', value))}, form)
+    else:
+      capture.write(path, {key: value}, form)
+    files[key] = str(path)
+  return files
