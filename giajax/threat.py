@@ -36,6 +36,12 @@ GRANTS: dict[str, str] = {
   'target': 'the images themselves (diagnostic)',
 }
 
+# Of these, what an attacker may do and not what it knows.
+POWERS = (
+  *('alter_parameters', 'alter_architecture', 'individual_models'),
+  'select_clients',
+)
+
 _B = ('model', 'batch_size', 'bn_buffers_before')
 _C = (*_B, 'client_hparams', 'bn_buffers_after')
 _F = (*_C, 'alter_parameters', 'alter_architecture', 'individual_models')

@@ -105,7 +105,7 @@ def config_of(
     ValueError: something is neither given nor in the capture, or a file that
       cannot be read.
   """
-  about: dict[str, Any] = {}
+  about: dict[str, Any] = dict.fromkeys(_ABOUT)
   if capture:
     found = captures.load(paths.expanded(capture, 'capture'))
     about = {key: found.about.get(key) for key in _ABOUT}
@@ -147,10 +147,16 @@ def config_of(
 
 def _count(about: Mapping[str, Any], truth: str) -> int:
   """Returns the number of images behind an update."""
-  count = about.get('examples')
-  if not count and truth:
+  count = about['examples']
+  if truth:
     arrays = archives.read(paths.expanded(truth, 'truth'))
-    count = len((captures.part_of(arrays, 'truth') or arrays).get('x', ()))
+    known = len((captures.part_of(arrays, 'truth') or arrays).get('x', ()))
+    if count not in (None, known):
+      raise ValueError(
+        f'Expected examples={known}, as many images as truth={truth!r} has; '
+        f'got examples={count}; correct one of them'
+      )
+    count = known
   count = count or about['client'].get('batch_size')
   if not count:
     raise ValueError(

@@ -27,6 +27,7 @@ report.html, summary.json, results.jsonl, recon.npz.
 The exit code is 1 if the verdict is --fail_on or worse.
 """
 
+import functools
 import pathlib
 
 from giajax import printable
@@ -55,6 +56,7 @@ FLAGS = (
   flags.Flag('only', 'The attacks to try; all that fit if empty.', [], list),
   flags.Flag('seed', 'The seed of all draws.', 0, int, 0),
   flags.FAIL_ON,
+  flags.REDACT,
   flags.Flag('workdir', 'The folder that the results are written to.'),
 )
 
@@ -80,7 +82,7 @@ def run(arguments: flags.Arguments) -> int:
     only=values.only,
     hooks=[hooks.progress()],
     command=arguments.command,
-    finish=report.write,
+    finish=functools.partial(report.write, redact=values.redact),
   )
   for row in rows:
     print(result_rows.summary_line(row))

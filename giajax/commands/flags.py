@@ -74,6 +74,12 @@ FAIL_ON = Flag(
   'fail_on',
   'The verdict that ends in exit code 1: partial, or only leaks.',
 )
+REDACT = Flag(
+  'redact',
+  'Leaves the originals out of the report, and makes other images coarse.',
+  False,
+  bool,
+)
 OUT = Flag('out', 'The npz file to write.')
 POINT = Flag(
   'point',

@@ -1,6 +1,6 @@
 """Rebuilds the report of a finished run from its files, without a device.
 
-giajax report WORKDIR
+giajax report WORKDIR [--redact]
 """
 
 from giajax import printable
@@ -8,11 +8,12 @@ from giajax.commands import flags
 from giajax.report import report
 
 USAGE = 'giajax report WORKDIR'
-FLAGS = ()
+FLAGS = (flags.REDACT,)
 
 
 def run(arguments: flags.Arguments) -> int:
   """Rebuilds a report and prints its path."""
   (workdir,) = arguments.words
-  print(printable.line(str(report.write(workdir))))
+  page = report.write(workdir, redact=arguments.values.redact)
+  print(printable.line(str(page)))
   return 0

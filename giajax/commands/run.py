@@ -3,6 +3,7 @@
 giajax --config=NAME --workdir=DIR [--config.KEY=VALUE] [--shard=I/N]
 """
 
+import functools
 import pathlib
 import re
 
@@ -14,12 +15,15 @@ from giajax.engine import hooks
 from giajax.engine import run as engine
 from giajax.engine import together
 from giajax.report import report
+from giajax.report import summary
 from giajax.results import rows as result_rows
 
 USAGE = 'giajax --config=NAME --workdir=DIR'
 FLAGS = (
   flags.CONFIG,
   flags.Flag('workdir', 'The folder that the results are written to.'),
+  flags.FAIL_ON,
+  flags.REDACT,
   flags.Flag(
     'shard',
     'The part of the work that this process does: I of N parts, I from 0.',
@@ -45,6 +49,7 @@ FLAGS = (
 def run(arguments: flags.Arguments) -> int:
   """Runs an audit and prints one line per row of its results."""
   values = arguments.values
+  summary.check_threshold(values.fail_on, scored=True)
   place = values.coordinator, values.processes, values.process
   with together.joined(*place, values.join_seconds):
     rows = engine.audit(
@@ -55,7 +60,7 @@ def run(arguments: flags.Arguments) -> int:
       card=configs.card(arguments),
       # Without this flag, the command runs all that is left.
       command=re.sub(r' --?shard[= ]\S+', '', arguments.command),
-      finish=report.write,
+      finish=functools.partial(report.write, redact=values.redact),
     )
   for row in rows:
     print(result_rows.summary_line(row))
@@ -64,4 +69,4 @@ def run(arguments: flags.Arguments) -> int:
     print(printable.line(f'report: {page}'))
   elif values.process == 0:
     print('This shard is done; the last one to finish writes the report.')
-  return 0
+  return summary.exit_code(rows, values.fail_on)

@@ -106,9 +106,10 @@ def experiment(config: Mapping[str, Any]) -> records.Experiment:
   resolved = resolve(config)
   digest = schema.config_hash(resolved)
   level, extra = resolved['threat']['level'], resolved['threat']['grants']
-  described = {'level': level, **threat.describe(threat.grants(level, extra))}
-  first = sweep.expand(config)[0].config
-  checks = _checks(first, next(iter(cohorts.values())).setup)
+  made = next(iter(cohorts.values())).setup
+  granted = threat.grants(level, extra) - made.source.hidden
+  described = {'level': level, **threat.describe(granted)}
+  checks = _checks(sweep.expand(config)[0].config, made)
   return records.Experiment(
     [*cohorts.values()], resolved, digest, inputs, described, checks
   )

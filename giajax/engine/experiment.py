@@ -5,7 +5,6 @@ points of the sweep that share it: they differ only in traced knobs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -83,7 +82,7 @@ class Source(NamedTuple):
     trained: whether the weights that were sent are trained, as somebody who
       knows says; None leaves it to a measurement on the data set.
     facts: what the report says about a received update; {} for none.
-    files: what it reads beyond the files that its entry names.
+    hidden: grants that nobody can give, because the images are unknown.
   """
 
   check: Callable[[Any], None]
@@ -92,7 +91,7 @@ class Source(NamedTuple):
   update: types.Update | None = None
   trained: bool | None = None
   facts: Mapping[str, Any] = {}
-  files: tuple[pathlib.Path, ...] = ()
+  hidden: frozenset[str] = frozenset()
 
 
 class RunFlags(NamedTuple):

@@ -198,11 +198,9 @@ def unscored(
   if math.isfinite(noise):
     parts.append(f'and for an update of noise to {noise:.3g}')
   reason = (
-    'Nobody knows the images behind this update, so look at what came back: '
-    f'the attack fitted it, {", ".join(parts)}.'
+    f'The attack fitted the update: {", ".join(parts)}.'
     if score < start
-    else 'Nobody knows the images behind this update, and the attack did not '
-    f'come nearer to it: {", ".join(parts)}.'
+    else f'The attack did not fit the update: {", ".join(parts)}.'
   )
   if math.isfinite(agreement):
     reason += (

@@ -18,18 +18,22 @@ _DEPLOYMENT = (
 def threat(run: collection.Run) -> markup.Html:
   """Returns the threat model in words."""
   facts = run.meta.get('threat') or {}
+  granted = facts.get('grants') or {}
+  could = {n: text for n, text in granted.items() if n in rules.POWERS}
+  knew = {n: text for n, text in granted.items() if n not in could}
   everyone = 'The attacker always sees the model that was sent and the update.'
   return markup.join(
     tag('p', f'{_level(facts.get("level"))} {everyone}'),
     tag(
       'div',
-      _knowledge('It was granted', facts.get('grants'), 'Nothing else.'),
-      _knowledge(
-        'It was not granted',
-        facts.get('withheld'),
-        'Nothing was withheld.',
-      ),
+      _knowledge('It knew', knew, 'Nothing else.'),
+      _knowledge('It could use', could, 'No right to alter anything.'),
       class_='columns',
+    ),
+    tag(
+      'details',
+      tag('summary', 'What was withheld'),
+      _knowledge(None, facts.get('withheld'), 'Nothing was withheld.'),
     ),
   )
 
@@ -93,11 +97,11 @@ def _level(level: str | None) -> str:
 
 
 def _knowledge(
-  title: str, items: Mapping[str, Any] | None, none: str
+  title: str | None, items: Mapping[str, Any] | None, none: str
 ) -> markup.Html:
   lines = [
     tag('li', str(text or name), tag('span', str(name), class_='label'))
     for name, text in (items or {}).items()
   ]
   body = tag('ul', *lines) if lines else tag('p', none)
-  return tag('div', tag('h3', title), body, class_='saw')
+  return tag('div', tag('h3', title) if title else None, body, class_='saw')

@@ -122,9 +122,11 @@ def reconstructions(
         image = collection.array(run, row, name)[i]
         axes.imshow(markup.pixels(image), interpolation='nearest')
     column[0].set_title('\n'.join(lines), fontsize=7)
-    if known:
+    if columns.is_scored(row):
       psnr = wording.figure(collection.array(run, row, 'psnr')[i], 1)
-      column[1].set_xlabel(f'{psnr} dB', fontsize=7.5, labelpad=3)
+      column[1 if known else 0].set_xlabel(
+        f'{psnr} dB', fontsize=7.5, labelpad=3
+      )
   return figure
 
 

@@ -7,11 +7,12 @@ import numpy as np
 from giajax.report import markup
 from giajax.report import prose
 from giajax.results import collection
+from giajax.results import columns
 from giajax.results import wording
 
 tag = markup.tag
-_PICTURES = {'x_hat': 'recovered', 'x_start': 'start'}
-_KNOWN = {'x': 'original', **_PICTURES}
+_FOUND, _START = {'x_hat': 'recovered'}, {'x_start': 'start'}
+_KNOWN = {'x': 'original', **_FOUND, **_START}
 # What was made without the update, where it was compared with that.
 GUESSES = {
   'x_noise_gradient': 'from noise',
@@ -83,8 +84,9 @@ def _grid(
 def _card(run: collection.Run, item: collection.Sample) -> list[markup.Html]:
   images = []
   known = collection.has(run, item.row, 'x')
-  pictures = _KNOWN if known else _PICTURES
-  for name, label in (pictures | guesses(run, [item])).items():
+  beside = guesses(run, [item])
+  pictures = _KNOWN | beside if known else {**_FOUND, **beside, **_START}
+  for name, label in pictures.items():
     image = collection.array(run, item.row, name)[item.index]
     alt = f'{label}, case {item.row["case"]}, image {item.index}'
     lost = '' if np.isfinite(image).all() else ' (not finite)'
@@ -97,14 +99,17 @@ def _card(run: collection.Run, item: collection.Sample) -> list[markup.Html]:
     )
   verdict = str(item.row['verdict'])
   trio = tag('div', *images, class_='trio')
-  if not known:
+  if not columns.is_scored(item.row):
     label = f'case {item.row["case"]}, {verdict}'
     return [trio, tag('figcaption', label, tag('br'), _claimed(run, item))]
   psnr, ssim = (
     collection.array(run, item.row, name)[item.index]
     for name in ('psnr', 'ssim')
   )
-  text = f'PSNR {wording.figure(psnr, 1)} dB · SSIM {wording.figure(ssim)}'
+  text = (
+    f'case {item.row["case"]}, {verdict}: PSNR {wording.figure(psnr, 1)} dB · '
+    f'SSIM {wording.figure(ssim)}'
+  )
   caption = tag('figcaption', text, tag('br'), _labels(run, item))
   return [trio, caption]
 

@@ -11,6 +11,8 @@ from giajax.report import figures
 from giajax.report import gallery
 from giajax.report import markup
 from giajax.report import prose
+from giajax.report import remedies
+from giajax.report import sorting
 from giajax.report import study as study_section
 from giajax.report import stylesheet
 from giajax.report import tables
@@ -70,13 +72,15 @@ def _sections(
     _section('What the attacker knew', context.threat(run)),
     _section('How real the setting is', context.setting(run)),
     _numbers(run),
-    None
-    if changes is None
-    else _section('What to change', advice.section(changes)),
     _curves(run, plots),
     _sweep(run, plots),
     _study(run),
+    None
+    if changes is None
+    else _section('What was changed', advice.section(changes)),
+    _section('What to change', remedies.section(run, changes is not None)),
     _provenance(run),
+    tag('script', markup.Html(sorting.SCRIPT)),
   ]
 
 
@@ -168,8 +172,9 @@ def _curves(run: collection.Run, plots: figures.Figures) -> markup.Html:
     f'{", counted as failed and drawn dotted" if lost else ""}. '
   )
   text += (
-    'There is one line per restart; the attacker’s choice is in colour, with '
-    'its last value.'
+    f'{wording.plural(len(plots.curves), "update")} of {len(run.rows)} '
+    f'{"is" if len(plots.curves) == 1 else "are"} drawn, one line per restart; '
+    'the attacker’s choice is in colour, with its last value.'
     if plots.curves
     else 'A closed-form attack takes no steps, so there is no curve.'
   )
@@ -214,6 +219,7 @@ def _provenance(run: collection.Run) -> markup.Html:
   meta = run.meta
   versions = (meta.get('versions') or {}).items()
   facts = {
+    'date': str(meta.get('date', '')),
     'configuration': str(meta.get('hash', '')),
     'device': str(meta.get('device', '')),
     **{name: str(version) for name, version in versions},
@@ -226,11 +232,27 @@ def _provenance(run: collection.Run) -> markup.Html:
     'How to repeat it',
     tag('pre', meta['command']) if meta.get('command') else None,
     tag('dl', *pairs, class_='facts'),
+    _inputs(meta.get('inputs') or {}),
     tag('h3', 'Experiment card') if meta.get('card') else None,
     tag('pre', str(meta['card']).strip()) if meta.get('card') else None,
     tag(
       'details', tag('summary', 'The whole configuration'), tag('pre', config)
     ),
+  )
+
+
+def _inputs(inputs: Mapping[str, str]) -> markup.Html | None:
+  """Returns the files that decide the results, and their hashes."""
+  if not inputs:
+    return None
+  items = [
+    tag('tr', tag('td', name), tag('td', f'{digest[:16]}…'))
+    for name, digest in inputs.items()
+  ]
+  return tag(
+    'details',
+    tag('summary', f'{wording.plural(len(inputs), "file")}, by SHA-256'),
+    tag('div', tag('table', tag('tbody', *items)), class_='scroll'),
   )
 
 

@@ -90,13 +90,11 @@ def _worst(run: collection.Run) -> Mapping[str, Any]:
 
 
 def _unscored(run: collection.Run) -> str:
-  reasons = [*dict.fromkeys(str(row['reason']) for row in run.rows)]
-  if len(reasons) == 1:
-    return reasons[0]
-  return (
-    'Nobody knows the images behind this update, so look at what came back: '
-    f'{_updates(run)}.'
-  )
+  if any(row['verdict'] == 'unscored' for row in run.rows):
+    return (
+      'Nobody knows the images behind this update, so look at what came back.'
+    )
+  return str(run.rows[0]['reason'])
 
 
 def labels(run: collection.Run) -> str:
@@ -124,7 +122,13 @@ def caveats(run: collection.Run) -> list[str]:
   """Returns what the headline does not say, in sentences."""
   hits, close, _ = _counts(run)
   verdicts = {str(row['verdict']) for row in run.rows}
-  caveats = []
+  caveats = [
+    *dict.fromkeys(
+      str(row['reason'])
+      for row in run.rows
+      if row['verdict'] == 'unscored' and len(run.rows) == 1
+    )
+  ]
   unfinished = sum(map(functools.partial(_is_falling, run), run.rows))
   if unfinished:
     caveats.append(
@@ -137,6 +141,7 @@ def caveats(run: collection.Run) -> list[str]:
     )
   if any(row['setting'] == 'diagnostic' for row in run.rows):
     something = hits or close or verdicts & {'leaks', 'partial'}
+    something = something and not unfinished
     caveats.append(
       'The setting is diagnostic, so what came back is an upper bound on what '
       'this attack finds in a deployed system.'
@@ -165,9 +170,9 @@ def _is_falling(run: collection.Run, row: Mapping[str, Any]) -> bool:
   trace = collection.array(run, row, 'trace')
   chosen = int(collection.array(run, row, 'chosen'))
   values = trace[chosen] if trace.size else np.zeros(0)
-  if len(values) < 10:
+  if len(values) < 2:
     return False
-  before, last = values[-1 - len(values) // 5], values[-1]
+  before, last = values[-1 - max(1, len(values) // 5)], values[-1]
   return bool(before - last > _FALL * abs(before))
 
 

@@ -16,31 +16,38 @@ from giajax import printable
 from giajax.engine import workdir as folders
 from giajax.report import figures
 from giajax.report import page
+from giajax.report import redaction
 from giajax.report import summary
 from giajax.results import collection
 from giajax.results import study
 
 
-def write(workdir: str | os.PathLike[str]) -> pathlib.Path:
+def write(
+  workdir: str | os.PathLike[str], *, redact: bool = False
+) -> pathlib.Path:
   """Writes the report of a run and returns the path of its page.
 
   Args:
     workdir: the folder of a run.
+    redact: whether page and figures leave out the originals and show coarse
+      pictures of everything else.
 
   Raises:
     ValueError: a file of the run is missing, torn, or of another format, or
       the workdir cannot be written.
   """
   try:
-    return _write(paths.expanded(workdir, 'workdir'))
+    return _write(paths.expanded(workdir, 'workdir'), redact)
   except OSError as error:
     raise folders.unwritable(pathlib.Path(workdir), error) from error
 
 
-def _write(root: pathlib.Path) -> pathlib.Path:
+def _write(root: pathlib.Path, redact: bool) -> pathlib.Path:
   run = collection.read(root)
   with run.arrays:
     study.check_run(run)
+    if redact:
+      run = run._replace(arrays=redaction.Redacted(run.arrays))
     changes = collection.advice(root)
     samples = collection.sample(run)
     plots = figures.draw(run, samples, root / 'figures')

@@ -36,7 +36,7 @@ h3 { font-size: 1rem; font-weight: 600; margin: 1.4rem 0 .4rem; }
 }
 .leaks { color: var(--leaks); } .partial { color: var(--partial); }
 .resists { color: var(--resists); } .unknown { color: var(--unknown); }
-.untested { color: var(--unknown); }
+.untested, .unscored { color: var(--unknown); }
 .note, figcaption, .facts, table, summary, pre, .label {
   font-family: 'Helvetica Neue', Helvetica, Arial, 'DejaVu Sans', sans-serif;
 }
@@ -94,6 +94,10 @@ thead th {
   margin-left: .4em; text-transform: uppercase;
 }
 td .label { display: block; font-weight: 400; }
+.wide td { text-align: left; white-space: normal; min-width: 7rem;
+  vertical-align: top; }
+.wide th { text-align: left; }
+th[data-sorts] { cursor: pointer; }
 .name { white-space: normal; width: 11rem; line-height: 1.35; }
 td svg { display: block; overflow: visible; }
 td circle { fill: var(--ink); fill-opacity: .45; }

@@ -62,7 +62,7 @@ def test_changes_are_measured_and_reported(workdir):
   names = [change['name'] for change in record['changes']]
   assert names == ['activation', 'deeper', 'batch', 'noise', 'pruning']
   page = (workdir / 'report.html').read_text()
-  assert 'What to change' in page and 'Clipping and noise' in page
+  assert 'What was changed' in page and 'Clipping and noise' in page
 
 
 def test_an_audit_without_a_leak_ranks_nothing(tmp_path, caplog):
@@ -74,7 +74,7 @@ def test_an_audit_without_a_leak_ranks_nothing(tmp_path, caplog):
   assert 'recovered nothing: no change can be ranked' in caplog.text
   page = (tmp_path / 'report.html').read_text()
   assert 'The audited attack recovered nothing' in page
-  assert 'helps' not in page.partition('What to change')[2]
+  assert 'helps' not in page.partition('What was changed')[2]
 
 
 def test_mistakes(workdir, capsys, tmp_path):

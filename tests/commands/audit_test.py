@@ -1,120 +1,136 @@
-"""Tests of `giajax --config`: mistakes in a config, and a whole audit."""
+"""Tests of `giajax audit`: every form of files, exit codes, bad input."""
 
-import subprocess
-import sys
-import zipfile
+import json
 
+import captures
 import commandline
+import jax
 import numpy as np
 import pytest
+from safetensors import numpy as safetensors
 
+from giajax import archives
+from giajax import capture
 from giajax import main
+
+_MODEL = '--model=mlp,widths=[8]'
+_CLIENT = '--client=fedavg,learning_rate=0.1,train_mode=True'
+_USUAL = (_MODEL, '--input=12,12,3', '--classes=16', '--only=linear layer')
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  """Returns the folder of one update in every form of files."""
+  path = tmp_path_factory.mktemp('capture')
+  captures.write(path)
+  arrays = {n: archives.read(path / f'{n}.npz') for n in ('sent', 'received')}
+  for name, state in arrays.items():
+    whole = {k: np.ascontiguousarray(v) for k, v in state.items()}
+    safetensors.save_file(whole, path / f'{name}.safetensors')
+    np.savez(path / f'{name}-list.npz', *state.values())
+  capture.save(
+    path / 'capture.safetensors',
+    *arrays.values(),
+    client=captures.CLIENT,
+    input_shape=captures.SHAPE,
+    num_classes=captures.CLASSES,
+  )
+  return path
+
+
+@pytest.fixture(autouse=True)
+def jax_state(monkeypatch, tmp_path):
+  """Keeps caches out of the user's folders."""
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+  yield
+  jax.config.update('jax_compilation_cache_dir', None)
+
+
+def _run(capsys, *arguments):
+  code = main.main(['giajax', 'audit', *map(str, arguments)])
+  return code, capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-  'change, words',
+  ('sent', 'received'),
   [
-    (
-      "config.attack = dict(name='dlgg')",
-      "known attack (april, .*'dlg'",
-    ),
-    ("config.model = dict(name='x')", 'known model (alexnet, .*mlp'),
-    ("config.dataset = dict(name='x')", 'known dataset (.*photographs'),
-    ('config.attack.tv = 1.0', "attack (inverting.*total_variation.* got 'tv'"),
-    ("config.labels = 'x'", 'known label rule (.*idlg'),
-    ('config.atack = 1', "'*atack'*.*'*attack'*"),
-    ('config.cases.cuont = 1', 'cuont.*count'),
-    ('config.attack.num_stepz = 1', "did you mean 'num_steps'"),
-    ('config.restarts = 0', 'restarts of at least 1; got restarts=0'),
-    ("config.restarts = 'two'", 'restarts.*two'),
-    ('config.cases.given = (99,); config.cases.rule = "given"', '[0, size=16)'),
-    ('config.cases.given = (1,)', "given exactly when rule='given'"),
-    ('config.cases.batch_size = 40', 'batch_size of 1 to 16'),
-    ('config.threat.grants = ()', 'cover the needs .* without labels'),
-    ("config.threat.level = 'A'", 'cover the needs .* without batch_size'),
-    ("config.weights.path = 'no.npz'", 'a file of weights'),
-    ("config.lpips = 'no.npz'", 'at least 31x31'),
-    ("config.dataset.size = 32; config.lpips = 'no.npz'", 'no.npz'),
-    ("config.sweep = {'seed': ()}", "sweep['seed']"),
-    ("config.sweep = {'sede': (1,)}", "did you mean 'seed'"),
-    (
-      "config.attack = dict(name='linear_layer'); config.cases.batch_size = 2",
-      'batch_size 1 for linear_layer',
-    ),
-    ("config.dataset = dict(name='folder', path='/no', size=8)", '/no'),
+    ('sent.npz', 'received.npz'),
+    ('sent.safetensors', 'received.safetensors'),
+    ('sent.npz', 'received-list.npz'),
   ],
 )
-def test_mistakes_in_a_config(capsys, tmp_path, change, words):
-  workdir = tmp_path / 'run'
-  config = commandline.write(tmp_path, change)
-  line = commandline.complaint(
-    capsys, f'--config={config}', f'--workdir={workdir}'
+def test_forms_end_in_one_verdict(folder, tmp_path, capsys, sent, received):
+  code, out = _run(
+    *(capsys, *_USUAL, _CLIENT),
+    *(f'--sent={folder / sent}', f'--received={folder / received}'),
+    *(f'--truth={folder / "truth.npz"}', f'--workdir={tmp_path / "w"}'),
+    '--fail_on=leaks',
   )
-  position = 0
-  for word in words.split('.*'):
-    word = word.replace("'*", '')
-    assert word in line[position:], line
-    position = line.index(word, position)
-  assert not workdir.exists()
+  assert code == 1 and 'linear layer, case 0: leaks' in out
+  found = json.loads((tmp_path / 'w' / 'summary.json').read_text())
+  assert found['verdict'] == 'leaks' and found['worst']['psnr'] > 40
 
 
-def test_weights_of_another_architecture(capsys, tmp_path):
-  np.savez(tmp_path / 'w.npz', **{'conv1.weight': np.ones((2, 2), np.float32)})
-  config = commandline.write(
-    tmp_path, f"config.weights.path = '{tmp_path}/w.npz'"
+def test_unknown_images_and_a_capture(folder, tmp_path, capsys):
+  code, out = _run(
+    *(capsys, _MODEL, '--only=linear layer', '--examples=1'),
+    f'--capture={folder / "capture.safetensors"}',
+    f'--workdir={tmp_path / "w"}',
   )
-  arguments = f'--config={config}', f'--workdir={tmp_path}/run'
-  line = commandline.complaint(capsys, *arguments)
-  assert 'missing: layers.0.' in line
-  assert 'surplus: conv1.weight' in line
-  data = (tmp_path / 'w.npz').read_bytes()
-  (tmp_path / 'w.npz').write_bytes(data[:-30])
-  assert 'a whole npz' in commandline.complaint(capsys, *arguments)
-  with zipfile.ZipFile(tmp_path / 'w.npz', 'w') as file:
-    file.writestr('archive/data.pkl', b'cos\nsystem\n(S"false"\ntR.')
-  assert 'an npz of plain arrays' in commandline.complaint(capsys, *arguments)
+  assert code == 0 and ': unscored.' in out and 'report.html' in out
 
 
-def test_foreign_workdir(capsys, tmp_path):
-  (tmp_path / 'config.json').write_text('{}')
-  config = commandline.write(tmp_path)
-  line = commandline.complaint(
-    capsys, f'--config={config}', f'--workdir={tmp_path}'
-  )
-  assert 'to be written by giajax' in line
-
-
-def test_process_ends_with_one_line(tmp_path):
-  config = commandline.write(tmp_path, "config.attack = dict(name='dlgg')")
-  done = subprocess.run(
-    [
-      *(sys.executable, '-m', 'giajax.main'),
-      *(f'--config={config}', f'--workdir={tmp_path}/run'),
-    ],
-    capture_output=True,
-    text=True,
-    timeout=120,
-  )
-  assert done.returncode == 2
-  assert done.stderr.startswith('giajax: Expected a known attack (')
-  assert len(done.stderr.splitlines()) == 1
-  assert not (tmp_path / 'run').exists()
-
-
-def test_whole_audit_and_its_report(capsys, tmp_path):
-  closed = "config.attack = dict(name='linear_layer')"
-  config = commandline.write(tmp_path, closed)
-  arguments = ['giajax', f'--config={config}', f'--workdir={tmp_path}/run']
-  assert main.main([*arguments, '--config.cases.count=1']) == 0
-  out, err = capsys.readouterr()
-  assert out.startswith('case 0')
-  assert f'report: {tmp_path}/run/report.html' in out
-  assert 'compiled program 1 in' in err
-  page = (tmp_path / 'run' / 'report.html').read_bytes()
-  assert b'Two photographs.' in page
-  (tmp_path / 'run' / 'report.html').unlink()
-  assert main.main(['giajax', 'report', f'{tmp_path}/run']) == 0
-  assert (tmp_path / 'run' / 'report.html').read_bytes() == page
+@pytest.mark.parametrize(
+  ('arguments', 'words'),
+  [
+    (['--fail_on=leaks'], ['--truth with --fail_on']),
+    (['--fail_on=nonsense', '--truth={f}/truth.npz'], ['leaks, partial']),
+    (['--form=nonsense'], ['delta, gradient, weights']),
+    (['--form=gradient'], ["client.name='fedsgd'"]),
+    (['--input=12,12'], ['--input=H,W,C']),
+    (['--input=12,x,3'], ['32,32,3']),
+    (['--classes=0'], ['Expected num_classes']),
+    (['--classes=7'], ['misshapen']),
+    (['--input=16,16,3'], ['misshapen']),
+    (['--client=nonsense'], ['known client']),
+    (['--client=fedavg,epochs=x'], ['client.epochs']),
+    (['--client=fedavg,,'], ['key=value']),
+    (['--received=/nowhere.npz'], ['/nowhere.npz']),
+    (['--received='], ['Expected received']),
+    (['--model=nonsense'], ['known model']),
+    (['--model=/nowhere.py:Net'], ['Python file']),
+    (['--only=nonsense'], ['attack of the battery']),
+    (['--minutes=0'], ['minutes above 0']),
+    (['--capture=/nowhere.safetensors'], ['/nowhere.safetensors']),
+    (['--examples=2', '--truth={f}/truth.npz'], ['as many images']),
+    (['--seed=-1'], ['seed']),
+  ],
+)
+def test_mistakes(folder, tmp_path, capsys, arguments, words):
+  given = {
+    'sent': folder / 'sent.npz',
+    'received': folder / 'received.npz',
+    'model': 'mlp,widths=[8]',
+    'client': 'fedavg,learning_rate=0.1,train_mode=True',
+    'input': '12,12,3',
+    'classes': '16',
+    'only': 'linear layer',
+    'examples': '1',
+    'workdir': tmp_path / 'w',
+  }
+  usual = [f'--{name}={value}' for name, value in given.items()]
+  own = [text.replace('{f}', str(folder)) for text in arguments]
+  main.main(['giajax', '--version'])
   capsys.readouterr()
-  line = commandline.complaint(capsys, *arguments[1:], '--config.restarts=7')
-  assert 'restarts=1; got restarts=7' in line
+  code = main.main(['giajax', 'audit', *usual, *own])
+  out, err = capsys.readouterr()
+  lines = [line for line in err.splitlines() if 'Expected' in line]
+  assert code == 2 and out == '' and len(lines) == 1, err
+  for word in words:
+    assert word in lines[0]
+  assert not (tmp_path / 'w').exists()
+
+
+def test_two_flags_are_required(capsys):
+  line = commandline.complaint(capsys, 'audit', _MODEL)
+  assert 'giajax audit --model=NAME --workdir=DIR' in line

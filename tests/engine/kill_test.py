@@ -46,7 +46,7 @@ def test_kill_9_at_several_moments(undisturbed, tmp_path):
   left = {path.name for path in (tmp_path / 'run').iterdir()}
   assert left == {
     *('.lock', '.lock-join', 'config.json', 'parts', 'figures'),
-    *('results.jsonl', 'recon.npz', 'report.html'),
+    *('results.jsonl', 'recon.npz', 'report.html', 'summary.json'),
   }
 
 

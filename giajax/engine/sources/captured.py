@@ -119,7 +119,7 @@ def captured(
 
   size = jnp.asarray(0 if known is None else len(known.x), jnp.int32)
   update = types.Update(delta, stats, size)
-  return experiment.Source(check, item, side, update, trained, facts)
+  return experiment.Source(check, item, side, update, trained, facts, hidden)
 
 
 def _form(received: types.Variables, sent: types.Variables) -> str:

@@ -1,0 +1,134 @@
+"""Tests of what the page says of one's own system, and what it leaves out."""
+
+import json
+
+import captures
+import numpy as np
+import pytest
+
+from giajax.engine import run as engine
+from giajax.metrics import success
+from giajax.report import redaction
+from giajax.report import remedies
+from giajax.report import report
+from giajax.report import summary
+from giajax.results import collection
+from giajax.results import rows as result_rows
+
+
+@pytest.fixture(scope='module')
+def scored(tmp_path_factory):
+  """Returns the workdir of a captured update whose image is known."""
+  return _audited(tmp_path_factory, attack={'name': 'linear_layer'})
+
+
+@pytest.fixture(scope='module')
+def unscored(tmp_path_factory):
+  """Returns the workdir of a captured update of an unknown image."""
+  return _audited(tmp_path_factory, source={'truth': ''})
+
+
+def _audited(factory, **changes):
+  folder = factory.mktemp('page')
+  captures.write(folder)
+  config = captures.config(folder, **changes)
+  if 'attack' in changes:
+    config.labels = 'granted'
+  engine.audit(config, folder / 'run', finish=report.write)
+  return folder / 'run'
+
+
+def _page(folder):
+  return (folder / 'report.html').read_text(encoding='utf-8')
+
+
+def test_scored_capture(scored):
+  page = _page(scored)
+  assert 'The image came back recognisably: this update leaks.' in page
+  assert 'Whoever receives such an update can look at' in page
+  assert 'run giajax advise on its results' in page  # not on this update
+  assert 'case 0, leaks: PSNR' in page
+
+
+def test_unscored_capture(unscored):
+  page = _page(unscored)
+  assert 'so look at what came back.' in page
+  assert 'the attack says: ' in page and 'from noise' in page
+  assert 'Let a client of your own send an update' in page
+  assert 'the true labels' not in page.partition('What was withheld')[0]
+
+
+def test_redacted_page_shows_no_image(scored, tmp_path):
+  plain = _page(scored)
+  page = report.write(scored, redact=True).read_text(encoding='utf-8')
+  assert '>original<' in plain and '>original<' not in page
+  assert 'case 0, leaks: PSNR' in page  # the numbers stay
+  run = collection.read(scored)
+  with run.arrays:
+    arrays = redaction.Redacted(run.arrays)
+    key = result_rows.key(0, 'x_hat')
+    assert result_rows.key(0, 'x') not in arrays and key in arrays
+    with pytest.raises(KeyError):
+      arrays[result_rows.key(0, 'x')]
+    image = arrays[key][0]
+    assert len(np.unique(image.reshape(-1, 3), axis=0)) <= 16
+    assert len(np.unique(run.arrays[key][0].reshape(-1, 3), axis=0)) > 100
+    assert len(arrays) == len([*arrays]) < len(run.arrays)
+  report.write(scored)
+
+
+def test_summary_of_a_scored_run(scored):
+  found = json.loads((scored / 'summary.json').read_text())
+  assert found['schema'] == 1 and found['verdict'] == 'leaks'
+  assert found['worst']['psnr'] > 40 and found['worst']['image'] == 0
+  assert found['psnr']['median'] == pytest.approx(found['worst']['psnr'])
+  assert found['psnr']['low'] is None  # of one image
+  assert found['hash'] and found['inputs'] and found['date']
+  (row,) = result_rows_of(scored)
+  assert summary.exit_code([row], 'partial') == 1
+  assert summary.exit_code([row], 'leaks') == 1
+  assert summary.exit_code([row], '') == 0
+  assert summary.exit_code([{**row, 'verdict': 'partial'}], 'leaks') == 0
+  assert summary.exit_code([{**row, 'verdict': 'unscored'}], 'partial') == 0
+
+
+def result_rows_of(folder):
+  lines = (folder / 'results.jsonl').read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+def test_summary_of_an_unscored_run(unscored):
+  found = json.loads((unscored / 'summary.json').read_text())
+  assert found['verdict'] == 'unscored' and found['psnr'] is None
+  assert 'psnr' not in found['worst']
+  assert 'times as large' in found['checks'][0]
+
+
+def test_thresholds_that_cannot_be_judged():
+  summary.check_threshold('', scored=False)
+  summary.check_threshold('leaks', scored=True)
+  with pytest.raises(ValueError, match='Expected --truth'):
+    summary.check_threshold('leaks', scored=False)
+  with pytest.raises(ValueError, match='leaks, partial'):
+    summary.check_threshold('resists', scored=True)
+
+
+@pytest.mark.parametrize('name', remedies.FINDINGS)
+def test_findings_are_whole(name):
+  finding = remedies.FINDINGS[name]
+  assert finding.severity in ('high', 'medium', 'low')
+  for text in (finding.meaning, finding.remedy, finding.cost):
+    assert text.endswith('.'), text
+  row = {'verdict': 'resists', 'setting_reasons': [], 'labels_recovered': 0.5}
+  assert not finding.applies([row])
+  shown = (
+    *({'verdict': word} for word in success.WORDS),
+    *({'setting_reasons': [reason]} for reason in (name, 'untrained weights')),
+    {'labels_recovered': 1.0},
+  )
+  assert any(finding.applies([{**row, **change}]) for change in shown)
+
+
+def test_unfinished_attacks_are_said(scored, unscored):
+  assert 'unfinished' in _page(unscored)  # a dozen steps
+  assert 'unfinished' not in _page(scored)  # a closed form takes none
