@@ -95,7 +95,7 @@ FINDINGS: dict[str, Finding] = {
     _reason('inference-mode client'),
     'Stored statistics let the attacker treat each image by itself.',
     'Train with BatchNorm in training mode, and do not send its buffers.',
-    'None: it is how networks are usually trained.',
+    'Nothing: it is how networks are usually trained.',
   ),
   'untrained weights': Finding(
     'low',

@@ -8,6 +8,7 @@ import pytest
 
 from giajax.engine import run as engine
 from giajax.metrics import success
+from giajax.report import prose
 from giajax.report import redaction
 from giajax.report import remedies
 from giajax.report import report
@@ -129,6 +130,28 @@ def test_findings_are_whole(name):
   assert any(finding.applies([{**row, **change}]) for change in shown)
 
 
-def test_unfinished_attacks_are_said(scored, unscored):
-  assert 'unfinished' in _page(unscored)  # a dozen steps
-  assert 'unfinished' not in _page(scored)  # a closed form takes none
+@pytest.mark.parametrize(
+  ('trace', 'falling'),
+  [
+    ([1.0, 0.9, 0.8, 0.7, 0.6], True),
+    ([1.0, 0.5, 0.41, 0.4, 0.4], False),
+    ([-1.0, -1.1, -1.2, -1.4, -1.6], True),
+    ([1.0], False),
+    ([], False),
+    ([1.0, 0.9, np.nan, np.nan, np.nan], False),
+  ],
+)
+def test_objectives_that_still_fall(scored, trace, falling):
+  run = collection.read(scored)
+  (row,) = run.rows
+  arrays = {
+    result_rows.key(0, 'trace'): np.float32([[9.0] * len(trace), trace]),
+    result_rows.key(0, 'chosen'): np.int32(1),
+    result_rows.key(0, 'psnr'): np.ones(1),
+    result_rows.key(0, 'ssim'): np.ones(1),
+  }
+  run.arrays.close()
+  run = run._replace(arrays=arrays)
+  assert prose._is_falling(run, row) == falling
+  said = any('unfinished' in text for text in prose.caveats(run))
+  assert said == falling

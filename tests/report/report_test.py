@@ -29,7 +29,7 @@ def _arrays(rng, b, c, r, length, size):
     'scores': np.full(r, 0.1),
     'finite': np.ones(r, bool),
     'chosen': np.int64(r - 1),
-    'trace': rng.uniform(0.1, 2.0, size=(r, length)),
+    'trace': rng.uniform(1.0, 1.01, size=(r, length)),
     'trace_step': 10 * np.arange(length),
   }
 
