@@ -24,7 +24,6 @@ from giajax.models.aten import shapes
 from giajax.models.aten import upsampling
 
 OPERATORS: dict[str, base.Operator] = {
-  'aten._adaptive_avg_pool2d.default': pools.adaptive_average_pool,
   'aten._log_softmax.default': reductions.log_softmax,
   'aten._native_batch_norm_legit.no_stats': norms.batch_norm_alone,
   'aten._native_batch_norm_legit_functional.default': norms.batch_norm,
@@ -38,6 +37,8 @@ OPERATORS: dict[str, base.Operator] = {
   'aten.abs.default': base.unary(trees.safe_abs),
   'aten.acos.default': base.unary(jnp.arccos),
   'aten.adaptive_avg_pool1d.default': pools.adaptive_average_pool,
+  'aten.adaptive_avg_pool2d.default': pools.adaptive_average_pool,
+  'aten.adaptive_avg_pool3d.default': pools.adaptive_average_pool,
   'aten.adaptive_max_pool2d.default': pools.adaptive_max_pool,
   'aten.add.Scalar': elementwise.add,
   'aten.add.Tensor': elementwise.add,
