@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from giajax import registry
 from giajax import trees
@@ -170,6 +171,8 @@ class Net(NamedTuple):
       lose something.
     momenta: the momenta of the BatchNorm layers, by path, or None if the
       network cannot report them.
+    constants: arrays by torch's names that a state dict of the network may
+      hold, although they are no variables; None for none.
   """
 
   init: Callable[[types.Array], types.Variables]
@@ -178,6 +181,7 @@ class Net(NamedTuple):
   spec: Spec
   edit: EditFn | None = None
   momenta: Mapping[str, float] | None = None
+  constants: Mapping[str, np.ndarray] | None = None
 
 
 def normalise(x: types.Array, spec: Spec) -> types.Array:

@@ -62,7 +62,8 @@ def from_torch(
   keeps its running statistics.
 
   Buffers that a training pass moves are `stats`. Buffers of integers that only
-  count are left out, and all others are constants of the network.
+  count are left out, and all others are constants of the network. A state dict
+  may hold these, and is refused if they have other values.
 
   The network has a `probe` if each weight is read once, by a convolution, a
   linear layer or a normalisation, and each other parameter is one by itself,
@@ -122,6 +123,11 @@ def from_torch(
     probe if facts.covered else None,
     spec,
     momenta=_momenta(export, entries),
+    constants={
+      name: array
+      for name, array in export.tensors.saved.items()
+      if name not in entries
+    },
   )
 
 

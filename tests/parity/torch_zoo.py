@@ -189,7 +189,7 @@ def _result(make: Any, lowering: str) -> dict[str, Any]:
     return {'error': str(error)}
   export = time.perf_counter() - begin
   variables = trees.widened(net.init(jax.random.key(0)))
-  module.double()
+  _differentiable(module.double())
   result: dict[str, Any] = {'probe': net.probe is not None, 'export': export}
   seconds = 0.0
   for train in (False, True):
@@ -219,6 +219,21 @@ def _randomised(module: torch.nn.Module) -> None:
         buffer.normal_(0, 0.1)
       elif name.endswith('running_var'):
         buffer.uniform_(0.5, 1.5)
+
+
+class _Hardsigmoid(torch.nn.Module):
+  """torch.nn.Hardsigmoid, which has no second derivative in torch."""
+
+  def forward(self, x):
+    return torch.nn.functional.relu6(x + 3) / 6
+
+
+def _differentiable(module: torch.nn.Module) -> None:
+  """Replaces the layers of which torch has no second derivative."""
+  for layer in list(module.modules()):
+    for name, part in layer.named_children():
+      if isinstance(part, torch.nn.Hardsigmoid):
+        setattr(layer, name, _Hardsigmoid())
 
 
 def _images(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -283,27 +298,28 @@ def _of_giajax(net, variables, size, train):
   x, target, y = _images(size)
   key = jax.random.key(0)
 
-  def loss(params, images):
+  def loss(params, variables, images):
     own = variables._replace(params=params)
     output = net.apply(own, images, train=train, key=key)
     log_p = jax.nn.log_softmax(output.out)
     return -log_p[jnp.arange(len(y)), y].mean(), output
 
-  def passed(images):
-    return jax.grad(loss, has_aux=True)(variables.params, images)
-
-  def matching(images, observed):
-    gradient, output = passed(images)
+  def matching(images, observed, variables):
+    gradient, output = jax.grad(loss, has_aux=True)(
+      variables.params, variables, images
+    )
     parts = jax.tree.leaves(gradient), jax.tree.leaves(observed)
     return _distance(*parts), (gradient, output)
 
   begin = time.perf_counter()
-  program = jax.jit(jax.grad(matching, has_aux=True)).lower(x, variables.params)
+  program = jax.jit(jax.grad(matching, has_aux=True)).lower(
+    x, variables.params, variables
+  )
   seconds = time.perf_counter() - begin
   quick = program.compile({'xla_backend_optimization_level': '0'})
   # The first call is for the gradient only; any direction will do.
-  _, (observed, _) = quick(target, variables.params)
-  slope, (gradient, output) = quick(x, observed)
+  _, (observed, _) = quick(target, variables.params, variables)
+  slope, (gradient, output) = quick(x, observed, variables)
   state = convert.to_state_dict(variables._replace(stats=output.stats))
   found = {
     'logits': {'': np.asarray(output.out)},

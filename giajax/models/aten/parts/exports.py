@@ -36,6 +36,7 @@ class Tensors(NamedTuple):
 
   parameters: dict[str, np.ndarray]
   buffers: dict[str, np.ndarray]
+  saved: dict[str, np.ndarray]  # of the buffers, those in a state dict
 
 
 def checked_shape(shape: Sequence[int]) -> tuple[int, int, int]:
@@ -267,7 +268,8 @@ def _tensors(module: Any) -> Tensors:
     {name: tensor.detach().numpy().copy() for name, tensor in named}
     for named in (module.named_parameters(), module.named_buffers())
   )
-  return Tensors(parameters, buffers)
+  saved = {k: v for k, v in buffers.items() if k in module.state_dict()}
+  return Tensors(parameters, buffers, saved)
 
 
 def _own_functions(torch: Any, node: Any) -> Iterator[str]:
