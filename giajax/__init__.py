@@ -13,6 +13,7 @@ if TYPE_CHECKING:
   from giajax.models.from_linen import from_linen
   from giajax.models.from_nnx import from_nnx
   from giajax.models.from_stateful import from_stateful
+  from giajax.models.from_torch import from_torch
   from giajax.types import Batch
   from giajax.types import Observation
   from giajax.types import Reconstruction
@@ -38,6 +39,7 @@ __all__ = [
   'from_linen',
   'from_nnx',
   'from_stateful',
+  'from_torch',
   'matching_loss',
 ]
 # Where the names above are. JAX takes a second to import, in which a command
@@ -58,6 +60,7 @@ _MODULES = {
   'from_linen': 'giajax.models.from_linen',
   'from_nnx': 'giajax.models.from_nnx',
   'from_stateful': 'giajax.models.from_stateful',
+  'from_torch': 'giajax.models.from_torch',
   'matching_loss': 'giajax.attacks.parts.matching_loss',
 }
 

@@ -192,7 +192,7 @@ def read_any(path: str | os.PathLike) -> dict[str, np.ndarray]:
   except ImportError as error:
     raise ValueError(
       f'Expected torch for a file of torch.save; got {got} without it; install '
-      'giajax[convert], or write the tensors as safetensors where torch is'
+      'giajax[torch], or write the tensors as safetensors where torch is'
     ) from error
   try:
     loaded = torch.load(path, map_location='cpu', weights_only=True)

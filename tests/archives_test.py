@@ -66,7 +66,7 @@ class Command:
 
 
 def test_torch_files_are_read_as_tensors_alone(tmp_path, capsys):
-  torch = pytest.importorskip('torch', reason='needs the extra convert')
+  torch = pytest.importorskip('torch', reason='needs the extra torch')
   path = tmp_path / 'a.pth'
   weight = torch.nn.Parameter(torch.arange(3.0).to(torch.bfloat16))
   torch.save({'state': {'fc.weight': weight}, 'epoch': 3}, path)

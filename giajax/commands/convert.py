@@ -5,7 +5,7 @@
     [--prefix=state.model] [--rename=linear=fc,module=]
 
 SOURCE is a state dict with torchvision's names: an npz file, a .safetensors
-file or, with the extra `convert` installed, a .pth file. Nothing but tensors is
+file or, with the extra `torch` installed, a .pth file. Nothing but tensors is
 unpickled. The state dict is checked against the architecture and written as an
 npz file that --config.weights.path reads. Use --rename to turn other names,
 such as timm's, into torchvision's.

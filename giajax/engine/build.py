@@ -257,6 +257,7 @@ def _checks(resolved, setup: records.Setup) -> list[str]:
     return factories.make(CLIENTS, entry, 'client', **parts)
 
   setup.source.check(setup)
+  agreed = description.agreement(setup.net, setup.variables)
   fit = description.fit(
     make,
     resolved['client'],
@@ -265,9 +266,10 @@ def _checks(resolved, setup: records.Setup) -> list[str]:
     setup.source.item(setup, 0).batch,
     size,
   )
-  for note in (*setup.source.facts['notes'], fit.text):
+  found = [text for text in (agreed, fit.text) if text]
+  for note in (*setup.source.facts['notes'], *found):
     _log.info('%s', note)
-  return [fit.text]
+  return found
 
 
 def _auxiliary(resolved, images, read) -> data.Dataset | None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from giajax import registry
 from giajax import trees
@@ -172,6 +173,10 @@ class Net(NamedTuple):
       network cannot report them.
     names: the names of its torch state dict, in order and with counters, or
       None if there is no such dict.
+    original: `(variables, x, train) -> logits [B, K]` as the library computes
+      them that the network comes from, to compare with; None for others.
+    constants: arrays by torch's names that a state dict of the network may
+      hold, although they are no variables; None for none.
   """
 
   init: Callable[[types.Array], types.Variables]
@@ -181,6 +186,8 @@ class Net(NamedTuple):
   edit: EditFn | None = None
   momenta: Mapping[str, float] | None = None
   names: tuple[str, ...] | None = None
+  original: Callable[[types.Variables, Any, bool], Any] | None = None
+  constants: Mapping[str, np.ndarray] | None = None
 
 
 def normalise(x: types.Array, spec: Spec) -> types.Array:

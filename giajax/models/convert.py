@@ -79,16 +79,18 @@ def from_state_dict(
     sections: the fields of Variables that it has; the others stay empty.
 
   Raises:
-    ValueError: the arrays are not those of `net`, see `load`.
+    ValueError: the arrays are not those of `net`, see `load`, or its constants
+      have other values.
   """
   table = {
     name: entry
     for name, entry in torch_names.of_net(net).items()
     if entry.section in sections
   }
+  own = torch_names.renamed(mapping, rename or {})
   arrays = {
     name: np.asarray(value)
-    for name, value in torch_names.renamed(mapping, rename or {}).items()
+    for name, value in _without_constants(own, net).items()
     if not torch_names.is_constant(name)
   }
   _check(arrays, table, net.spec, source or f'{len(mapping)} arrays')
@@ -124,13 +126,14 @@ def as_found(
 
   Raises:
     ValueError: arrays are not float32 or not finite, variances are below 0,
-      names are parts of other names, or one parameter has two arrays.
+      names are parts of other names, one parameter has two arrays, or a
+      constant of the network has other values.
   """
   table = torch_names.of_net(net)
   layers = {name.rpartition('.')[0] for name in table}
   arrays = {
     name: np.asarray(value)
-    for name, value in mapping.items()
+    for name, value in _without_constants(mapping, net).items()
     if not torch_names.is_constant(name, layers)
   }
   check_numbers(arrays, 'running_var')
@@ -149,6 +152,25 @@ def as_found(
     ours = array.transpose(np.argsort(entry.axes))
     leaves[entry.section][entry.name] = jnp.asarray(ours)
   return variables_of(leaves)
+
+
+def _without_constants(
+  mapping: Mapping[str, Any], net: base.Initialised
+) -> dict[str, Any]:
+  """Returns a state dict without the constants of a network.
+
+  Raises:
+    ValueError: the network was made with other constants.
+  """
+  constants = getattr(net, 'constants', None) or {}
+  for name in constants.keys() & mapping.keys():
+    found, own = np.asarray(mapping[name]), constants[name]
+    if found.shape != own.shape or not np.allclose(found, own, 1e-5, 1e-8):
+      raise ValueError(
+        f'Expected the constants that {net.spec.name} was made with; got '
+        f'{name!r} with other values; make it of a module that has these'
+      )
+  return {k: v for k, v in mapping.items() if k not in constants}
 
 
 def variables_of(

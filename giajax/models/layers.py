@@ -9,7 +9,7 @@ maps by one rule (`convert`). A pass is functional: layers read the bound
 from collections.abc import Callable, Mapping
 import functools
 import math
-from typing import Any
+from typing import Any, Protocol
 
 from flax import nnx
 import jax
@@ -38,6 +38,15 @@ ACTIVATIONS = {
   'softplus': jax.nn.softplus,
   'tanh': jnp.tanh,
 }
+
+
+class Placed(Protocol):
+  """What a context records: a layer, or whatever stands for one."""
+
+  @property
+  def path(self) -> str:
+    """The dotted path in the network."""
+    ...
 
 
 class Context:
@@ -84,7 +93,7 @@ class Context:
 
   def record(
     self,
-    layer: 'Layer',
+    layer: Placed,
     x: types.Array | None,
     y: types.Array,
     site: moments.Site | None = None,

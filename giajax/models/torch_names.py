@@ -90,9 +90,7 @@ def of_variables(variables: types.Variables) -> dict[str, Entry]:
         )
       torch_last, axes = rule
       shape = tuple(leaf.shape[a] for a in axes)
-      dot = '_' if path.rpartition('.')[2] == _FUSED else '.'
-      torch_name = f'{path}{dot}{torch_last}' if path else torch_last
-      entries[torch_name] = Entry(section, name, axes, shape)
+      entries[_joined(path, torch_last)] = Entry(section, name, axes, shape)
   return entries
 
 
@@ -103,11 +101,52 @@ def guess(name: str, shape: tuple[int, ...]) -> Entry:
     name: torch's name.
     shape: torch's shape of the tensor.
   """
+  return _by_rule(name, shape, _RULES) or _whole('params', name, shape)
+
+
+def place(
+  name: str, shape: tuple[int, ...], section: str, *, rows: bool = False
+) -> Entry:
+  """Returns where a tensor of a module goes, so that its name is found again.
+
+  Args:
+    name: torch's name.
+    shape: torch's shape of the tensor.
+    section: 'params' or 'stats'.
+    rows: whether it is a table whose rows are looked up.
+  """
+  rules = {
+    rule: torch
+    for rule, torch in _RULES.items()
+    if rule[0] == section and rows == (rule[1] == 'table')
+  }
+  entry = _by_rule(name, shape, rules)
+  if entry is None:
+    return _whole(section, name, shape)
+  path, _, leaf = entry.name.rpartition('.')
+  again = _joined(path, _RULES[section, leaf, len(shape)][0])
+  return entry if again == name else _whole(section, name, shape)
+
+
+def _joined(path: str, torch_last: str) -> str:
+  """Returns torch's name of a tensor of the layer at a path."""
+  dot = '_' if path.rpartition('.')[2] == _FUSED else '.'
+  return f'{path}{dot}{torch_last}' if path else torch_last
+
+
+def _by_rule(name, shape, rules) -> Entry | None:
   path, _, last = name.rpartition('.')
-  for (kind, ours, dimensions), (torch_last, axes) in _RULES.items():
+  fused, found, own = last.rpartition('_')
+  if found and fused == _FUSED:
+    path, last = f'{path}.{fused}'.removeprefix('.'), own
+  for (kind, ours, dimensions), (torch_last, axes) in rules.items():
     if torch_last == last and dimensions == len(shape):
       return Entry(kind, f'{path}.{ours}' if path else ours, axes, shape)
-  return Entry('params', f'{name}.value', tuple(range(len(shape))), shape)
+  return None
+
+
+def _whole(section, name, shape) -> Entry:
+  return Entry(section, f'{name}.value', tuple(range(len(shape))), shape)
 
 
 def is_constant(name: str, layers: Collection[str] | None = None) -> bool:

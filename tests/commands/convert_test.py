@@ -91,7 +91,7 @@ def test_weights_are_converted_for_a_config(capsys, tmp_path):
     (('{s}', *_MLP, '--out={t}/x.txt'), 'ends in .npz'),
     (('{s}', *_MLP, '--out={t}/no/x.npz'), 'can be written'),
     (('{t}/no.npz', *_MLP, '--out={o}'), 'does not exist'),
-    (('{t}/pickle.pth', *_MLP, '--out={o}'), 'giajax[convert]'),
+    (('{t}/pickle.pth', *_MLP, '--out={o}'), 'giajax[torch]'),
     (('{t}/cut.npz', *_MLP, '--out={o}'), 'a whole npz'),
     (('{t}/cut.safetensors', *_MLP, '--out={o}'), 'a whole safetensors'),
     (('{t}/nan.npz', *_MLP, '--out={o}'), 'not finite: layers.1.bias'),

@@ -7,6 +7,7 @@ with that of updates of random images.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+import functools
 import itertools
 import math
 from typing import Any, NamedTuple
@@ -21,6 +22,8 @@ from giajax.clients import base as clients
 from giajax.models import base as models
 from giajax.models import inspect
 
+# The largest relative difference of logits between two computations.
+_SAME = 1e-2
 MATCH = 1e-3  # the largest relative error of a description that fits
 # How much larger or smaller an update may be than those of random images.
 _UNUSUAL = 30.0
@@ -89,6 +92,38 @@ def fit(
   if best <= MATCH:
     return Fit(best, text)
   return Fit(best, f'{text} {_suspects(make, entry, variables, update, known)}')
+
+
+def agreement(net: models.Net, variables: types.Variables) -> str:
+  """Returns how near a network is to the one that it was made from.
+
+  Args:
+    net: the network; '' is returned for one that has no original.
+    variables: its weights.
+
+  Raises:
+    ValueError: they are not the same.
+  """
+  if net.original is None:
+    return ''
+  modes = (False,) if inspect.draws(net, train=True) else (False, True)
+  x = jax.random.uniform(jax.random.key(0), (_RANDOM, *net.spec.image_shape))
+  worst = 0.0
+  for train in modes:
+    here = jax.jit(functools.partial(net.apply, train=train))(variables, x).out
+    there = net.original(variables, x, train)
+    scale = max(float(np.abs(there).max()), 1e-30)
+    worst = max(worst, float(np.abs(here - there).max()) / scale)
+  if not worst <= _SAME:
+    raise ValueError(
+      f'Expected {net.spec.name} to be the same here and in torch; got logits '
+      f'that differ by {worst:.1e} on random images; report this network'
+    )
+  where = 'both modes' if len(modes) == 2 else 'inference mode'
+  return (
+    f'The network here and in torch agree to {worst:.1e} on random images, in '
+    f'{where}.'
+  )
 
 
 def _suspects(make, entry, variables, update, known) -> str:

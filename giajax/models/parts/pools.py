@@ -29,23 +29,43 @@ def max_pool(
     ceil: whether to keep a last window that reaches over the end (`ceil_mode`).
   """
   for axis in (2, 1):
-    x = _max_along(x, axis, size, stride, padding, ceil)
+    x = max_along(x, axis, size, stride, padding, ceil=ceil)
   return x
 
 
-def _max_along(x, axis, size, stride, padding, ceil):
-  length = x.shape[axis]
-  count, rest = divmod(length + 2 * padding - size, stride)
+def max_along(
+  x: types.Array,
+  axis: int,
+  size: int,
+  stride: int,
+  padding: int = 0,
+  dilation: int = 1,
+  *,
+  ceil: bool = False,
+) -> types.Array:
+  """Returns the maxima of windows along one axis, as in `max_pool`.
+
+  Args:
+    x: an array.
+    axis: the axis.
+    size: the size of the window.
+    stride: the stride.
+    padding: the padding on both sides, of minus infinity.
+    dilation: the step between the numbers of a window.
+    ceil: whether to keep a last window that reaches over the end.
+  """
+  length, extent = x.shape[axis], dilation * (size - 1) + 1
+  count, rest = divmod(length + 2 * padding - extent, stride)
   count += 1
   # The last window must begin within the image or the padding before it.
   if ceil and rest and count * stride < length + padding:
     count += 1
   reach = (count - 1) * stride + 1
   config = [(0, 0, 0)] * x.ndim
-  config[axis] = (padding, max(reach - 1 + size - length - padding, 0), 0)
+  config[axis] = (padding, max(reach - 1 + extent - length - padding, 0), 0)
   x = jax.lax.pad(x, jnp.array(-jnp.inf, x.dtype), config)
   out = jax.lax.slice_in_dim(x, 0, reach, stride, axis)
-  for i in range(1, size):
+  for i in range(dilation, extent, dilation):
     part = jax.lax.slice_in_dim(x, i, i + reach, stride, axis)
     out = jnp.where((part > out) | jnp.isnan(part), part, out)
   return out
