@@ -1,5 +1,5 @@
 # make demo   installs into .venv and runs the quickstart
-# make test   installs the test extra and runs the tests
+# make test   installs the extras test and peers, and runs the tests
 # make lint   formats are checked, names and types too
 # make docs   builds the site into build/site and fails at any warning
 # make contracts SECOND=PYTHON  runs the contract tests on a second Python
@@ -49,7 +49,7 @@ $(VENV)/.base: pyproject.toml setup.py
 	touch $@
 
 $(VENV)/.test: $(VENV)/.base
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --editable '.[test,peers]'
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.base

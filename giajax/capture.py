@@ -11,7 +11,8 @@ metadata are
 
   giajax_capture  the version of this format, '1'
   about           JSON: form ('weights', 'delta' or 'gradient'), and what is
-                  known of client, examples, input_shape, num_classes, round
+                  known of client, examples, input_shape, num_classes, round,
+                  node
 
 `giajax audit --capture=FILE` reads it, and so do `weights.path`,
 `source.received` and `source.truth` of a config. A server writes captures by
@@ -22,7 +23,8 @@ metadata are
 This module needs numpy and safetensors alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+import io
 import json
 import os
 import pathlib
@@ -32,9 +34,11 @@ import numpy as np
 from safetensors import numpy as safetensors
 
 from giajax import archives
+from giajax import files
 
 VERSION = '1'
 _FORMAT, _ABOUT = 'giajax_capture', 'about'
+_NPY = 'numpy.ndarray'  # what Flower calls arrays as numpy writes them
 PARTS = ('sent', 'received', 'truth')
 
 Tensors = Mapping[str, Any] | Sequence[Any]
@@ -70,7 +74,7 @@ def save(
       of one's own.
     **about: what JSON can say and is known of the client: `client` (a row of
       `giajax --list` and its arguments), `examples`, `input_shape`,
-      `num_classes`, `round`.
+      `num_classes`, `round`, `node`.
 
   Raises:
     ValueError: another ending, or nothing that was sent or received.
@@ -102,7 +106,8 @@ def write(
     for name, value in _named(values).items()
   }
   text = json.dumps({'form': form, **about})
-  safetensors.save_file(tensors, path, {_FORMAT: VERSION, _ABOUT: text})
+  with files.written(path) as made:
+    safetensors.save_file(tensors, made, {_FORMAT: VERSION, _ABOUT: text})
   return path
 
 
@@ -150,76 +155,147 @@ def watch(
 ) -> Any:
   """Makes a strategy of Flower write a capture of every reply.
 
+  What a client was sent is read from the instructions that the strategy made
+  for it, so that a strategy may send each client something else. Watch the
+  outermost strategy where several are nested: it sees what clients sent.
+
   Args:
     strategy: a strategy of `flwr.serverapp` (messages) or of `flwr.server`
       (parameters). Its methods are replaced on this object.
-    folder: where captures go: roundR-clientC.safetensors.
-    names: the names of the state dict in order, for strategies that exchange
-      lists of arrays.
-    **about: as for `save`.
+    folder: where captures go: roundR-clientC.safetensors, with the replies of
+      a round in the order in which the strategy gets them.
+    names: the names of the state dict in order, where lists of arrays are
+      exchanged.
+    **about: as for `save`. What is known of a reply is added: `examples`,
+      `round`, and `node`, Flower's name of the client.
 
   Returns:
-    The strategy.
+    The strategy. Its methods raise ValueError for a message without exactly one
+    ArrayRecord, another number of names, and a reply that nobody asked for.
   """
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
-  messages = hasattr(strategy, 'configure_train')
-  ask, answer = (
-    ('configure_train', 'aggregate_train')
-    if messages
-    else ('configure_fit', 'aggregate_fit')
-  )
-  configure, aggregate = getattr(strategy, ask), getattr(strategy, answer)
-  sent: dict[int, Tensors] = {}
+  api = _MESSAGES if hasattr(strategy, 'configure_train') else _PARAMETERS
+  configure = getattr(strategy, api.configure)
+  aggregate = getattr(strategy, api.aggregate)
+  sent: dict[str, Tensors] = {}  # by node, in this round
 
-  def configured(server_round, arrays, *args, **kwargs):
-    sent[server_round] = _tensors(arrays, names)
-    return configure(server_round, arrays, *args, **kwargs)
+  def configured(server_round, *args, **kwargs):
+    asks = list(configure(server_round, *args, **kwargs) or ())
+    sent.clear()
+    # Most strategies send one object to all. It is kept, and so is its id.
+    read: dict[int, tuple[Any, Tensors]] = {}
+    for ask in asks:
+      node, arrays = api.sent(ask)
+      if id(arrays) not in read:
+        read[id(arrays)] = arrays, _tensors(arrays, names)
+      sent[node] = read[id(arrays)][1]
+    return asks
 
-  def aggregated(server_round, replies, *args, **kwargs):
-    replies = list(replies)
+  def aggregated(server_round, *args, **kwargs):
+    replies = list(args[0] if args else kwargs.pop(api.replies))
     for number, reply in enumerate(replies):
-      found = _of_message(reply) if messages else _of_result(reply, names)
-      if found:
-        received, examples = found
-        path = folder / f'round{server_round}-client{number}.safetensors'
-        own: Any = {'examples': examples, 'round': server_round, **about}
-        save(path, sent[server_round], received, **own)
-    return aggregate(server_round, replies, *args, **kwargs)
+      found = api.received(reply)
+      if found is None:
+        continue
+      node, arrays, examples = found
+      if node not in sent:
+        raise ValueError(
+          f'Expected replies of clients that were asked in round '
+          f'{server_round}; got one of node={node!r}; write its capture by '
+          'giajax.capture.save'
+        )
+      own: Any = {'examples': examples, 'round': server_round, 'node': node}
+      path = folder / f'round{server_round}-client{number}.safetensors'
+      received = _tensors(arrays, names)
+      save(path, sent[node], received, **{**own, **about})
+    return aggregate(server_round, replies, *args[1:], **kwargs)
 
-  setattr(strategy, ask, configured)
-  setattr(strategy, answer, aggregated)
+  setattr(strategy, api.configure, configured)
+  setattr(strategy, api.aggregate, aggregated)
   return strategy
 
 
-def _of_message(reply: Any) -> tuple[Tensors, int | None] | None:
-  """Returns the arrays of a reply of Flower's, and the number of examples."""
+class _Api(NamedTuple):
+  """What one of Flower's kinds of strategies calls what."""
+
+  configure: str  # the method that makes instructions
+  aggregate: str  # the method that gets replies
+  replies: str  # the name of its argument
+  sent: Callable[[Any], tuple[str, Any]]  # of an instruction: node, arrays
+  # Of a reply: node, arrays and the number of examples; None for a failure.
+  received: Callable[[Any], tuple[str, Any, int | None] | None]
+
+
+def _message_sent(message: Any) -> tuple[str, Any]:
+  return str(message.metadata.dst_node_id), _record(message)
+
+
+def _message_received(reply: Any) -> tuple[str, Any, int | None] | None:
   if reply.has_error():
     return None
-  (arrays,) = reply.content.array_records.values()
   examples = [
     metrics['num-examples']
     for metrics in reply.content.metric_records.values()
     if 'num-examples' in metrics
   ]
-  return _tensors(arrays, None), int(examples[0]) if examples else None
+  count = int(examples[0]) if examples else None
+  return str(reply.metadata.src_node_id), _record(reply), count
 
 
-def _of_result(
-  result: Any, names: Sequence[str] | None
-) -> tuple[Tensors, int | None]:
-  """Returns the same of a client's FitRes."""
-  _, fitted = result
-  return _tensors(fitted.parameters, names), int(fitted.num_examples)
+def _record(message: Any) -> Any:
+  """Returns the only ArrayRecord of a message."""
+  records = list(message.content.array_records.values())
+  if len(records) != 1:
+    raise ValueError(
+      f'Expected one ArrayRecord in each message; got {len(records)}; write '
+      'captures by giajax.capture.save'
+    )
+  return records[0]
+
+
+def _fit_sent(instruction: Any) -> tuple[str, Any]:
+  client, fit = instruction
+  return str(client.cid), fit.parameters
+
+
+def _fit_received(result: Any) -> tuple[str, Any, int | None]:
+  client, fit = result
+  return str(client.cid), fit.parameters, int(fit.num_examples)
+
+
+_MESSAGES = _Api(
+  'configure_train',
+  'aggregate_train',
+  'replies',
+  _message_sent,
+  _message_received,
+)
+_PARAMETERS = _Api(
+  'configure_fit', 'aggregate_fit', 'results', _fit_sent, _fit_received
+)
 
 
 def _tensors(arrays: Any, names: Sequence[str] | None) -> Tensors:
-  """Returns the tensors of a record or of parameters of Flower's."""
-  if isinstance(arrays, Mapping):  # an ArrayRecord
-    return {name: value.numpy() for name, value in arrays.items()}
-  from flwr.common import parameters_to_ndarrays  # pyrefly: ignore
+  """Returns copies of the tensors of a record or of parameters of Flower's.
 
-  values = parameters_to_ndarrays(arrays)
+  What is sent may be written to before replies come.
+  """
+  if isinstance(arrays, Mapping):  # an ArrayRecord
+    tensors = {name: np.array(value.numpy()) for name, value in arrays.items()}
+    if names is None or [*tensors] != [str(i) for i in range(len(tensors))]:
+      return tensors
+    values = [*tensors.values()]  # a record that was made of a list
+  elif arrays.tensor_type != _NPY:
+    raise ValueError(
+      f'Expected parameters of the type {_NPY!r}; got {arrays.tensor_type!r}; '
+      'write captures by giajax.capture.save'
+    )
+  else:
+    values = [
+      np.load(io.BytesIO(content), allow_pickle=False)
+      for content in arrays.tensors
+    ]
   if names is None:
     return values
   if len(names) != len(values):
@@ -239,7 +315,9 @@ def _named(values: Tensors) -> dict[str, Any]:
 def _array(value: Any) -> np.ndarray:
   """Returns an array of what may be a tensor of torch."""
   if hasattr(value, 'detach'):
-    value = value.detach().cpu().numpy()
+    value = value.detach().cpu()
+    # Numpy has no bfloat16, all of whose values are in float32.
+    value = (value.float() if 'bfloat16' in str(value.dtype) else value).numpy()
   return np.ascontiguousarray(value).reshape(np.shape(value))
 
 

@@ -1,5 +1,11 @@
 """Tests of giajax.capture: one file with what was sent and received."""
 
+import io
+import pathlib
+import subprocess
+import sys
+from typing import NamedTuple
+
 import captures
 import jax
 import numpy as np
@@ -10,6 +16,8 @@ from giajax import archives
 from giajax import capture
 from giajax.battery import audit
 from giajax.engine import build
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope='module')
@@ -102,50 +110,171 @@ def test_lists_and_refusals(folder, tmp_path):
     capture.load(tmp_path / 'o.safetensors')
 
 
-class _Reply:
-  """A client's answer, as both kinds of Flower's strategies get it."""
+class _Numpy:
+  """An array of Flower's."""
 
-  def __init__(self, arrays, failed=False):
-    self._failed = failed
+  def __init__(self, value):
+    self.value = value
+
+  def numpy(self):
+    return self.value
+
+
+class _Metadata(NamedTuple):
+  src_node_id: int = 0
+  dst_node_id: int = 0
+
+
+class _Message:
+  """A message of Flower's, to a node or from it."""
+
+  def __init__(self, node, *records, failed=False, **metrics):
+    self.metadata = _Metadata(node, node)
     self.content = self
-    record = {n: _Numpy(v) for n, v in arrays.items()}
-    self.array_records = {'arrays': record}
-    self.metric_records = {'metrics': {'num-examples': 1}}
+    self.array_records = {str(i): record for i, record in enumerate(records)}
+    self.metric_records = {'metrics': {'loss': 0.5, **metrics}}
+    self._failed = failed
 
   def has_error(self):
     return self._failed
 
 
-class _Numpy:
-  """An array of Flower's."""
-
-  def __init__(self, value):
-    self._value = value
-
-  def numpy(self):
-    return self._value
-
-
 class _Strategy:
-  """A strategy of messages."""
+  """A strategy of messages, which sends each node something else."""
 
   def configure_train(self, server_round, arrays, config, grid):
-    return [server_round, config, grid]
+    assert config == {} and grid == [5, 6]
+    for i, node in enumerate(grid):
+      yield _Message(node, {n: _Numpy(v + i) for n, v in arrays.items()})
 
   def aggregate_train(self, server_round, replies):
-    return len(replies)
+    return server_round, len(replies)
 
 
-def test_strategies_are_watched(folder, tmp_path):
+def test_strategies_of_messages_are_watched(folder, tmp_path):
   sent, received, _ = _arrays(folder)
   strategy = capture.watch(_Strategy(), tmp_path / 'c', client='fedavg')
-  record = {n: _Numpy(v) for n, v in sent.items()}
-  assert strategy.configure_train(1, record, {}, grid=None) == [1, {}, None]
-  replies = (_Reply(received, failed) for failed in (False, True, False))
-  assert strategy.aggregate_train(1, replies) == 3
-  files = sorted(path.name for path in (tmp_path / 'c').iterdir())
-  assert files == [f'round1-client{i}.safetensors' for i in (0, 2)]
-  loaded = capture.load(tmp_path / 'c' / files[0])
-  assert loaded.about['examples'] == 1 and loaded.about['client'] == 'fedavg'
+  messages = strategy.configure_train(1, sent, {}, grid=[5, 6])
+  for message in messages:  # written to before replies come
+    for array in message.array_records['0'].values():
+      array.value[...] = 7
+  record = {n: _Numpy(v) for n, v in received.items()}
+  replies = (
+    _Message(node, record, failed=node == 5, **{'num-examples': 3})
+    for node in (5, 6)
+  )
+  assert strategy.aggregate_train(1, replies) == (1, 2)
+  (path,) = (tmp_path / 'c').iterdir()
+  assert path.name == 'round1-client1.safetensors'
+  loaded = capture.load(path)
+  assert loaded.about == {
+    'form': 'weights',
+    'client': 'fedavg',
+    'examples': 3,
+    'round': 1,
+    'node': '6',
+  }
   for name, value in loaded.received.items():
     np.testing.assert_array_equal(value, received[name])
+    np.testing.assert_array_equal(loaded.sent[name], sent[name] + 1)
+
+
+def test_messages_that_are_refused(folder, tmp_path):
+  sent, _, _ = _arrays(folder)
+  strategy = capture.watch(_Strategy(), tmp_path)
+  strategy.configure_train(1, sent, {}, grid=[5, 6])
+  record = {n: _Numpy(v) for n, v in sent.items()}
+  with pytest.raises(ValueError, match=r"were asked in round 1; .*node='4'"):
+    strategy.aggregate_train(1, [_Message(4, record)])
+  with pytest.raises(ValueError, match=r'one ArrayRecord .* got 2'):
+    strategy.aggregate_train(1, [_Message(5, record, record)])
+  assert strategy.aggregate_train(1, [_Message(5, record)]) == (1, 1)
+  about = capture.load(tmp_path / 'round1-client0.safetensors').about
+  assert about['examples'] is None
+
+
+class _Parameters(NamedTuple):
+  """Parameters of Flower's, and what a client is told or answers."""
+
+  tensors: list
+  tensor_type: str = 'numpy.ndarray'
+  num_examples: int = 2
+
+  @property
+  def parameters(self):
+    return self
+
+
+class _Node(NamedTuple):
+  cid: str
+
+
+def _parameters(arrays, **kwargs):
+  contents = []
+  for array in arrays.values():
+    file = io.BytesIO()
+    np.save(file, array)
+    contents.append(file.getvalue())
+  return _Parameters(contents, **kwargs)
+
+
+class _Lists:
+  """A strategy of parameters."""
+
+  def configure_fit(self, server_round, parameters, client_manager):
+    return client_manager and [(node, parameters) for node in client_manager]
+
+  def aggregate_fit(self, server_round, results, failures):
+    return server_round, len(results), failures
+
+
+def test_strategies_of_parameters_are_watched(folder, tmp_path):
+  sent, received, _ = _arrays(folder)
+  strategy = capture.watch(_Lists(), tmp_path, names=[*sent])
+  node, told = _Node('a'), _parameters(sent)
+  # As Flower's server calls it.
+  asks = strategy.configure_fit(
+    server_round=2, parameters=told, client_manager=[node]
+  )
+  assert asks == [(node, told)]
+  results = [(node, _parameters(received))]
+  assert strategy.aggregate_fit(2, results, []) == (2, 1, [])
+  loaded = capture.load(tmp_path / 'round2-client0.safetensors')
+  assert loaded.about == {
+    'form': 'weights',
+    'examples': 2,
+    'round': 2,
+    'node': 'a',
+  }
+  for name, value in loaded.received.items():
+    np.testing.assert_array_equal(value, received[name])
+    np.testing.assert_array_equal(loaded.sent[name], sent[name])
+  keywords = dict(server_round=3, client_manager=None)
+  assert strategy.configure_fit(parameters=told, **keywords) == []
+
+
+def test_parameters_that_are_refused(folder, tmp_path):
+  sent, _, _ = _arrays(folder)
+  strategy = capture.watch(_Lists(), tmp_path, names=['one'])
+  with pytest.raises(ValueError, match=r'Expected 4 names .* got 1'):
+    strategy.configure_fit(1, _parameters(sent), [_Node('a')])
+  other = _parameters(sent, tensor_type='bytes')
+  with pytest.raises(ValueError, match=r"of the type .* got 'bytes'"):
+    strategy.configure_fit(1, other, [_Node('a')])
+
+
+def test_names_are_given_to_records_of_lists(folder, tmp_path):
+  sent, _, _ = _arrays(folder)
+  strategy = capture.watch(_Strategy(), tmp_path, names=[*sent])
+  values = {str(i): value for i, value in enumerate(sent.values())}
+  strategy.configure_train(1, values, {}, [5, 6])
+  record = {name: _Numpy(value) for name, value in values.items()}
+  strategy.aggregate_train(1, replies=[_Message(5, record)])
+  loaded = capture.load(tmp_path / 'round1-client0.safetensors')
+  assert loaded.sent.keys() == loaded.received.keys() == sent.keys()
+
+
+def test_servers_need_no_jax():
+  heavy = {'jax', 'flax', 'scipy', 'matplotlib', 'flwr', 'torch'}
+  code = f'import giajax.capture, sys; assert not {heavy} & {{*sys.modules}}'
+  subprocess.run([sys.executable, '-c', code], cwd=_ROOT, check=True)
