@@ -18,7 +18,7 @@ demo: $(VENV)/.base
 	$(BIN)/giajax --config=quickstart --workdir=$(WORKDIR)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --nbmake tests examples
 
 contracts: $(OTHER)/.test
 	$(OTHER)/bin/python -m pytest -n 2 --dist loadgroup tests/contracts
