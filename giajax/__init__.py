@@ -10,6 +10,7 @@ if TYPE_CHECKING:
   from giajax.models.base import Net
   from giajax.models.base import Spec
   from giajax.models.from_callable import from_callable
+  from giajax.models.from_keras import from_keras
   from giajax.models.from_linen import from_linen
   from giajax.models.from_nnx import from_nnx
   from giajax.models.from_stateful import from_stateful
@@ -36,6 +37,7 @@ __all__ = [
   'World',
   'audit',
   'from_callable',
+  'from_keras',
   'from_linen',
   'from_nnx',
   'from_stateful',
@@ -57,6 +59,7 @@ _MODULES = {
   'World': 'giajax.world',
   'audit': 'giajax.battery.call',
   'from_callable': 'giajax.models.from_callable',
+  'from_keras': 'giajax.models.from_keras',
   'from_linen': 'giajax.models.from_linen',
   'from_nnx': 'giajax.models.from_nnx',
   'from_stateful': 'giajax.models.from_stateful',

@@ -98,6 +98,7 @@ def experiment(config: Mapping[str, Any]) -> records.Experiment:
       built = built or setup(setting.config, shared)
       cohorts[static] = records.Cohort(built, ())
       inputs |= identity.inputs(setting.config, rows(setting.config))
+      inputs |= _drawn(setting.config, built)
     cohort = cohorts[static]
     point = _point(setting, cohort.setup.attack)
     cohorts[static] = cohort._replace(points=(*cohort.points, point))
@@ -244,6 +245,17 @@ def _source(resolved, parts, agreed) -> records.Source:
     weights=resolved['weights'],
     sends_gradients=gradients.get(resolved['client']['name']),
   )
+
+
+def _drawn(resolved, built: records.Setup) -> dict[str, str]:
+  """Returns the sum of weights that a network of the user's own brings.
+
+  They need not be the same in the next process.
+  """
+  name = resolved['model']['name']
+  if ':' not in name or resolved['weights']['path']:
+    return {}
+  return {f'weights of {name}': identity.arrays(built.variables)}
 
 
 def _checks(resolved, setup: records.Setup) -> list[str]:

@@ -1,10 +1,12 @@
 """The user's own Python: config files, and rows that a config names by file."""
 
 from collections.abc import Callable, Mapping
+import contextlib
 import functools
 import hashlib
 import importlib
 import inspect
+import operator
 import os
 import pathlib
 import sys
@@ -215,8 +217,8 @@ def _model(found: Any, name: str) -> Any:
     is_class and issubclass(found, linen.Module)
   ):
     return _of_linen(found, name)
-  if _is_torch(found) or (is_class and _is_torch_class(found)):
-    return _of_torch(found, name)
+  if _is_foreign(type(found)) or (is_class and _is_foreign(found)):
+    return _of_foreign(found, name)
   return _of_function(found, name) if inspect.isfunction(found) else found
 
 
@@ -235,14 +237,16 @@ def _of_given(name: str) -> Any:
   return factory
 
 
-def _is_torch_class(cls: type) -> bool:
-  """Returns whether a class is one of torch's modules; imports nothing."""
-  torch = sys.modules.get('torch')
-  return torch is not None and issubclass(cls, torch.nn.Module)
+def _is_foreign(cls: type) -> bool:
+  """Returns whether a class is a model of torch or Keras; imports nothing."""
+  return _is_of(cls, 'torch', 'nn.Module') or _is_of(cls, 'keras', 'Model')
 
 
-def _is_torch(value: Any) -> bool:
-  return _is_torch_class(type(value))
+def _is_of(cls: type, library: str, name: str) -> bool:
+  module = sys.modules.get(library)
+  if module is None:
+    return False
+  return issubclass(cls, operator.attrgetter(name)(module))
 
 
 def _of_nnx(cls: Any, name: str) -> Any:
@@ -288,7 +292,8 @@ def _of_linen(found: Any, name: str) -> Any:
   return _signed(factory, own.values(), found)
 
 
-def _of_torch(found: Any, name: str) -> Any:
+def _of_foreign(found: Any, name: str) -> Any:
+  """Returns a factory of a model of torch or Keras, or of a class of them."""
   own = _parameters(found.__init__) if isinstance(found, type) else {}
 
   def factory(
@@ -300,14 +305,15 @@ def _of_torch(found: Any, name: str) -> Any:
   ):
     given = {'image_shape': image_shape, 'num_classes': num_classes}
     options |= {n: v for n, v in given.items() if n in own}
-    module = found(**options) if isinstance(found, type) else found
-    return _torch_net(module, name, image_shape, normalisation, lowering)
+    spec = base.make_spec(name, image_shape, num_classes, normalisation)
+    made = _made(found, options) if isinstance(found, type) else found
+    return _foreign_net(made, spec, normalisation, lowering)
 
   return _signed(factory, own.values(), found)
 
 
 def _of_function(found: Any, name: str) -> Any:
-  """Returns a factory of a function, which may return a module of torch."""
+  """Returns a factory of a function, which may return such a model."""
   own = _parameters(found)
 
   def factory(image_shape, num_classes, lowering='auto', **options):
@@ -315,9 +321,10 @@ def _of_function(found: Any, name: str) -> Any:
     given |= {'lowering': lowering}
     normalisation = options.get('normalisation', _NORMALISATION)
     taken = {n: v for n, v in {**given, **options}.items() if n in own}
-    made = found(**taken)
-    if _is_torch(made):
-      return _torch_net(made, name, image_shape, normalisation, lowering)
+    made = _made(found, taken)
+    if _is_foreign(type(made)):
+      spec = base.make_spec(name, image_shape, num_classes, normalisation)
+      return _foreign_net(made, spec, normalisation, lowering)
     if 'normalisation' in options and 'normalisation' not in own:
       raise ValueError(
         f'Expected arguments that {name} takes; got model.normalisation='
@@ -328,17 +335,59 @@ def _of_function(found: Any, name: str) -> Any:
   return _signed(factory, own.values(), found)
 
 
-def _torch_net(module, name, image_shape, normalisation, lowering):
-  from giajax.models import from_torch  # torch is imported already
+# What a call made, by what was called and its arguments: networks of torch and
+# Keras draw their weights when they are made, and take seconds to be exported.
+_kept: dict[Any, Any] = {}
+_KEPT = 8  # of them
 
-  height, width, channels = image_shape
-  return from_torch.from_torch(
-    module,
-    (channels, height, width),
-    normalisation=normalisation,
-    lowering=lowering,
-    name=name,
-  )
+
+def _made(found: Any, options: Mapping[str, Any]) -> Any:
+  """Returns what a class or function makes, of the same random numbers."""
+  key = (found, repr(sorted(options.items())))
+  if key in _kept:
+    return _kept[key]
+  with contextlib.ExitStack() as stack:
+    if 'torch' in sys.modules:
+      random = sys.modules['torch'].random
+      stack.enter_context(random.fork_rng(devices=[]))
+      random.manual_seed(0)
+    if 'keras' in sys.modules:
+      sys.modules['keras'].utils.set_random_seed(0)
+    made = found(**options)
+  if _is_foreign(type(made)):
+    _keep(key, made)
+  return made
+
+
+def _keep(key: Any, value: Any) -> None:
+  if len(_kept) >= _KEPT:
+    del _kept[next(iter(_kept))]
+  _kept[key] = value
+
+
+def _foreign_net(
+  made: Any, spec: base.Spec, normalisation: str, lowering: str
+) -> base.Net:
+  """Returns the Net of a model of torch or Keras."""
+  # These libraries are imported already, and giajax needs neither.
+  from giajax.models import from_keras
+  from giajax.models import from_torch
+
+  if _is_of(type(made), 'keras', 'Model'):
+    return from_keras.from_keras(made, spec)
+  height, width, channels = spec.image_shape
+  key = (made, spec, normalisation, lowering)
+  if key not in _kept:
+    net = from_torch.from_torch(
+      made,
+      (channels, height, width),
+      num_classes=spec.num_classes,
+      normalisation=normalisation,
+      lowering=lowering,
+      name=spec.name,
+    )
+    _keep(key, net)
+  return _kept[key]
 
 
 def _parameters(function: Any) -> dict[str, inspect.Parameter]:
