@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from giajax import types
 from giajax.models import base
-from giajax.ops import lowered
+from giajax.models.parts import brought
 
 
 def from_callable(
@@ -23,12 +23,12 @@ def from_callable(
     spec: the static facts about the network; its `mean` and `std` normalise the
       images.
   """
-  fast = lowered.lowered(apply)
 
-  def pure(variables, x, *, train=False, taps=(), key=None):
-    del train, key
-    base.no_taps(taps, spec)
-    out = fast(base.whole(variables), base.normalise(x, spec))
-    return types.Output(out, variables.stats, {})
+  def forward(params, stats, x, key, train):
+    del key, train
+    return apply(params, x), stats
 
-  return base.Net(lambda key: types.Variables(init(key), {}), pure, None, spec)
+  def make(key):
+    return types.Variables(init(key), {})
+
+  return brought.net(make, forward, spec)
