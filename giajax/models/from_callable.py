@@ -15,7 +15,9 @@ def from_callable(
   """Returns the Net of two plain functions.
 
   A training pass is the same as an inference pass: the functions keep no
-  running statistics and draw no random numbers.
+  running statistics and draw no random numbers. Its layers are found in the
+  trace of a pass, see `parts.recognition`, and `relaid` gives them giajax's
+  names.
 
   Args:
     init: `(key) -> params`; the key is consumed.

@@ -33,6 +33,8 @@ _TRAINING = {
 def from_linen(module: Any, spec: base.Spec, **init_kwargs: Any) -> base.Net:
   """Returns the Net of a flax.linen module.
 
+  Its layers are found in the trace of a pass, see `parts.recognition`.
+
   Args:
     module: maps normalised images [B, H, W, C] to logits [B, K]. The pass is
       announced to it by those keywords of its `__call__` that are among

@@ -116,7 +116,7 @@ def from_nnx(
   Of ordinary layers of flax, those that have `use_running_average` or
   `deterministic` are set to the mode of each pass, whatever they were made
   with, and random streams start from its key. What they read and wrote is found
-  in the trace of the pass, see `parts.traced`.
+  in the trace of the pass, see `parts.recognition`.
 
   Args:
     make: a function `(rngs) -> module`; the module maps normalised images to

@@ -47,6 +47,9 @@ def from_stateful(
 ) -> base.Net:
   """Returns the Net of two plain functions with a state.
 
+  Its layers are found in the trace of a pass, see `parts.recognition`, and
+  `relaid` gives them giajax's names.
+
   Args:
     init: `(key) -> (params, state)`; the key is consumed. Both are pytrees of
       arrays.
