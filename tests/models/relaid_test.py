@@ -25,6 +25,7 @@ from giajax.models import from_callable
 from giajax.models import from_linen
 from giajax.models import from_nnx
 from giajax.models import inspect
+from giajax.models import precision
 from giajax.models import relaid
 from giajax.models import subset
 from giajax.tasks import classification
@@ -113,6 +114,16 @@ def test_the_first_layer_gives_its_pixels_in_their_places(way):
   found = attack.read(attack.init(KEY, obs, {}), obs, {})
   assert METRICS['psnr'].score(found.batch.x[0], batch.x[0]) > 60
   assert found.batch.y[0] == batch.y[0]
+
+
+@pytest.mark.parametrize('way', NETS)
+def test_pixels_are_found_in_bfloat16(way):
+  net = NETS[way]()
+  path = inspect.first_linear(net)
+  order = inspect.pixel_order(net, path)
+  assert sorted(order.reshape(-1).tolist()) == [*range(90)]
+  rounded = inspect.pixel_order(precision.in_bfloat16(net), path)
+  np.testing.assert_array_equal(rounded, order)
 
 
 def test_a_first_layer_that_reads_no_pixels_is_refused():
