@@ -9,6 +9,7 @@ from giajax import types
 from giajax.attacks import base as attacks
 from giajax.engine import build
 from giajax.engine import exchange
+from giajax.models import inspect
 from giajax.verify import base
 from giajax.verify import checkup
 
@@ -26,10 +27,10 @@ def validation(config: Mapping[str, Any]) -> dict[str, Any]:
   """
   setup = build.setup(config)
   images, net = setup.dataset, setup.net
-  if net.probe is None:
+  wrong = inspect.fault(net)
+  if wrong:
     return {
-      'reason': 'The checks read layers of giajax, and the network '
-      f'{net.spec.name} is made of others.'
+      'reason': f'The checks read the layers of {net.spec.name}, {wrong}.'
     }
   if images.size < base.LEAST_PROBE:
     return {

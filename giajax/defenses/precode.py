@@ -32,6 +32,7 @@ import jax.numpy as jnp
 from giajax import keys
 from giajax import types
 from giajax.defenses import base
+from giajax.models import base as models
 from giajax.models import inspect
 from giajax.models import layers
 
@@ -84,14 +85,18 @@ def precode(*, size: int = 256, beta: float = 1e-3) -> base.Defense:
     head = inspect.head(net)
 
     def insert(module, rngs):
-      [classifier] = [
-        part
+      parts = {
+        '.'.join(map(str, path)): part
         for path, part in nnx.iter_modules(module)
-        if '.'.join(map(str, path)) == head and isinstance(part, layers.Linear)
-      ]
-      features = classifier.kernel.shape[0]
-      classifier.before = Bottleneck(features, size, beta, rngs=rngs)
+        if isinstance(part, layers.Linear)
+      }
+      if head not in parts:
+        raise _no_place(net)
+      features = parts[head].kernel.shape[0]
+      parts[head].before = Bottleneck(features, size, beta, rngs=rngs)
 
+    if net.edit is None:
+      raise _no_place(net)
     return net.edit(insert)
 
   def on_belief(client):
@@ -99,3 +104,11 @@ def precode(*, size: int = 256, beta: float = 1e-3) -> base.Defense:
     return base.without(client, lambda name: name.startswith(f'{head}.'))
 
   return base.Defense(on_net=on_net, on_belief=on_belief)
+
+
+def _no_place(net: models.Net) -> ValueError:
+  return ValueError(
+    'Expected a network made of giajax layers and trained as a whole for '
+    f'precode, which goes in front of its classifier; got {net.spec.name}; '
+    'make its classifier of giajax.models.layers'
+  )

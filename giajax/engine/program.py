@@ -312,7 +312,7 @@ def _inputs(world: worlds.World) -> list[int]:
   """Returns the size of each layer's input, for one image."""
   if world.net.probe is None:
     return [math.prod(world.net.spec.image_shape)] * 16
-  sites = inspect.sites(world.net).values()
+  sites = inspect.traced_sites(world.net).values()
   return [math.prod(site.input.shape) for site in sites]
 
 

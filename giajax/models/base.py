@@ -119,11 +119,14 @@ class ProbeFn(Protocol):
   ) -> tuple[types.Output, dict[str, moments.Site], dict[str, types.Array]]:
     """Returns the Output, and sites and outputs by layer path.
 
+    Of a network that somebody else wrote, the outputs are those of layers with
+    kernels, and all other parameters themselves, by name.
+
     Args:
       variables: as for `ApplyFn`, like `x`, `train`, `taps` and `key`.
       x: images.
-      offsets: what is added to the output of each layer with parameters, by
-        path; None for nothing.
+      offsets: what is added to each of the outputs, by path or name; None for
+        nothing.
       train: as for `ApplyFn`.
       taps: as for `ApplyFn`.
       key: as for `ApplyFn`.
@@ -169,8 +172,8 @@ class Net(NamedTuple):
     spec: the static facts about the network.
     edit: see `EditFn`; None if there is no flax.nnx module, or if an edit would
       lose something.
-    momenta: the momenta of the BatchNorm layers, by path, or None if the
-      network cannot report them.
+    momenta: the momenta of the BatchNorm layers, by path, or None if they are
+      to be measured, see `inspect.running`.
     names: the names of its torch state dict, in order and with counters, or
       None if there is no such dict.
     original: `(variables, x, train) -> logits [B, K]` as the library computes
@@ -236,12 +239,3 @@ def frozen_layers(variables: types.Variables) -> frozenset[str]:
 def _layers(params: types.Tree) -> frozenset[str]:
   """Returns the paths of the layers that have parameters in a tree."""
   return frozenset(n.rpartition('.')[0] for n in trees.named_leaves(params))
-
-
-def no_taps(taps: Sequence[str], spec: Spec) -> None:
-  """Raises a ValueError for taps of a network that cannot report its layers."""
-  if taps:
-    raise ValueError(
-      f'Expected a network made of giajax layers for taps; got {spec.name} '
-      f'with taps={list(taps)}; leave taps empty'
-    )

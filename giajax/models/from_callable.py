@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from giajax import types
 from giajax.models import base
-from giajax.ops import lowered
+from giajax.models.parts import brought
 
 
 def from_callable(
@@ -15,7 +15,9 @@ def from_callable(
   """Returns the Net of two plain functions.
 
   A training pass is the same as an inference pass: the functions keep no
-  running statistics and draw no random numbers.
+  running statistics and draw no random numbers. Its layers are found in the
+  trace of a pass, see `parts.recognition`, and `relaid` gives them giajax's
+  names.
 
   Args:
     init: `(key) -> params`; the key is consumed.
@@ -23,12 +25,12 @@ def from_callable(
     spec: the static facts about the network; its `mean` and `std` normalise the
       images.
   """
-  fast = lowered.lowered(apply)
 
-  def pure(variables, x, *, train=False, taps=(), key=None):
-    del train, key
-    base.no_taps(taps, spec)
-    out = fast(base.whole(variables), base.normalise(x, spec))
-    return types.Output(out, variables.stats, {})
+  def forward(params, stats, x, key, train):
+    del key, train
+    return apply(params, x), stats
 
-  return base.Net(lambda key: types.Variables(init(key), {}), pure, None, spec)
+  def make(key):
+    return types.Variables(init(key), {})
+
+  return brought.net(make, forward, spec)

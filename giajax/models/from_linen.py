@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from giajax import keys
 from giajax import types
 from giajax.models import base
+from giajax.models.parts import brought
 from giajax.models.parts import modes
-from giajax.ops import lowered
 
 # The keywords of a module's `__call__`, and their values in a training pass.
 _TRAINING = {
@@ -32,6 +32,8 @@ _TRAINING = {
 
 def from_linen(module: Any, spec: base.Spec, **init_kwargs: Any) -> base.Net:
   """Returns the Net of a flax.linen module.
+
+  Its layers are found in the trace of a pass, see `parts.recognition`.
 
   Args:
     module: maps normalised images [B, H, W, C] to logits [B, K]. The pass is
@@ -67,30 +69,20 @@ def from_linen(module: Any, spec: base.Spec, **init_kwargs: Any) -> base.Net:
     raw = collections(key)
     return types.Variables(raw['params'], raw.get('batch_stats', {}))
 
-  def run(variables, x, train, key=None):
-    raw = {'params': base.whole(variables)}
-    if variables.stats:
-      raw['batch_stats'] = variables.stats
+  def forward(params, stats, x, key, train):
+    raw = {'params': params}
+    if stats:
+      raw['batch_stats'] = stats
     rngs = None
     if key is not None:
       # Linen draws from 'params' if no key has the name of the collection.
       rngs = {'dropout': key, 'params': keys.named(key, 'params')}
+    out, state = module.apply(
+      raw, x, mutable=['batch_stats'], rngs=rngs, **passed(train)
+    )
+    return out, state.get('batch_stats', stats)
 
-    def forward(raw, x, rngs):
-      return module.apply(
-        raw, x, mutable=['batch_stats'], rngs=rngs, **passed(train)
-      )
-
-    images = base.normalise(x, spec)
-    out, state = lowered.lowered(forward)(raw, images, rngs)
-    return types.Output(out, state.get('batch_stats', variables.stats), {})
-
-  def apply(variables, x, *, train=False, taps=(), key=None):
-    base.no_taps(taps, spec)
-    if train and draws:
-      modes.require_key(key, spec)
-    return run(variables, x, train, key if train else None)
-
+  run = brought.run(forward, spec)
   _check_collections(jax.eval_shape(collections, jax.random.key(0)), spec)
   variables = jax.eval_shape(init, jax.random.key(0))
   x = jax.ShapeDtypeStruct((2, *spec.image_shape), jnp.float32)
@@ -100,7 +92,7 @@ def from_linen(module: Any, spec: base.Spec, **init_kwargs: Any) -> base.Net:
   wrong = modes.fault(run, variables, spec)
   if wrong:
     raise _one_mode(spec, named, wrong)
-  return base.Net(init, apply, None, spec)
+  return brought.net(init, forward, spec, draws=draws)
 
 
 def _check_collections(collections: Mapping[str, Any], spec: base.Spec) -> None:

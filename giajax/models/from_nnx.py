@@ -1,7 +1,7 @@
 """Flax.nnx modules as pure functions, such as a Net.
 
-Those made of `layers` report what their layers read and wrote. Ordinary layers
-of flax do not, but keep to the mode of a pass and to its key all the same.
+Layers of `layers` report what they read and wrote. That of ordinary layers of
+flax is found in the trace of a pass; they keep to its mode and to its key.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,8 +17,10 @@ from giajax import types
 from giajax.models import base
 from giajax.models import layers
 from giajax.models.parts import foreign
+from giajax.models.parts import mixed
 from giajax.models.parts import modes
 from giajax.models.parts import norms
+from giajax.models.parts import traced
 
 _MOST_PARAMETERS = 2**31 - 1
 
@@ -32,6 +34,7 @@ class Pure(NamedTuple):
       returns in a pass, and the running statistics after it.
     abstract: the module with shapes in the place of arrays.
     foreign: the paths of layers with variables that are not made of `layers`.
+    own: the dotted names of the parameters of those that are.
   """
 
   init: Callable[[types.Array], types.Variables]
@@ -41,6 +44,7 @@ class Pure(NamedTuple):
   ]
   abstract: Any
   foreign: frozenset[str]
+  own: frozenset[str]
 
 
 def pure(make: Callable[[nnx.Rngs], nnx.Module], name: str) -> Pure:
@@ -85,12 +89,8 @@ def pure(make: Callable[[nnx.Rngs], nnx.Module], name: str) -> Pure:
     before = foreign.counts(module)
     result = call(module)
     foreign.check_key(module, before, context)
-    missing = set(context.taps) - set(context.tapped)
-    if missing:
-      raise ValueError(
-        f'Expected taps that name a layer of {name}; got '
-        f'taps={sorted(missing)}; use a layer path or path.input'
-      )
+    if not context.traced:
+      traced.tapped(context.tapped, context.taps, name)
     flat = trees.named_leaves(variables.stats)
     fresh = {
       f'{path}.{leaf}': value
@@ -101,7 +101,9 @@ def pure(make: Callable[[nnx.Rngs], nnx.Module], name: str) -> Pure:
     return result, trees.nested({**flat, **moved, **fresh})
 
   others = foreign.names(abstract)
-  return Pure(init, run, abstract, others)
+  names = ('.'.join(map(str, path)) for path, _ in nnx.to_flat_state(params))
+  own = frozenset(n for n in names if n.rpartition('.')[0] not in others)
+  return Pure(init, run, abstract, others, own)
 
 
 def from_nnx(
@@ -113,8 +115,8 @@ def from_nnx(
 
   Of ordinary layers of flax, those that have `use_running_average` or
   `deterministic` are set to the mode of each pass, whatever they were made
-  with, and random streams start from its key. A network that has any with
-  parameters cannot report its layers.
+  with, and random streams start from its key. What they read and wrote is found
+  in the trace of the pass, see `parts.recognition`.
 
   Args:
     make: a function `(rngs) -> module`; the module maps normalised images to
@@ -131,22 +133,29 @@ def from_nnx(
   """
   functions = pure(make, spec.name)
 
-  def run(variables, x, context):
-    x = base.normalise(x, spec)
-
-    def call(module):
+  def call(x):
+    def of_module(module):
       front = getattr(module, base.FRONT, None)
       return module(x if front is None else front(x))
 
-    logits, stats = functions.run(variables, context, call)
+    return of_module
+
+  def run(variables, x, context):
+    x = base.normalise(x, spec)
+    logits, stats = functions.run(variables, context, call(x))
     return types.Output(logits, stats, context.tapped, context.penalty)
 
   def apply(variables, x, *, train=False, taps=(), key=None):
+    if taps and functions.foreign:
+      return probe(variables, x, None, train=train, taps=taps, key=key)[0]
     context = layers.Context(train, lowering, tuple(taps), key=key)
     return run(variables, x, context)
 
   def probe(variables, x, offsets, *, train=False, taps=(), key=None):
     context = layers.Context(train, lowering, tuple(taps), offsets, key)
+    if functions.foreign:
+      x = base.normalise(x, spec)
+      return mixed.probe(functions, call, variables, x, context, spec.name)
     output = run(variables, x, context)
     return output, context.sites, context.outputs
 
@@ -160,7 +169,7 @@ def from_nnx(
 
   if functions.foreign:
     _check_modes(functions.init, run, spec)
-    return base.Net(functions.init, apply, None, spec, edit, None)
+    return base.Net(functions.init, apply, probe, spec, edit, None)
   momenta = {
     '.'.join(map(str, path)): layer.momentum
     for path, layer in nnx.iter_modules(functions.abstract)

@@ -12,8 +12,8 @@ import jax
 from giajax import trees
 from giajax import types
 from giajax.models import base
+from giajax.models.parts import brought
 from giajax.models.parts import modes
-from giajax.ops import lowered
 
 
 class Apply(Protocol):
@@ -47,6 +47,9 @@ def from_stateful(
 ) -> base.Net:
   """Returns the Net of two plain functions with a state.
 
+  Its layers are found in the trace of a pass, see `parts.recognition`, and
+  `relaid` gives them giajax's names.
+
   Args:
     init: `(key) -> (params, state)`; the key is consumed. Both are pytrees of
       arrays.
@@ -66,23 +69,12 @@ def from_stateful(
     params, state = init(key)
     return types.Variables(params, trees.nested(trees.named_leaves(state)))
 
-  def run(variables, x, train, key):
-    def forward(params, state, x, key):
-      return apply(params, state, x, train=train, key=key)
+  def forward(params, stats, x, key, train):
+    before = trees.like(state, trees.named_leaves(stats))
+    out, after = apply(params, before, x, train=train, key=key)
+    return out, trees.nested(trees.named_leaves(after))
 
-    before = trees.like(state, trees.named_leaves(variables.stats))
-    images = base.normalise(x, spec)
-    out, after = lowered.lowered(forward)(
-      base.whole(variables), before, images, key
-    )
-    return types.Output(out, trees.nested(trees.named_leaves(after)), {})
-
-  def pass_(variables, x, *, train=False, taps=(), key=None):
-    base.no_taps(taps, spec)
-    if train and draws:
-      modes.require_key(key, spec)
-    return run(variables, x, train, key if train else None)
-
+  run = brought.run(forward, spec)
   variables: Any = jax.eval_shape(make, jax.random.key(0))
   draws = modes.draws(run, variables, spec)
   wrong = modes.fault(run, variables, spec)
@@ -91,4 +83,4 @@ def from_stateful(
       f'Expected passes that differ by train; got {spec.name}, which {wrong}; '
       'hand train to its BatchNorm'
     )
-  return base.Net(make, pass_, None, spec)
+  return brought.net(make, forward, spec, draws=draws)

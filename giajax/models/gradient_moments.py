@@ -1,7 +1,6 @@
 """The moments of a network's gradient, without forming the gradient."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -51,13 +50,22 @@ def gradient_moments(
     return loss_fn(output), (output, inputs)
 
   cotangents, (output, inputs) = jax.grad(loss, has_aux=True)(offsets)
-  by_layer: dict[str, dict[str, Any]] = {}
-  for name, leaf in trees.named_leaves(target).items():
-    path, _, leaf_name = name.rpartition('.')
-    by_layer.setdefault(path, {})[leaf_name] = leaf
-  parts = {}
-  for path, leaves in by_layer.items():
+  owners = {
+    name: (path, leaf)
+    for path, site in sites.items()
+    for leaf, name in site.names.items()
+  }
+  by_layer: dict[str, dict[str, str]] = {}
+  parts, leaves = {}, trees.named_leaves(target)
+  for name in leaves:
+    path, leaf = owners.get(name, name.rpartition('.')[::2])
+    if name in cotangents and leaf != 'kernel':
+      parts[name] = cotangents[name]  # an offset of the leaf itself
+    else:
+      by_layer.setdefault(path, {})[leaf] = name
+  for path, names in by_layer.items():
     site = sites[path]._replace(input=inputs[path])
-    own = moments.site_parts(site, cotangents[path], leaves)
-    parts |= {f'{path}.{leaf}': part for leaf, part in own.items()}
+    targets = {leaf: leaves[name] for leaf, name in names.items()}
+    own = moments.site_parts(site, cotangents[path], targets)
+    parts |= {names[leaf]: part for leaf, part in own.items()}
   return moments.of_parts(parts, target), output

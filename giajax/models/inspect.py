@@ -17,6 +17,8 @@ from giajax.models import base
 from giajax.models import layers
 from giajax.ops import moments
 
+_BITS = 4  # of each digit that finds the pixels
+
 
 def sites(net: base.Net) -> dict[str, moments.Site]:
   """Returns the layers with parameters, in the order of a forward pass.
@@ -24,12 +26,45 @@ def sites(net: base.Net) -> dict[str, moments.Site]:
   Inputs are shapes of a batch of one image.
 
   Raises:
-    ValueError: the network cannot report its layers.
+    ValueError: the network cannot report its layers, see `fault`.
   """
-  if net.probe is None:
-    raise _foreign(net, 'layers', 'build it of giajax.models.layers')
+  wrong = fault(net)
+  if wrong:
+    raise ValueError(
+      f'Expected a network whose layers are known; got {net.spec.name}, {wrong}'
+    )
+  return traced_sites(net)
+
+
+def traced_sites(net: base.Net) -> dict[str, moments.Site]:
+  """Returns what a pass says about the layers of a network with a `probe`.
+
+  Those of a network that somebody else wrote may be of kind 'other', or have
+  parameters of other names and layouts than giajax's, see `fault`.
+
+  Args:
+    net: the network.
+  """
   shape = (1, *net.spec.image_shape)
-  return dict(_sites(net.probe, net.init, shape, jnp.result_type(float)))
+  probe: Any = net.probe
+  return dict(_sites(probe, net.init, shape, jnp.result_type(float)))
+
+
+def fault(net: base.Net) -> str:
+  """Returns why a network cannot report its layers, and advice; or ''."""
+  if net.probe is None:
+    return 'which cannot report them; build it of giajax.models.layers'
+  leaves = trees.named_leaves(base.whole(abstract_variables(net)))
+  for path, site in traced_sites(net).items():
+    if site.kind == 'other':
+      return f'where the parameter {site.why}; read it once, as layers do'
+    for leaf, name in site.names.items():
+      if name != f'{path}.{leaf}' or not _lies(site, leaf, leaves[name]):
+        return (
+          f'whose parameter {name!r} is not called {leaf!r} or lies in another '
+          'way; give it to giajax.models.relaid'
+        )
+  return ''
 
 
 def abstract_variables(net: base.Initialised) -> types.Variables:
@@ -103,7 +138,7 @@ def features(net: base.Net) -> str | None:
 
   None for a network that cannot report its layers or has no linear classifier.
   """
-  path = None if net.probe is None else _last_linear(net)
+  path = None if fault(net) else _last_linear(net)
   return None if path is None else f'{path}.input'
 
 
@@ -157,10 +192,68 @@ def momenta(net: base.Net) -> dict[str, float]:
   Raises:
     ValueError: the network cannot report its layers.
   """
-  if net.momenta is None:
-    raise _foreign(net, 'momentum', 'state it')
+  found = net.momenta
+  if found is None:
+    found = {path: facts.momentum for path, facts in running(net).items()}
   still = base.frozen_layers(abstract_variables(net))
-  return {path: m for path, m in net.momenta.items() if path not in still}
+  return {path: m for path, m in found.items() if path not in still}
+
+
+class Running(NamedTuple):
+  """How a BatchNorm layer moves its running statistics.
+
+  Attributes:
+    momentum: the weight of the batch in them.
+    unbiased: whether they hold the batch's unbiased variance, as in torch; flax
+      keeps the biased one.
+  """
+
+  momentum: float
+  unbiased: bool
+
+
+def running(net: base.Net) -> dict[str, Running]:
+  """Returns how the BatchNorm layers of a network move their statistics.
+
+  Those of giajax are known. A network that somebody else wrote is passed two
+  random images, with two sets of running statistics.
+
+  Raises:
+    ValueError: the network cannot report its layers.
+  """
+  if net.momenta is not None:
+    return {path: Running(m, True) for path, m in net.momenta.items()}
+  names = trees.named_leaves(abstract_variables(net).stats)
+  paths = [p for p in norms(net) if {f'{p}.mean', f'{p}.var'} <= names.keys()]
+  passed = _training_pass(net, tuple(f'{path}.input' for path in paths))
+  (before, taps), (after, _) = passed(0), passed(1)
+  found = {}
+  for path in paths:
+    kept = float(jnp.mean(after[f'{path}.mean'] - before[f'{path}.mean']))
+    read = taps[f'{path}.input']
+    count = read.size // read.shape[-1]
+    moved = float(before[f'{path}.var'].sum())
+    biased = float(read.var(tuple(range(read.ndim - 1))).sum()) * (1 - kept)
+    middle = (1 + count / max(count - 1, 1)) / 2
+    found[path] = Running(round(1 - kept, 5), moved > middle * biased)
+  return found
+
+
+def _training_pass(net, taps):
+  """Returns the pass of two random images from equal running statistics."""
+  init, draw, own = jax.random.split(jax.random.key(0), 3)
+  x = jax.random.uniform(draw, (2, *net.spec.image_shape))
+  variables = net.init(init)
+
+  @jax.jit
+  def passed(value):
+    stats = jax.tree.map(lambda a: jnp.full_like(a, value), variables.stats)
+    output = net.apply(
+      variables._replace(stats=stats), x, train=True, taps=taps, key=own
+    )
+    return trees.named_leaves(output.stats), output.taps
+
+  return passed
 
 
 def first_linear(net: base.Net) -> str:
@@ -181,6 +274,44 @@ def first_linear(net: base.Net) -> str:
       f'bias; got {net.spec.name}, which begins with {path!r}; use mlp'
     )
   return path
+
+
+def pixel_order(net: base.Net, path: str) -> types.Array:
+  """Returns [H, W, C], where in its input the first layer reads each pixel.
+
+  Args:
+    net: the network.
+    path: the path of `first_linear`.
+
+  Raises:
+    ValueError: the layer reads something else than normalised pixels.
+  """
+  tap, spec = f'{path}.input', net.spec
+  # What comes before the first layer has no weights.
+  variables = jax.tree.map(
+    lambda a: jnp.zeros(a.shape, a.dtype), abstract_variables(net)
+  )
+
+  def read(x):
+    return net.apply(variables, x[None], taps=(tap,)).taps[tap][0]
+
+  image = jax.random.uniform(jax.random.key(0), spec.image_shape)
+  found, pull = jax.vjp(read, image)
+  places, order = jnp.arange(found.size), jnp.zeros(spec.image_shape, jnp.int32)
+  # Small digits survive a network that computes in bfloat16.
+  for shift in range(0, found.size.bit_length(), _BITS):
+    digits = (places >> shift) % 2**_BITS
+    moved = pull(digits.reshape(found.shape).astype(found.dtype))[0]
+    own = jnp.rint(moved * jnp.asarray(spec.std)).astype(jnp.int32)
+    order += own << shift
+  inside = found.ndim == 1 and ((order >= 0) & (order < found.size)).all()
+  expected = base.normalise(image, spec)
+  if not inside or not np.allclose(found[order], expected, 0.02, 0.02):
+    raise ValueError(
+      'Expected a first layer that reads the normalised pixels; got '
+      f'{spec.name}, where {path!r} reads something else; use mlp'
+    )
+  return order
 
 
 def positions(net: base.Net, who: str) -> str:
@@ -269,11 +400,11 @@ def chain(net: base.Net) -> list[Link]:
   ]
 
 
-def _foreign(net: base.Net, what: str, advice: str) -> ValueError:
-  return ValueError(
-    f'Expected a network made of giajax layers; got {net.spec.name}, which '
-    f'cannot report its {what}; {advice}'
-  )
+def _lies(site, leaf, shape) -> bool:
+  """Returns whether a parameter has giajax's layout."""
+  if leaf == 'kernel':
+    return site.layout is None
+  return leaf == 'value' or shape.ndim == 1
 
 
 def _variables(atoms) -> set[core.Var]:

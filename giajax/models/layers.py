@@ -68,6 +68,8 @@ class Context:
     outputs: the output of each layer with parameters.
     penalty: [] nats, what layers add to the mean loss.
     counts: how often random streams were drawn from before and after the pass.
+    traced: whether the layers of flax are looked for in the trace of the pass,
+      in which their convolutions stay as they are.
   """
 
   def __init__(
@@ -77,12 +79,15 @@ class Context:
     taps: tuple[str, ...] = (),
     offsets: Mapping[str, types.Array] | None = None,
     key: types.Array | None = None,
+    *,
+    traced: bool = False,
   ):
     self.train = train
     self.lowering = lowering
     self.taps = taps
     self.offsets = offsets
     self.key = key
+    self.traced = traced
     self.frozen: frozenset[str] = frozenset()
     self.stats: dict[str, dict[str, types.Array]] = {}
     self.tapped: dict[str, types.Array] = {}

@@ -16,9 +16,9 @@ three spatial axes or of integers, of a stated precision on an accelerator,
 those of giajax's own layers, and what is inside other primitives.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax import lax
@@ -84,33 +84,55 @@ def _is_ours(eqn: core.JaxprEqn) -> bool:
   """Returns whether `convolution.convolve` does the same."""
   if convolution.SCOPE in str(eqn.source_info.name_stack):
     return False  # somebody has chosen a lowering
-  avals: list[Any] = [v.aval for v in (*eqn.invars, *eqn.outvars)]
-  params, (x, kernel, y) = eqn.params, avals
-  kinds = {x.dtype, kernel.dtype, params['preferred_element_type'] or x.dtype}
+  params = eqn.params
+  x, kernel = (v.aval.dtype for v in eqn.invars)  # pyrefly: ignore
+  kinds = {x, kernel, params['preferred_element_type'] or x}
   return (
-    len(x.shape) in (3, 4)
+    has_form(eqn)
     and kinds <= {np.dtype('float32'), np.dtype('float64')}
     and len(kinds) == 1
-    and 0 not in (*x.shape, *kernel.shape, *y.shape)
-    and set(params['lhs_dilation']) == {1}
-    and params['batch_group_count'] == 1
-    and min(min(pair) for pair in params['padding']) >= 0
     and params['out_sharding'] is None
     # Products on a CPU are never rounded.
     and (params['precision'] is None or jax.default_backend() == 'cpu')
   )
 
 
-def _convolution(lowering, params, operands, original):
-  del original
+class Form(NamedTuple):
+  """How the arrays of a convolution lie in those of `convolution.convolve`.
+
+  Attributes:
+    image: maps what is convolved to [B, H, W, C].
+    kernel: maps the kernel to [kh, kw, C / groups, P].
+    output: maps the result to [B, H', W', P].
+    result: is the inverse of `output`.
+    geometry: the geometry.
+  """
+
+  image: Callable[[types.Array], types.Array]
+  kernel: Callable[[types.Array], types.Array]
+  output: Callable[[types.Array], types.Array]
+  result: Callable[[types.Array], types.Array]
+  geometry: geometries.Geometry
+
+
+def has_form(eqn: core.JaxprEqn) -> bool:
+  """Returns whether a `conv_general_dilated` has a `Form`."""
+  params, shapes = eqn.params, [v.aval.shape for v in eqn.invars]  # pyrefly: ignore
+  return (
+    len(shapes[0]) in (3, 4)
+    and 0 not in (*shapes[0], *shapes[1], *eqn.outvars[0].aval.shape)  # pyrefly: ignore
+    and set(params['lhs_dilation']) == {1}
+    and params['batch_group_count'] == 1
+    and min(min(pair) for pair in params['padding']) >= 0
+  )
+
+
+def form(params: Mapping[str, Any]) -> Form:
+  """Returns the form of a convolution that `has_form`, from its params."""
   layout = params['dimension_numbers']
-  x, kernel = operands
-  (n, c, *at), (o, i, *taps) = layout.lhs_spec, layout.rhs_spec
-  x, kernel = x.transpose(n, *at, c), kernel.transpose(*taps, i, o)
   strides, padding = params['window_strides'], params['padding']
-  dilation, flat = params['rhs_dilation'], len(at) == 1
+  dilation, flat = params['rhs_dilation'], len(strides) == 1
   if flat:  # one row
-    x, kernel = x[:, None], kernel[None]
     strides, padding = (1, *strides), ((0, 0), *padding)
     dilation = (1, *dilation)
   (top, bottom), (left, right) = padding
@@ -120,10 +142,29 @@ def _convolution(lowering, params, operands, original):
     params['feature_group_count'],
     tuple(dilation),
   )
-  y = convolution.convolve(x, kernel, geometry, lowering)
-  y = y[:, 0] if flat else y
-  n, c, *at = layout.out_spec
-  return [y.transpose(*np.argsort([n, *at, c]))]
+  n, c, *at = layout.lhs_spec
+  o, i, *taps = layout.rhs_spec
+  first, last, *places = layout.out_spec
+  image, kernel, out = (n, *at, c), (*taps, i, o), (first, *places, last)
+
+  def result(y):
+    return (y[:, 0] if flat else y).transpose(*np.argsort(out))
+
+  return Form(
+    lambda x: x.transpose(*image)[:, None] if flat else x.transpose(*image),
+    lambda k: k.transpose(*kernel)[None] if flat else k.transpose(*kernel),
+    lambda y: y.transpose(*out)[:, None] if flat else y.transpose(*out),
+    result,
+    geometry,
+  )
+
+
+def _convolution(lowering, params, operands, original):
+  del original
+  own = form(params)
+  x, kernel = own.image(operands[0]), own.kernel(operands[1])
+  y = convolution.convolve(x, kernel, own.geometry, lowering)
+  return [own.result(y)]
 
 
 def _call(lowering, params, operands, original):

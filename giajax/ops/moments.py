@@ -13,9 +13,11 @@ matmul has a right-hand side that all restarts share. The cheaper of the two
 forms is chosen layer by layer from the shapes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from giajax import trees
@@ -40,12 +42,28 @@ class Moments(NamedTuple):
 
 
 class Site(NamedTuple):
-  """The input and the geometry of a layer with parameters in one pass."""
+  """The input and the geometry of a layer with parameters in one pass.
 
-  kind: str  # 'conv', 'linear', 'scale' or 'value'
-  input: types.Array  # what the layer multiplied with its weight, or the value
+  Attributes:
+    kind: 'conv', 'linear', 'scale' or 'value'; 'other' for a parameter that is
+      read in another way.
+    input: what the layer multiplied with its weight, or the value.
+    geometry: the geometry of a convolution.
+    lowering: the name of its lowering.
+    names: the dotted names of its leaves, by 'kernel', 'bias', 'scale' and
+      'value'; empty if these are their last parts, after the layer's path.
+    layout: maps its kernel to [kh, kw, C / groups, P] or [C, P]; None if it
+      lies so.
+    why: for 'other', how the parameter is read.
+  """
+
+  kind: str
+  input: types.Array
   geometry: geometries.Geometry = geometries.Geometry()
   lowering: str = 'auto'
+  names: Mapping[str, str] = MappingProxyType({})
+  layout: Callable[[types.Array], types.Array] | None = None
+  why: str = ''
 
 
 class Pair(NamedTuple):
@@ -77,7 +95,28 @@ def site_parts(
 
 def _kernel(site, cotangent, target):
   make = _linear if site.kind == 'linear' else _conv
-  return make(site, cotangent, target)
+  if site.layout is None:
+    return make(site, cotangent, target)
+  part = make(site, cotangent, site.layout(target))
+  if isinstance(part, Pair):
+    return part
+  return relaid_back(site.layout, part, target.shape)
+
+
+def relaid_back(
+  layout: Callable[[types.Array], types.Array],
+  x: types.Array,
+  shape: Sequence[int],
+) -> types.Array:
+  """Returns the array of a shape that a layout has moved to x.
+
+  Args:
+    layout: a function that moves the numbers of an array.
+    x: what it has given.
+    shape: the shape of the array.
+  """
+  (a,) = jax.linear_transpose(layout, jax.ShapeDtypeStruct(shape, x.dtype))(x)
+  return a
 
 
 def _conv(site, cotangent, target):

@@ -13,8 +13,8 @@ m and v come from is the source:
             Learning, NeurIPS 2021, arXiv 2112.00059).
   running   those of the client's batch alone, from both: for momentum m and n
             values per channel, (after - (1 - m) before) / m, and the variance
-            times (n - 1) / n, as buffers hold the unbiased one. Exact for one
-            local step, in training mode.
+            times (n - 1) / n where buffers hold the unbiased one. Exact for
+            one local step, in training mode.
   estimate  those of a proxy batch in the same mode, and also for LayerNorm and
             GroupNorm, by one mean and one variance per layer.
 
@@ -69,7 +69,8 @@ def bn_statistics(
     world: the attacker's picture of the network and the client.
     source: the source of the targets, a name in `SOURCES`.
     momentum: the momentum of every BatchNorm layer, for 'running', in (0, 1];
-      None for the network's own.
+      None for the network's own. Networks are asked whether their buffers hold
+      the unbiased variance.
 
   Raises:
     ValueError: an unknown source, a momentum outside (0, 1], a network without
@@ -83,6 +84,8 @@ def bn_statistics(
     )
   batch_norms = _batch_norms(world.net)
   rates = _momenta(world.net, momentum) if source == 'running' else {}
+  facts = inspect.running(world.net) if rates else {}
+  unbiased = {path for path, known in facts.items() if known.unbiased}
   paths = _paths(world.net, source, batch_norms, rates)
   if source == 'running':
     _require_one_batch(world.client)
@@ -105,7 +108,7 @@ def bn_statistics(
     after = trees.named_leaves(obs.update.stats)
     if source == 'running':
       counts = {path: candidate[path].count for path in paths}
-      return _of_the_batch(before, after, rates, counts)
+      return _of_the_batch(before, after, rates, counts, unbiased)
     buffers = before if source == 'before' else after
     return {p: (buffers[f'{p}.mean'], buffers[f'{p}.var']) for p in paths}
 
@@ -177,7 +180,7 @@ def _proxy_inputs(world, taps, obs):
   return output.taps
 
 
-def _of_the_batch(before, after, rates, counts):
+def _of_the_batch(before, after, rates, counts, unbiased):
   """Returns the client's own statistics, from buffers by dotted name."""
 
   def own(name, m):
@@ -186,8 +189,8 @@ def _of_the_batch(before, after, rates, counts):
   return {
     path: (
       own(f'{path}.mean', rates[path]),
-      # Buffers hold the unbiased variance.
-      own(f'{path}.var', rates[path]) * (n - 1) / n,
+      own(f'{path}.var', rates[path])
+      * ((n - 1) / n if path in unbiased else 1),
     )
     for path, n in counts.items()
   }

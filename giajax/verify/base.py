@@ -105,7 +105,7 @@ def view(
   """Returns what a client knows about a network.
 
   Args:
-    net: the network that was agreed on, made of giajax layers.
+    net: the network that was agreed on.
     task: the task, for its loss.
     accepted: the weights that the client accepted last.
     learning_rate: the learning rate times the local steps of a round, if known.

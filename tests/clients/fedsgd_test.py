@@ -79,13 +79,15 @@ def test_the_key_does_not_matter():
   )
 
 
-def test_a_net_that_cannot_tell_its_layers_has_no_moments():
+def test_a_net_that_somebody_else_wrote_has_moments():
   spec = models.make_spec('plain', (2, 2, 1), K, 'none')
   net = from_callable.from_callable(
     lambda key: jnp.ones((4, K)), lambda w, x: x.reshape(-1, 4) @ w, spec
   )
-  client = fedsgd.fedsgd(net, TASK)
-  assert client.moments is None and fedsgd.fedsgd(NET, TASK).moments
+  client, batch = fedsgd.fedsgd(net, TASK), sample()[1]
   message = types.ServerMessage(net.init(KEY))
-  update, _ = client.update(KEY, message, sample()[1])
+  update, _ = client.update(KEY, message, batch)
   assert update.delta.shape == (4, K)
+  found, _ = client.moments(KEY, message, batch, update.delta)
+  np.testing.assert_allclose(found.dot[''], found.squared[''], rtol=1e-5)
+  assert fedsgd.fedsgd(net._replace(probe=None), TASK).moments is None

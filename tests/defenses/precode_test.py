@@ -1,5 +1,8 @@
 """Tests of giajax.defenses.precode."""
 
+import math
+
+from flax import nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +15,7 @@ from giajax.clients import fedavg
 from giajax.clients import fedsgd
 from giajax.defenses import precode
 from giajax.models import from_callable
+from giajax.models import from_nnx
 from giajax.models import inspect
 from giajax.models.classification import mlp
 from giajax.ops import moments
@@ -159,8 +163,29 @@ def test_networks_without_a_linear_classifier_are_refused():
   foreign = from_callable.from_callable(
     lambda key: {}, lambda p, x: x, PLAIN.spec
   )
-  with pytest.raises(ValueError, match='made of giajax layers'):
+  with pytest.raises(ValueError, match='with a linear classifier'):
     DEFENSE.on_net(foreign)
+
+
+def test_classifiers_of_others_have_no_place_for_it():
+  spec = PLAIN.spec
+  pixels = math.prod(spec.image_shape)
+
+  class Ordinary(nnx.Module):
+    def __init__(self, rngs):
+      self.head = nnx.Linear(pixels, spec.num_classes, rngs=rngs)
+
+    def __call__(self, x):
+      return self.head(x.reshape(len(x), -1))
+
+  function = from_callable.from_callable(
+    lambda key: {'fc': {'kernel': jnp.ones((pixels, spec.num_classes))}},
+    lambda p, x: x.reshape(len(x), -1) @ p['fc']['kernel'],
+    spec,
+  )
+  for net in (function, from_nnx.from_nnx(Ordinary, spec)):
+    with pytest.raises(ValueError, match=r'^Expected .*made of giajax layers'):
+      DEFENSE.on_net(net)
 
 
 @pytest.mark.parametrize(

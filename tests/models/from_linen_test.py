@@ -220,8 +220,10 @@ def test_without_statistics_and_draws_no_keyword_is_needed():
   assert output.stats == {} and output.out.shape == (3, 4)
   trained = net.apply(variables, X, train=True)
   np.testing.assert_allclose(trained.out, output.out, rtol=1e-5, atol=1e-6)
-  with pytest.raises(ValueError, match=r'brought with taps='):
-    net.apply(variables, X, taps=('Dense_0',))
+  tapped = net.apply(variables, X, taps=('Dense_0',)).taps['Dense_0']
+  np.testing.assert_allclose(tapped, output.out, rtol=1e-5, atol=1e-6)
+  with pytest.raises(ValueError, match=r"brought; got taps=\['Dense_1'\]"):
+    net.apply(variables, X, taps=('Dense_1',))
 
 
 class Counts(linen.Module):

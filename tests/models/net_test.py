@@ -137,7 +137,6 @@ def test_from_callable_takes_an_equinox_model():
   )
   gradient = jax.grad(lambda v: jnp.sum(net.apply(v, X).out))(variables)
   assert set(trees.named_leaves(gradient.params)) == {'weight', 'bias'}
-  assert net.probe is None
 
 
 def brought():

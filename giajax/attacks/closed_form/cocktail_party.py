@@ -126,7 +126,8 @@ def cocktail_party(
     require.not_negative(value, name)
   signals = registry.lookup(_SIGNALS, signal, 'signal')
   first = inspect.first_linear(world.net)
-  mixtures = functools.partial(_mixtures, world, first, signals)
+  rows = image_vectors.to_vector(inspect.pixel_order(world.net, first))
+  mixtures = functools.partial(_mixtures, world, first, rows, signals)
   _require_room(world, first)
   optimizer = optimizers.adam(optimizers.cosine_decay(num_steps, 0))
   attack = base.Attack(
@@ -195,10 +196,11 @@ def _read(world, state, obs, hp):
   return types.Reconstruction(types.Batch(x, y), scale != 0, score)
 
 
-def _mixtures(world, first, signals, obs) -> Mixtures:
+def _mixtures(world, first, rows, signals, obs) -> Mixtures:
   """Whitens the gradients of the units (1)."""
   gradient = world.client.as_gradient(obs.update.delta)
   kernel, bias = base.kernel_and_bias(gradient, first)  # [pixels, m], [m]
+  kernel = kernel[rows]  # in torch's order
   b = world.batch_size
   with jax.default_matmul_precision('highest'):
     heard = signals(kernel.T, world.net.spec.image_shape)

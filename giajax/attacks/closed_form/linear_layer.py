@@ -51,17 +51,18 @@ def linear_layer(world: worlds.World) -> base.Attack:
     world, 'linear_layer', advice='lower it: larger ones mix in the ratio'
   )
   first = inspect.first_linear(world.net)
-  read = functools.partial(_read, world, first)
+  order = inspect.pixel_order(world.net, first)
+  read = functools.partial(_read, world, first, order)
   attack = base.closed_form(read, needs={'model', 'batch_size', 'labels'})
   return compose.with_labels(attack, labels.idlg(world))
 
 
-def _read(world, first, obs):
+def _read(world, first, order, obs):
   kernel, bias = base.kernel_and_bias(obs.update.delta, first)
   reached = jnp.vdot(bias, bias, precision=_EXACT)
   flat = jnp.dot(kernel, bias, precision=_EXACT)  # (2)
   flat /= jnp.maximum(reached, _TINY)
-  x = image_vectors.to_pixels(flat, world.net.spec)
+  x = image_vectors.to_pixels(flat, world.net.spec, order)
   # The gradient (1) is a product of rank one, matched up to rounding.
   residual = kernel - flat[:, None] * bias
   score = jnp.vdot(residual, residual)

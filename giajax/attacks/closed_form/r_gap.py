@@ -103,7 +103,10 @@ def r_gap(world: worlds.World, *, iterations: int = 2000) -> base.Attack:
   links = inspect.chain(world.net)
   _require_ends(world.net, links)
 
-  read = functools.partial(_read, world, links, iterations)
+  order = None
+  if links[0].site.kind == 'linear':
+    order = inspect.pixel_order(world.net, links[0].path)
+  read = functools.partial(_read, world, links, order, iterations)
   attack = base.closed_form(read, needs={'model', 'batch_size', 'labels'})
   return compose.with_labels(attack, labels.idlg(world))
 
@@ -125,7 +128,7 @@ def _require_ends(net: models.Net, links: Sequence[inspect.Link]) -> None:
     )
 
 
-def _read(world, links, iterations, obs):
+def _read(world, links, order, iterations, obs):
   """Solves for the input of each layer, from the last to the first."""
   with jax.default_matmul_precision('highest'):
     weights = trees.named_leaves(models.whole(obs.message.variables))
@@ -147,7 +150,7 @@ def _read(world, links, iterations, obs):
       score = score + residual
     spec = world.net.spec
     if x.ndim == 2:
-      x = image_vectors.to_pixels(x, spec)
+      x = image_vectors.to_pixels(x, spec, order)
     else:
       x = x * jnp.asarray(spec.std) + jnp.asarray(spec.mean)
     batch = types.Batch(jnp.clip(x, 0.0, 1.0), obs.side['labels'])

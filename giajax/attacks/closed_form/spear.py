@@ -103,13 +103,14 @@ def spear(
   require.whole(samples, 'samples', advice='raise it')
   require.whole(descents, 'descents', least=0, advice='use 0 for draws alone')
   first = inspect.first_linear(world.net)
+  order = inspect.pixel_order(world.net, first)
   _require_sparsity(world)
 
   return base.Attack(
     craft=base.honest,
     init=functools.partial(_init, world.batch_size),
     step=functools.partial(_step, world, first, samples, descents),
-    read=functools.partial(_read, world, first),
+    read=functools.partial(_read, world, first, order),
     num_steps=num_steps,
     num_rounds=1,
     hparams={},
@@ -161,7 +162,7 @@ def _step(world, first, samples, descents, key, state, obs, hp):
   return State(directions), types.Info(before, {'disagreement': before}, finite)
 
 
-def _read(world, first, state, obs, hp):
+def _read(world, first, order, state, obs, hp):
   """Solves for the images and the scale of the columns, then for the labels."""
   del hp
   with jax.default_matmul_precision('highest'):
@@ -175,7 +176,7 @@ def _read(world, first, state, obs, hp):
     rows = jnp.linalg.lstsq(columns, both)[0]
     scale = rows[:, -1:]
     x = rows[:, :-1] / jnp.where(scale == 0, 1.0, scale)
-    x = jnp.clip(image_vectors.to_pixels(x, world.net.spec), 0.0, 1.0)
+    x = jnp.clip(image_vectors.to_pixels(x, world.net.spec, order), 0.0, 1.0)
     columns = (columns * scale[:, 0]).T
     y = _classes(world, first, obs.message.variables, x, columns)
     score = _disagreement(directions, factors)

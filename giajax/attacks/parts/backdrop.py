@@ -12,6 +12,7 @@ import math
 
 import numpy as np
 
+from giajax import trees
 from giajax.models import base as models
 from giajax.models import inspect
 
@@ -28,6 +29,7 @@ def backdrop(net: models.Net) -> np.ndarray:
   """
   size = math.prod(net.spec.image_shape)
   first = next(iter(inspect.norms(net)), None)
-  if first is None or first in inspect.momenta(net):
+  stats = trees.named_leaves(inspect.abstract_variables(net).stats)
+  if first is None or f'{first}.mean' in stats:
     return np.zeros(size, np.float32)
   return np.where(np.arange(size) % 2, -1, 1).astype(np.float32)

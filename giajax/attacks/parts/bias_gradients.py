@@ -19,7 +19,7 @@ def bias_gradients(
   bias. The network is in inference mode.
 
   Args:
-    world: the world of the attack; its network is made of giajax layers.
+    world: the world of the attack.
     path: the path of a linear layer with m units.
     variables: what the client received.
   """

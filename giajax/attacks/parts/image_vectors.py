@@ -19,16 +19,22 @@ def to_image(
   return layers.unflatten(vector, image_shape)
 
 
-def to_pixels(vector: types.Array, spec: models.Spec) -> types.Array:
+def to_pixels(
+  vector: types.Array, spec: models.Spec, order: types.Array | None = None
+) -> types.Array:
   """Maps what a network's first layer reads to images in units of [0, 1].
 
   Args:
     vector: [..., C*H*W], normalised.
     spec: the spec of the network, for the shape of its images and its
       normalisation.
+    order: [H, W, C], where in the vector each pixel is; torch's order if None.
 
   Returns:
     [..., H, W, C], not clipped.
   """
-  x = to_image(vector, spec.image_shape)
+  if order is None:
+    x = to_image(vector, spec.image_shape)
+  else:
+    x = vector[..., order]
   return x * jnp.asarray(spec.std) + jnp.asarray(spec.mean)

@@ -133,7 +133,7 @@ def check(
   """
   if world.net.edit is None:
     raise ValueError(
-      'Expected a network made of giajax layers and trained as a whole for '
+      'Expected a flax.nnx module that is trained as a whole for '
       f'{who}, which puts a layer in front; got {world.net.spec.name}; build '
       'it by from_nnx, or leave trainable out'
     )

@@ -99,7 +99,7 @@ def set_mode(module: nnx.Module, context: layers.Context) -> None:
       layer.use_running_average = still or not context.train
     if _can_set(layer, 'deterministic'):
       layer.deterministic = not context.train
-    if isinstance(layer, nnx.Conv):
+    if isinstance(layer, nnx.Conv) and not context.traced:
       layer.conv_general_dilated = functools.partial(
         _convolve, context.lowering
       )

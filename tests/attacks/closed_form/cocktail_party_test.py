@@ -21,6 +21,7 @@ from giajax.tasks import classification
 B, K, SIDE, UNITS = 4, 5, 16, 6
 TASK = classification.classification(K)
 NET = mlp.mlp((SIDE, SIDE, 1), K, widths=(UNITS,), normalisation='cifar10')
+ROWS = np.arange(SIDE * SIDE)  # the pixels, in the order that the layer reads
 
 
 def world(net, batch_size):
@@ -61,7 +62,7 @@ def test_the_true_directions_give_the_images(signal):
   attack = cocktail_party.cocktail_party(world(NET, B), signal=signal)
   state = attack.init(jax.random.key(0), obs, {})
   mixtures = cocktail_party._mixtures(
-    world(NET, B), 'layers.0', cocktail_party._SIGNALS[signal], obs
+    world(NET, B), 'layers.0', ROWS, cocktail_party._SIGNALS[signal], obs
   )
   # A column of weights goes to 1 in one direction and to 0 in the others.
   rows = x.reshape(B, -1) - x.reshape(B, -1).mean(1, keepdims=True)
@@ -105,7 +106,7 @@ def test_mixtures_are_white():
   obs, _, _ = mixed()
   for signals in cocktail_party._SIGNALS.values():
     white = cocktail_party._mixtures(
-      world(NET, B), 'layers.0', signals, obs
+      world(NET, B), 'layers.0', ROWS, signals, obs
     ).white
     np.testing.assert_allclose(
       white @ white.T / white.shape[1], np.eye(B), atol=1e-4
