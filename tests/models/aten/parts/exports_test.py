@@ -55,7 +55,7 @@ def buffered(fn, dtype=torch.float32):
 REFUSED = {
   'branch': (
     lambda: Plain(lambda m, y: y if y.sum() > 0 else -y),
-    r'torch.export can follow .* Plain, where torch says: .*from_torch_test',
+    r'torch.export can follow .* Plain, where torch says: .*exports_test',
   ),
   'shape': (
     lambda: nn.Sequential(nn.Flatten(), nn.Linear(3, 5)),
