@@ -52,7 +52,7 @@ def test_torch_is_asked_for_where_it_is_absent(tmp_path, monkeypatch):
   (tmp_path / 'a.pth').write_bytes(
     zipped.torch({'data.pkl': b'', '.data/0': b'1'})
   )
-  with pytest.raises(ValueError, match=r'without it; install giajax\[convert'):
+  with pytest.raises(ValueError, match=r'without it; install giajax\[torch'):
     archives.read_any(tmp_path / 'a.pth')
   np.savez(tmp_path / 'a.npz', w=np.arange(3))
   assert list(archives.read_any(tmp_path / 'a.npz')) == ['w']

@@ -9,8 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-torch = pytest.importorskip('torch', reason='needs the extra torch')
-
 from giajax import trees
 from giajax import types
 from giajax.models import base
@@ -21,6 +19,7 @@ from giajax.models import inspect
 from giajax.models import subset
 from giajax.ops import moments
 
+torch = pytest.importorskip('torch', reason='needs the extra torch')
 nn = torch.nn
 F = torch.nn.functional
 SHAPE = (3, 8, 8)
@@ -152,6 +151,20 @@ def cnn():
   )
 
 
+class Plain(nn.Module):
+  """A linear layer, and whatever a test puts into its pass."""
+
+  def __init__(self, fn=lambda self, y: y, **parts):
+    super().__init__()
+    self.fc = nn.Linear(192, CLASSES)
+    self.fn = fn
+    for name, part in parts.items():
+      setattr(self, name, part)
+
+  def forward(self, x):
+    return self.fn(self, self.fc(x.flatten(1)))
+
+
 MODULES = {
   'cnn': cnn,
   'residual': Residual,
@@ -190,9 +203,11 @@ def loss_fn(output):
 
 
 def distance(one, other):
-  return sum((a * b).sum() for a, b in zip(one, other)) / (
-    sum((a * a).sum() for a in one) * sum((b * b).sum() for b in other)
-  ) ** 0.5
+  return (
+    sum((a * b).sum() for a, b in zip(one, other))
+    / (sum((a * a).sum() for a in one) * sum((b * b).sum() for b in other))
+    ** 0.5
+  )
 
 
 @functools.cache
@@ -313,6 +328,7 @@ def test_weights_are_a_copy_with_the_names_of_torch():
     np.testing.assert_array_equal(state[name], value)
   # Constants of the network are no part of what it reads.
   shift = np.full((3, 1, 1), 0.1, np.float32)
+  expected['bn1.num_batches_tracked'] = np.array(7)
   found = convert.from_state_dict({**expected, 'shift': shift}, net)
   jax.tree.map(np.testing.assert_array_equal, found, before)
   found = convert.as_found({**expected, 'shift': shift}, net)
@@ -366,9 +382,7 @@ def test_frozen_layers_keep_their_statistics():
   expected = module(nchw(X)).detach().numpy()
   output = net.apply(variables, jnp.asarray(X), train=True)
   near(output.out, expected)
-  before, after = (
-    trees.named_leaves(v.stats) for v in (variables, output)
-  )
+  before, after = (trees.named_leaves(v.stats) for v in (variables, output))
   np.testing.assert_array_equal(before['1.mean'], after['1.mean'])
   near(after['5.var'], module[5].running_var.numpy())
 
@@ -409,131 +423,7 @@ def test_passes_are_vectorised_and_of_any_batch():
   for one, x in zip(found, many):
     near(one, s.net.apply(s.variables, x, train=True).out)
   three = jnp.concatenate([X, TARGET[:1]])
-  near(
-    s.net.apply(s.variables, three).out[:2], s.net.apply(s.variables, X).out
-  )
-
-
-class Plain(nn.Module):
-  """A linear layer, and whatever a test puts into its pass."""
-
-  def __init__(self, fn=lambda self, y: y, **parts):
-    super().__init__()
-    self.fc = nn.Linear(192, CLASSES)
-    self.fn = fn
-    for name, part in parts.items():
-      setattr(self, name, part)
-
-  def forward(self, x):
-    return self.fn(self, self.fc(x.flatten(1)))
-
-
-class Identity(torch.autograd.Function):
-  @staticmethod
-  def forward(ctx, x):
-    return x.clone()
-
-  @staticmethod
-  def backward(ctx, cotangent):
-    return 2 * cotangent
-
-
-def tied():
-  module = Plain(one=nn.Linear(5, 5), two=nn.Linear(5, 5))
-  module.two.weight = module.one.weight
-  return module
-
-
-def buffered(fn):
-  module = Plain(fn)
-  module.register_buffer('seen', torch.zeros(()))
-  return module
-
-
-REFUSED = {
-  'branch': (
-    lambda: Plain(lambda m, y: y if y.sum() > 0 else -y),
-    r'torch.export can follow .* Plain, where torch says: .*from_torch_test',
-  ),
-  'shape': (
-    lambda: nn.Sequential(nn.Flatten(), nn.Linear(3, 5)),
-    r'runs an inference pass on images \[2, 3, 8, 8\]; got Sequential, where '
-    r'torch says: mat1 and mat2 shapes',
-  ),
-  'operators': (
-    lambda: Plain(lambda m, y: torch.special.i0(torch.cumprod(y, 1))),
-    r'operators that giajax has; got aten.cumprod.default at .*_test.py:\d+: '
-    r'.*; aten.i0.default at ',
-  ),
-  'several': (lambda: Plain(lambda m, y: (y, y)), 'logits .*; got a tuple'),
-  'images': (lambda: nn.Conv2d(3, 2, 1), r'got a tensor of shape \[2, 2, 8, 8\]'),
-  'half': (lambda: Plain(lambda m, y: y.half()), 'got numbers of float16'),
-  'double': (lambda: Plain().double(), r"float32 parameters; got 'fc.weight'"),
-  'function': (
-    lambda: Plain(lambda m, y: Identity.apply(y)),
-    'derivatives that torch.export keeps; got Identity in Plain',
-  ),
-  'tied': (tied, "one name each; got 'two.weight' in Plain, which is 'one.we"),
-  'counted': (
-    lambda: nn.Sequential(nn.BatchNorm2d(3, momentum=None), Plain()),
-    "a momentum for running statistics; got '0' in Sequential",
-  ),
-  'moving': (
-    lambda: buffered(lambda m, y: y + m.seen.add_(1)),
-    "moves 'seen' in an inference pass",
-  ),
-  'drawing': (
-    lambda: Plain(lambda m, y: F.dropout(y, 0.5, True)),
-    'draws random numbers in an inference pass',
-  ),
-  'pixels': (
-    lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 5), nn.BatchNorm1d(5)),
-    None,
-  ),
-  'no module': (lambda: len, r'a torch.nn.Module; got module='),
-  'parts': (
-    lambda: Plain(
-      lambda m, y: y * m.fc.kernel,
-      fc=nested(),
-    ),
-    'names of arrays that are not parts of others',
-  ),
-}
-
-
-def nested():
-  layer = nn.Linear(192, CLASSES)
-  layer.kernel = nn.Parameter(torch.ones(CLASSES))
-  return layer
-
-
-@pytest.mark.parametrize('name', [n for n, row in REFUSED.items() if row[1]])
-def test_modules_that_cannot_be_represented_are_refused(name):
-  make, words = REFUSED[name]
-  with pytest.raises(ValueError, match=rf'^Expected .*{words}') as caught:
-    from_torch.from_torch(make(), SHAPE)
-  assert '\n' not in str(caught.value)
-
-
-def test_arguments_are_checked():
-  for arguments, words in (
-    ({'input_shape': (3, 8)}, r'input_shape=\(C, H, W\)'),
-    ({'input_shape': (3, 8, 0.5)}, r'input_shape=\(C, H, W\)'),
-    ({'num_classes': 9}, 'the number of logits of Plain, 5; got num_classes=9'),
-    ({'normalisation': 'nosuch'}, 'normalisation'),
-  ):
-    with pytest.raises(ValueError, match=words):
-      from_torch.from_torch(Plain(), **{'input_shape': SHAPE, **arguments})
-  net = from_torch.from_torch(Plain(), SHAPE)
-  with pytest.raises(ValueError, match=r'^Expected images \[B, H, W, C\]; got'):
-    net.apply(net.init(KEY), jnp.asarray(X[0]))
-
-
-def test_a_batch_of_single_values_is_refused_when_it_is_passed():
-  net = from_torch.from_torch(REFUSED['pixels'][0](), SHAPE)
-  with pytest.raises(ValueError, match='more than 1 value per channel'):
-    net.apply(net.init(KEY), jnp.asarray(X[:1]), train=True)
-  assert net.apply(net.init(KEY), jnp.asarray(X[:1])).out.shape == (1, 5)
+  near(s.net.apply(s.variables, three).out[:2], s.net.apply(s.variables, X).out)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,13 @@
-"""Compares networks of torchvision and timm with what `from_torch` makes of them.
+"""Compares networks of torchvision and timm with what giajax makes of them.
 
   python -m tests.parity.torch_zoo
   python -m tests.parity.torch_zoo --only=resnet18,swin_t
   python -m tests.parity.torch_zoo --out=zoo.jsonl --before=/path/to/first.py
 
 Everything is computed in float64 with random weights, for two images, in both
-modes: logits, running statistics, the gradient of every weight, and the gradient
-of the cosine matching loss to the images. An error is relative to the norm of
-torch's array. Dropout and stochastic depth are set to zero, since their random
+modes: logits, running statistics, the gradient of every weight, and that of the
+cosine matching loss to the images. An error is relative to the norm of torch's
+array. Dropout and stochastic depth are set to zero, since their random
 numbers cannot agree.
 
 A markdown row is printed for each network. With --out, results are added to a
@@ -35,19 +35,20 @@ import giajax
 from giajax import trees
 from giajax.models import convert
 
-_SIZE = 64
+_SIZE = 32
 _CLASSES = 7
 _BATCH = 2
 # Networks by library: those of another size than _SIZE have it, and options.
 _TORCHVISION: dict[str, dict[str, Any]] = {
-  'alexnet': {},
+  'alexnet': {'size': 64},
   'convnext_tiny': {},
   'densenet121': {},
   'efficientnet_b0': {},
   'efficientnet_v2_s': {},
   'googlenet': {'aux_logits': False, 'init_weights': False},
-  'inception_v3': {'size': 96, 'aux_logits': False, 'init_weights': False},
+  'inception_v3': {'size': 80, 'aux_logits': False, 'init_weights': False},
   'maxvit_t': {
+    'size': 64,
     'partition_size': 2,
     'input_size': (64, 64),
     'weights': None,
@@ -72,28 +73,32 @@ _TORCHVISION: dict[str, dict[str, Any]] = {
   'vgg11': {},
   'vgg11_bn': {},
   'vgg16': {},
-  'vit_b_16': {'image_size': 64},
+  'vit_b_16': {'image_size': 32},
   'wide_resnet50_2': {},
 }
 _TIMM: dict[str, dict[str, Any]] = {
-  'beit_base_patch16_224': {'img_size': 64, 'depth': 3},
-  'coatnet_0_rw_224': {'img_size': 64},
+  'beit_base_patch16_224': {'img_size': 32, 'depth': 3},
+  'coatnet_0_rw_224': {'img_size': 32},
   'convnext_atto': {},
-  'deit3_small_patch16_224': {'img_size': 64, 'depth': 3},
-  'deit_tiny_patch16_224': {'img_size': 64},
+  'deit3_small_patch16_224': {'img_size': 32, 'depth': 3},
+  'deit_tiny_patch16_224': {'img_size': 32},
   'edgenext_xx_small': {},
   'efficientnet_lite0': {},
-  'eva02_tiny_patch14_224': {'img_size': 56, 'size': 56, 'depth': 3},
+  'eva02_tiny_patch14_224': {'img_size': 28, 'size': 28, 'depth': 3},
   'ghostnet_050': {},
-  'mixer_s32_224': {'img_size': 64},
+  'mixer_s32_224': {'img_size': 32},
   'mobilenetv3_small_050': {},
   'poolformer_s12': {},
   'regnety_002': {},
   'resnet26d': {},
   'resnetv2_50': {},
-  'swin_tiny_patch4_window7_224': {'img_size': 64, 'window_size': 4},
-  'vit_tiny_patch16_224': {'img_size': 64},
-  'xcit_nano_12_p16_224': {'img_size': 64},
+  'swin_tiny_patch4_window7_224': {
+    'img_size': 64,
+    'size': 64,
+    'window_size': 4,
+  },
+  'vit_tiny_patch16_224': {'img_size': 32},
+  'xcit_nano_12_p16_224': {'img_size': 32},
 }
 _COLUMNS = ('logits', 'statistics', 'gradient', 'matching')
 
@@ -104,11 +109,14 @@ def main() -> int:
   parser.add_argument('--only', default='', help='names, joined by commas')
   parser.add_argument('--out', help='a file that results are added to')
   parser.add_argument('--before', help='a Python file that is run first')
-  parser.add_argument('--lowering', default='auto')
+  parser.add_argument('--lowering', default='lax', help='compiles soonest')
   flags = parser.parse_args()
   before = runpy.run_path(flags.before) if flags.before else {}
   jax.config.update('jax_enable_x64', True)
-  networks = {**_networks('torchvision', _TORCHVISION), **_networks('timm', _TIMM)}
+  networks = {
+    **_networks('torchvision', _TORCHVISION),
+    **_networks('timm', _TIMM),
+  }
   only = [name for name in flags.only.split(',') if name]
   known = _results(flags.out)
   print(_header())
@@ -277,7 +285,9 @@ def _of_torch(module, size, train) -> dict[str, dict[str, np.ndarray]]:
     for name, buffer in module.named_buffers():
       buffer.copy_(buffers[name])
   statistics = {
-    k: v for k, v in after.items() if k.endswith(('running_mean', 'running_var'))
+    k: v
+    for k, v in after.items()
+    if k.endswith(('running_mean', 'running_var'))
   }
   return {
     'logits': {'': logits.detach().numpy()},

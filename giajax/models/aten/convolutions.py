@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 import string
 
-
 import jax
 import numpy as np
 
@@ -111,5 +110,3 @@ def _general(
   if bias is not None:
     y = y + bias.logical().reshape(-1, *np.ones(x.ndim - 2, int))
   return values.of(y)
-
-

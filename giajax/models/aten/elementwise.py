@@ -47,7 +47,9 @@ def divide(x: Any, y: Any, *, rounding_mode: str | None = None) -> Any:
     return jnp.floor_divide(x, y)
   if rounding_mode == 'trunc':
     whole = jnp.issubdtype(jnp.result_type(x, y), jnp.integer)
-    return jax.lax.div(*jnp.broadcast_arrays(x, y)) if whole else jnp.trunc(x / y)
+    return (
+      jax.lax.div(*jnp.broadcast_arrays(x, y)) if whole else jnp.trunc(x / y)
+    )
   return jnp.true_divide(x, y)
 
 
@@ -93,7 +95,9 @@ def elu(
 def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
   """Returns log(1 + exp(beta x)) / beta, or x above threshold / beta."""
   near = jnp.where(beta * x > threshold, 0, x)
-  return jnp.where(beta * x > threshold, x, jnp.log1p(jnp.exp(beta * near)) / beta)
+  return jnp.where(
+    beta * x > threshold, x, jnp.log1p(jnp.exp(beta * near)) / beta
+  )
 
 
 def where(condition: Any, x: Any, y: Any) -> Any:
@@ -127,11 +131,13 @@ def detach(run: base.Pass, x: values.Value) -> values.Value:
   return x.with_array(jax.lax.stop_gradient(x.array))
 
 
-def copy(run: base.Pass, x: values.Value, y: values.Value, *_: Any) -> values.Value:
+def copy(
+  run: base.Pass, x: values.Value, y: values.Value, *_: Any
+) -> values.Value:
   """Returns y in the shape and type of x."""
   del run
-  y = jnp.broadcast_to(y.logical(), x.shape)
-  return values.of(y.astype(x.array.dtype))
+  array = jnp.broadcast_to(y.logical(), x.shape)
+  return values.of(array.astype(x.array.dtype))
 
 
 def log_sigmoid(

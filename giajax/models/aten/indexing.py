@@ -8,9 +8,7 @@ import jax.numpy as jnp
 from giajax import types
 
 
-def index(
-  x: types.Array, indices: Sequence[types.Array | None]
-) -> types.Array:
+def index(x: types.Array, indices: Sequence[types.Array | None]) -> types.Array:
   """Returns the numbers at indices of leading axes; None for a whole axis."""
   return x[_index(indices)]
 

@@ -104,9 +104,7 @@ def batch_norm_alone(
   epsilon: float,
 ) -> tuple[values.Value, ...]:
   """Returns `batch_norm` without running statistics."""
-  return batch_norm(
-    run, x, weight, bias, None, None, train, momentum, epsilon
-  )
+  return batch_norm(run, x, weight, bias, None, None, train, momentum, epsilon)
 
 
 def layer_norm(
@@ -134,10 +132,10 @@ def rms_norm(
 ) -> values.Value:
   """Returns x divided by the root of its mean square over its last axes."""
   images = x.logical()
-  epsilon = jnp.finfo(images.dtype).eps if epsilon is None else epsilon
+  least = float(jnp.finfo(images.dtype).eps) if epsilon is None else epsilon
   axes = tuple(range(-len(shape), 0))
   square = jnp.square(images).mean(axes, keepdims=True)
-  normal = images * jax.lax.rsqrt(square + epsilon)
+  normal = images * jax.lax.rsqrt(square + least)
   return values.of(_affine(run, (weight, None), normal, images))
 
 

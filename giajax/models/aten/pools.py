@@ -60,9 +60,7 @@ def average_pool(rank: int) -> base.Operator:
 
 def _settings(rank: int, *lists: Sequence[int]) -> list[list[int]]:
   """Returns lists of one number for each axis; torch lets one stand for all."""
-  return [
-    [*part] if len(part) == rank else [*part] * rank for part in lists
-  ]
+  return [[*part] if len(part) == rank else [*part] * rank for part in lists]
 
 
 def _windows(n, size, step, pad, ceil, count_padding, divisor):
@@ -125,5 +123,3 @@ def _largest(array: types.Array, axis: int, places: Any) -> types.Array:
 def _parts(n: int, size: int) -> tuple[np.ndarray, np.ndarray]:
   i = np.arange(size)
   return i * n // size, -(-(i + 1) * n // size)
-
-

@@ -44,7 +44,11 @@ def transpose_matrix(run: base.Pass, x: values.Value) -> values.Value:
 
 
 def expand(
-  run: base.Pass, x: values.Value, shape: Sequence[int], *, implicit: bool = False
+  run: base.Pass,
+  x: values.Value,
+  shape: Sequence[int],
+  *,
+  implicit: bool = False,
 ) -> values.Value:
   """Returns x repeated along axes of size 1, and along new ones in front."""
   del run, implicit
@@ -157,9 +161,7 @@ def unbind(
   return tuple(select(run, x, dim, i) for i in range(x.shape[dim]))
 
 
-def flip(
-  run: base.Pass, x: values.Value, dims: Sequence[int]
-) -> values.Value:
+def flip(run: base.Pass, x: values.Value, dims: Sequence[int]) -> values.Value:
   """Returns x backwards along axes."""
   del run
   return x.with_array(jnp.flip(x.array, x.axes(dims))) if dims else x

@@ -274,12 +274,12 @@ def _check_norms(torch: Any, module: Any, title: str) -> None:
   nn = torch.nn
   kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
   for name, layer in module.named_modules():
-    if isinstance(layer, kinds) and layer.momentum is None:
-      if layer.track_running_stats:
-        raise ValueError(
-          f'Expected a momentum for running statistics; got {name!r} in '
-          f'{title} with momentum=None, a mean over all passes; set one'
-        )
+    counted = isinstance(layer, kinds) and layer.momentum is None
+    if counted and layer.track_running_stats:
+      raise ValueError(
+        f'Expected a momentum for running statistics; got {name!r} in '
+        f'{title} with momentum=None, a mean over all passes; set one'
+      )
 
 
 def _tensors(module: Any) -> Tensors:

@@ -55,6 +55,7 @@ class Program(NamedTuple):
     steps: the operators that the results need, in sequence.
     logits: the name of the result.
     moved: the results that replace buffers, by torch's names of these.
+    counters: buffers of integers that the pass moves.
   """
 
   images: str
@@ -64,6 +65,7 @@ class Program(NamedTuple):
   steps: list[Step]
   logits: str
   moved: dict[str, str]
+  counters: tuple[str, ...]
 
 
 def of_module(
@@ -101,7 +103,9 @@ def _program(exported: Any) -> Program:
   for spec in signature.input_specs:
     inputs.setdefault(spec.kind.name, {})[spec.arg.name] = spec.target
   found = {**exported.state_dict, **exported.constants}
-  outputs = [(s.kind.name, s.arg.name, s.target) for s in signature.output_specs]
+  outputs = [
+    (s.kind.name, s.arg.name, s.target) for s in signature.output_specs
+  ]
   moved = {t: name for kind, name, t in outputs if kind == 'BUFFER_MUTATION'}
   floating = {t: n for t, n in moved.items() if found[t].is_floating_point()}
   (logits,) = (name for kind, name, _ in outputs if kind == 'USER_OUTPUT')
@@ -126,6 +130,7 @@ def _program(exported: Any) -> Program:
     steps=steps,
     logits=logits,
     moved=floating,
+    counters=tuple(moved.keys() - floating.keys()),
   )
 
 
@@ -162,7 +167,9 @@ def _step(node: Any) -> Step:
       args.append(kwargs.pop(argument.name, default))
   name = getattr(node.target, '__name__', '')
   target = GETITEM if name == GETITEM else str(node.target)
-  return Step(node.name, target, _plain(tuple(args)), _plain(kwargs), _line(node))
+  return Step(
+    node.name, target, _plain(tuple(args)), _plain(kwargs), _line(node)
+  )
 
 
 def _only(schema: Any) -> set[str]:

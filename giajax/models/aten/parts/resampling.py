@@ -12,9 +12,7 @@ import numpy as np
 from giajax.models.aten.parts import values
 
 
-def resampled(
-  x: values.Value, matrices: Sequence[np.ndarray]
-) -> values.Value:
+def resampled(x: values.Value, matrices: Sequence[np.ndarray]) -> values.Value:
   """Returns a value with matrices [out, in] applied along its last axes."""
   array, rank = x.array, len(matrices)
   for i, matrix in enumerate(matrices):

@@ -32,7 +32,7 @@ class Value(NamedTuple):
 
   @property
   def shape(self) -> tuple[int, ...]:
-    """torch's shape."""
+    """Torch's shape."""
     return tuple(self.array.shape[axis] for axis in self.order)
 
   @property
@@ -134,14 +134,14 @@ def reshaped(value: Value, shape: Sequence[int]) -> Value:
   )
   places = []
   for before, _ in groups:
-    own = [
-      stored.index(value.order[i]) for i in before if value.shape[i] != 1
-    ]
+    own = [stored.index(value.order[i]) for i in before if value.shape[i] != 1]
     if own and own != [*range(own[0], own[0] + len(own))]:
       return of(value.logical().reshape(shape))
     places.append(own[0] if own else len(stored))
   sequence = [
-    axis for place in np.argsort(places, stable=True) for axis in groups[place][1]
+    axis
+    for place in np.argsort(places, stable=True)
+    for axis in groups[place][1]
   ]
   array = value.array.reshape([shape[axis] for axis in sequence])
   return laid_out(array, sequence)
