@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(
   a file its fixtures.
   """
   for item in items:
-    path = item.path.relative_to(pathlib.Path(__file__).parent)
+    path = item.path.relative_to(pathlib.Path(__file__).parents[1])
     parameters = getattr(getattr(item, 'callspec', None), 'params', {})
     row = parameters.get('case', parameters.get('name'))
     shared = path.parent if path.parent.name == 'models' and row else path
