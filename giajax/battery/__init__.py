@@ -1,8 +1,9 @@
 """The battery: the attacks that an audit of a received update tries.
 
 A row is what an audit changes for one of them: `attack`, and `labels` where the
-attack finds the labels by itself. The rows stand in the order of what they find
-for their time: closed forms take a moment.
+attack finds the labels by itself. Those in `TIMED` share the time that there
+is; the others take as many steps as they need, or none. The rows stand in the
+order of what they find for their time.
 """
 
 from collections.abc import Mapping
@@ -30,3 +31,7 @@ BATTERY: dict[str, Mapping[str, Any]] = {
     'attack': {'name': 'running', 'total_variation': 0.02},
   },
 }
+TIMED = (
+  *('inverting gradients', 'inverting gradients, weak prior'),
+  *('BatchNorm buffers, weak prior', 'BatchNorm buffers'),
+)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from giajax import registry
 from giajax.battery import BATTERY
+from giajax.battery import TIMED
 from giajax.engine import build
 from giajax.engine import experiment
 from giajax.engine import run as engine
@@ -63,10 +64,10 @@ def plan(
     )
   matching = [v for v in variants if v['name'] == _LADDER]
   variants += [rung for v in matching for rung in _ladder(base, v)]
-  stepped = [v for v in variants if _setup(base, v).attack.num_steps]
-  if stepped:
-    steps = _steps(base, stepped, minutes)
-    for variant in stepped:
+  timed = [v for v in variants if v['name'].startswith(TIMED)]
+  if timed:
+    steps = _steps(base, timed, minutes)
+    for variant in timed:
       variant['attack'] = {**variant['attack'], 'num_steps': steps}
   return Plan({**base, 'sweep': {sweep.VARIANT: variants}}, left_out)
 

@@ -8,6 +8,7 @@ import pytest
 from giajax.battery import audit
 from giajax.battery import BATTERY
 from giajax.battery import battery
+from giajax.battery import TIMED
 from giajax.engine import build
 from giajax.report import report
 
@@ -109,3 +110,14 @@ def test_time(folder, tmp_path, minutes):
 def test_rows_name_attacks():
   for name, row in BATTERY.items():
     assert row.keys() <= {'attack', 'labels'} and row['attack']['name'], name
+  assert {*TIMED} <= BATTERY.keys()
+
+
+def test_only_timed_attacks_get_the_steps(folder):
+  plan = battery.plan(_config(folder), 1)
+  steps = {
+    v['name']: v['attack'].get('num_steps')
+    for v in plan.config['sweep']['variant']
+  }
+  assert steps['inverting gradients'] == 10
+  assert steps['linear layer'] is None and steps['SPEAR'] is None
