@@ -62,6 +62,7 @@ def audit(
     chosen, card = plan.config, _card(plan)
   else:
     chosen, card = earlier
+    _log.info('continuing with the attacks and steps that were chosen before')
   return engine.audit(
     chosen, folder, hooks=hooks, card=card, command=command, finish=finish
   )

@@ -47,6 +47,8 @@ from giajax.metrics import scoring
 from giajax.models import precision
 
 _log = logging.getLogger('giajax')
+# What was found about received updates, by what they are.
+_checked: dict[str, list[str]] = {}
 default_config = schema.default_config
 resolve = schema.resolve
 
@@ -262,26 +264,36 @@ def _checks(resolved, setup: records.Setup) -> list[str]:
   """Returns what is found about a received update before it is attacked."""
   if setup.source.update is None:
     return []
+  setup.source.check(setup)
+  about = ('source', 'client', 'model', 'weights', 'trainable', 'cases', 'task')
+  own = {key: resolved[key] for key in about}
+  # Another network that this process was given has another function.
+  own['net'] = id(setup.net.apply) if ':' in own['model']['name'] else 0
+  key = json.dumps([own, identity.inputs(own, rows(resolved))], sort_keys=True)
+  if key not in _checked:  # a pilot and what follows it ask the same
+    _checked[key] = _found(resolved, setup, setup.source.update)
+    for note in (*setup.source.facts['notes'], *_checked[key]):
+      _log.info('%s', note)
+  return _checked[key]
+
+
+def _found(resolved, setup: records.Setup, update: types.Update) -> list[str]:
+  agreed = description.agreement(setup.net, setup.variables)
   size = resolved['cases']['batch_size']
 
   def make(entry):
     parts = {'net': setup.net, 'task': setup.world.task, 'num_images': size}
     return factories.make(CLIENTS, entry, 'client', **parts)
 
-  setup.source.check(setup)
-  agreed = description.agreement(setup.net, setup.variables)
   fit = description.fit(
     make,
     resolved['client'],
     setup.variables,
-    setup.source.update,
+    update,
     setup.source.item(setup, 0).batch,
     size,
   )
-  found = [text for text in (agreed, fit.text) if text]
-  for note in (*setup.source.facts['notes'], *found):
-    _log.info('%s', note)
-  return found
+  return [text for text in (agreed, fit.text) if text]
 
 
 def _auxiliary(resolved, images, read) -> data.Dataset | None:
