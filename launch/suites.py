@@ -159,4 +159,15 @@ _GENERATIVE = Suite(
   ),
   remark=('unit', lambda figures: figures['unit']),
 )
-SUITES = {'generative': _GENERATIVE, 'main': _MAIN, 'zoo': _ZOO}
+_FOREIGN = _MAIN._replace(
+  names=[
+    f'{name}:1'
+    for name in sorted({*workload.FOREIGN, *workload.FOREIGN.values()})
+  ],
+)
+SUITES = {
+  'foreign': _FOREIGN,
+  'generative': _GENERATIVE,
+  'main': _MAIN,
+  'zoo': _ZOO,
+}

@@ -64,6 +64,19 @@ FLAGS = (
   ),
 )
 _MODELS = {'convnet64': {'name': 'convnet', 'width': 64}}
+# Those of other libraries, each beside giajax's own.
+FOREIGN = {
+  'linen_resnet18': 'resnet18',
+  'torch_resnet18': 'resnet18',
+  'equinox_convnet64': 'convnet64',
+}
+_MODELS |= {
+  name: {
+    'name': f'{__package__}.foreign_networks:{name}',
+    'normalisation': 'imagenet',
+  }
+  for name in FOREIGN
+}
 _PASSES = 7  # forward passes that cost as much as a matching step
 # The side of the matrices whose product says how fast the device multiplies.
 _CPU_SIDE, _ACCELERATOR_SIDE = 2048, 8192
