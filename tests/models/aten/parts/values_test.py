@@ -36,9 +36,7 @@ def test_shapes_are_those_of_torch(order):
     np.testing.assert_array_equal(found.logical(), NUMBERS.reshape(shape))
     assert found.shape == NUMBERS.reshape(shape).shape
   turned = value.permuted((3, 0, 2, 1))
-  np.testing.assert_array_equal(
-    turned.logical(), NUMBERS.transpose(3, 0, 2, 1)
-  )
+  np.testing.assert_array_equal(turned.logical(), NUMBERS.transpose(3, 0, 2, 1))
 
 
 def test_images_between_convolutions_are_not_moved():
