@@ -38,8 +38,9 @@ from giajax.models import convert
 
 _SIZE = 64  # at 32, a BatchNorm of many nets would see two numbers
 _CLASSES = 7
-_BATCH = 2  # The options of networks, by library and name there, and the size of images if
-# it is another.
+_BATCH = 2
+# Options of networks, by library and name there, and the size of their images
+# if it is another.
 _TORCHVISION: dict[str, dict[str, Any]] = {
   'alexnet': {},
   'convnext_tiny': {},
