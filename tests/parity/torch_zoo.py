@@ -19,6 +19,7 @@ not built for. Needs torch, and torchvision or timm.
 import argparse
 from collections.abc import Callable
 import json
+import operator
 import os
 import pathlib
 import runpy
@@ -35,23 +36,27 @@ import giajax
 from giajax import trees
 from giajax.models import convert
 
-_SIZE = 32
+_SIZE = 64  # at 32, a BatchNorm of many nets would see two numbers
 _CLASSES = 7
 _BATCH = 2
-# Networks by library: those of another size than _SIZE have it, and options.
+# Options of networks, by library and name there, and the size of their images
+# if it is another.
 _TORCHVISION: dict[str, dict[str, Any]] = {
-  'alexnet': {'size': 64},
+  'alexnet': {},
   'convnext_tiny': {},
   'densenet121': {},
   'efficientnet_b0': {},
   'efficientnet_v2_s': {},
   'googlenet': {'aux_logits': False, 'init_weights': False},
   'inception_v3': {'size': 80, 'aux_logits': False, 'init_weights': False},
-  'maxvit_t': {
-    'size': 64,
-    'partition_size': 2,
+  'maxvit.MaxVit': {
     'input_size': (64, 64),
-    'weights': None,
+    'stem_channels': 16,
+    'partition_size': 2,
+    'block_channels': [16, 32],
+    'block_layers': [1, 2],
+    'head_dim': 8,
+    'stochastic_depth_prob': 0.0,
   },
   'mnasnet0_5': {},
   'mnasnet1_0': {},
@@ -73,20 +78,20 @@ _TORCHVISION: dict[str, dict[str, Any]] = {
   'vgg11': {},
   'vgg11_bn': {},
   'vgg16': {},
-  'vit_b_16': {'image_size': 32},
+  'vit_b_16': {'image_size': 64},
   'wide_resnet50_2': {},
 }
 _TIMM: dict[str, dict[str, Any]] = {
-  'beit_base_patch16_224': {'img_size': 32, 'depth': 3},
-  'coatnet_0_rw_224': {'img_size': 32},
+  'beit_base_patch16_224': {'img_size': 64, 'depth': 3},
+  'coatnet_0_rw_224': {'img_size': 64},
   'convnext_atto': {},
-  'deit3_small_patch16_224': {'img_size': 32, 'depth': 3},
-  'deit_tiny_patch16_224': {'img_size': 32},
+  'deit3_small_patch16_224': {'img_size': 64, 'depth': 3},
+  'deit_tiny_patch16_224': {'img_size': 64},
   'edgenext_xx_small': {},
   'efficientnet_lite0': {},
   'eva02_tiny_patch14_224': {'img_size': 28, 'size': 28, 'depth': 3},
   'ghostnet_050': {},
-  'mixer_s32_224': {'img_size': 32},
+  'mixer_s32_224': {'img_size': 64},
   'mobilenetv3_small_050': {},
   'poolformer_s12': {},
   'regnety_002': {},
@@ -94,11 +99,10 @@ _TIMM: dict[str, dict[str, Any]] = {
   'resnetv2_50': {},
   'swin_tiny_patch4_window7_224': {
     'img_size': 64,
-    'size': 64,
     'window_size': 4,
   },
-  'vit_tiny_patch16_224': {'img_size': 32},
-  'xcit_nano_12_p16_224': {'img_size': 32},
+  'vit_tiny_patch16_224': {'img_size': 64},
+  'xcit_nano_12_p16_224': {'img_size': 64},
 }
 _COLUMNS = ('logits', 'statistics', 'gradient', 'matching')
 
@@ -157,7 +161,7 @@ def _networks(
       return timm.create_model(name, num_classes=_CLASSES, **options), size
     import torchvision
 
-    build = getattr(torchvision.models, name)
+    build = operator.attrgetter(name)(torchvision.models)
     return build(num_classes=_CLASSES, **options), size
 
   prefix = 'timm/' if library == 'timm' else ''

@@ -1,5 +1,7 @@
 """Modules of torch that cannot be represented, each refused in one line."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -122,6 +124,13 @@ def test_modules_that_cannot_be_represented_are_refused(name):
   with pytest.raises(ValueError, match=rf'^Expected .*{words}') as caught:
     from_torch.from_torch(make(), SHAPE)
   assert '\n' not in str(caught.value)
+
+
+def test_torch_is_asked_for_where_it_is_missing(monkeypatch):
+  module = Plain()
+  monkeypatch.setitem(sys.modules, 'torch', None)
+  with pytest.raises(ValueError, match=r'^Expected torch .*giajax\[torch\]$'):
+    from_torch.from_torch(module, SHAPE)
 
 
 def test_arguments_are_checked():
