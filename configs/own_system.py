@@ -29,7 +29,7 @@ def get_config(arg=None):
   # What a client does with them: fedsgd sends a gradient, fedavg a change of
   # weights after some epochs. In training, BatchNorm uses its own batch.
   config.client = dict(name='fedsgd', train_mode=True)
-  # What protects it, such as dict(name='noise', std=1e-3).
+  # What protects it, such as dict(name='gaussian_noise', scale=1e-3).
   config.defense = dict(name='none')
 
   # What the server knows beside the update, see docs/threat_model.md. Labels
@@ -47,6 +47,7 @@ def get_config(arg=None):
   # config.weights.path = 'sent.npz'
   # config.source = dict(name='captured', received='received.npz')
   # config.cases = dict(count=1, batch_size=1)
+  # config.client = dict(name='fedavg', learning_rate=0.1, train_mode=True)
 
   if arg == 'runlocal':
     config.attack.num_steps = 20

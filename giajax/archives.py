@@ -204,10 +204,16 @@ def read_any(path: str | os.PathLike) -> dict[str, np.ndarray]:
   with _refusing(*whole):
     tensors = [(k, v) for k, v in _flat(loaded) if isinstance(v, torch.Tensor)]
     files.check_names(name for name, _ in tensors)
-  return {
-    name: (v.float() if v.is_floating_point() else v).detach().numpy()
-    for name, v in tensors
-  }
+
+  def numbers(tensor):
+    tensor = tensor.detach()
+    if tensor.dtype == torch.bfloat16:  # numpy has none of its own
+      import ml_dtypes  # a part of JAX
+
+      return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()
+
+  return {name: numbers(tensor) for name, tensor in tensors}
 
 
 def under(

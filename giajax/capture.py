@@ -23,7 +23,7 @@ metadata are
 This module needs numpy and safetensors alone.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import io
 import json
 import os
@@ -40,6 +40,7 @@ VERSION = '1'
 _FORMAT, _ABOUT = 'giajax_capture', 'about'
 _NPY = 'numpy.ndarray'  # what Flower calls arrays as numpy writes them
 PARTS = ('sent', 'received', 'truth')
+FORMS = ('weights', 'delta', 'gradient')
 
 Tensors = Mapping[str, Any] | Sequence[Any]
 
@@ -85,9 +86,14 @@ def save(
       'Expected a name that ends in .safetensors for a capture; got '
       f'{str(path)!r}; rename it'
     )
+  if form not in FORMS:
+    raise ValueError(
+      f'Expected form of {", ".join(FORMS)}; got form={form!r}; correct it'
+    )
   images: dict[str, Any] = {} if truth is None else dict(zip('xy', truth))
-  parts: dict[str, Tensors] = {'sent': sent, 'received': received}
-  empty = [part for part, values in parts.items() if not _named(values)]
+  # An iterator has its values once only.
+  parts = {'sent': _named(sent), 'received': _named(received)}
+  empty = [part for part, values in parts.items() if not values]
   if empty:
     raise ValueError(
       f'Expected tensors that were sent and tensors that came back; got none '
@@ -105,10 +111,30 @@ def write(
     for part, values in parts.items()
     for name, value in _named(values).items()
   }
-  text = json.dumps({'form': form, **about})
-  with files.written(path) as made:
-    safetensors.save_file(tensors, made, {_FORMAT: VERSION, _ABOUT: text})
+  try:
+    text = json.dumps({'form': form, **about}, default=_plain)
+  except TypeError as error:
+    raise ValueError(
+      f'Expected what JSON can say about a capture; got {sorted(about)}, where '
+      f'{error}; convert it'
+    ) from error
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.written(path) as made:
+      safetensors.save_file(tensors, made, {_FORMAT: VERSION, _ABOUT: text})
+  except OSError as error:
+    raise ValueError(
+      f'Expected a place that can be written; got {str(path)!r} '
+      f'({error.strerror}); choose another'
+    ) from error
   return path
+
+
+def _plain(value: Any) -> Any:
+  """Returns a number of numpy's as Python's own."""
+  if isinstance(value, np.generic):
+    return value.item()
+  raise TypeError(f'{type(value).__name__} is no JSON')
 
 
 def load(path: str | os.PathLike[str]) -> Capture:
@@ -307,6 +333,11 @@ def _tensors(arrays: Any, names: Sequence[str] | None) -> Tensors:
 
 
 def _named(values: Tensors) -> dict[str, Any]:
+  if not isinstance(values, Iterable) or isinstance(values, str | bytes):
+    raise ValueError(
+      f'Expected a state dict or a list of arrays; got a '
+      f'{type(values).__name__}; pass model.state_dict()'
+    )
   if isinstance(values, Mapping):
     return dict(values)
   return {f'arr_{i}': value for i, value in enumerate(values)}
@@ -318,7 +349,13 @@ def _array(value: Any) -> np.ndarray:
     value = value.detach().cpu()
     # Numpy has no bfloat16, all of whose values are in float32.
     value = (value.float() if 'bfloat16' in str(value.dtype) else value).numpy()
-  return np.ascontiguousarray(value).reshape(np.shape(value))
+  array = np.asarray(value)
+  if array.dtype.kind not in 'biuf' and array.dtype.name != 'bfloat16':
+    raise ValueError(
+      f'Expected arrays of numbers in a capture; got one of {array.dtype}; '
+      'pass tensors only'
+    )
+  return np.ascontiguousarray(array).reshape(array.shape)
 
 
 def _about(text: str, path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -278,3 +278,19 @@ def test_servers_need_no_jax():
   heavy = {'jax', 'flax', 'scipy', 'matplotlib', 'flwr', 'torch'}
   code = f'import giajax.capture, sys; assert not {heavy} & {{*sys.modules}}'
   subprocess.run([sys.executable, '-c', code], cwd=_ROOT, check=True)
+
+
+def test_what_a_capture_cannot_hold(tmp_path):
+  path, one = tmp_path / 'deep' / 'c.safetensors', [np.zeros(2)]
+  saved = capture.save(path, iter(one), iter(one), examples=np.int64(3))
+  loaded = capture.load(saved)
+  assert [*loaded.sent] == ['arr_0'] and loaded.about['examples'] == 3
+  for changes, words in (
+    ({'form': 'wieghts'}, 'weights, delta, gradient'),
+    ({'client': {1}}, 'what JSON can say'),
+  ):
+    with pytest.raises(ValueError, match=words):
+      capture.save(path, one, one, **changes)
+  (tmp_path / 'file').touch()
+  with pytest.raises(ValueError, match='can be written'):
+    capture.save(tmp_path / 'file' / 'c.safetensors', one, one)

@@ -3,7 +3,8 @@
 A row is what an audit changes for one of them: `attack`, and `labels` where the
 attack finds the labels by itself. Those in `TIMED` share the time that there
 is; the others take as many steps as they need, or none. The rows stand in the
-order of what they find for their time.
+order of what they find for their time. `FALLBACK` is tried where none of those
+fits.
 """
 
 from collections.abc import Mapping
@@ -21,17 +22,22 @@ BATTERY: dict[str, Mapping[str, Any]] = {
   'inverting gradients': {
     'attack': {'name': 'inverting_gradients', 'total_variation': 0.02},
   },
-  'inverting gradients, weak prior': {
+  'inverting gradients (weak prior)': {
     'attack': {'name': 'inverting_gradients', 'total_variation': 0.002},
   },
-  'BatchNorm buffers, weak prior': {
+  'BatchNorm buffers (weak prior)': {
     'attack': {'name': 'running', 'total_variation': 0.002},
   },
   'BatchNorm buffers': {
     'attack': {'name': 'running', 'total_variation': 0.02},
   },
 }
+# For networks whose layers are not known: it finds the labels by itself.
+FALLBACK: dict[str, Mapping[str, Any]] = {
+  'deep leakage': {'attack': {'name': 'dlg'}, 'labels': 'granted'},
+}
 TIMED = (
-  *('inverting gradients', 'inverting gradients, weak prior'),
-  *('BatchNorm buffers, weak prior', 'BatchNorm buffers'),
+  *('inverting gradients', 'inverting gradients (weak prior)'),
+  *('BatchNorm buffers (weak prior)', 'BatchNorm buffers'),
+  *FALLBACK,
 )

@@ -7,6 +7,8 @@ import os
 import pathlib
 from typing import Any
 
+import numpy as np
+
 from giajax import archives
 from giajax import capture as captures
 from giajax import paths
@@ -56,15 +58,17 @@ def audit(
       f'Expected minutes above 0; got minutes={minutes}; give it some time'
     )
   folder = paths.expanded(workdir, 'workdir')
-  earlier = _earlier(folder, config)
-  if earlier is None:
-    plan = battery.plan(config, minutes, only)
-    chosen, card = plan.config, _card(plan)
-  else:
-    chosen, card = earlier
-    _log.info('continuing with the attacks and steps that were chosen before')
+  steps = _earlier_steps(folder)
+  if steps is not None:
+    _log.info('continuing with the %d steps that were chosen before', steps)
+  plan = battery.plan(config, minutes, only, steps)
   return engine.audit(
-    chosen, folder, hooks=hooks, card=card, command=command, finish=finish
+    plan.config,
+    folder,
+    hooks=hooks,
+    card=_card(plan),
+    command=command,
+    finish=finish,
   )
 
 
@@ -81,6 +85,7 @@ def config_of(
   input_shape: Sequence[int] = (),
   num_classes: int = 0,
   trained: bool | None = None,
+  freeze: Sequence[str] = (),
   seed: int = 0,
 ) -> dict[str, Any]:
   """Returns the config of a received update.
@@ -100,6 +105,7 @@ def config_of(
     num_classes: the number of classes K.
     trained: whether the weights that were sent are trained, None where nobody
       knows.
+    freeze: patterns of the parameters that the client does not train.
     seed: the seed of all draws.
 
   Raises:
@@ -126,6 +132,12 @@ def config_of(
         f'Expected {key} of a received update; got {key}={value!r}; give it, '
         'or a capture that has it'
       )
+  own = about['client']
+  if not isinstance(own, Mapping) or not isinstance(own.get('name'), str):
+    raise ValueError(
+      "Expected client as a dict with the name of a row, such as {'name': "
+      f"'fedavg'}}; got client={own!r}; correct it"
+    )
   source: dict[str, Any] = {'name': 'captured', 'received': received}
   source |= {'form': about.get('form') or '', 'truth': truth}
   return schema.resolve(
@@ -141,6 +153,7 @@ def config_of(
       'model': dict(model),
       'weights': {'path': sent},
       'client': dict(about['client']),
+      'trainable': {'freeze': [*freeze]},
       'threat': {'grants': []},  # not even the labels
     }
   )
@@ -151,7 +164,8 @@ def _count(about: Mapping[str, Any], truth: str) -> int:
   count = about['examples']
   if truth:
     arrays = archives.read(paths.expanded(truth, 'truth'))
-    known = len((captures.part_of(arrays, 'truth') or arrays).get('x', ()))
+    x = (captures.part_of(arrays, 'truth') or arrays).get('x', ())
+    known = len(x) if np.ndim(x) else 0
     if count not in (None, known):
       raise ValueError(
         f'Expected examples={known}, as many images as truth={truth!r} has; '
@@ -167,22 +181,21 @@ def _count(about: Mapping[str, Any], truth: str) -> int:
   return count
 
 
-def _earlier(
-  folder: pathlib.Path, config: Mapping[str, Any]
-) -> tuple[Mapping[str, Any], str] | None:
-  """Returns the config and the card of the same audit in a workdir, if any."""
+def _earlier_steps(folder: pathlib.Path) -> int | None:
+  """Returns the steps that an audit in a workdir has chosen, if there is one.
+
+  Nothing else is taken from there: it may come from elsewhere.
+  """
   path = folder / 'config.json'
   if not path.is_file():
     return None
-  record = records.run(path)
-  there = record['config']
-  apart = ('sweep', 'restarts', 'run')
-  own, other = (
-    {k: v for k, v in c.items() if k not in apart} for c in (config, there)
-  )
-  if own != other:
-    return None  # the runner says what is different
-  return there, str(record.get('card', ''))
+  variants = records.run(path)['config'].get('sweep', {}).get('variant') or ()
+  for variant in variants:
+    attack = variant.get('attack') if isinstance(variant, dict) else None
+    steps = attack.get('num_steps') if isinstance(attack, dict) else None
+    if type(steps) is int and 1 <= steps <= battery.MOST_STEPS:
+      return steps
+  return None
 
 
 def _card(plan: battery.Plan) -> str:

@@ -1,6 +1,6 @@
 """Which attacks fit a received update, and how many steps the time allows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import logging
 import pathlib
 import tempfile
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from giajax import registry
 from giajax.battery import BATTERY
+from giajax.battery import FALLBACK
 from giajax.battery import TIMED
 from giajax.engine import build
 from giajax.engine import experiment
@@ -38,7 +39,10 @@ class Plan(NamedTuple):
 
 
 def plan(
-  config: Mapping[str, Any], minutes: float, only: Sequence[str] = ()
+  config: Mapping[str, Any],
+  minutes: float,
+  only: Sequence[str] = (),
+  steps: int | None = None,
 ) -> Plan:
   """Returns the attacks that fit, with as many steps as the time allows.
 
@@ -46,37 +50,56 @@ def plan(
     config: the config of a received update, without attack and sweep.
     minutes: the time that the attacks may take together, about.
     only: names in `BATTERY`; all of them if empty.
+    steps: the steps of the timed ones, where they were chosen before.
 
   Raises:
     ValueError: nothing fits; the message says why the last one does not.
   """
   base = schema.resolve({**config, 'restarts': RESTARTS})
-  variants, left_out, reason = [], {}, ''
-  for name in only or BATTERY:
-    fitting, reason = _variant(base, name)
-    if fitting is None:
-      left_out[name] = reason
-    else:
-      variants.append(fitting)
+  rows = {**BATTERY, **FALLBACK}
+  for name in only:
+    registry.lookup(rows, name, 'attack of the battery')
+  # What is wrong with the network or the files is wrong for every attack.
+  general = _setup(base, next(iter(FALLBACK.values())))
+  general.source.check(general)
+  left_out: dict[str, str] = {}
+  variants = _fitting(base, dict.fromkeys(only or BATTERY), left_out)
+  if not only and not any(v['name'] in TIMED for v in variants):
+    variants += _fitting(base, FALLBACK, left_out)
   if not variants:
     raise ValueError(
-      f'Expected an attack that fits this update; got none; {reason}'
+      f'Expected an attack that fits this update; got only {", ".join(only)}; '
+      f'choose another: {[*left_out.values()][-1]}'
     )
   matching = [v for v in variants if v['name'] == _LADDER]
   variants += [rung for v in matching for rung in _ladder(base, v)]
   timed = [v for v in variants if v['name'].startswith(TIMED)]
   if timed:
-    steps = _steps(base, timed, minutes)
+    chosen = steps or _steps(base, timed, minutes)
     for variant in timed:
-      variant['attack'] = {**variant['attack'], 'num_steps': steps}
+      variant['attack'] = {**variant['attack'], 'num_steps': chosen}
   return Plan({**base, 'sweep': {sweep.VARIANT: variants}}, left_out)
+
+
+def _fitting(
+  base: Mapping[str, Any], names: Iterable[str], left_out: dict[str, str]
+) -> list[dict[str, Any]]:
+  """Returns settings of the attacks that fit; why others do not is kept."""
+  found = []
+  for name in names:
+    fitting, reason = _variant(base, name)
+    if fitting is None:
+      left_out[name] = reason
+    else:
+      found.append(fitting)
+  return found
 
 
 def _variant(
   base: Mapping[str, Any], name: str
 ) -> tuple[dict[str, Any] | None, str]:
   """Returns a setting of an attack that fits, or None and why none does."""
-  row = registry.lookup(BATTERY, name, 'attack of the battery')
+  row = {**BATTERY, **FALLBACK}[name]
   count = base['cases']['batch_size']
   rules = (_LABEL, *_LABELS) if count == 1 else _LABELS
   reason = ''
@@ -106,11 +129,11 @@ def _ladder(
     return []
   name = variant['name']
   rungs = {
-    f'{name}, as one gradient': {'name': 'one_gradient', 'train_mode': mode},
+    f'{name} (as one gradient)': {'name': 'one_gradient', 'train_mode': mode},
   }
   if steps > setup.world.client.epochs:
     fixed = {**base['client'], 'shuffle': False}
-    rungs = {f'{name}, in a fixed order of steps': fixed, **rungs}
+    rungs = {f'{name} (in a fixed order of steps)': fixed, **rungs}
   return [
     {**variant, 'name': name, 'belief': belief}
     for name, belief in rungs.items()

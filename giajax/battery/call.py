@@ -8,6 +8,7 @@ import tempfile
 from typing import Any, NamedTuple
 
 from giajax import capture
+from giajax import paths
 from giajax.battery import audit as audits
 from giajax.engine import join
 from giajax.engine import own_code
@@ -87,8 +88,8 @@ def audit(
     ValueError: a user's mistake, in one line.
     Interrupted: SIGTERM or SIGINT arrived; everything is saved.
   """
-  folder = pathlib.Path(workdir or tempfile.mkdtemp(prefix='giajax-'))
-  folder.mkdir(parents=True, exist_ok=True)
+  _check(net, truth, minutes)
+  folder = _folder(workdir)
   name = net if isinstance(net, str) else own_code.given(net)
   if not isinstance(net, str):
     input_shape = input_shape or net.spec.image_shape
@@ -105,6 +106,11 @@ def audit(
     **files,
   )
   only = () if attacks == 'standard' else attacks
+  if not isinstance(only, str | Sequence) or attacks in ([], ''):
+    raise ValueError(
+      f"Expected 'standard' or names of attacks; got attacks={attacks!r}; name "
+      'at least one'
+    )
   rows = audits.audit(
     config,
     folder / 'audit',
@@ -116,6 +122,40 @@ def audit(
   with run.arrays:
     verdict = summary.summary(run)['verdict']
   return Audit(verdict, rows, folder / 'audit')
+
+
+def _check(net: Any, truth: Any, minutes: Any) -> None:
+  """Raises ValueError for arguments of another kind."""
+  if not isinstance(net, models.Net | str):
+    raise ValueError(
+      f'Expected a giajax.Net, or the name of a network; got a '
+      f'{type(net).__name__}; make one by giajax.from_torch or its like'
+    )
+  named = truth is None or isinstance(truth, str | os.PathLike)
+  pair = isinstance(truth, tuple | list) and len(truth) == 2
+  if not named and not (pair and all(t is not None for t in truth)):
+    raise ValueError(
+      'Expected truth as (images, labels) or a file; got a '
+      f'{type(truth).__name__}; give both'
+    )
+  if not isinstance(minutes, int | float):
+    raise ValueError(
+      f'Expected minutes as a number; got minutes={minutes!r}; correct it'
+    )
+
+
+def _folder(workdir: str | os.PathLike[str] | None) -> pathlib.Path:
+  if workdir is None:
+    return pathlib.Path(tempfile.mkdtemp(prefix='giajax-'))
+  folder = paths.expanded(workdir, 'workdir')
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise ValueError(
+      f'Expected a folder that can be made; got workdir={str(workdir)!r} '
+      f'({error.strerror}); choose another'
+    ) from error
+  return folder
 
 
 def _files(

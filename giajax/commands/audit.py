@@ -51,6 +51,7 @@ FLAGS = (
   flags.Flag('classes', 'The number of classes.', 0, int, 0),
   flags.Flag('truth', 'The images behind the update, if you have them.'),
   flags.Flag('examples', 'The number of images.', None, int, 1),
+  flags.Flag('freeze', 'Parameters that the client does not train.', [], list),
   flags.Flag('trained', 'Whether the sent weights are trained.', None, bool),
   flags.Flag('minutes', 'The time for all attacks, about.', 10.0, float),
   flags.Flag('only', 'The attacks to try; all that fit if empty.', [], list),
@@ -71,10 +72,10 @@ def run(arguments: flags.Arguments) -> int:
     input_shape=literals.shape(values.input, 'input') if values.input else (),
     num_classes=values.classes,
     trained=values.trained,
+    freeze=values.freeze,
     **{name: getattr(values, name) for name in named},
   )
-  scored = bool(config['source']['truth'])
-  summary.check_threshold(values.fail_on, scored=scored)
+  summary.check_threshold(values.fail_on, config)
   rows = audit.audit(
     config,
     values.workdir,
@@ -82,7 +83,7 @@ def run(arguments: flags.Arguments) -> int:
     only=values.only,
     hooks=[hooks.progress()],
     command=arguments.command,
-    finish=functools.partial(report.write, redact=values.redact),
+    finish=functools.partial(report.write, redact=values.redact or None),
   )
   for row in rows:
     print(result_rows.summary_line(row))

@@ -14,6 +14,6 @@ FLAGS = (flags.REDACT,)
 def run(arguments: flags.Arguments) -> int:
   """Rebuilds a report and prints its path."""
   (workdir,) = arguments.words
-  page = report.write(workdir, redact=arguments.values.redact)
+  page = report.write(workdir, redact=arguments.values.redact or None)
   print(printable.line(str(page)))
   return 0

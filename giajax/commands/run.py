@@ -49,18 +49,19 @@ FLAGS = (
 def run(arguments: flags.Arguments) -> int:
   """Runs an audit and prints one line per row of its results."""
   values = arguments.values
-  summary.check_threshold(values.fail_on, scored=True)
+  config = configs.load(arguments)
+  summary.check_threshold(values.fail_on, config)
   place = values.coordinator, values.processes, values.process
   with together.joined(*place, values.join_seconds):
     rows = engine.audit(
-      configs.load(arguments),
+      config,
       values.workdir,
       hooks=[hooks.progress()],
       shard=process.shard(values.shard),
       card=configs.card(arguments),
       # Without this flag, the command runs all that is left.
       command=re.sub(r' --?shard[= ]\S+', '', arguments.command),
-      finish=functools.partial(report.write, redact=values.redact),
+      finish=functools.partial(report.write, redact=values.redact or None),
     )
   for row in rows:
     print(result_rows.summary_line(row))

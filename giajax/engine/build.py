@@ -81,6 +81,7 @@ def experiment(config: Mapping[str, Any]) -> records.Experiment:
   cohorts: dict[str, records.Cohort] = {}
   datasets: dict[str, data.Dataset] = {}
   inputs: dict[str, str] = {}
+  found: dict[str, None] = {}  # about received updates
 
   def shared(entry, kind='dataset'):
     """Returns a data set that settings which name the same one share."""
@@ -101,6 +102,7 @@ def experiment(config: Mapping[str, Any]) -> records.Experiment:
       cohorts[static] = records.Cohort(built, ())
       inputs |= identity.inputs(setting.config, rows(setting.config))
       inputs |= _drawn(setting.config, built)
+      found |= dict.fromkeys(_checks(setting.config, built))
     cohort = cohorts[static]
     point = _point(setting, cohort.setup.attack)
     cohorts[static] = cohort._replace(points=(*cohort.points, point))
@@ -112,7 +114,7 @@ def experiment(config: Mapping[str, Any]) -> records.Experiment:
   made = next(iter(cohorts.values())).setup
   granted = threat.grants(level, extra) - made.source.hidden
   described = {'level': level, **threat.describe(granted)}
-  checks = _checks(sweep.expand(config)[0].config, made)
+  checks = [*found]
   return records.Experiment(
     [*cohorts.values()], resolved, digest, inputs, described, checks
   )

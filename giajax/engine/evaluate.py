@@ -150,10 +150,14 @@ def conclude(
 def _unscored(setup, reconstruction, start, finite, seed):
   """Returns the row and the arrays of an update whose images are unknown."""
   batch, chosen = reconstruction.batch, choose(reconstruction.score, finite)
+  steps = setup.attack.num_steps
   row = {
     'score': float(reconstruction.score[chosen]),
-    'score_start': float(start.score[chosen]),
-    'agreement': _agreement(reconstruction, chosen, finite),
+    # A closed form starts nowhere, and has one answer.
+    'score_start': float(start.score[chosen]) if steps else math.nan,
+    'agreement': _agreement(reconstruction, chosen, finite)
+    if steps
+    else math.nan,
     'labels_granted': False,
     **settings.describe(setup, seed),
     'finite_restarts': int(finite.sum()),

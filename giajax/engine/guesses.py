@@ -96,7 +96,8 @@ def read(setup: experiment.Setup, seed: int) -> baselines.Auxiliary | None:
 def _others(setup, item, seed) -> dict[str, np.ndarray | None]:
   """Returns what could be guessed from other images of the data set."""
   size, count = setup.dataset.size, len(item.indices)
-  if not size:
+  if not size or item.indices[0] == experiment.ELSEWHERE:
+    # Which images of the data set these are is not known.
     return {'flat_image': baselines.flat_image(item.batch.x)}
   if size <= count:
     return {}

@@ -25,6 +25,7 @@ from giajax.data import base as data
 
 # A data set of more files than this is named by one checksum over all of them.
 _LISTED = 64
+_CHECKPOINT = ('_METADATA', '_CHECKPOINT_METADATA')  # files of Orbax's
 _SILENT = 1e9  # bytes that are read without a line in the log
 # Folders of installed packages, whichever environment or user they belong to.
 _PACKAGES = frozenset({'site-packages', 'dist-packages'})
@@ -135,6 +136,9 @@ def _named(value: Any) -> Iterator[pathlib.Path]:
         path = pathlib.Path(text).expanduser()
         if text and path.is_file():
           yield path.absolute()  # a link is what was named
+        elif text and any((path / mark).is_file() for mark in _CHECKPOINT):
+          inside = path.absolute().rglob('*')
+          yield from sorted(file for file in inside if file.is_file())
       except (OSError, RuntimeError, ValueError):
         continue  # not a path: too long, an unknown user, a NUL
 

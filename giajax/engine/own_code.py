@@ -1,6 +1,6 @@
 """The user's own Python: config files, and rows that a config names by file."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import functools
 import hashlib
@@ -9,6 +9,8 @@ import inspect
 import operator
 import os
 import pathlib
+import random
+import re
 import sys
 import traceback
 import types
@@ -16,6 +18,9 @@ from typing import Any
 
 from flax import linen
 from flax import nnx
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 from giajax import paths
 from giajax import registry
@@ -23,6 +28,8 @@ from giajax.models import base
 from giajax.models import from_linen
 from giajax.models import from_nnx
 
+_ADDRESS = re.compile(r'0x[0-9a-f]+')  # of a function, in a jaxpr
+_USES = re.compile(rb'^\s*(?:import|from)\s+(torch|keras)\b', re.M)
 # What begins the names of networks that this process was given.
 _GIVEN = 'given'
 _given: dict[str, base.Net] = {}
@@ -66,12 +73,22 @@ def executed(path: pathlib.Path, name: str, what: str) -> types.ModuleType:
   module = types.ModuleType(name)
   module.__file__ = str(path)
   sys.modules[name] = module  # classes of the file look it up
-  with_failures_named(
-    lambda: exec(compile(path.read_bytes(), str(path), 'exec'), vars(module)),
-    path,
-    what,
-  )
+  source = path.read_bytes()
+  if _USES.search(source):
+    # A network at its top draws its weights when the file is run.
+    with_failures_named(lambda: _imported_libraries(source), path, what)
+  with _seeded():
+    with_failures_named(
+      lambda: exec(compile(source, str(path), 'exec'), vars(module)), path, what
+    )
   return module
+
+
+def _imported_libraries(source: bytes) -> None:
+  """Imports what a file imports of torch and Keras, before it is seeded."""
+  for name in {m.decode() for m in _USES.findall(source)}:
+    if name == 'torch':  # Keras reads its backend when it is imported
+      importlib.import_module(name)
 
 
 def with_failures_named(
@@ -111,9 +128,25 @@ def given(net: base.Net) -> str:
   Args:
     net: the network.
   """
-  name = f'{_GIVEN}:{net.spec.name}'
+  name = f'{_GIVEN}:{net.spec.name}-{_fingerprint(net)}'
   _given[name] = net
   return name
+
+
+def _fingerprint(net: base.Net) -> str:
+  """Returns what tells networks apart: of their passes, constants and spec."""
+  variables = jax.eval_shape(net.init, jax.random.key(0))
+  x = jax.ShapeDtypeStruct((2, *net.spec.image_shape), jnp.float32)
+  whole = hashlib.sha256(repr(net.spec).encode())
+  for train in (False, True):
+    run = functools.partial(net.apply, train=train)
+    closed = jax.make_jaxpr(lambda v, x, key, run=run: run(v, x, key=key))(
+      variables, x, jax.random.key(0)
+    )
+    whole.update(_ADDRESS.sub('', str(closed.jaxpr)).encode())
+    for constant in closed.consts:
+      whole.update(np.asarray(constant).tobytes())
+  return whole.hexdigest()[:12]
 
 
 def named(name: str, kind: str) -> Any:
@@ -339,6 +372,7 @@ def _of_function(found: Any, name: str) -> Any:
 # Keras draw their weights when they are made, and take seconds to be exported.
 _kept: dict[Any, Any] = {}
 _KEPT = 8  # of them
+_LIBRARIES = ('torch', 'keras')
 
 
 def _made(found: Any, options: Mapping[str, Any]) -> Any:
@@ -346,17 +380,33 @@ def _made(found: Any, options: Mapping[str, Any]) -> Any:
   key = (found, repr(sorted(options.items())))
   if key in _kept:
     return _kept[key]
-  with contextlib.ExitStack() as stack:
-    if 'torch' in sys.modules:
-      random = sys.modules['torch'].random
-      stack.enter_context(random.fork_rng(devices=[]))
-      random.manual_seed(0)
-    if 'keras' in sys.modules:
-      sys.modules['keras'].utils.set_random_seed(0)
+  there = {name for name in _LIBRARIES if name in sys.modules}
+  with _seeded():
     made = found(**options)
   if _is_foreign(type(made)):
+    if any(name in sys.modules for name in _LIBRARIES if name not in there):
+      with _seeded():  # it has imported the library itself
+        made = found(**options)
     _keep(key, made)
   return made
+
+
+@contextlib.contextmanager
+def _seeded() -> Iterator[None]:
+  """Seeds what torch and Keras draw weights from, and restores it."""
+  state, numpy_state = random.getstate(), np.random.get_state()
+  try:
+    with contextlib.ExitStack() as stack:
+      if 'torch' in sys.modules:
+        torch_random = sys.modules['torch'].random
+        stack.enter_context(torch_random.fork_rng())
+        torch_random.manual_seed(0)
+      if 'keras' in sys.modules:
+        sys.modules['keras'].utils.set_random_seed(0)
+      yield
+  finally:
+    random.setstate(state)
+    np.random.set_state(numpy_state)
 
 
 def _keep(key: Any, value: Any) -> None:
@@ -376,7 +426,8 @@ def _foreign_net(
   if _is_of(type(made), 'keras', 'Model'):
     return from_keras.from_keras(made, spec)
   height, width, channels = spec.image_shape
-  key = (made, spec, normalisation, lowering)
+  now = _weights_of(made)
+  key = (made, now, spec, normalisation, lowering)
   if key not in _kept:
     net = from_torch.from_torch(
       made,
@@ -390,12 +441,24 @@ def _foreign_net(
   return _kept[key]
 
 
+def _weights_of(module: Any) -> str:
+  """Returns the sum of the weights and buffers of a module of torch."""
+  whole = hashlib.sha256()
+  for name, tensor in module.state_dict().items():
+    whole.update(name.encode())
+    whole.update(tensor.detach().cpu().numpy().tobytes())
+  return whole.hexdigest()
+
+
 def _parameters(function: Any) -> dict[str, inspect.Parameter]:
   """Returns the named arguments of a function or of a class's `__init__`."""
+  parameters = dict(inspect.signature(function).parameters)
+  if function.__name__ == '__init__':
+    del parameters[next(iter(parameters))]  # the object itself
   return {
     name: parameter
-    for name, parameter in inspect.signature(function).parameters.items()
-    if name not in ('self', 'rngs')
+    for name, parameter in parameters.items()
+    if name != 'rngs'
     and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
   }
 

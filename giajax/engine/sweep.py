@@ -50,6 +50,7 @@ def expand(config: Mapping[str, Any]) -> list[Setting]:
     overrides = dict(zip(swept, values))
     variant = dict(overrides.pop(VARIANT, {}))
     named = {VARIANT: variant.pop('name')} if VARIANT in swept else {}
+    _check_apart(variant, overrides)
     own = changed(resolved, {**variant, **overrides})
     points.append(Setting(index, {**named, **overrides}, own))
   updates = sum(point.config['cases']['count'] for point in points)
@@ -97,6 +98,21 @@ def _check_variants(variants: Sequence[Any]) -> None:
       "Expected sweep['variant'] to hold dicts, each with a name of its own "
       f'and dotted keys of the config; got names {names}; name each of them'
     )
+
+
+def _check_apart(
+  variant: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> None:
+  """Raises ValueError for a key that a variant may not set."""
+  for key in variant:
+    both = [k for k in overrides if f'{k}.'.startswith(f'{key}.')]
+    both += [k for k in overrides if f'{key}.'.startswith(f'{k}.')]
+    if key in ('sweep', 'study', 'run') or both:
+      what = f'the sweep over {both[0]}' if both else 'the whole experiment'
+      raise ValueError(
+        f'Expected keys of one setting in a variant; got {key!r}, which is '
+        f'one of {what}; take it out of one of them'
+      )
 
 
 def _check_number(number: int, what: str, where: str) -> None:

@@ -31,6 +31,7 @@ _PARTS = {'weights.path': 'sent', 'source.received': 'received'}
 # How much nearer the arrays are to others than to their own, if the order is
 # wrong: the right order may not be the nearest by chance.
 _NEARER = 0.5
+_SAMPLED = 4096  # entries of a tensor by which its place is checked, about
 
 
 class Tensors(NamedTuple):
@@ -73,7 +74,10 @@ def read(
   arrays = _part(archives.read_any(place), key)
   numbered = _in_order(arrays)
   if numbered is not None:
-    arrays = _named(numbered, order, f'{key}={path!r}')
+    parameters = _parameters(net) if partial else ()
+    arrays = _named(numbered, order, parameters, f'{key}={path!r}')
+  if partial:  # a difference of constants is none
+    arrays = {n: a for n, a in arrays.items() if n not in (net.constants or {})}
   kept = {n: a for n, a in arrays.items() if not _is_counter(n, a)}
   if adapters is not None:
     kept = convert.with_adapters(kept, adapters)
@@ -125,8 +129,7 @@ def check_order(
     shapes.setdefault(np.shape(leaf), []).append(name)
   for names in shapes.values():
     rows, columns = (
-      np.stack([np.ravel(v[n]).astype(np.float64) for n in names])
-      for v in (new, old)
+      np.stack([_sampled(v[n]) for n in names]) for v in (new, old)
     )
     distance = np.linalg.norm(rows[:, None] - columns[None], axis=-1)
     _, nearest = scipy.optimize.linear_sum_assignment(distance)
@@ -138,6 +141,12 @@ def check_order(
         f'{names[i]!r} as it was sent as {names[nearest[i]]!r}; send them in '
         'the order of state_dict(), or with their names'
       )
+
+
+def _sampled(leaf: types.Array) -> np.ndarray:
+  """Returns some entries of a tensor, the same of all of one shape."""
+  flat = np.ravel(leaf)
+  return flat[:: max(1, len(flat) // _SAMPLED)].astype(np.float64)
 
 
 def _part(
@@ -158,8 +167,17 @@ def _in_order(arrays: Mapping[str, np.ndarray]) -> list[np.ndarray] | None:
   return [places[i] for i in range(len(arrays))]
 
 
+def _parameters(net: models.Net) -> set[str]:
+  """Returns the names of the parameters that the client trains."""
+  table = torch_names.of_net(net)
+  return {name for name, entry in table.items() if entry.section == 'params'}
+
+
 def _named(
-  arrays: Sequence[np.ndarray], order: Sequence[str] | None, where: str
+  arrays: Sequence[np.ndarray],
+  order: Sequence[str] | None,
+  parameters: Collection[str],
+  where: str,
 ) -> dict[str, np.ndarray]:
   """Returns the arrays of a list by the names of a state dict."""
   if order is None:
@@ -168,8 +186,13 @@ def _named(
       'and nothing that tells the order of its state dict; send an npz or a '
       '.pt with names, or name a network made by giajax.from_torch'
     )
-  # Some send the state dict as it is, others without its counters.
-  for names in (order, [n for n in order if not torch_names.is_constant(n)]):
+  # Some send the state dict as it is, others without its counters, and
+  # gradients are of parameters alone.
+  for names in (
+    order,
+    [n for n in order if not torch_names.is_constant(n)],
+    [n for n in order if n in parameters],
+  ):
     if len(names) == len(arrays):
       return dict(zip(names, arrays))
   raise ValueError(

@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import pathlib
+import reprlib
 import secrets
 from typing import Any
 
@@ -131,9 +132,10 @@ def check(folder: pathlib.Path, meta: Mapping[str, Any]) -> dict | None:
     ) from error
   if digest != meta['hash']:
     key, old, new = _difference(config, meta['config'])
+    old, new = map(reprlib.repr, (old, new))
     raise UnusableError(
-      f'Expected the config that {folder} was made with, {key}={old!r}; got '
-      f'{key}={new!r}; choose another --workdir'
+      f'Expected the config that {folder} was made with, {key}={old}; got '
+      f'{key}={new}; choose another --workdir'
     )
   precision = there.get('precision', meta['precision'])
   if precision != meta['precision']:

@@ -30,6 +30,10 @@ NEAR_SSIM = 0.1
 PARTIAL_MARGIN_PSNR = 1.0  # dB
 PARTIAL_MARGIN_SSIM = 0.1
 
+# A closed form solves for an update if its objective is this part of that for
+# noise.
+_FITS = 0.5
+
 # Every word of a judgement, the gravest first.
 WORDS = {
   'leaks': 'the images can be recognised in what came back',
@@ -186,7 +190,7 @@ def unscored(
 
   Args:
     score: the attacker's objective at the end; lower is better.
-    start: the objective at the start.
+    start: the objective at the start, NaN for a closed form.
     noise: the objective at the end, for an update of noise; NaN for none.
     agreement: dB, the median PSNR between the images of different restarts, NaN
       for one.
@@ -194,14 +198,15 @@ def unscored(
   """
   if degenerate:
     return Judgement('untested', f'Nothing was tested, because {degenerate}.')
-  parts = [f'its objective went from {start:.3g} to {score:.3g}']
+  ended = f'its objective is {score:.3g}'
+  if math.isfinite(start):
+    ended = f'its objective went from {start:.3g} to {score:.3g}'
   if math.isfinite(noise):
-    parts.append(f'and for an update of noise to {noise:.3g}')
-  reason = (
-    f'The attack fitted the update: {", ".join(parts)}.'
-    if score < start
-    else f'The attack did not fit the update: {", ".join(parts)}.'
-  )
+    ended += f', and for an update of noise to {noise:.3g}'
+  # Noise is no update of any images.
+  fits = score < start if math.isfinite(start) else score < _FITS * noise
+  did = 'fitted' if fits else 'did not fit'
+  reason = f'The attack {did} the update: {ended}.'
   if math.isfinite(agreement):
     reason += (
       f' Its restarts agree with each other to {agreement:.1f} dB; images that '

@@ -124,6 +124,8 @@ def _claimed(run: collection.Run, item: collection.Sample) -> markup.Html:
 
 
 def _labels(run: collection.Run, item: collection.Sample) -> markup.Html:
+  if not collection.has(run, item.row, 'x'):  # redacted
+    return _claimed(run, item)
   names = run.meta.get('class_names') or []
   true, guess = (
     int(collection.array(run, item.row, k)[item.index]) for k in ('y', 'y_hat')

@@ -52,7 +52,7 @@ class Redacted(Mapping[str, np.ndarray]):
 def coarse(images: np.ndarray) -> np.ndarray:
   """Returns [B, H, W, C] images whose blocks have one colour each."""
   height, width = images.shape[1:3]
-  block = max(1, min(height, width) // _SIDE)
+  block = max(2, -(-min(height, width) // _SIDE))
   result = np.empty_like(images)
   for top in range(0, height, block):
     for left in range(0, width, block):

@@ -30,9 +30,15 @@ _ORDER = [*success.WORDS]
 _OF_ROW = ('row', 'case', 'sweep', 'attack', 'verdict', 'setting', 'score')
 
 
-def text(run: collection.Run) -> str:
-  """Returns `summary.json` of a run."""
-  return json.dumps(summary(run), indent=2, allow_nan=False) + '\n'
+def text(run: collection.Run, redacted: bool = False) -> str:
+  """Returns `summary.json` of a run.
+
+  Args:
+    run: the run.
+    redacted: whether its page leaves the originals out.
+  """
+  found = {**summary(run), 'redacted': redacted}
+  return json.dumps(found, indent=2, allow_nan=False) + '\n'
 
 
 def summary(run: collection.Run) -> dict[str, Any]:
@@ -57,17 +63,18 @@ def summary(run: collection.Run) -> dict[str, Any]:
   }
 
 
-def check_threshold(word: str, *, scored: bool) -> None:
+def check_threshold(word: str, config: Mapping[str, Any]) -> None:
   """Raises ValueError for a --fail_on that cannot be judged.
 
   Args:
     word: '' for none, or a verdict.
-    scored: whether the images are known.
+    config: the config, whose updates may be of unknown images.
   """
   if not word:
     return
   registry.lookup(_THRESHOLDS, word, 'fail_on')
-  if not scored:
+  source = config.get('source') or {}
+  if source.get('name') == 'captured' and not source.get('truth'):
     raise ValueError(
       f'Expected --truth with --fail_on; got --fail_on={word} for images that '
       'nobody knows, which cannot be scored; leave one out'
@@ -75,9 +82,14 @@ def check_threshold(word: str, *, scored: bool) -> None:
 
 
 def exit_code(rows: Sequence[Mapping[str, Any]], word: str) -> int:
-  """Returns 1 if a row is as bad as a verdict or worse, and 0 otherwise."""
+  """Returns 1 if a row is as bad as a verdict or worse, and 0 otherwise.
+
+  A row that tested nothing is no sign that nothing leaks, and counts as bad.
+  """
   if not word:
     return 0
+  if any(row['verdict'] == 'untested' for row in rows):
+    return 1
   return int(any(_gravity(row['verdict']) <= _gravity(word) for row in rows))
 
 

@@ -8,8 +8,10 @@ import pytest
 from giajax.battery import audit
 from giajax.battery import BATTERY
 from giajax.battery import battery
+from giajax.battery import FALLBACK
 from giajax.battery import TIMED
 from giajax.engine import build
+from giajax.engine import schema
 from giajax.report import report
 
 
@@ -56,6 +58,10 @@ def test_whole_audit(folder, tmp_path):
   assert 'Not tried, because it does not fit' in page and 'APRIL' in page
   # The same again: nothing is planned or run twice.
   assert audit.audit(config, tmp_path / 'run') == rows
+  with pytest.raises(ValueError, match='was made with'):
+    audit.audit(config, tmp_path / 'run', only=['linear layer'])
+  with pytest.raises(ValueError, match='attack of the battery'):
+    audit.audit(config, tmp_path / 'run', only=['nonsense'])
   other = _config(folder, seed=1)
   with pytest.raises(ValueError, match='seed'):
     audit.audit(other, tmp_path / 'run', only=['linear layer'])
@@ -70,7 +76,9 @@ def test_only_what_is_asked_for(folder):
     ValueError, match='Expected a known attack of the battery'
   ):
     battery.plan(_config(folder), 1, ['nonsense'])
-  with pytest.raises(ValueError, match='got none; Expected learned positions'):
+  with pytest.raises(
+    ValueError, match=r'got only APRIL; .*Expected learned positions'
+  ):
     battery.plan(_config(folder), 1, ['APRIL'])
 
 
@@ -82,9 +90,9 @@ def test_what_the_server_knows_of_the_steps(tmp_path):
   beliefs = {
     v['name']: v.get('belief') for v in plan.config['sweep']['variant']
   }
-  fixed = beliefs['inverting gradients, in a fixed order of steps']
+  fixed = beliefs['inverting gradients (in a fixed order of steps)']
   assert fixed == {**client, 'shuffle': False}
-  naive = beliefs['inverting gradients, as one gradient']
+  naive = beliefs['inverting gradients (as one gradient)']
   assert naive == {'name': 'one_gradient', 'train_mode': True}
   assert beliefs['inverting gradients'] is None
   whole = build.experiment(plan.config)
@@ -101,6 +109,28 @@ def test_number_of_images(folder):
     _config(folder, truth='')
 
 
+def test_nothing_of_a_workdir_is_run(folder, tmp_path):
+  config = _config(folder)
+  audit.audit(config, tmp_path / 'run', only=['linear layer'])
+  path = tmp_path / 'run' / 'config.json'
+  there = json.loads(path.read_text())
+  code = tmp_path / 'evil.py'
+  code.write_text('raise SystemExit("run")')
+  (variant,) = there['config']['sweep']['variant']
+  variant['attack'] = {'name': f'{code}:attack', 'num_steps': 10}
+  there['hash'] = schema.config_hash(there['config'])
+  path.write_text(json.dumps(there))
+  with pytest.raises(ValueError, match='was made with'):
+    audit.audit(config, tmp_path / 'run', only=['linear layer'])
+
+
+def test_networks_of_unknown_layers_have_a_fallback(folder, monkeypatch):
+  monkeypatch.setattr(battery, 'BATTERY', {})
+  plan = battery.plan(_config(folder), 1)
+  (variant,) = plan.config['sweep']['variant']
+  assert variant['attack'] == {'name': 'dlg', 'num_steps': 10}
+
+
 @pytest.mark.parametrize('minutes', [0, -1, float('nan'), float('inf')])
 def test_time(folder, tmp_path, minutes):
   with pytest.raises(ValueError, match='minutes above 0'):
@@ -110,7 +140,8 @@ def test_time(folder, tmp_path, minutes):
 def test_rows_name_attacks():
   for name, row in BATTERY.items():
     assert row.keys() <= {'attack', 'labels'} and row['attack']['name'], name
-  assert {*TIMED} <= BATTERY.keys()
+  assert {*TIMED} <= {*BATTERY, *FALLBACK}
+  assert not any(',' in name for name in (*BATTERY, *FALLBACK))  # for --only
 
 
 def test_only_timed_attacks_get_the_steps(folder):

@@ -81,3 +81,44 @@ def test_another_process_does_not_have_the_network(net):
   assert own_code.named(name, 'model')(image_shape=0, num_classes=0) is net
   with pytest.raises(ValueError, match='give it again'):
     own_code.named('given:another', 'model')
+
+
+def test_other_networks_are_other_runs(folder, net, tmp_path):
+  given = {'client': captures.CLIENT, 'attacks': _ATTACK}
+  giajax.audit(net, workdir=tmp_path, **given, **_arrays(folder))
+  other = mlp.mlp(
+    captures.SHAPE, captures.CLASSES, widths=(8,), normalisation='half'
+  )
+  with pytest.raises(ValueError, match=r'model\.name'):
+    giajax.audit(other, workdir=tmp_path, **given, **_arrays(folder))
+
+
+@pytest.mark.parametrize(
+  ('changes', 'words'),
+  [
+    ({'net': object()}, 'giajax.from_torch'),
+    ({'client': 'fedavg'}, 'Expected client as a dict'),
+    ({'truth': np.zeros((1, 12, 12, 3))}, r'truth as \(images, labels\)'),
+    ({'truth': (np.zeros((1, 12, 12, 3)), None)}, r'truth as \(images'),
+    ({'sent': 3}, 'a state dict or a list'),
+    ({'received': {'x': np.array(['a'])}}, 'arrays of numbers'),
+    ({'minutes': 'a'}, 'minutes as a number'),
+    ({'attacks': []}, 'at least one'),
+    ({'attacks': 'nonsense'}, 'attack of the battery'),
+  ],
+)
+def test_mistakes(folder, net, tmp_path, changes, words):
+  given = {'client': captures.CLIENT, 'net': net, **_arrays(folder), **changes}
+  with pytest.raises(ValueError, match=words):
+    giajax.audit(**given, workdir=tmp_path)
+
+
+def test_a_file_is_no_workdir(folder, net, tmp_path):
+  (tmp_path / 'file').touch()
+  with pytest.raises(ValueError, match='a folder that can be made'):
+    giajax.audit(
+      net,
+      client=captures.CLIENT,
+      workdir=tmp_path / 'file',
+      **_arrays(folder),
+    )

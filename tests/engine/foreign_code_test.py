@@ -1,5 +1,8 @@
 """Tests of networks of torch and Keras that a config names by their file."""
 
+import subprocess
+import sys
+
 import captures
 import jax
 import numpy as np
@@ -41,7 +44,8 @@ def make(num_classes, width=4):
 def _net(tmp_path, library, text, name, classes=16, **options):
   pytest.importorskip(library, reason=f'needs {library}: giajax[peers]')
   path = tmp_path / f'my_{library}.py'
-  path.write_text(text)
+  if not path.exists():
+    path.write_text(text)
   return systems.model(
     {'name': f'{path}:{name}', **options},
     image_shape=captures.SHAPE,
@@ -90,3 +94,52 @@ def test_weights_that_were_drawn_are_a_part_of_the_run(tmp_path):
   config.dataset = {'name': 'photographs', 'size': 12}
   inputs = build.experiment(config).inputs
   assert f'weights of {path}:Net' in inputs and str(path) in inputs
+
+
+def test_weights_that_change_make_another_network(tmp_path):
+  net = _net(tmp_path, 'torch', _TORCH, 'fixed', 5)
+  import torch
+
+  from giajax.engine import own_code
+
+  module = own_code._home(f'{tmp_path}/my_torch.py:fixed', 'model')[0].fixed
+  with torch.no_grad():
+    module.head.weight.zero_()
+  again = _net(tmp_path, 'torch', _TORCH, 'fixed', 5)
+  kernels = [
+    trees.named_leaves(n.init(jax.random.key(0)).params)['head.kernel']
+    for n in (net, again)
+  ]
+  assert np.any(kernels[0]) and not np.any(kernels[1])
+
+
+def test_weights_are_the_same_in_every_process(tmp_path):
+  pytest.importorskip('torch', reason='needs torch: giajax[peers]')
+  (tmp_path / 'own.py').write_text(
+    'def late(num_classes=3):\n'
+    '  from torch import nn\n'
+    '  return nn.Sequential(nn.Flatten(), nn.Linear(432, num_classes))\n'
+  )
+  (tmp_path / 'top.py').write_text(
+    'from torch import nn\n'
+    'net = nn.Sequential(nn.Flatten(), nn.Linear(432, 3))\n'
+  )
+  code = (
+    'import jax, sys\n'
+    'from giajax.engine import identity, systems\n'
+    'for name in sys.argv[1:]:\n'
+    '  net = systems.model({"name": name}, image_shape=(12, 12, 3),\n'
+    '    num_classes=3)\n'
+    '  print(identity.arrays(net.init(jax.random.key(0))))\n'
+  )
+  names = [f'{tmp_path}/own.py:late', f'{tmp_path}/top.py:net']
+  sums = [
+    subprocess.run(
+      [sys.executable, '-c', code, *names],
+      capture_output=True,
+      check=True,
+      text=True,
+    ).stdout
+    for _ in range(2)
+  ]
+  assert sums[0] == sums[1] and len(sums[0].split()) == 2

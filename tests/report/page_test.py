@@ -75,7 +75,17 @@ def test_redacted_page_shows_no_image(scored, tmp_path):
     assert len(np.unique(image.reshape(-1, 3), axis=0)) <= 16
     assert len(np.unique(run.arrays[key][0].reshape(-1, 3), axis=0)) > 100
     assert len(arrays) == len([*arrays]) < len(run.arrays)
-  report.write(scored)
+  # The next report is as the last one, unless somebody says otherwise.
+  assert '>original<' not in report.write(scored).read_text(encoding='utf-8')
+  report.write(scored, redact=False)
+  assert '>original<' in _page(scored)
+
+
+@pytest.mark.parametrize(('side', 'blocks'), [(7, 4), (12, 4), (32, 4), (4, 2)])
+def test_coarse_pictures_have_few_colours(side, blocks):
+  image = np.random.default_rng(0).uniform(size=(1, side, side, 3))
+  coarse = redaction.coarse(image)
+  assert len(np.unique(coarse.reshape(-1, 3), axis=0)) == blocks**2
 
 
 def test_summary_of_a_scored_run(scored):
@@ -91,6 +101,8 @@ def test_summary_of_a_scored_run(scored):
   assert summary.exit_code([row], '') == 0
   assert summary.exit_code([{**row, 'verdict': 'partial'}], 'leaks') == 0
   assert summary.exit_code([{**row, 'verdict': 'unscored'}], 'partial') == 0
+  # A gate is not open because nothing was tested.
+  assert summary.exit_code([{**row, 'verdict': 'untested'}], 'leaks') == 1
 
 
 def result_rows_of(folder):
@@ -106,12 +118,15 @@ def test_summary_of_an_unscored_run(unscored):
 
 
 def test_thresholds_that_cannot_be_judged():
-  summary.check_threshold('', scored=False)
-  summary.check_threshold('leaks', scored=True)
+  unknown = {'source': {'name': 'captured'}}
+  known = {'source': {'name': 'captured', 'truth': 'truth.npz'}}
+  summary.check_threshold('', unknown)
+  for config in (known, {}, {'source': {'name': 'simulated'}}):
+    summary.check_threshold('leaks', config)
   with pytest.raises(ValueError, match='Expected --truth'):
-    summary.check_threshold('leaks', scored=False)
+    summary.check_threshold('leaks', unknown)
   with pytest.raises(ValueError, match='leaks, partial'):
-    summary.check_threshold('resists', scored=True)
+    summary.check_threshold('resists', known)
 
 
 @pytest.mark.parametrize('name', remedies.FINDINGS)

@@ -100,7 +100,11 @@ def captured(
     'form': form,
     'meaning': FORMS[form],
     'relative_size': sizes[0] / sizes[1],
-    'notes': [*read.notes, *_frozen_notes(form, read.variables, variables)],
+    'notes': [
+      *read.notes,
+      *_frozen_notes(form, read.variables, variables),
+      *_still_notes(delta),
+    ],
     'images_known': known is not None,
   }
   hidden = _hidden(known, stats)
@@ -189,6 +193,19 @@ def _frozen_notes(form, received, sent) -> list[str]:
   return [
     f'{len(moved)} parameters moved that the config calls frozen: '
     f'{archives.listed(moved)}. Set trainable as the client has it.'
+  ]
+
+
+def _still_notes(delta: types.Tree) -> list[str]:
+  """Returns what to say about parameters that have not moved."""
+  leaves = trees.named_leaves(delta)
+  still = [n for n, leaf in leaves.items() if not np.any(np.asarray(leaf))]
+  if not still or len(still) == len(leaves):
+    return []
+  return [
+    f'{len(still)} of {len(leaves)} parameters have not changed at all: '
+    f'{archives.listed(still)}. If the client does not train them, say so '
+    '(--freeze, or trainable.freeze of a config): an attack would match zeros.'
   ]
 
 

@@ -30,6 +30,8 @@ _UNUSUAL = 30.0
 _ORDERS = 24  # the most orders of the images that are tried
 _RANDOM = 4  # updates of random images
 _MOMENTA = (0.0, 0.9)
+_RATES = (0.1, 0.5, 2.0, 10.0)  # as multiples
+_EXPLAINED = 0.1  # the largest relative error that is called a fit
 _EPOCHS = (1, 2, 3, 5)
 
 Make = Callable[[Mapping[str, Any]], clients.Client]
@@ -80,11 +82,7 @@ def fit(
       'The client draws random numbers (dropout or augmentation), so its '
       'update cannot be computed again.',
     )
-  best, words = math.inf, ''
-  for tried in _orders(client, entry, known):
-    found = _error(make(tried.entry), variables, update, tried.batch)
-    if found < best:
-      best, words = found, tried.words
+  best, words = _best(client, _Try('', entry, known), variables, update)
   text = (
     'The described client reproduces the update with a relative error of '
     f'{best:.1e}{words}.'
@@ -130,21 +128,65 @@ def _suspects(make, entry, variables, update, known) -> str:
   """Returns which change of the description fits best, in a sentence."""
   found = []
   for tried in _tries(make, entry, known):
-    delta = _delta(make(tried.entry), variables, tried.batch)
-    found.append((_relative(delta, update.delta), tried.words))
-    scale = _scale(delta, update.delta)
-    scaled = jax.tree.map(lambda leaf, s=scale: s * leaf, delta)
-    own = _of_scale(scale, tried.entry)
-    words = f'{tried.words} and {own}' if tried.words else own
-    found.append((_relative(scaled, update.delta), words))
+    try:
+      client = make(tried.entry)
+    except ValueError:
+      continue  # a client of the user's own may take other arguments
+    found.append(_best(client, tried, variables, update))
+    found.append(_best(client, tried, variables, update, scaled=True))
   error, words = min(found)
-  if error > 0.1:
+  if error > _EXPLAINED:
+    several = len(known.x) > 1 and make(entry).local_steps > 1
+    order = 'another order of the images in each epoch, ' if several else ''
     return (
-      'No usual mistake explains it: look for another normalisation of the '
-      'images, other weights than those that were sent, weight decay, or '
+      f'No usual mistake explains it: look for {order}another normalisation of '
+      'the images, other weights than those that were sent, weight decay, or '
       f'another round. The nearest is {words}, with an error of {error:.1e}.'
     )
   return f'It fits with an error of {error:.1e} with {words}.'
+
+
+def _best(
+  client, tried: _Try, variables, update, scaled: bool = False
+) -> tuple[float, str]:
+  """Returns the smallest error over orders of the images, and its words.
+
+  Args:
+    client: what the description makes.
+    tried: the description.
+    variables: the weights that were sent.
+    update: what came back.
+    scaled: whether the update may be multiplied by a number.
+  """
+  key, message = jax.random.key(0), types.ServerMessage(variables)
+  run = jax.jit(_ordered(client))
+  results = []
+  for order in _orders(client, len(tried.batch.x)):
+    batch = jax.tree.map(lambda leaf, o=order: leaf[o], tried.batch)
+    delta, words = run(key, message, batch), tried.words
+    if scaled:
+      scale = _scale(delta, update.delta)
+      delta = jax.tree.map(lambda leaf, s=scale: s * leaf, delta)
+      own = _of_scale(scale, tried.entry)
+      words = f'{words} and {own}' if words else own
+    if order.tolist() != sorted(order.tolist()):
+      words += f', in the order {order.tolist()} of the images'
+    results.append((_relative(delta, update.delta), words))
+  return min(results)
+
+
+def _ordered(client: clients.Client) -> Callable[..., types.Tree]:
+  """Returns the client's change of a batch in its own order, in each epoch."""
+
+  def run(key, message, batch):
+    if client.unrolled is None:
+      return client.update(key, message, batch)[0].delta
+    every = jax.tree.map(
+      lambda leaf: jnp.concatenate([leaf] * client.epochs), batch
+    )
+    return client.unrolled(key, message, every)[0].delta
+
+  return run
 
 
 def _tries(make, entry, known) -> Iterator[_Try]:
@@ -159,6 +201,9 @@ def _tries(make, entry, known) -> Iterator[_Try]:
     count = len(known.x)
     usual = {'momentum': 0.0, 'epochs': 1, 'batch_size': count}
     changes += [(f'momentum={m}', {'momentum': m}) for m in _MOMENTA]
+    # One rate more does not change the update of several steps in proportion.
+    rates = [entry.get('learning_rate', 0.01) * r for r in _RATES]
+    changes += [(f'learning_rate={r:g}', {'learning_rate': r}) for r in rates]
     changes += [(f'epochs={e}', {'epochs': e}) for e in _EPOCHS]
     divisors = [b for b in range(1, count + 1) if count % b == 0]
     changes += [(f'batch_size={b}', {'batch_size': b}) for b in divisors[-4:]]
@@ -183,25 +228,18 @@ def _renormalised(x, own: models.Spec, other: models.Spec) -> np.ndarray:
   return (x - mean_) / std_ * std + mean
 
 
-def _orders(client, entry, known) -> Iterator[_Try]:
-  """Yields the orders in which a client may have taken its images."""
-  count = len(known.x)
-  fixed = {**entry, 'shuffle': False} if entry['name'] == 'fedavg' else entry
+def _orders(client: clients.Client, count: int) -> list[np.ndarray]:
+  """Returns orders in which a client may have taken its images.
+
+  All of them where they are few, and some of them otherwise.
+  """
+  straight = np.arange(count)
   if client.local_steps == client.epochs:  # all images in every step
-    yield _Try('', fixed, known)
-    return
-  for order in itertools.islice(itertools.permutations(range(count)), _ORDERS):
-    batch = jax.tree.map(lambda leaf, o=order: leaf[np.array(o)], known)
-    yield _Try(f', in the order {[*order]} of the images', fixed, batch)
-
-
-def _error(client, variables, update, batch) -> float:
-  return _relative(_delta(client, variables, batch), update.delta)
-
-
-def _delta(client, variables, batch) -> types.Tree:
-  key, message = jax.random.key(0), types.ServerMessage(variables)
-  return jax.jit(lambda b: client.update(key, message, b)[0].delta)(batch)
+    return [straight]
+  if math.factorial(count) <= _ORDERS:
+    return [np.array(o) for o in itertools.permutations(range(count))]
+  draw = np.random.default_rng(0)
+  return [straight, *(draw.permutation(count) for _ in range(_ORDERS - 1))]
 
 
 def _relative(got: types.Tree, wanted: types.Tree) -> float:

@@ -214,3 +214,43 @@ def test_frozen_parameters_that_moved_are_said(tmp_path):
   names = convert.to_state_dict(_setup(config).variables)
   facts = _setup(config).source.facts
   assert len(names) == 4 and 'frozen' in facts['notes'][0]
+
+
+def test_a_changed_checkpoint_is_another_run(tmp_path):
+  _, received = captures.write(tmp_path)
+  target = tmp_path / 'orbax'
+  with ocp.StandardCheckpointer() as opened:
+    opened.save(target, {'params': received.params})
+  config = captures.config(tmp_path, source={'received': str(target)})
+  inputs = build.experiment(config).inputs
+  assert any(str(target) in name for name in inputs)
+
+
+def test_closed_forms_start_nowhere(folder, tmp_path):
+  config = captures.config(folder, source={'truth': ''})
+  config.attack, config.labels = {'name': 'linear_layer'}, 'granted'
+  (row,) = engine.audit(config, tmp_path)
+  assert row['score_start'] is None and row['agreement'] is None
+  assert 'The attack fitted the update: its objective is' in row['reason']
+  assert 'restarts' not in row['reason']
+
+
+def test_images_of_the_data_set_are_no_guesses(folder, tmp_path):
+  """Nobody knows which of them are among the images of the update."""
+  config = captures.config(folder, attack={'name': 'linear_layer'})
+  config.dataset = {'name': 'photographs', 'size': 12}
+  config.labels = 'granted'
+  (row,) = engine.audit(config, tmp_path)
+  assert row['verdict'] == 'leaks'
+  assert not {'mean_image', 'other_image'} & row['baselines'].keys()
+
+
+def test_parameters_that_stand_still_are_said(folder, tmp_path):
+  sent, received = (
+    archives.read(folder / f'{name}.npz') for name in ('sent', 'received')
+  )
+  name = next(iter(sent))
+  archives.write(tmp_path / 'r.npz', {**received, name: sent[name]})
+  source = {'received': str(tmp_path / 'r.npz')}
+  notes = _setup(captures.config(folder, source=source)).source.facts['notes']
+  assert any(name.split('.')[0] in n and '--freeze' in n for n in notes)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from giajax.engine import build
+from giajax.engine.sources import description
 
 
 def _check(folder, images=1, **client):
@@ -31,7 +32,7 @@ def test_right_description(folder):
   ('wrong', 'found'),
   [
     ({'learning_rate': 0.05}, 'learning_rate=0.1'),
-    ({'learning_rate': 0.2, 'epochs': 1}, 'a factor of 0.5'),
+    ({'learning_rate': 0.03}, 'a factor of 3.333 (learning_rate=0.1)'),
   ],
 )
 def test_wrong_rate_is_named(tmp_path, wrong, found):
@@ -66,6 +67,25 @@ def test_other_order_is_found(tmp_path):
     texts.append(_check(tmp_path, 2, batch_size=1))
   assert all('fits' not in text for text in texts)
   assert len({text.partition('order')[2] for text in texts}) == 2
+
+
+@pytest.mark.parametrize('wrong', [{'learning_rate': 0.2}, {'momentum': 0.9}])
+def test_mistakes_beside_an_order_that_is_not_known(tmp_path, wrong):
+  client = {**captures.CLIENT, 'batch_size': 2}
+  captures.write(tmp_path, 4, client=client, key=3)
+  text = _check(tmp_path, 4, batch_size=2, **wrong)
+  right = 'learning_rate=0.1' if 'learning_rate' in wrong else 'momentum=0.0'
+  assert 'It fits' in text and right in text and 'in the order' in text
+
+
+def test_orders_beyond_a_few_are_sampled():
+  class Client:
+    local_steps, epochs = 4, 1
+
+  orders = description._orders(Client(), 8)
+  assert len(orders) == 24 and orders[0].tolist() == [*range(8)]
+  assert len({o[0] for o in orders}) > 4
+  assert len(description._orders(Client(), 3)) == 6
 
 
 def test_reversed_sign_is_said(tmp_path):

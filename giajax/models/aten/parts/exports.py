@@ -7,6 +7,7 @@ line that names the user's own.
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import copy
+import logging
 import threading
 import traceback
 from typing import Any, NamedTuple
@@ -197,6 +198,9 @@ class Export:
     """Keeps torch's random numbers, settings and warnings to a pass."""
     torch = self._torch
     fast = torch.backends.mha.get_fastpath_enabled()
+    log = logging.getLogger('torch')
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)  # what is wrong is said in one line
     with (
       torch.random.fork_rng(devices=[]),
       torch.inference_mode(False),
@@ -211,6 +215,7 @@ class Export:
         yield
       finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+        log.setLevel(level)
 
 
 def _torch(title: str) -> Any:
