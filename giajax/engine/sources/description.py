@@ -31,6 +31,7 @@ _ORDERS = 24  # the most orders of the images that are tried
 _RANDOM = 4  # updates of random images
 _MOMENTA = (0.0, 0.9)
 _RATES = (0.1, 0.5, 2.0, 10.0)  # as multiples
+_AS_WELL = 10.0  # an error of so many times the least one fits as well
 _EXPLAINED = 0.1  # the largest relative error that is called a fit
 _EPOCHS = (1, 2, 3, 5)
 
@@ -134,7 +135,9 @@ def _suspects(make, entry, variables, update, known) -> str:
       continue  # a client of the user's own may take other arguments
     found.append(_best(client, tried, variables, update))
     found.append(_best(client, tried, variables, update, scaled=True))
-  error, words = min(found)
+  least = min(error for error, _ in found)
+  # Of those that fit as well, the one with the fewest changes.
+  error, words = next(one for one in found if one[0] <= _AS_WELL * least)
   if error > _EXPLAINED:
     several = len(known.x) > 1 and make(entry).local_steps > 1
     order = 'another order of the images in each epoch, ' if several else ''
@@ -201,8 +204,13 @@ def _tries(make, entry, known) -> Iterator[_Try]:
     count = len(known.x)
     usual = {'momentum': 0.0, 'epochs': 1, 'batch_size': count}
     changes += [(f'momentum={m}', {'momentum': m}) for m in _MOMENTA]
-    # One rate more does not change the update of several steps in proportion.
-    rates = [entry.get('learning_rate', 0.01) * r for r in _RATES]
+    # The update of several steps is not in proportion to the rate.
+    several = make(entry).local_steps > 1
+    rates = (
+      []
+      if not several
+      else [entry.get('learning_rate', 0.01) * r for r in _RATES]
+    )
     changes += [(f'learning_rate={r:g}', {'learning_rate': r}) for r in rates]
     changes += [(f'epochs={e}', {'epochs': e}) for e in _EPOCHS]
     divisors = [b for b in range(1, count + 1) if count % b == 0]
