@@ -135,9 +135,10 @@ def _suspects(make, entry, variables, update, known) -> str:
       continue  # a client of the user's own may take other arguments
     found.append(_best(client, tried, variables, update))
     found.append(_best(client, tried, variables, update, scaled=True))
-  least = min(error for error, _ in found)
+  limit = min(_AS_WELL * min(error for error, _ in found), _EXPLAINED)
   # Of those that fit as well, the one with the fewest changes.
-  error, words = next(one for one in found if one[0] <= _AS_WELL * least)
+  fitting = [one for one in found if one[0] <= limit]
+  error, words = fitting[0] if fitting else min(found)
   if error > _EXPLAINED:
     several = len(known.x) > 1 and make(entry).local_steps > 1
     order = 'another order of the images in each epoch, ' if several else ''
@@ -206,11 +207,8 @@ def _tries(make, entry, known) -> Iterator[_Try]:
     changes += [(f'momentum={m}', {'momentum': m}) for m in _MOMENTA]
     # The update of several steps is not in proportion to the rate.
     several = make(entry).local_steps > 1
-    rates = (
-      []
-      if not several
-      else [entry.get('learning_rate', 0.01) * r for r in _RATES]
-    )
+    rate = entry.get('learning_rate', 0.01)
+    rates = [rate * factor for factor in _RATES] if several else []
     changes += [(f'learning_rate={r:g}', {'learning_rate': r}) for r in rates]
     changes += [(f'epochs={e}', {'epochs': e}) for e in _EPOCHS]
     divisors = [b for b in range(1, count + 1) if count % b == 0]
