@@ -99,7 +99,7 @@ def captured(
   facts = {
     'form': form,
     'meaning': FORMS[form],
-    'relative_size': sizes[0] / sizes[1],
+    'relative_size': sizes[0] / max(sizes[1], 1e-30),
     'notes': [
       *read.notes,
       *_frozen_notes(form, read.variables, variables),
