@@ -41,6 +41,8 @@ def gallery(
   )
   if len(samples) == total:
     which = f'All {total} images of the run.' if total > 1 else 'The one image.'
+  if run.meta.get('source'):  # one update, by one attack or by several
+    which = f'What the attack{"" if len(run.rows) == 1 else "s"} found.'
   note = (
     f'{which} The restart shown is the one that the attacker would pick by its '
     'own objective. The small picture is where the attack started.'

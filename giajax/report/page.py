@@ -96,7 +96,9 @@ def _opening(run: collection.Run, title: str) -> markup.Html:
     'defence': _named(run, 'defense') or _named(run, 'defenses'),
     'steps': _values(run, 'steps'),
     'restarts': _values(run, 'restarts'),
-    'updates attacked': str(len(run.rows)),
+    'attacks tried' if run.meta.get('source') else 'updates attacked': str(
+      len(run.rows)
+    ),
   }
   pairs = [
     tag('div', tag('dt', name), tag('dd', value))

@@ -49,6 +49,7 @@ def test_scored_capture(scored):
   assert 'Whoever receives such an update can look at' in page
   assert 'run giajax advise on its results' in page  # not on this update
   assert 'case 0, leaks: PSNR' in page
+  assert 'attacks tried' in page and 'updates attacked' not in page
 
 
 def test_unscored_capture(unscored):
