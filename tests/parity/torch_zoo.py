@@ -90,7 +90,7 @@ _TIMM: dict[str, dict[str, Any]] = {
   'edgenext_xx_small': {},
   'efficientnet_lite0': {},
   'eva02_tiny_patch14_224': {'img_size': 28, 'size': 28, 'depth': 3},
-  'ghostnet_050': {},
+  'ghostnet_050': {'drop_rate': 0.0},
   'mixer_s32_224': {'img_size': 64},
   'mobilenetv3_small_050': {},
   'poolformer_s12': {},
