@@ -152,7 +152,7 @@ def config_of(
       'cases': {'batch_size': _count(about, truth)},
       'model': dict(model),
       'weights': {'path': sent},
-      'client': dict(about['client']),
+      'client': dict(own),
       'trainable': {'freeze': [*freeze]},
       'threat': {'grants': []},  # not even the labels
     }

@@ -20,8 +20,8 @@ RESTARTS = 8  # of each attack that takes steps
 LEAST_STEPS, MOST_STEPS = 100, 24_000
 _PILOT_STEPS = 20
 _SHARE = 0.8  # of the time, for steps; the rest is for compiling and scoring
-# Rules that find labels, and the rule for one image.
 _LADDER = 'inverting gradients'  # is tried with less knowledge as well
+# Rules that find labels, and the rule for one image.
 _LABELS, _LABEL = ('bias_corrected', 'column_minimum'), 'idlg'
 _log = logging.getLogger('giajax')
 

@@ -295,7 +295,7 @@ def _found(resolved, setup: records.Setup, update: types.Update) -> list[str]:
     setup.source.item(setup, 0).batch,
     size,
   )
-  return [text for text in (agreed, fit.text) if text]
+  return [text for text in (agreed, fit) if text]
 
 
 def _auxiliary(resolved, images, read) -> data.Dataset | None:

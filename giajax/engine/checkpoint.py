@@ -26,6 +26,7 @@ import orbax.checkpoint as ocp
 from giajax import archives
 from giajax import files
 from giajax import trees
+from giajax import types
 from giajax.engine import identity
 from giajax.engine import together
 from giajax.engine import workdir
@@ -187,6 +188,28 @@ def read(folder: pathlib.Path) -> dict[str, np.ndarray]:
       f'Expected an Orbax checkpoint of arrays; got {str(folder)!r} '
       f'({_reason(error)}); save it anew by StandardCheckpointer'
     ) from error
+
+
+def sections(folder: pathlib.Path, where: str) -> dict[str, dict[str, Any]]:
+  """Returns the arrays of a checkpoint of Variables, by field and name.
+
+  Args:
+    folder: the folder of the checkpoint.
+    where: what the message calls it.
+
+  Raises:
+    ValueError: as `read`, or something else than Variables.
+  """
+  leaves: dict[str, dict[str, Any]] = {}
+  for name, array in read(folder).items():
+    section, _, rest = name.partition('.')
+    if section not in types.Variables._fields or not rest:
+      raise ValueError(
+        'Expected an Orbax checkpoint of params, stats and frozen; got '
+        f'{name!r} in {where}; save variables._asdict()'
+      )
+    leaves.setdefault(section, {})[rest] = array
+  return leaves
 
 
 def _read(

@@ -286,21 +286,13 @@ def _of_nnx(cls: Any, name: str) -> Any:
   # The class itself takes whatever its metaclass does.
   own = _parameters(cls.__init__)
 
-  def factory(
-    image_shape,
-    num_classes,
-    normalisation=_NORMALISATION,
-    lowering='auto',
-    **options,
-  ):
-    spec = base.make_spec(name, image_shape, num_classes, normalisation)
-    given = {'image_shape': image_shape, 'num_classes': num_classes}
-    options |= {n: v for n, v in given.items() if n in own}
+  def make(options, spec, normalisation, lowering):
+    del normalisation
     return from_nnx.from_nnx(
       lambda rngs: cls(**options, rngs=rngs), spec, lowering
     )
 
-  return _signed(factory, own.values(), cls)
+  return _of_module(cls, name, own, make)
 
 
 def _of_linen(found: Any, name: str) -> Any:
@@ -308,27 +300,35 @@ def _of_linen(found: Any, name: str) -> Any:
   # What every linen module has.
   own = {n: p for n, p in own.items() if n not in ('parent', 'name')}
 
-  def factory(
-    image_shape,
-    num_classes,
-    normalisation=_NORMALISATION,
-    lowering='auto',
-    **options,
-  ):
-    del lowering
-    spec = base.make_spec(name, image_shape, num_classes, normalisation)
-    given = {'image_shape': image_shape, 'num_classes': num_classes}
-    options |= {n: v for n, v in given.items() if n in own}
+  def make(options, spec, normalisation, lowering):
+    del normalisation, lowering
     module = found(**options) if isinstance(found, type) else found
     return from_linen.from_linen(module, spec)
 
-  return _signed(factory, own.values(), found)
+  return _of_module(found, name, own, make)
 
 
 def _of_foreign(found: Any, name: str) -> Any:
   """Returns a factory of a model of torch or Keras, or of a class of them."""
   own = _parameters(found.__init__) if isinstance(found, type) else {}
 
+  def make(options, spec, normalisation, lowering):
+    made = _made(found, options) if isinstance(found, type) else found
+    return _foreign_net(made, spec, normalisation, lowering)
+
+  return _of_module(found, name, own, make)
+
+
+def _of_module(found: Any, name: str, own: Mapping[str, Any], make: Any) -> Any:
+  """Returns a factory of the Net of a module.
+
+  Args:
+    found: the module, or its class.
+    name: its name.
+    own: the arguments of its class, by name.
+    make: `(options, spec, normalisation, lowering) -> Net`.
+  """
+
   def factory(
     image_shape,
     num_classes,
@@ -336,11 +336,10 @@ def _of_foreign(found: Any, name: str) -> Any:
     lowering='auto',
     **options,
   ):
+    spec = base.make_spec(name, image_shape, num_classes, normalisation)
     given = {'image_shape': image_shape, 'num_classes': num_classes}
     options |= {n: v for n, v in given.items() if n in own}
-    spec = base.make_spec(name, image_shape, num_classes, normalisation)
-    made = _made(found, options) if isinstance(found, type) else found
-    return _foreign_net(made, spec, normalisation, lowering)
+    return make(options, spec, normalisation, lowering)
 
   return _signed(factory, own.values(), found)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 import secrets
-from typing import Any
 
 from giajax import archives
 from giajax import paths
@@ -37,17 +36,9 @@ def read(path: str, net: models.Net) -> types.Variables:
   folder = paths.expanded(path, 'received')
   if not folder.is_dir():
     return trees.widened(convert.as_found(archives.read(folder), net))
-  arrays = checkpoint.read(folder)
-  convert.check_numbers(arrays, 'var')
-  leaves: dict[str, dict[str, Any]] = {}
-  for name, array in arrays.items():
-    section, _, rest = name.partition('.')
-    if section not in types.Variables._fields or not rest:
-      raise ValueError(
-        'Expected an Orbax checkpoint of params, stats and frozen; got '
-        f'{name!r} in {path!r}; save variables._asdict()'
-      )
-    leaves.setdefault(section, {})[rest] = array
+  leaves = checkpoint.sections(folder, repr(path))
+  every = {f'{s}.{n}': a for s, part in leaves.items() for n, a in part.items()}
+  convert.check_numbers(every, 'var')
   return trees.widened(convert.variables_of(leaves))
 
 

@@ -39,7 +39,6 @@ class Tensors(NamedTuple):
 
   variables: types.Variables  # of the sections that it has
   sections: frozenset[str]  # fields of Variables
-  named: bool  # whether its tensors have names
   notes: tuple[str, ...]  # sentences about what was left out or rounded
 
 
@@ -91,7 +90,7 @@ def read(
   )
   notes = _notes(key, arrays, kept)
   fields = frozenset(sections or types.Variables._fields)
-  return Tensors(trees.widened(variables), fields, numbered is None, notes)
+  return Tensors(trees.widened(variables), fields, notes)
 
 
 def order_of(path: str, net: models.Net) -> tuple[str, ...] | None:
@@ -233,17 +232,13 @@ def _notes(key, arrays, kept) -> tuple[str, ...]:
 
 def _of_checkpoint(place: pathlib.Path, net: models.Net, key: str) -> Tensors:
   """Returns the variables of an Orbax checkpoint, which has giajax's names."""
-  leaves: dict[str, dict[str, np.ndarray]] = {}
-  for name, array in checkpoint.read(place).items():
-    section, _, rest = name.partition('.')
-    if section not in types.Variables._fields or not rest:
-      raise ValueError(
-        'Expected an Orbax checkpoint of params, stats and frozen; got '
-        f'{name!r} in {key}={str(place)!r}; save variables._asdict()'
-      )
-    leaves.setdefault(section, {})[rest] = np.asarray(array, np.float32)
+  where = f'{key}={str(place)!r}'
+  leaves = {
+    section: {n: np.asarray(a, np.float32) for n, a in arrays.items()}
+    for section, arrays in checkpoint.sections(place, where).items()
+  }
   arrays = convert.to_state_dict(convert.variables_of(leaves))
   variables = convert.from_state_dict(
-    arrays, net, source=f'{key}={str(place)!r}', sections=leaves.keys()
+    arrays, net, source=where, sections=leaves.keys()
   )
-  return Tensors(trees.widened(variables), frozenset(leaves), True, ())
+  return Tensors(trees.widened(variables), frozenset(leaves), ())

@@ -44,6 +44,12 @@ WORDS = {
 }
 
 
+def gravity(word: str) -> int:
+  """Returns the place of a word among `WORDS`, behind all for another."""
+  order = [*WORDS]
+  return order.index(word) if word in order else len(order)
+
+
 class Judgement(NamedTuple):
   """A one-word judgement and what it rests on."""
 

@@ -118,24 +118,24 @@ def _card(run: collection.Run, item: collection.Sample) -> list[markup.Html]:
 
 def _claimed(run: collection.Run, item: collection.Sample) -> markup.Html:
   """Returns the label that the attack claims for an image."""
-  names = run.meta.get('class_names') or []
   guess = int(collection.array(run, item.row, 'y_hat')[item.index])
-  word = str(names[guess]) if 0 <= guess < len(names) else f'class {guess}'
+  word = _word(run, guess)
   text = 'no label claimed' if guess < 0 else f'the attack says: {word}'
   return tag('span', text, class_='label')
+
+
+def _word(run: collection.Run, label: int) -> str:
+  names = run.meta.get('class_names') or []
+  return str(names[label]) if 0 <= label < len(names) else f'class {label}'
 
 
 def _labels(run: collection.Run, item: collection.Sample) -> markup.Html:
   if not collection.has(run, item.row, 'x'):  # redacted
     return _claimed(run, item)
-  names = run.meta.get('class_names') or []
   true, guess = (
     int(collection.array(run, item.row, k)[item.index]) for k in ('y', 'y_hat')
   )
-  words = [
-    str(names[i]) if 0 <= i < len(names) else f'class {i}'
-    for i in (true, guess)
-  ]
+  words = [_word(run, label) for label in (true, guess)]
   if guess < 0:
     return tag('span', f'{words[0]}, no label claimed', class_='label')
   text = words[0] if true == guess else f'{words[0]}, taken for {words[1]}'

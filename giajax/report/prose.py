@@ -47,7 +47,7 @@ def verdict(run: collection.Run) -> str:
   if not any(map(columns.is_scored, run.rows)):
     return _unscored(run)
   if run.meta.get('source'):  # one update, and several attacks perhaps
-    run = run._replace(rows=[_worst(run)])
+    run = run._replace(rows=[collection.worst(run)])
   hits, close, total = _counts(run)
   first = _images(hits, close, total)
   agree = tone(run) not in ('leaks', 'resists') or (
@@ -75,18 +75,6 @@ def _images(hits: int, close: int, total: int) -> str:
     return f'All {total} images came back recognisably'
   first = f'{hits or "None"} of {total} images came back recognisably'
   return f'{first}, and {close} came near the threshold' if close else first
-
-
-def _worst(run: collection.Run) -> Mapping[str, Any]:
-  """Returns the row of the gravest verdict, and among these of highest PSNR."""
-  order = [*_VERDICTS]
-  return min(
-    run.rows,
-    key=lambda row: (
-      order.index(row['verdict']),
-      -np.nan_to_num(wording.number(row.get('psnr')), nan=-np.inf),
-    ),
-  )
 
 
 def _unscored(run: collection.Run) -> str:

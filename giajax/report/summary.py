@@ -26,7 +26,6 @@ from giajax.results import columns
 
 _SCHEMA = 1
 _THRESHOLDS = {'leaks': None, 'partial': None}
-_ORDER = [*success.WORDS]
 _OF_ROW = ('row', 'case', 'sweep', 'attack', 'verdict', 'setting', 'score')
 
 
@@ -43,9 +42,7 @@ def text(run: collection.Run, redacted: bool = False) -> str:
 
 def summary(run: collection.Run) -> dict[str, Any]:
   """Returns the outcome of a run as JSON has it."""
-  worst = min(run.rows, key=lambda row: _gravity(row['verdict']))
-  ties = [row for row in run.rows if row['verdict'] == worst['verdict']]
-  worst = max(ties, key=lambda row: _number(row.get('psnr')) or -math.inf)
+  worst = collection.worst(run)
   source = run.meta.get('source') or {}
   facts = {
     key: run.meta.get(key)
@@ -88,14 +85,13 @@ def exit_code(rows: Sequence[Mapping[str, Any]], word: str) -> int:
   """
   if not word:
     return 0
-  if any(row['verdict'] == 'untested' for row in rows):
-    return 1
-  return int(any(_gravity(row['verdict']) <= _gravity(word) for row in rows))
-
-
-def _gravity(word: str) -> int:
-  """Returns the place of a verdict among `WORDS`, behind all for another."""
-  return _ORDER.index(word) if word in _ORDER else len(_ORDER)
+  limit = success.gravity(word)
+  return int(
+    any(
+      row['verdict'] == 'untested' or success.gravity(row['verdict']) <= limit
+      for row in rows
+    )
+  )
 
 
 def _row(run: collection.Run, row: Mapping[str, Any]) -> dict[str, Any]:

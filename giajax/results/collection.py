@@ -176,6 +176,17 @@ def near(run: Run, row: Mapping[str, Any]) -> np.ndarray:
   return success.near(psnr, ssim, floor)
 
 
+def worst(run: Run) -> Mapping[str, Any]:
+  """Returns the row of the gravest verdict; of these, that of highest PSNR."""
+  return min(
+    run.rows,
+    key=lambda row: (
+      success.gravity(row['verdict']),
+      -np.nan_to_num(wording.number(row.get('psnr')), nan=-np.inf),
+    ),
+  )
+
+
 def points(run: Run) -> dict[int, list[Mapping[str, Any]]]:
   """Returns the rows of every point, in the order of the points."""
   groups: dict[int, list[Mapping[str, Any]]] = {}

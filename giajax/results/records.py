@@ -34,7 +34,6 @@ RUN = {
     'relative_size?': float,
     'notes?': [str],
     'checks?': [str],
-    'images_known?': bool,
   },
 }
 _FACTS = {

@@ -105,7 +105,6 @@ def captured(
       *_frozen_notes(form, read.variables, variables),
       *_still_notes(delta),
     ],
-    'images_known': known is not None,
   }
   hidden = _hidden(known, stats)
 

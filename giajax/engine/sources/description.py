@@ -38,13 +38,6 @@ _EPOCHS = (1, 2, 3, 5)
 Make = Callable[[Mapping[str, Any]], clients.Client]
 
 
-class Fit(NamedTuple):
-  """How a description fits, in words."""
-
-  error: float  # relative, of the update; NaN where it was not computed
-  text: str  # sentences
-
-
 class _Try(NamedTuple):
   """A description that may be the right one."""
 
@@ -60,8 +53,8 @@ def fit(
   update: types.Update,
   known: types.Batch | None,
   size: int,
-) -> Fit:
-  """Returns how the described client fits a captured update.
+) -> str:
+  """Returns how the described client fits a captured update, in sentences.
 
   Args:
     make: `(entry) -> Client`.
@@ -78,19 +71,18 @@ def fit(
   if known is None:
     return _size(client, variables, update, size)
   if client.augment or inspect.draws(client.net, train=client.train_mode):
-    return Fit(
-      math.nan,
+    return (
       'The client draws random numbers (dropout or augmentation), so its '
-      'update cannot be computed again.',
+      'update cannot be computed again.'
     )
-  best, words = _best(client, _Try('', entry, known), variables, update)
+  (best, words), _ = _best(client, _Try('', entry, known), variables, update)
   text = (
     'The described client reproduces the update with a relative error of '
     f'{best:.1e}{words}.'
   )
   if best <= MATCH:
-    return Fit(best, text)
-  return Fit(best, f'{text} {_suspects(make, entry, variables, update, known)}')
+    return text
+  return f'{text} {_suspects(make, entry, variables, update, known)}'
 
 
 def agreement(net: models.Net, variables: types.Variables) -> str:
@@ -133,8 +125,7 @@ def _suspects(make, entry, variables, update, known) -> str:
       client = make(tried.entry)
     except ValueError:
       continue  # a client of the user's own may take other arguments
-    found.append(_best(client, tried, variables, update))
-    found.append(_best(client, tried, variables, update, scaled=True))
+    found += _best(client, tried, variables, update)
   limit = min(_AS_WELL * min(error for error, _ in found), _EXPLAINED)
   # Of those that fit as well, the one with the fewest changes.
   fitting = [one for one in found if one[0] <= limit]
@@ -151,32 +142,35 @@ def _suspects(make, entry, variables, update, known) -> str:
 
 
 def _best(
-  client, tried: _Try, variables, update, scaled: bool = False
-) -> tuple[float, str]:
-  """Returns the smallest error over orders of the images, and its words.
+  client, tried: _Try, variables, update
+) -> tuple[tuple[float, str], tuple[float, str]]:
+  """Returns the smallest errors over orders of the images, and their words.
 
   Args:
     client: what the description makes.
     tried: the description.
     variables: the weights that were sent.
     update: what came back.
-    scaled: whether the update may be multiplied by a number.
+
+  Returns:
+    The error of the update as it is, and that of the update times a number.
   """
   key, message = jax.random.key(0), types.ServerMessage(variables)
   run = jax.jit(_ordered(client))
-  results = []
+  plain, scaled = [], []
   for order in _orders(client, len(tried.batch.x)):
     batch = jax.tree.map(lambda leaf, o=order: leaf[o], tried.batch)
-    delta, words = run(key, message, batch), tried.words
-    if scaled:
-      scale = _scale(delta, update.delta)
-      delta = jax.tree.map(lambda leaf, s=scale: s * leaf, delta)
-      own = _of_scale(scale, tried.entry)
-      words = f'{words} and {own}' if words else own
+    delta = run(key, message, batch)
+    scale = _scale(delta, update.delta)
+    own = _of_scale(scale, tried.entry)
+    own = f'{tried.words} and {own}' if tried.words else own
+    where = ''
     if order.tolist() != sorted(order.tolist()):
-      words += f', in the order {order.tolist()} of the images'
-    results.append((_relative(delta, update.delta), words))
-  return min(results)
+      where = f', in the order {order.tolist()} of the images'
+    plain.append((_relative(delta, update.delta), tried.words + where))
+    delta = jax.tree.map(lambda leaf, s=scale: s * leaf, delta)
+    scaled.append((_relative(delta, update.delta), own + where))
+  return min(plain), min(scaled)
 
 
 def _ordered(client: clients.Client) -> Callable[..., types.Tree]:
@@ -267,7 +261,7 @@ def _of_scale(scale: float, entry: Mapping[str, Any]) -> str:
   return f'{text}, as for a sum over images in the place of their mean'
 
 
-def _size(client, variables, update, size) -> Fit:
+def _size(client, variables, update, size) -> str:
   """Compares the size of an update with that of updates of random images."""
   shape = (size, *client.net.spec.image_shape)
   key, message = jax.random.key(0), types.ServerMessage(variables)
@@ -290,7 +284,7 @@ def _size(client, variables, update, size) -> Fit:
       ' That is unusual: it may be of another round, another learning rate, or '
       'of other weights than those that were sent.'
     )
-  return Fit(math.nan, text)
+  return text
 
 
 def _norm(tree: types.Tree) -> float:
