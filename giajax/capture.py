@@ -71,11 +71,11 @@ def save(
       arrays in its order. Tensors of torch are taken as well.
     received: what came back, in the same form.
     form: what that is: 'weights', 'delta' (new minus old) or 'gradient'.
-    truth: the client's images [B, H, W, C] in [0, 1] and labels [B], in a test
-      of one's own.
+    truth: the client's images [B, H, W, C] in [0, 1] and labels [B], or other
+      targets, in a test of one's own.
     **about: what JSON can say and is known of the client: `client` (a row of
       `giajax --list` and its arguments), `examples`, `input_shape`,
-      `num_classes`, `round`, `node`.
+      `num_classes`, `task`, `low`, `high`, `round`, `node`.
 
   Raises:
     ValueError: another ending, or nothing that was sent or received.
@@ -90,7 +90,7 @@ def save(
     raise ValueError(
       f'Expected form of {", ".join(FORMS)}; got form={form!r}; correct it'
     )
-  images: dict[str, Any] = {} if truth is None else dict(zip('xy', truth))
+  images = {} if truth is None else truth_of(truth)
   # An iterator has its values once only.
   parts = {'sent': _named(sent), 'received': _named(received)}
   empty = [part for part, values in parts.items() if not values]
@@ -128,6 +128,18 @@ def write(
       f'({error.strerror}); choose another'
     ) from error
   return path
+
+
+def truth_of(truth: Sequence[Any]) -> dict[str, Any]:
+  """Returns the tensors of images and targets: 'x' and 'y', or 'y.NAME'.
+
+  Args:
+    truth: the images, and their targets: an array, or a dict of arrays.
+  """
+  x, y = truth
+  named = y.items() if isinstance(y, Mapping) else ()
+  parts = {f'y.{name}': part for name, part in named} or {'y': y}
+  return {'x': x, **parts}
 
 
 def _plain(value: Any) -> Any:

@@ -123,6 +123,17 @@ def batch_of_one(
     )
 
 
+def exclusive_classes(
+  world: 'worlds.World', who: str, *, advice: str = 'choose another'
+) -> None:
+  """Requires the cross-entropy of exclusive classes."""
+  if not world.task.exclusive:
+    raise ValueError(
+      f'Expected the task classification for {who}, which reads the gradient '
+      f'of a softmax; got another; {advice}'
+    )
+
+
 def one_step(
   client: 'clients.Client', who: str, *, advice: str = 'use fedsgd'
 ) -> None:

@@ -30,7 +30,7 @@ GRANTS: dict[str, str] = {
   'alter_architecture': 'the right to change the network that clients train',
   'individual_models': 'the right to send each client another model',
   'select_clients': 'the right to choose which clients take part',
-  'labels': 'the true labels of the batch',
+  'labels': 'the true labels, or other targets, of the batch',
   'label_counts': 'how often each label occurs in the batch',
   'defense': 'which defence the client applies, and its strength',
   'target': 'the images themselves (diagnostic)',
@@ -123,7 +123,7 @@ REASONS: dict[str, str] = {
     'remembered, and need not have been in the update.'
   ),
   'untrained weights': (
-    'The network classified a sample of these data hardly better than chance. '
+    'On a sample of these data, the network did hardly better than chance. '
     'A model that has been trained for a while sends gradients that say less '
     'about single images.'
   ),
@@ -182,19 +182,32 @@ def side(
   batch: types.Batch,
   num_classes: int,
   proxy: Callable[[], types.Array],
-) -> Mapping[str, types.Array]:
+) -> Mapping[str, Any]:
   """Returns exactly the side knowledge that was granted about a batch.
 
   Args:
     granted: names in `GRANTS`; grants that are not facts about data add
       nothing.
-    batch: the client's batch, with hard labels.
+    batch: the client's batch, with hard targets; class indices [B] where
+      'label_counts' is granted.
     num_classes: the number of classes K.
     proxy: a function that makes the images [P, H, W, C] of 'proxy_data'.
+
+  Raises:
+    ValueError: counts of targets that are no class indices.
   """
+
+  def counts():
+    if jnp.ndim(batch.y) != 1 or not jnp.issubdtype(batch.y.dtype, jnp.integer):
+      raise ValueError(
+        "Expected labels that can be counted for the grant 'label_counts'; got "
+        'targets of another form; take it out of threat.grants'
+      )
+    return jnp.bincount(batch.y, length=num_classes)
+
   facts = {
     'labels': lambda: batch.y,
-    'label_counts': lambda: jnp.bincount(batch.y, length=num_classes),
+    'label_counts': counts,
     'proxy_data': proxy,
     'target': lambda: batch.x,
   }

@@ -44,6 +44,29 @@ def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
   return tree
 
 
+def prefixed(name: str, tree: types.Tree) -> dict[str, Any]:
+  """Returns the leaves of a tree under a name: 'y', or 'y.boxes' and so on.
+
+  A tree that is a single array has the name itself.
+  """
+  leaves = named_leaves(tree)
+  return {f'{name}.{n}' if n else name: leaf for n, leaf in leaves.items()}
+
+
+def under(name: str, leaves: Mapping[str, Any]) -> types.Tree:
+  """Returns the tree of what `prefixed` named; {} where there is nothing."""
+  if name in leaves:
+    return leaves[name]
+  start = f'{name}.'
+  own = {n: leaf for n, leaf in leaves.items() if n.startswith(start)}
+  return nested({n.removeprefix(start): leaf for n, leaf in own.items()})
+
+
+def single(tree: types.Tree) -> types.Tree:
+  """Returns a tree whose leaves have a first axis of size one."""
+  return jax.tree.map(lambda leaf: leaf[None], tree)
+
+
 def like(tree: types.Tree, leaves: Mapping[str, Any]) -> types.Tree:
   """Returns a tree of the structure of `tree` with leaves given by name."""
   treedef = jax.tree.structure(tree)

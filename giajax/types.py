@@ -28,10 +28,11 @@ HParams = Mapping[str, Array | float]
 
 
 class Batch(NamedTuple):
-  """Images and their labels."""
+  """Images and their targets: labels, or whatever the task trains for."""
 
   x: Array  # [B, H, W, C] float32 in [0, 1]
-  y: Array  # [B] int32 class indices, or [B, K] float32 soft labels
+  # [B] int32 class indices, or another form of the task: a tree of [B, ...]
+  y: Any
 
 
 class Variables(NamedTuple):
@@ -45,7 +46,7 @@ class Variables(NamedTuple):
 class Output(NamedTuple):
   """What one forward pass of a network returns."""
 
-  out: Array  # [B, K] float32 logits
+  out: Any  # [B, K] float32 logits, or another tree of [B, ...]
   stats: Tree  # the running statistics after this pass
   taps: Mapping[str, Array]  # activations that were asked for, by name
   # [] nats, what the network itself adds to the mean loss
@@ -84,7 +85,7 @@ class Observation(NamedTuple):
 class Reconstruction(NamedTuple):
   """What an attack claims to have found."""
 
-  batch: Batch  # over M slots; a label of -1 claims none
+  batch: Batch  # over M slots; a y of [M] int32 -1 claims no target
   valid: Array  # [M] bool: the slot holds an image
   score: Array  # [] float32, the attacker's own objective; lower is better
 

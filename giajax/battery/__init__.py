@@ -32,8 +32,16 @@ BATTERY: dict[str, Mapping[str, Any]] = {
     'attack': {'name': 'running', 'total_variation': 0.02},
   },
 }
-# For networks whose layers are not known: it finds the labels by itself.
+# Where no rule finds the labels: they are optimised together with the images.
 FALLBACK: dict[str, Mapping[str, Any]] = {
+  'inverting gradients (labels optimised)': {
+    'attack': {
+      'name': 'inverting_gradients',
+      'total_variation': 0.002,
+      'joint_labels': True,
+    },
+    'labels': 'granted',
+  },
   'deep leakage': {'attack': {'name': 'dlg'}, 'labels': 'granted'},
 }
 TIMED = (

@@ -20,7 +20,11 @@ from giajax.engine import schema
 from giajax.results import records
 
 # What a capture may say of a client.
-_ABOUT = ('client', 'form', 'examples', 'input_shape', 'num_classes')
+_ABOUT = (
+  *('client', 'form', 'examples', 'input_shape', 'num_classes'),
+  *('task', 'low', 'high'),
+)
+_MAY_LACK = ('form', 'examples', 'task', 'low', 'high')
 _log = logging.getLogger('giajax')
 
 
@@ -84,6 +88,9 @@ def config_of(
   examples: int | None = None,
   input_shape: Sequence[int] = (),
   num_classes: int = 0,
+  task: Mapping[str, Any] | None = None,
+  low: Sequence[float] = (),
+  high: Sequence[float] = (),
   trained: bool | None = None,
   freeze: Sequence[str] = (),
   seed: int = 0,
@@ -101,8 +108,12 @@ def config_of(
     client: the entry of the config's client: a name and arguments.
     examples: the number of images behind the update; None takes that of
       `truth`, or else the client's batch size.
-    input_shape: (H, W, C) of the client's images.
-    num_classes: the number of classes K.
+    input_shape: (H, W, C) of the client's images, or (F,) of rows of a table.
+    num_classes: the number of classes K, or of outputs.
+    task: the entry of the config's task: a name and arguments; None for
+      classification.
+    low: the values that become 0, of each channel or one for all; 0 if empty.
+    high: the values that become 1; 1 if empty.
     trained: whether the weights that were sent are trained, None where nobody
       knows.
     freeze: patterns of the parameters that the client does not train.
@@ -124,10 +135,13 @@ def config_of(
     'examples': examples,
     'input_shape': [*input_shape],
     'num_classes': num_classes,
+    'task': task,
+    'low': [*low],
+    'high': [*high],
   }
   about |= {key: value for key, value in given.items() if value}
   for key, value in {'sent': sent, 'received': received, **about}.items():
-    if not value and key not in ('form', 'examples'):
+    if not value and key not in _MAY_LACK:
       raise ValueError(
         f'Expected {key} of a received update; got {key}={value!r}; give it, '
         'or a capture that has it'
@@ -147,7 +161,9 @@ def config_of(
         'name': 'unknown',
         'image_shape': about['input_shape'],
         'num_classes': about['num_classes'],
+        **_scale(about),
       },
+      'task': dict(about['task'] or {'name': 'classification'}),
       'source': {**source, 'trained': trained},
       'cases': {'batch_size': _count(about, truth)},
       'model': dict(model),
@@ -157,6 +173,12 @@ def config_of(
       'threat': {'grants': []},  # not even the labels
     }
   )
+
+
+def _scale(about: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the ranges of the channels, those that are given."""
+  found = {key: [*about[key]] for key in ('low', 'high') if about[key]}
+  return {key: v[0] if len(v) == 1 else v for key, v in found.items()}
 
 
 def _count(about: Mapping[str, Any], truth: str) -> int:

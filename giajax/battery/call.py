@@ -11,7 +11,7 @@ from giajax import capture
 from giajax import paths
 from giajax.battery import audit as audits
 from giajax.engine import join
-from giajax.engine import own_code
+from giajax.engine import own_models
 from giajax.models import base as models
 from giajax.report import report
 from giajax.report import summary
@@ -58,6 +58,9 @@ def audit(
   examples: int | None = None,
   input_shape: Sequence[int] = (),
   num_classes: int = 0,
+  task: Mapping[str, Any] | None = None,
+  low: Sequence[float] = (),
+  high: Sequence[float] = (),
   attacks: str | Sequence[str] = 'standard',
   minutes: float = 10.0,
   workdir: str | os.PathLike[str] | None = None,
@@ -72,13 +75,19 @@ def audit(
       list of arrays in its order.
     received: what came back, in the same form.
     client: the client: a `name` in `CLIENTS` and arguments that describe it.
-    truth: the images [B, H, W, C] in [0, 1] and their labels [B], or an npz
-      with `x` and `y`; None where nobody knows them.
+    truth: the images [B, H, W, C] in [0, 1], or rows [B, F] of a table, and
+      their labels [B] or other targets; or an npz with `x` and `y`; None where
+      nobody knows them.
     form: 'weights', 'delta' or 'gradient'; '' recognises weights.
     examples: the number of images behind the update; None takes that of
       `truth`, or else the client's batch size.
-    input_shape: (H, W, C); that of a `Net` if empty.
-    num_classes: the number of classes; that of a `Net` if 0.
+    input_shape: (H, W, C), or (F,) of rows; that of a `Net` if empty.
+    num_classes: the number of classes or outputs; that of a `Net` if 0.
+    task: a `name` in `TASKS`, or of a loss of one's own such as
+      'our_net.py:loss', and arguments; None for classification.
+    low: the values of x that become 0, of each channel or one for all; 0 if
+      empty.
+    high: the values that become 1; 1 if empty.
     attacks: 'standard' for all that fit, or names in `battery.BATTERY`.
     minutes: the time that they may take together, about.
     workdir: the folder for the results, a new temporary one if None.
@@ -90,7 +99,7 @@ def audit(
   """
   _check(net, truth, minutes)
   folder = _folder(workdir)
-  name = net if isinstance(net, str) else own_code.given(net)
+  name = net if isinstance(net, str) else own_models.given(net)
   if not isinstance(net, str):
     input_shape = input_shape or net.spec.image_shape
     num_classes = num_classes or net.spec.num_classes
@@ -102,6 +111,9 @@ def audit(
     examples=examples,
     input_shape=input_shape,
     num_classes=num_classes,
+    task=task,
+    low=low,
+    high=high,
     seed=seed,
     **files,
   )
@@ -176,7 +188,7 @@ def _files(
   for key, value in loose.items():
     path = folder / f'{key}.safetensors'
     if key == 'truth':
-      capture.write(path, {'truth': dict(zip('xy', value))}, form)
+      capture.write(path, {'truth': capture.truth_of(value)}, form)
     else:
       capture.write(path, {key: value}, form)
     files[key] = str(path)

@@ -71,8 +71,9 @@ def aggregate(client: base.Client, clients: int) -> base.Client:
     total = types.Update(delta, stats, updates.size.sum())
     return total, types.Output(out, stats, tapped, output.penalty.mean())
 
-  # Images that do not affect each other in a pass may share one.
-  separate = not client.train_mode
+  # Images that do not affect each other in a pass may share one, if the mean
+  # of the clients' losses is that of all images.
+  separate = not client.train_mode and client.additive
   return client._replace(
     update=update,
     moments=client.moments if separate else None,

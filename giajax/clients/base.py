@@ -6,9 +6,7 @@ Client, and the report names it.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
-
-import jax.numpy as jnp
+from typing import Any, NamedTuple, Protocol
 
 from giajax import types
 from giajax.models import base as models
@@ -84,8 +82,9 @@ class Client(NamedTuple):
       after the other, [epochs B, ...], in the order in which they are taken;
       None where this client cannot.
     augment: whether each image is transformed at random.
-    check: a function that raises a ValueError for a batch whose labels its task
-      refuses.
+    additive: whether the loss of a batch is the mean of its images' own.
+    check: a function that raises a ValueError for a batch whose targets its
+      task refuses.
   """
 
   update: UpdateFn
@@ -98,6 +97,7 @@ class Client(NamedTuple):
   epochs: int = 1
   unrolled: UpdateFn | None = None
   augment: bool = False
+  additive: bool = True
   check: Callable[[types.Batch], None] = any_batch
 
 
@@ -106,9 +106,9 @@ def with_update(client: Client, update: UpdateFn) -> Client:
   return client._replace(update=update, moments=None, unrolled=None)
 
 
-def loss(task: tasks.Task, output: types.Output, y: types.Array) -> types.Array:
-  """Returns [] nats: the task's mean loss and what the network adds to it."""
-  return jnp.mean(task.loss(output.out, y)) + output.penalty
+def loss(task: tasks.Task, output: types.Output, y: Any) -> types.Array:
+  """Returns []: the task's loss and what the network adds to it."""
+  return task.loss(output.out, y) + output.penalty
 
 
 def checker(task: tasks.Task) -> Callable[[types.Batch], None]:

@@ -127,7 +127,8 @@ def fedavg(
           train=train_mode,
           key=keys.at(key, s),
         )
-        return base.loss(task, output, batch.y[rows]), output
+        own = jax.tree.map(lambda leaf: leaf[rows], batch.y)
+        return base.loss(task, output, own), output
 
       gradient, output = jax.grad(loss, has_aux=True)(params)
       velocity = jax.tree.map(lambda v, g: momentum * v + g, velocity, gradient)
@@ -149,7 +150,8 @@ def fedavg(
       first = net.apply(start, batch.x, train=train_mode, taps=taps, key=key)
       tapped = first.taps
     result = types.Update(delta, stats, jnp.asarray(num_images, jnp.int32))
-    return result, types.Output(outs[-1], stats, tapped, penalties[-1])
+    last, penalty = jax.tree.map(lambda leaf: leaf[-1], (outs, penalties))
+    return result, types.Output(last, stats, tapped, penalty)
 
   def update_moments(
     key: types.Array,
@@ -187,6 +189,7 @@ def fedavg(
     epochs=epochs,
     unrolled=unrolled,
     augment=augment,
+    additive=task.additive,
     check=check,
   )
 

@@ -88,5 +88,6 @@ def fedsgd(
     train_mode,
     net,
     augment=augment,
+    additive=task.additive,
     check=base.checker(task),
   )

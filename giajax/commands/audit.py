@@ -21,14 +21,16 @@ that it answers.
 
 Every attack of the battery that fits is tried, and the worst result counts.
 With --truth, an npz of images x [B, H, W, C] in [0, 1] and labels y [B], they
-are scored; otherwise, the page shows what came back. The results are in DIR:
-report.html, summary.json, results.jsonl, recon.npz.
+are scored; otherwise, the page shows what came back. Rows of a table are x
+[B, F]. Values of another range than [0, 1] have --low and --high, of each
+channel or of all. The task is classification, another row of `giajax --list`,
+or a loss of your own: --task=net.py:loss. The results are in DIR: report.html,
+summary.json, results.jsonl, recon.npz.
 
 The exit code is 1 if the verdict is --fail_on or worse.
 """
 
 import functools
-import pathlib
 
 from giajax import printable
 from giajax.battery import audit
@@ -47,8 +49,11 @@ FLAGS = (
   flags.Flag('received', 'What came back.'),
   flags.Flag('form', 'What that is: weights, delta or gradient.'),
   flags.Flag('client', 'What the client does: NAME, or NAME,KEY=VALUE.'),
-  flags.Flag('input', 'The shape of an image: H,W,C.', [], list),
-  flags.Flag('classes', 'The number of classes.', 0, int, 0),
+  flags.Flag('input', 'The shape of an image: H,W,C; F for rows.', [], list),
+  flags.Flag('low', 'The values that become 0, per channel or one.', [], list),
+  flags.Flag('high', 'The values that become 1.', [], list),
+  flags.Flag('classes', 'The number of classes, or outputs.', 0, int, 0),
+  flags.Flag('task', 'What it learns: NAME, or NAME,KEY=VALUE.'),
   flags.Flag('truth', 'The images behind the update, if you have them.'),
   flags.Flag('examples', 'The number of images.', None, int, 1),
   flags.Flag('freeze', 'Parameters that the client does not train.', [], list),
@@ -71,6 +76,9 @@ def run(arguments: flags.Arguments) -> int:
     client=literals.row(values.client, 'client') if values.client else None,
     input_shape=literals.shape(values.input, 'input') if values.input else (),
     num_classes=values.classes,
+    task=literals.row(values.task, 'task') if values.task else None,
+    low=literals.numbers(values.low, 'low'),
+    high=literals.numbers(values.high, 'high'),
     trained=values.trained,
     freeze=values.freeze,
     **{name: getattr(values, name) for name in named},
@@ -87,6 +95,5 @@ def run(arguments: flags.Arguments) -> int:
   )
   for row in rows:
     print(result_rows.summary_line(row))
-  page = pathlib.Path(values.workdir) / 'report.html'
-  print(printable.line(f'report: {page}'))
+  print(printable.line(f'report: {values.workdir}/report.html'))
   return summary.exit_code(rows, values.fail_on)

@@ -39,6 +39,8 @@ def value(text: str, annotation: Any) -> Any:
   if float in kinds and int not in kinds and type(literal) is int:
     with contextlib.suppress(OverflowError):
       return float(literal)
+  if type(literal) in kinds:
+    return literal
   if kinds & _SEQUENCES and not isinstance(literal, tuple | list):
     parts = text.split(',') if isinstance(literal, str) else [text]
     return tuple(_literal(part.strip()) for part in parts if part.strip())
@@ -90,23 +92,42 @@ def row(text: str, flag: str) -> dict[str, Any]:
   return {'name': name.strip(), **keyword_arguments(rest, flag)}
 
 
-def shape(words: Sequence[str], flag: str) -> tuple[int, int, int]:
-  """Returns the (H, W, C) of an image.
+def shape(words: Sequence[str], flag: str) -> tuple[int, ...]:
+  """Returns the (H, W, C) of an image, or the (F,) of a row of a table.
 
   Args:
-    words: three whole numbers as text.
+    words: three whole numbers as text, or one.
     flag: where they come from, for the message.
 
   Raises:
     ValueError: other words, or a number below 1.
   """
   numbers = [int(w) for w in words if w.strip().isdecimal()]
-  if len(words) != 3 or len(numbers) != 3 or min(numbers) < 1:
+  if len(words) not in (1, 3) or len(numbers) < len(words) or min(numbers) < 1:
     raise ValueError(
-      f'Expected --{flag}=H,W,C of whole numbers; got --{flag}='
+      f'Expected --{flag}=H,W,C or F of whole numbers; got --{flag}='
       f'{",".join(words)}; write, for instance, 32,32,3'
     )
-  return numbers[0], numbers[1], numbers[2]
+  return tuple(numbers)
+
+
+def numbers(words: Sequence[str], flag: str) -> list[float]:
+  """Returns numbers that are written on a command line.
+
+  Args:
+    words: numbers as text.
+    flag: where they come from, for the message.
+
+  Raises:
+    ValueError: a word that is no number.
+  """
+  values = [_literal(word.strip()) for word in words]
+  wrong = [w for w, v in zip(words, values) if type(v) not in (int, float)]
+  if wrong:
+    raise ValueError(
+      f'Expected numbers for --{flag}; got {wrong[0]!r}; put commas between'
+    )
+  return [float(value) for value in values]
 
 
 def pairs(text: str, flag: str) -> dict[str, str]:

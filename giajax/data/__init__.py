@@ -3,6 +3,7 @@
 A row loads a `base.Dataset`: `DATASETS[name](**kwargs)`.
 """
 
+from giajax.data import arrays
 from giajax.data import folder
 from giajax.data import photographs
 from giajax.data import tfds_source
@@ -12,5 +13,6 @@ DATASETS = {
   'photographs': photographs.load,
   'tfds': tfds_source.load,
   'folder': folder.load,
+  'arrays': arrays.load,
   'unknown': unknown.load,
 }

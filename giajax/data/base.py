@@ -1,4 +1,4 @@
-"""A data set: its labels are known at once, its images are read on demand."""
+"""A data set: its classes are known at once, its images are read on demand."""
 
 from collections.abc import Callable, Iterable
 import os
@@ -12,19 +12,34 @@ import numpy.typing as npt
 from giajax import printable
 from giajax import types
 from giajax.data import memory
+from giajax.data import scale as scales
 
 
 class Dataset(NamedTuple):
-  """Labelled images of one shape."""
+  """Images of one shape and their targets, which are classes in most of them.
+
+  Attributes:
+    name: the name in reports.
+    image_shape: (H, W, C); (1, 1, F) for rows of a table.
+    num_classes: K, the size of the last layer of a network for them.
+    class_names: [num_classes].
+    labels: [size] int32 in [0, num_classes), the classes by which images are
+      chosen and compared; 0 for targets that are no classes.
+    note: source and licence, for the report.
+    take: indices [B] -> Batch.
+    files: the files that `take` reads.
+    scale: the units of the channels, None for [0, 1].
+  """
 
   name: str
-  image_shape: tuple[int, int, int]  # (H, W, C)
+  image_shape: tuple[int, int, int]
   num_classes: int
-  class_names: tuple[str, ...]  # [num_classes]
-  labels: np.ndarray  # [size] int32 in [0, num_classes)
-  note: str  # source and licence, for the report
-  take: Callable[[npt.ArrayLike], types.Batch]  # indices [B] -> Batch
-  files: tuple[pathlib.Path, ...] = ()  # the files that `take` reads
+  class_names: tuple[str, ...]
+  labels: np.ndarray
+  note: str
+  take: Callable[[npt.ArrayLike], types.Batch]
+  files: tuple[pathlib.Path, ...] = ()
+  scale: scales.Scale | None = None
 
   @property
   def size(self) -> int:
@@ -81,6 +96,21 @@ def dataset(
     take=take,
     files=tuple(pathlib.Path(path).absolute() for path in files),
   )
+
+
+def class_names(names: Iterable[str], num_classes: int) -> tuple[str, ...]:
+  """Returns a name for each class: those given, or their numbers.
+
+  Raises:
+    ValueError: another number of names than classes.
+  """
+  names = tuple(names) or tuple(map(str, range(num_classes)))
+  if len(names) != num_classes:
+    raise ValueError(
+      f'Expected a name for each of {num_classes} classes; got '
+      f'{len(names)} in class_names; add or remove some'
+    )
+  return tuple(map(printable.line, names))
 
 
 def check_alike(one: Dataset, other: Dataset, name: str) -> None:

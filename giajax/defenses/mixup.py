@@ -16,9 +16,12 @@ from giajax import keys
 from giajax import require
 from giajax import types
 from giajax.defenses import base
+from giajax.tasks import base as tasks
 
 
-def mixup(*, num_classes: int, alpha: float = 1.0) -> base.Defense:
+def mixup(
+  *, num_classes: int, task: tasks.Task | None = None, alpha: float = 1.0
+) -> base.Defense:
   """Mixes the images and labels of the client's batch.
 
   A server that knows the defence changes nothing, because it does not see the
@@ -26,14 +29,20 @@ def mixup(*, num_classes: int, alpha: float = 1.0) -> base.Defense:
 
   Args:
     num_classes: K, the number of classes.
+    task: what the client trains for; classification if None.
     alpha: the parameter of the Beta distribution of the weight, > 0; a small
       one mixes little.
 
   Raises:
-    ValueError: an alpha outside its range; `on_batch` raises it for a batch of
-      one image.
+    ValueError: an alpha outside its range, or another task than classification;
+      `on_batch` raises it for a batch of one image.
   """
   require.positive(alpha, 'alpha', advice='the paper has 0.1 to 1')
+  if task is not None and not task.exclusive:
+    raise ValueError(
+      'Expected the task classification for mixup, which mixes classes; got '
+      'another; choose another defense'
+    )
 
   def on_batch(key, batch):
     if len(batch.x) < 2:

@@ -85,7 +85,7 @@ def per_example_clipping(
       clean, output = client.update(own, message, batch, taps)
 
       def clipped(x, y):
-        one = types.Batch(x[None], y[None])
+        one = trees.single(types.Batch(x, y))
         gradient = client.update(own, message, one)[0].delta
         norm = trees.safe_sqrt(trees.squared_norm(gradient))
         factor = jnp.minimum(1.0, clip / norm)

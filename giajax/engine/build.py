@@ -248,6 +248,8 @@ def _source(resolved, parts, agreed) -> records.Source:
     variables=agreed,
     weights=resolved['weights'],
     sends_gradients=gradients.get(resolved['client']['name']),
+    task=parts.task,
+    dataset=parts.dataset,
   )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from giajax import trees
 from giajax import types
 from giajax.data import cases
 from giajax.engine import experiment
@@ -27,6 +28,7 @@ from giajax.metrics import psnr as psnr_metric
 from giajax.metrics import scoring
 from giajax.metrics import success
 from giajax.results import columns
+from giajax.tasks import base as tasks
 
 _psnr = jax.jit(psnr_metric.psnr)
 
@@ -67,6 +69,7 @@ def evaluate(
   truth, batch = item.batch, reconstruction.batch
   chosen = choose(reconstruction.score, finite)
   valid = reconstruction.valid[chosen]
+  y_hat = jax.tree.map(lambda leaf: np.asarray(leaf[chosen]), batch.y)
   slots = assignment.assign(truth.x, batch.x[chosen], valid)
   x_hat = _take(batch.x[chosen], slots)
   origin, x_start = _start(setup, truth, start, chosen)
@@ -78,7 +81,7 @@ def evaluate(
     'score': float(reconstruction.score[chosen]),
     **_of_row(values | about),
     **_claimed(values, slots),
-    **_labels(setup, truth.y, np.where(valid, batch.y[chosen], -1), slots),
+    **_labels(setup, truth.y, y_hat, valid, slots),
     **settings.describe(
       setup, seed, known_before=guess_rules.known_before(setup, item, seed)
     ),
@@ -90,9 +93,9 @@ def evaluate(
   arrays = {
     **{n: x for n, x in pictures.items() if n in columns.OPTIONAL},
     'x': truth.x,
-    'y': truth.y,
+    **trees.prefixed('y', truth.y),
     'x_hat': x_hat,
-    'y_hat': _take_labels(batch.y[chosen], slots),
+    **trees.prefixed('y_hat', _take_targets(y_hat, slots)),
     'x_start': x_start,
     **values,
     **about,
@@ -162,10 +165,12 @@ def _unscored(setup, reconstruction, start, finite, seed):
     **settings.describe(setup, seed),
     'finite_restarts': int(finite.sum()),
   }
+  y_hat = jax.tree.map(lambda leaf: np.asarray(leaf[chosen]), batch.y)
   valid = reconstruction.valid[chosen]
+  slots = np.where(valid, np.arange(len(valid)), -1)
   arrays = {
     'x_hat': batch.x[chosen],
-    'y_hat': np.where(valid, batch.y[chosen], -1).astype(np.int32),
+    **trees.prefixed('y_hat', _take_targets(y_hat, slots)),
     'x_start': _start_of(setup, start, chosen),
     'scores': reconstruction.score,
     'finite': finite,
@@ -287,14 +292,39 @@ def _claimed(values, slots) -> dict[str, Any]:
   return {'claimed': int(matched.sum()), **means}
 
 
-def _labels(setup, y, claimed, slots) -> dict[str, Any]:
-  """Returns the outcome for the labels, whatever the outcome for the images."""
+def _labels(setup, y, y_hat, valid, slots) -> dict[str, Any]:
+  """Returns the outcome for the targets, whatever that for the images."""
   grants = {'labels', 'label_counts'} & setup.granted & setup.attack.needs
+  shares = _shares(setup.world.task, y, y_hat, valid)
   return {
     'labels_granted': bool(grants),
-    'labels_recovered': success.labels_recovered(y, claimed),
-    'labels_matched': success.labels_matched(y, claimed, slots),
+    'labels_recovered': success.labels_recovered(shares),
+    'labels_matched': success.labels_matched(shares, slots),
   }
+
+
+def _shares(task, y, y_hat, valid) -> np.ndarray:
+  """Returns the share of each target in each claim, [B, M]; NaN for none."""
+  forms = [
+    {n: (a.shape[1:], a.dtype.kind) for n, a in trees.named_leaves(t).items()}
+    for t in (y, y_hat)
+  ]
+  claims = np.asarray(valid)
+  if forms[0] != forms[1]:  # -1 for each image
+    claims = np.zeros(len(claims), bool)
+  elif isinstance(y_hat, np.ndarray) and y_hat.ndim == 1:
+    claims = claims & ~((y_hat < 0) & (y_hat.dtype.kind == 'i'))
+  shares = np.full((len(jax.tree.leaves(y)[0]), len(claims)), np.nan)
+  if claims.any():
+    own = jax.tree.map(lambda leaf: leaf[claims], y_hat)
+    shares[:, claims] = _compared(task)(y, own)
+  return shares
+
+
+@functools.lru_cache(maxsize=4)
+def _compared(task: tasks.Task) -> Callable[..., types.Array]:
+  """Returns `(y, y_hat) -> [B, M]`, compiled once for all items."""
+  return jax.jit(functools.partial(tasks.shares, task))
 
 
 def _start(setup, truth, start, chosen) -> tuple[str, np.ndarray]:
@@ -330,8 +360,15 @@ def _take(x, slots) -> np.ndarray:
   return np.where((slots >= 0)[:, None, None, None], x[slots], np.float32(0.5))
 
 
-def _take_labels(y, slots) -> np.ndarray:
-  return np.where(slots >= 0, y[slots], -1).astype(np.int32)
+def _take_targets(y, slots) -> types.Tree:
+  """The targets of slots; -1, NaN or false where nothing was claimed."""
+
+  def take(leaf):
+    none = {'i': -1, 'f': np.nan, 'b': False}[leaf.dtype.kind]
+    missing = (slots < 0).reshape(-1, *[1] * (leaf.ndim - 1))
+    return np.where(missing, none, leaf[slots]).astype(leaf.dtype)
+
+  return jax.tree.map(take, y)
 
 
 def _judgement(row, values, beside) -> success.Judgement:

@@ -29,7 +29,7 @@ class Activations(NamedTuple):
   """What a network computes from an image."""
 
   features: Any  # [n, F] array, F = 0 if the network cannot report them
-  logits: Any  # [n, K] array
+  out: Any  # [n, K] logits, or another tree of arrays [n, ...]
 
 
 class Same:
@@ -120,9 +120,8 @@ def view(setup: experiment.Setup, x: npt.ArrayLike) -> Activations:
   for i in range(0, len(x), _BLOCK):
     block = x[i : i + _BLOCK]
     rest = [(0, _BLOCK - len(block)), (0, 0), (0, 0), (0, 0)]
-    outputs = look(setup.variables, np.pad(block, rest))
-    blocks.append([np.asarray(v)[: len(block)] for v in outputs])
-  return Activations(*(np.concatenate(parts) for parts in zip(*blocks)))
+    blocks.append(look(setup.variables, np.pad(block, rest)))
+  return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(x)], *blocks)
 
 
 @functools.lru_cache(maxsize=4)

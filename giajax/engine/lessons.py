@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from giajax import keys
+from giajax import trees
 from giajax import types
 from giajax.data import base as data
 from giajax.defenses import base as defenses
@@ -23,6 +24,7 @@ from giajax.learners import base as learners
 from giajax.learners import federated
 from giajax.learners import inversion
 from giajax.models import base as models
+from giajax.tasks import base as tasks
 
 _EVALUATED = 250  # images per pass over the test set
 _ROWS, _COLUMNS = 10, 10  # of a sheet of samples, the largest numbers
@@ -87,27 +89,63 @@ class Lesson(NamedTuple):
 
 
 def accuracy(
-  net: models.Net, variables: types.Variables, dataset: data.Dataset
+  net: models.Net,
+  task: tasks.Task,
+  variables: types.Variables,
+  dataset: data.Dataset,
 ) -> float:
-  """Returns the share of a data set that a network classifies correctly.
+  """Returns the share of a data set's targets that a network has right.
 
   Args:
     net: the network, run in inference mode.
+    task: what it learns, whose targets can be read off an output.
     variables: its weights.
     dataset: the test set.
   """
 
-  @jax.jit
-  def right(variables, batch, valid):
-    output = net.apply(variables, batch.x, train=False, key=jax.random.key(0))
-    return jnp.sum((jnp.argmax(output.out, -1) == batch.y) & valid)
+  def right(out, y, valid):
+    shares = task.same(y, task.harden(task.relax(out)))
+    return jnp.sum(jnp.where(valid, shares, 0.0))
 
-  count, total = min(_EVALUATED, dataset.size), 0
+  return _total(right, net, variables, dataset) / dataset.size
+
+
+def loss(
+  net: models.Net,
+  task: tasks.Task,
+  variables: types.Variables,
+  dataset: data.Dataset,
+) -> float:
+  """Returns the mean loss of the images of a data set.
+
+  Args:
+    net: as for `accuracy`, like `variables` and `dataset`.
+    task: what it learns.
+    variables: its weights.
+    dataset: the test set.
+  """
+
+  def each(out, y, valid):
+    one = jax.vmap(lambda *pair: task.loss(*map(trees.single, pair)))
+    return jnp.sum(jnp.where(valid, one(out, y), 0.0))
+
+  return _total(each, net, variables, dataset) / dataset.size
+
+
+def _total(measure, net, variables, dataset) -> float:
+  """Returns the sum of a measure `(out, y, valid) -> []` over a data set."""
+
+  @jax.jit
+  def run(variables, batch, valid):
+    output = net.apply(variables, batch.x, train=False, key=jax.random.key(0))
+    return measure(output.out, batch.y, valid)
+
+  count, total = min(_EVALUATED, dataset.size), 0.0
   for first in range(0, dataset.size, count):
     indices = np.arange(first, first + count)
     batch = dataset.take(indices % dataset.size)  # the last pass is filled up
-    total += int(right(variables, batch, indices < dataset.size))
-  return total / dataset.size
+    total += float(run(variables, batch, indices < dataset.size))
+  return total
 
 
 def model(resolved: Mapping[str, Any], recipe: Recipe, split: str) -> Lesson:
@@ -120,6 +158,7 @@ def model(resolved: Mapping[str, Any], recipe: Recipe, split: str) -> Lesson:
     seed=recipe.seed,
   )
   system, tested = lesson.system, lesson.tested
+  readable = system.task.draw is not None
   course = learning.Course(system.dataset, recipe.epochs, recipe.seed)
   learner = federated.federated(
     defenses.protect(system.client, system.defense),
@@ -130,10 +169,13 @@ def model(resolved: Mapping[str, Any], recipe: Recipe, split: str) -> Lesson:
   )
 
   def facts(variables):
-    share = accuracy(system.net, variables, tested)
-    return {'accuracy': share, 'tested_on': tested.name}
+    measure = accuracy if readable else loss
+    value = measure(system.net, system.task, variables, tested)
+    return {measure.__name__: value, 'tested_on': tested.name}
 
   def said(facts):
+    if not readable:
+      return f'a mean loss of {facts["loss"]:.4g} on {facts["tested_on"]}'
     return f'{facts["accuracy"]:.2%} of {facts["tested_on"]} right'
 
   return Lesson(

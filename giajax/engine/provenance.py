@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import giajax
+from giajax.data import base as data
 from giajax.engine import experiment
 from giajax.engine import schema
 
@@ -48,11 +49,19 @@ def meta(
     'threat': dict(whole.threat),
     'class_names': list(dataset.class_names),
     'data_note': dataset.note,
+    **_scale(dataset),
     'source': {**setup.source.facts, 'checks': [*whole.checks]}
     if setup.source.facts
     else {},
     'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
   }
+
+
+def _scale(dataset: data.Dataset) -> dict[str, Any]:
+  """Returns the units of the inputs, if they have others than [0, 1]."""
+  if dataset.scale is None:
+    return {}
+  return {'scale': {n: [*v] for n, v in dataset.scale._asdict().items()}}
 
 
 def device() -> str:

@@ -9,9 +9,13 @@ import functools
 import math
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from giajax import threat
+from giajax import trees
+from giajax import types
 from giajax.data import cases
 from giajax.engine import experiment
 from giajax.engine import features
@@ -50,10 +54,9 @@ def _measured(
   setup = same.value
   trained, accuracy = setup.source.trained, math.nan
   if setup.dataset.size:
-    right, total = _classified(setup, seed)
-    shares = np.bincount(setup.dataset.labels) / setup.dataset.size
-    chance = max(float(shares.max()), 1 / setup.dataset.num_classes)
-    accuracy = right / total
+    exclusive = setup.world.task.exclusive
+    measure = _classified if exclusive else _recognised
+    right, total, chance, accuracy = measure(setup, seed)
     if trained is None:
       trained = threat.is_trained(right, total, chance)
   rules = functools.partial(
@@ -70,11 +73,49 @@ def _measured(
   return rules, accuracy
 
 
-def _classified(setup: experiment.Setup, seed: int) -> tuple[int, int]:
-  """Returns how many images of a sample the agreed network gets right."""
+def _classified(
+  setup: experiment.Setup, seed: int
+) -> tuple[int, int, float, float]:
+  """Returns how many of a sample are classified rightly, of how many.
+
+  And the share that the most frequent class has, and that of the right ones.
+  """
+  batch, out = _sample(setup, seed)
+  right = int(np.sum(out.argmax(axis=1) == np.asarray(batch.y)))
+  shares = np.bincount(setup.dataset.labels) / setup.dataset.size
+  chance = max(float(shares.max()), 1 / setup.dataset.num_classes)
+  return right, len(batch.x), chance, right / len(batch.x)
+
+
+def _recognised(
+  setup: experiment.Setup, seed: int
+) -> tuple[int, int, float, float]:
+  """Returns the same where targets are no classes.
+
+  An image counts as right if what the network returns for it suits its target
+  better than what it returns for the next image does. Whatever an untrained
+  network returns, that is so for half of them.
+  """
+  batch, out = _sample(setup, seed)
+  task = setup.world.task
+  others = jax.tree.map(lambda leaf: np.roll(leaf, 1, axis=0), out)
+
+  def of_one(out, y):
+    return task.loss(trees.single(out), trees.single(y))
+
+  losses = jax.jit(jax.vmap(of_one))
+  right = np.asarray(losses(out, batch.y) < losses(others, batch.y))
+  accuracy = math.nan
+  if task.draw is not None:  # an output can be read as a target
+    guesses = task.harden(task.relax(jax.tree.map(jnp.asarray, out)))
+    accuracy = float(np.mean(task.same(batch.y, guesses)))
+  return int(right.sum()), len(right), 0.5, accuracy
+
+
+def _sample(setup: experiment.Setup, seed: int) -> tuple[types.Batch, Any]:
+  """Returns a sample of the data set, and what the network makes of it."""
   indices = cases.held_out(
     setup.dataset.size, (), seed=seed, case=0, count=_CLASSIFIED
   )
   batch = setup.dataset.take(indices)
-  guesses = features.view(setup, batch.x).logits.argmax(axis=1)
-  return int(np.sum(guesses == np.asarray(batch.y))), len(indices)
+  return batch, features.view(setup, batch.x).out

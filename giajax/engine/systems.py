@@ -24,6 +24,7 @@ from giajax.engine import tensors
 from giajax.models import base as models
 from giajax.models import MODELS
 from giajax.models import subset
+from giajax.tasks import base as tasks
 from giajax.tasks import TASKS
 
 
@@ -45,8 +46,8 @@ def system(
   images = images or dataset(resolved['dataset'])
   num_images = num_images or resolved['cases']['batch_size']
   classes = images.num_classes
-  task = factories.make(TASKS, resolved['task'], 'task', num_classes=classes)
-  defense = _defense(resolved['defense'], classes)
+  task = _task(resolved['task'], images)
+  defense = _defense(resolved['defense'], classes, task)
 
   def network(lowering, alter=None):
     net = model(
@@ -145,11 +146,29 @@ def model(entry: Mapping[str, Any], **parts: Any) -> models.Net:
   return net
 
 
-def _defense(entry, num_classes) -> defenses.Defense:
+def _task(entry: Mapping[str, Any], images: data.Dataset) -> tasks.Task:
+  """Returns the task of a config's entry, for the targets of a data set."""
+  task = factories.make(
+    TASKS,
+    entry,
+    'task',
+    num_classes=images.num_classes,
+    image_shape=images.image_shape,
+  )
+  if not isinstance(task, tasks.Task):
+    raise ValueError(
+      f'Expected a Task from task.name={entry["name"]!r}; got '
+      f'{type(task).__name__}; return a giajax.tasks.base.Task, or name a '
+      'function loss(out, y)'
+    )
+  return task
+
+
+def _defense(entry, num_classes, task) -> defenses.Defense:
   """Returns a defence, or several that are applied in order."""
   entries = entry if isinstance(entry, list) else [entry]
   chain = [
-    factories.make(DEFENSES, one, 'defense', num_classes=num_classes)
+    factories.make(DEFENSES, one, 'defense', num_classes=num_classes, task=task)
     for one in entries
   ]
   return chain[0] if len(chain) == 1 else defenses.chain(*chain)

@@ -62,6 +62,8 @@ _QSHIFT_HIGH = -(_QSHIFT_LOW[::-1]) * (-1) ** np.arange(14)
 def cw_ssim(a: jax.typing.ArrayLike, b: jax.typing.ArrayLike) -> types.Array:
   """Returns the complex-wavelet structural similarity, [...] float32 in [0, 1].
 
+  Of a single pixel, which is a row of a table, it is NaN.
+
   Args:
     a: [..., H, W, C] in [0, 1].
     b: as `a`, or broadcastable to it.
@@ -70,6 +72,8 @@ def cw_ssim(a: jax.typing.ArrayLike, b: jax.typing.ArrayLike) -> types.Array:
     ValueError: images of integers, or shapes that do not fit.
   """
   a, b = base.pair(a, b)
+  if a.shape[-3:-1] == (1, 1):
+    return jnp.full(a.shape[:-3], jnp.nan, a.dtype)
   total = jnp.zeros(a.shape[:-3], jnp.float32)
   for re, im in _scales(jnp.stack([a, b])):  # [2, 3, 2, ..., h, w, C]
     re_a, re_b, im_a, im_b = re[:, :, 0], re[:, :, 1], im[:, :, 0], im[:, :, 1]

@@ -10,6 +10,7 @@ somebody who has the images knows it; no attack sees it.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -64,8 +65,8 @@ def prepare(
 
 def of_one_image(
   net: models.Net, task: tasks.Task
-) -> Callable[[types.Variables, types.Array, types.Array], types.Tree]:
-  """Returns `(variables, x [H, W, C], y []) -> gradient` in inference mode.
+) -> Callable[[types.Variables, types.Array, Any], types.Tree]:
+  """Returns `(variables, x [H, W, C], y) -> gradient` in inference mode.
 
   Args:
     net: the network.
@@ -80,7 +81,7 @@ def of_one_image(
         train=False,
         key=jax.random.key(0),
       )
-      return clients.loss(task, output, y[None])
+      return clients.loss(task, output, trees.single(y))
 
     return jax.grad(loss)(variables.params)
 

@@ -25,7 +25,8 @@ def ssim(a: jax.typing.ArrayLike, b: jax.typing.ArrayLike) -> types.Array:
 
   The value is the mean over the channels. In an image whose shorter side is
   below `WINDOW`, the window is the largest odd one that fits, so its value is
-  comparable only with those of images of that size.
+  comparable only with those of images of that size. Of a single pixel, which is
+  a row of a table, it is NaN.
 
   Args:
     a: [..., H, W, C] in [0, 1].
@@ -35,6 +36,8 @@ def ssim(a: jax.typing.ArrayLike, b: jax.typing.ArrayLike) -> types.Array:
     ValueError: images of integers, or shapes that do not fit.
   """
   a, b = base.pair(a, b)
+  if a.shape[-3:-1] == (1, 1):
+    return jnp.full(a.shape[:-3], jnp.nan, a.dtype)
   side = min(*a.shape[-3:-1], WINDOW)
   flat = (-1, *a.shape[-3:])
   values = dm_pix.ssim(

@@ -5,12 +5,12 @@ therefore never means that nothing leaks, only that this attack found no more
 than a guess would. Labels are judged apart from images.
 """
 
-import collections
 import math
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import scipy.optimize
 
 # 'leaks' asks for both of these medians. A convention between published
 # figures: 'Inverting gradients' on CIFAR-10 falls from 22 dB and SSIM .74 for
@@ -57,41 +57,37 @@ class Judgement(NamedTuple):
   reason: str  # one sentence in plain words
 
 
-def labels_recovered(true: npt.ArrayLike, claimed: npt.ArrayLike) -> float:
-  """Returns the fraction of true labels among the claimed, in any order.
+def labels_recovered(shares: npt.ArrayLike) -> float:
+  """Returns the share of the true targets that was claimed, in any order.
 
-  This is the overlap of the two multisets: a label that is claimed once counts
-  once.
+  Each claim counts for one target at most, in the assignment of the largest
+  sum. For class labels, this is the overlap of two multisets.
 
   Args:
-    true: [B] class indices, B >= 1.
-    claimed: [M] class indices; -1 claims none. NaN if none is claimed.
+    shares: [B, M] the share of target i that claim j has right, B >= 1; NaN for
+      a slot that claims none. NaN is returned if none does.
   """
-  claimed = np.ravel(claimed)
-  claimed = claimed[claimed >= 0]
-  if not claimed.size:
+  shares = np.asarray(shares, np.float64)
+  claims = ~np.isnan(shares).any(axis=0)
+  if not claims.any():
     return math.nan
-  counts = collections.Counter(np.ravel(true).tolist())
-  return (counts & collections.Counter(claimed.tolist())).total() / np.size(
-    true
-  )
+  own = shares[:, claims]
+  return float(own[scipy.optimize.linear_sum_assignment(-own)].sum() / len(own))
 
 
-def labels_matched(
-  true: npt.ArrayLike, claimed: npt.ArrayLike, slots: npt.ArrayLike
-) -> float:
-  """Returns the fraction of images whose own slot has the right label.
+def labels_matched(shares: npt.ArrayLike, slots: npt.ArrayLike) -> float:
+  """Returns the share of the true targets in the slots of their own images.
 
   Args:
-    true: [B] class indices, B >= 1.
-    claimed: [M] class indices of all slots; -1 claims none. NaN if none does.
+    shares: as for `labels_recovered`.
     slots: the slot of each image, [B], from `assignment.assign`; an unmatched
-      image counts as wrong.
+      image counts as 0.
   """
-  true, claimed, slots = (np.asarray(v) for v in (true, claimed, slots))
-  if not (claimed >= 0).any():
+  shares, slots = np.asarray(shares, np.float64), np.asarray(slots)
+  if np.isnan(shares).all():
     return math.nan
-  return float(np.mean((slots >= 0) & (claimed[slots] == true)))
+  own = shares[np.arange(len(slots)), slots]
+  return float(np.mean(np.where(slots >= 0, np.nan_to_num(own), 0.0)))
 
 
 def success_rate(psnr: npt.ArrayLike, threshold: float) -> float:
@@ -111,7 +107,7 @@ def recognised(
 
   Args:
     psnr: [...] PSNR of each image in dB.
-    ssim: [...] SSIM of each image.
+    ssim: [...] SSIM of each image; NaN for rows of a table.
     floor: PSNR of the best baseline in dB; NaN if there is none.
   """
   return _passes(psnr, ssim, floor, 0.0, 0.0)
@@ -142,7 +138,8 @@ def verdict(
   Args:
     psnr: PSNR of each image in dB, or its median. NaN is a failure and counts
       as the lowest value.
-    ssim: SSIM of each image, or its median; NaN is treated in the same way.
+    ssim: SSIM of each image, or its median; NaN is treated in the same way,
+      except that rows of a table, which have none, are judged by PSNR alone.
     baseline_psnr: as `psnr`, of the baseline with the highest median.
     baseline_ssim: as `ssim`, of the baseline with the highest median.
     degenerate: the reason why the update could not give its images away, from
@@ -157,21 +154,24 @@ def verdict(
     f'median PSNR {p:.1f} dB and SSIM {s:.2f}, against {p0:.1f} dB and '
     f'{s0:.2f} for the best baseline'
   )
+  found, recognition = 'The images can be recognised', 'recognition'
+  if _has_no_structure(psnr, ssim):
+    s = s0 = math.nan  # rows of a table
+    found, recognition = 'The rows can be read', 'what can be read'
+    scores = f'median PSNR {p:.1f} dB, against {p0:.1f} for the best baseline'
   if recognised(p, s, p0):
-    return Judgement(
-      'leaks', f'The images can be recognised in what came back: {scores}.'
-    )
+    return Judgement('leaks', f'{found} in what came back: {scores}.')
   if near(p, s, p0):
     return Judgement(
       'partial',
-      'What came back is near the threshold of recognition, so look at the '
-      f'images: {scores}.',
+      f'What came back is near the threshold of {recognition}, so look at it: '
+      f'{scores}.',
     )
   if p - p0 >= PARTIAL_MARGIN_PSNR or s - s0 >= PARTIAL_MARGIN_SSIM:
     return Judgement(
       'partial',
       'More came back than a guess would give, but too little to recognise the '
-      f'typical image: {scores}.',
+      f'typical one: {scores}.',
     )
   if degenerate:
     return Judgement(
@@ -226,10 +226,18 @@ def unscored(
 
 def _passes(psnr, ssim, floor, less_psnr, less_ssim) -> np.ndarray:
   psnr, ssim = np.asarray(psnr, np.float64), np.asarray(ssim, np.float64)
-  close = (psnr >= LEAK_PSNR - less_psnr) & (ssim >= LEAK_SSIM - less_ssim)
+  # A finite PSNR without SSIM is that of a row, which has no structure.
+  alike = np.isnan(ssim) | (ssim >= LEAK_SSIM - less_ssim)
+  close = (psnr >= LEAK_PSNR - less_psnr) & alike
   if math.isnan(floor):
     return close
   return close & (psnr - floor >= LEAK_MARGIN - less_psnr)
+
+
+def _has_no_structure(psnr, ssim) -> bool:
+  """Returns whether scores are those of rows of a table."""
+  psnr, ssim = (np.asarray(v, np.float64) for v in (psnr, ssim))
+  return bool(np.isnan(ssim).all() and not np.isnan(psnr).all())
 
 
 def _median(scores: npt.ArrayLike) -> float:

@@ -35,7 +35,7 @@ class Spec(NamedTuple):
   """The static facts about a network."""
 
   name: str
-  image_shape: tuple[int, int, int]  # H, W, C
+  image_shape: tuple[int, int, int]  # H, W, C; 1, 1, F for rows of a table
   num_classes: int
   mean: tuple[float, ...]  # the normalisation inside, per channel
   std: tuple[float, ...]
@@ -215,6 +215,21 @@ def normalise(x: types.Array, spec: Spec) -> types.Array:
       'image_shape, or resize them'
     )
   return (x - jnp.asarray(spec.mean, x.dtype)) / jnp.asarray(spec.std, x.dtype)
+
+
+def inputs(x: types.Array, spec: Spec) -> types.Array:
+  """Returns what a network reads: normalised images, or rows [..., F].
+
+  Args:
+    x: as for `normalise`. Images of one pixel are rows of a table, whose
+      columns are the channels.
+    spec: the spec of the network.
+
+  Raises:
+    ValueError: see `normalise`.
+  """
+  x = normalise(x, spec)
+  return x[..., 0, 0, :] if spec.image_shape[:2] == (1, 1) else x
 
 
 def whole(variables: types.Variables) -> types.Tree:

@@ -141,7 +141,7 @@ def from_nnx(
     return of_module
 
   def run(variables, x, context):
-    x = base.normalise(x, spec)
+    x = base.inputs(x, spec)
     logits, stats = functions.run(variables, context, call(x))
     return types.Output(logits, stats, context.tapped, context.penalty)
 
@@ -154,7 +154,7 @@ def from_nnx(
   def probe(variables, x, offsets, *, train=False, taps=(), key=None):
     context = layers.Context(train, lowering, tuple(taps), offsets, key)
     if functions.foreign:
-      x = base.normalise(x, spec)
+      x = base.inputs(x, spec)
       return mixed.probe(functions, call, variables, x, context, spec.name)
     output = run(variables, x, context)
     return output, context.sites, context.outputs

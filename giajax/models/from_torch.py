@@ -47,14 +47,14 @@ class _Facts(NamedTuple):
 
 def from_torch(
   module: Any,
-  input_shape: tuple[int, int, int] = (3, 32, 32),
+  input_shape: tuple[int, int, int] | tuple[int] = (3, 32, 32),
   *,
   num_classes: int | None = None,
   normalisation: str = 'none',
   lowering: str = 'auto',
   name: str | None = None,
 ) -> base.Net:
-  """Returns the Net of a torch module that classifies images.
+  """Returns the Net of a torch module that reads images, or rows of a table.
 
   `net.init` returns the weights that the module had when this function was
   called. Neither weights nor mode of the module are changed, and later changes
@@ -71,10 +71,12 @@ def from_torch(
   such as a token. Convolutions, linear layers and normalisations are taps.
 
   Args:
-    module: a `torch.nn.Module` that maps float32 images [B, C, H, W] to logits
-      [B, K]. It must do the same for all images of a shape. Its code is run:
-      pass none that you do not trust.
-    input_shape: (C, H, W).
+    module: a `torch.nn.Module` that maps float32 images [B, C, H, W], or rows
+      [B, F] of a table, to logits [B, K], or to an array [B, K, ...] such as
+      the logits of each pixel, which the Net returns as [B, ..., K]. It must do
+      the same for all images of a shape. Its code is run: pass none that you do
+      not trust.
+    input_shape: (C, H, W), or (F,) for rows.
     num_classes: K; what the module returns if None.
     normalisation: a name in `base.NORMALISATIONS` of what the module expects
       its images to be normalised by; 'none' if it takes images in [0, 1].
@@ -90,9 +92,11 @@ def from_torch(
       draws random numbers and was given no key.
   """
   title = name or type(module).__name__
-  channels, height, width = exports.checked_shape(input_shape)
+  shape = exports.checked_shape(input_shape)
+  rows = len(shape) == 1
+  channels, height, width = (*shape, 1, 1) if rows else shape
   base.make_spec(title, (height, width, channels), 1, normalisation)
-  export = exports.Export(module, (channels, height, width), title)
+  export = exports.Export(module, shape, title)
   classes = export.classes(_BATCH)
   if num_classes not in (None, classes):
     raise ValueError(
@@ -121,9 +125,10 @@ def from_torch(
     return output, context.sites, context.outputs
 
   def original(variables, x, train):
-    images = np.asarray(base.normalise(jnp.asarray(x), spec))
+    images = np.asarray(base.inputs(jnp.asarray(x), spec))
+    images = images if rows else images.transpose(0, 3, 1, 2)
     state = convert.to_state_dict(variables)
-    return export.logits(state, images.transpose(0, 3, 1, 2), train)
+    return np.moveaxis(export.logits(state, images, train), 1, -1)
 
   return base.Net(
     _init(export, entries),
@@ -193,7 +198,7 @@ def _init(
 
 def _runner(export: exports.Export, entries: _Entries, spec: base.Spec) -> _Run:
   def run(variables, x, context):
-    images = base.normalise(x, spec)
+    images = base.inputs(x, spec)
     if x.ndim != 4:
       raise ValueError(
         f'Expected images [B, H, W, C]; got shape={x.shape}; add a batch axis'
@@ -213,7 +218,8 @@ def _runner(export: exports.Export, entries: _Entries, spec: base.Spec) -> _Run:
         f'taps={sorted(missing)}; use a layer path or path.input'
       )
     after = trees.nested({**stats, **moved})
-    return types.Output(logits, after, context.tapped), passed
+    out = jnp.moveaxis(logits, 1, -1)
+    return types.Output(out, after, context.tapped), passed
 
   return run
 

@@ -29,9 +29,10 @@ def features(world: worlds.World) -> base.Term:
     world: the attacker's picture of the network and the client.
 
   Raises:
-    ValueError: a network without a linear classifier, or an update that does
-      not cover its kernel and bias.
+    ValueError: another task, a network without a linear classifier, or an
+      update that does not cover its kernel and bias.
   """
+  require.exclusive_classes(world, 'features', advice=_INSTEAD)
   require.classifier_kernel(world.net, 'features', advice=_INSTEAD)
   require.classifier_bias(world.net, 'features', advice=_INSTEAD)
   path = inspect.classifier(world.net)

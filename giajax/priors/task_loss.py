@@ -1,12 +1,10 @@
 """Task loss: the network recognises the candidate.
 
-  L(x) = mean over B of loss(network(x), y)
+  L(x) = loss(network(x), y)
 
 in the pass that the matching loss makes, for the labels that the candidate
 has: a prior towards images that the network classifies as they are labelled.
 """
-
-import jax.numpy as jnp
 
 from giajax import world as worlds
 from giajax.priors import base
@@ -21,6 +19,6 @@ def task_loss(world: worlds.World) -> base.Term:
 
   def value(key, batch, aux, obs):
     del key, obs
-    return jnp.mean(world.task.loss(aux.out, batch.y))
+    return world.task.loss(aux.out, batch.y)
 
   return base.Term(value)

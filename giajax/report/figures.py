@@ -16,6 +16,7 @@ from giajax.report import gallery
 from giajax.report import markup
 from giajax.report import plots
 from giajax.report import prose
+from giajax.report import values
 from giajax.results import collection
 from giajax.results import columns
 from giajax.results import study
@@ -120,7 +121,12 @@ def reconstructions(
       axes.spines[:].set_visible(False)
       if collection.has(run, row, name):
         image = collection.array(run, row, name)[i]
-        axes.imshow(markup.pixels(image), interpolation='nearest')
+        is_row = values.are_rows(run)
+        axes.imshow(
+          markup.pixels(values.strip(image) if is_row else image),
+          interpolation='nearest',
+          aspect='auto' if is_row else 'equal',
+        )
     column[0].set_title('\n'.join(lines), fontsize=7)
     if columns.is_scored(row):
       psnr = wording.figure(collection.array(run, row, 'psnr')[i], 1)

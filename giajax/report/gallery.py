@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from giajax.report import captions
 from giajax.report import markup
 from giajax.report import prose
+from giajax.report import values
 from giajax.results import collection
 from giajax.results import columns
 from giajax.results import wording
@@ -33,7 +35,7 @@ def gallery(
   run: collection.Run, samples: Sequence[collection.Sample]
 ) -> markup.Html:
   """Returns originals next to recoveries and the attack's starts."""
-  total = sum(len(collection.array(run, row, 'y_hat')) for row in run.rows)
+  total = sum(len(collection.array(run, row, 'x_hat')) for row in run.rows)
   which = (
     f'{len(samples)} of {total} images, drawn with the fixed seed '
     f'{collection.SAMPLE_SEED} before any metric was looked at: a sample, not '
@@ -47,7 +49,8 @@ def gallery(
     f'{which} The restart shown is the one that the attacker would pick by its '
     'own objective. The small picture is where the attack started.'
   )
-  note = ' '.join([note, *(_NOTES[name] for name in guesses(run, samples))])
+  notes = [_NOTES[name] for name in guesses(run, samples)]
+  note = ' '.join([note, *notes, *_about_inputs(run)])
   groups: dict[str, list[collection.Sample]] = {}
   for item in samples:
     groups.setdefault(prose.point_label(run, item.row), []).append(item)
@@ -59,6 +62,21 @@ def gallery(
       for label, items in groups.items()
     ]
   return markup.join(tag('p', note, class_='note'), *parts)
+
+
+def _about_inputs(run: collection.Run) -> list[str]:
+  """Returns what to know about inputs that are no grey or coloured images."""
+  if values.are_rows(run):
+    return [
+      'The inputs are rows of a table, in the units of the client: where this '
+      'page says image, read row. They have no structure, so that PSNR alone '
+      'decides, over columns that are scaled to their range.'
+    ]
+  channels = collection.array(run, run.rows[0], 'x_hat').shape[-1]
+  if channels in (1, 3):
+    return []
+  shown = 'the first three' if channels > 3 else 'the mean'
+  return [f'Pictures show {shown} of {channels} channels.']
 
 
 def guesses(
@@ -84,10 +102,25 @@ def _grid(
 
 
 def _card(run: collection.Run, item: collection.Sample) -> list[markup.Html]:
-  images = []
   known = collection.has(run, item.row, 'x')
   beside = guesses(run, [item])
   pictures = _KNOWN | beside if known else {**_FOUND, **beside, **_START}
+  shown = _rows if values.are_rows(run) else _trio
+  caption = tag('figcaption', *_caption(run, item, known))
+  return [shown(run, item, pictures), caption]
+
+
+def _rows(run, item, pictures) -> markup.Html:
+  """Returns the values of a row of a table, or none where they are redacted."""
+  redacted = columns.is_scored(item.row) and 'x' not in pictures
+  if redacted:
+    return tag('p', 'The values are left out.', class_='label')
+  return values.table(run, item, pictures)
+
+
+def _trio(run, item, pictures) -> markup.Html:
+  """Returns pictures beside each other."""
+  images = []
   for name, label in pictures.items():
     image = collection.array(run, item.row, name)[item.index]
     alt = f'{label}, case {item.row["case"]}, image {item.index}'
@@ -99,44 +132,22 @@ def _card(run: collection.Run, item: collection.Sample) -> list[markup.Html]:
         markup.picture(image, alt),
       )
     )
+  return tag('div', *images, class_='trio')
+
+
+def _caption(run, item, known) -> list[markup.Html]:
+  """Returns the lines under a sample."""
   verdict = str(item.row['verdict'])
-  trio = tag('div', *images, class_='trio')
-  if not columns.is_scored(item.row):
-    label = f'case {item.row["case"]}, {verdict}'
-    return [trio, tag('figcaption', label, tag('br'), _claimed(run, item))]
-  psnr, ssim = (
-    collection.array(run, item.row, name)[item.index]
-    for name in ('psnr', 'ssim')
-  )
-  text = (
-    f'case {item.row["case"]}, {verdict}: PSNR {wording.figure(psnr, 1)} dB · '
-    f'SSIM {wording.figure(ssim)}'
-  )
-  caption = tag('figcaption', text, tag('br'), _labels(run, item))
-  return [trio, caption]
-
-
-def _claimed(run: collection.Run, item: collection.Sample) -> markup.Html:
-  """Returns the label that the attack claims for an image."""
-  guess = int(collection.array(run, item.row, 'y_hat')[item.index])
-  word = _word(run, guess)
-  text = 'no label claimed' if guess < 0 else f'the attack says: {word}'
-  return tag('span', text, class_='label')
-
-
-def _word(run: collection.Run, label: int) -> str:
-  names = run.meta.get('class_names') or []
-  return str(names[label]) if 0 <= label < len(names) else f'class {label}'
-
-
-def _labels(run: collection.Run, item: collection.Sample) -> markup.Html:
-  if not collection.has(run, item.row, 'x'):  # redacted
-    return _claimed(run, item)
-  true, guess = (
-    int(collection.array(run, item.row, k)[item.index]) for k in ('y', 'y_hat')
-  )
-  words = [_word(run, label) for label in (true, guess)]
-  if guess < 0:
-    return tag('span', f'{words[0]}, no label claimed', class_='label')
-  text = words[0] if true == guess else f'{words[0]}, taken for {words[1]}'
-  return tag('span', text, class_='label')
+  said = captions.compared if known and columns.is_scored(item.row) else None
+  said = said or captions.claimed  # redacted, or unknown
+  about = tag('span', said(run, item), class_='label')
+  text = f'case {item.row["case"]}, {verdict}'
+  if columns.is_scored(item.row):
+    psnr, ssim = (
+      collection.array(run, item.row, name)[item.index]
+      for name in ('psnr', 'ssim')
+    )
+    text += f': PSNR {wording.figure(psnr, 1)} dB'
+    if not values.are_rows(run):
+      text += f' · SSIM {wording.figure(ssim)}'
+  return [markup.join(text), tag('br'), about]

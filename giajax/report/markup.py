@@ -52,9 +52,13 @@ def data_uri(content: bytes, kind: str) -> str:
 
 
 def pixels(image: np.ndarray) -> np.ndarray:
-  """Returns [H, W, C] in [0, 1] as uint8 [H, W, 3]; NaN becomes black."""
-  levels = images.to_uint8(image)
-  return np.repeat(levels, 3, axis=-1) if image.shape[-1] == 1 else levels
+  """Returns [H, W, C] in [0, 1] as uint8 [H, W, 3]; NaN becomes black.
+
+  The first three of several channels are shown, and the mean of two.
+  """
+  if image.shape[-1] < 3:
+    image = np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
+  return images.to_uint8(image[..., :3])
 
 
 def picture(image: np.ndarray, alt: str) -> Html:

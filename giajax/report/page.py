@@ -109,7 +109,7 @@ def _opening(run: collection.Run, title: str) -> markup.Html:
     'header',
     tag('h1', f'giajax report: {title}'),
     tag('p', prose.verdict(run), class_=f'verdict {prose.tone(run)}'),
-    tag('p', ' '.join([prose.rule(), *prose.caveats(run)]), class_='note'),
+    tag('p', ' '.join([prose.rule(run), *prose.caveats(run)]), class_='note'),
     tag('dl', *pairs, class_='facts'),
   )
 

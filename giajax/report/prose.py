@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from giajax.metrics import success
+from giajax.report import values
 from giajax.results import collection
 from giajax.results import columns
 from giajax.results import wording
@@ -31,8 +32,15 @@ def point_label(run: collection.Run, row: Mapping[str, Any]) -> str:
   )
 
 
-def rule() -> str:
-  """Returns when an image counts as recognised."""
+def rule(run: collection.Run) -> str:
+  """Returns when an image, or a row of a table, counts as recognised."""
+  if values.are_rows(run):
+    return (
+      f'Readably: a PSNR of at least {success.LEAK_PSNR:g} dB over columns '
+      f'scaled to their range, {success.LEAK_MARGIN:g} dB over every '
+      f'baseline of its case. Near this threshold: within '
+      f'{success.NEAR_PSNR:g} dB of these values.'
+    )
   return (
     f'Recognisably: a PSNR of at least {success.LEAK_PSNR:g} dB, '
     f'{success.LEAK_MARGIN:g} dB over every baseline of its case, and an SSIM '
@@ -49,7 +57,8 @@ def verdict(run: collection.Run) -> str:
   if run.meta.get('source'):  # one update, and several attacks perhaps
     run = run._replace(rows=[collection.worst(run)])
   hits, close, total = _counts(run)
-  first = _images(hits, close, total)
+  what = 'row' if values.are_rows(run) else 'image'
+  first = _found(what, hits, close, total)
   agree = tone(run) not in ('leaks', 'resists') or (
     (hits > 0) == (tone(run) == 'leaks')
   )
@@ -60,20 +69,28 @@ def verdict(run: collection.Run) -> str:
   )
 
 
-def _images(hits: int, close: int, total: int) -> str:
-  """Returns how many images were recognised, as the beginning of a sentence."""
+def _found(what: str, hits: int, close: int, total: int) -> str:
+  """Returns how many images were recognised, as the beginning of a sentence.
+
+  Args:
+    what: 'image', or 'row'.
+    hits: the number that was recognised.
+    close: the number that nearly was.
+    total: the number of all.
+  """
+  how = 'recognisably' if what == 'image' else 'readably'
   if not hits and close:
-    which = 'the image' if total == 1 else 'the images'
+    which = f'the {what}' if total == 1 else f'the {what}s'
     near = 'it is' if total == 1 else f'{close} of {total} are'
     return (
       f'Borderline, so look at {which}: {near} near the threshold of '
       'recognition'
     )
   if total == 1:
-    return f'The image {"came" if hits else "did not come"} back recognisably'
+    return f'The {what} {"came" if hits else "did not come"} back {how}'
   if hits == total:
-    return f'All {total} images came back recognisably'
-  first = f'{hits or "None"} of {total} images came back recognisably'
+    return f'All {total} {what}s came back {how}'
+  first = f'{hits or "None"} of {total} {what}s came back {how}'
   return f'{first}, and {close} came near the threshold' if close else first
 
 

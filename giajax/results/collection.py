@@ -10,6 +10,7 @@ import numpy as np
 
 from giajax import archives
 from giajax import files
+from giajax import trees
 from giajax.metrics import METRICS
 from giajax.metrics import success
 from giajax.results import columns
@@ -69,11 +70,18 @@ def check_arrays(
   Raises:
     ValueError: an array is missing, or has another shape or type.
   """
+  known = columns.ARRAYS | columns.OPTIONAL
+  by_row: dict[str, dict[str, Any]] = {}
+  for key in arrays:
+    number, _, name = key.partition('/')
+    if name.partition('.')[0] in known:
+      by_row.setdefault(number, {})[name] = key
+  named = [(row, by_row.get(_key(row, '')[:-1], {})) for row in rows]
   missing = [
     _key(row, name)
-    for row in rows
+    for row, own in named
     for name, array in columns.ARRAYS.items()
-    if _key(row, name) not in arrays
+    if name not in {n.partition('.')[0] for n in own}
     and (columns.is_scored(row) or not array.needs_truth)
   ]
   if missing:
@@ -81,13 +89,9 @@ def check_arrays(
       f'Expected {where} to hold every row of results.jsonl; got no array '
       f'{missing[0]!r} ({len(missing)} missing); {_AGAIN}'
     )
-  for row in rows:
-    own = {
-      name: arrays[_key(row, name)]
-      for name in columns.OPTIONAL | columns.ARRAYS
-      if _key(row, name) in arrays
-    }
-    columns.check_arrays(row, own, where)
+  for row, own in named:
+    found = {name: arrays[key] for name, key in own.items()}
+    columns.check_arrays(row, found, where)
 
 
 def advice(workdir: pathlib.Path) -> dict[str, Any] | None:
@@ -114,6 +118,17 @@ def array(run: Run, row: Mapping[str, Any], name: str) -> np.ndarray:
 def has(run: Run, row: Mapping[str, Any], name: str) -> bool:
   """Returns whether an optional array exists."""
   return _key(row, name) in run.arrays
+
+
+def targets(run: Run, row: Mapping[str, Any], name: str) -> Any:
+  """Returns the tree of targets 'y' or 'y_hat' of one row, of [B, ...].
+
+  Raises:
+    ValueError: the archive is torn there.
+  """
+  key = _key(row, name)
+  names = [n for n in run.arrays if n == key or n.startswith(f'{key}.')]
+  return trees.under(key, {n: run.arrays[n] for n in names})
 
 
 def median(values: Iterable[Any]) -> float:
@@ -223,7 +238,7 @@ def sample(
     draw = rng.choice(sorted(groups), limit, replace=False)
     groups = {point: groups[point] for point in sorted(draw.tolist())}
   each = max(1, limit // max(1, len(groups)))
-  sizes = {row['row']: len(array(run, row, 'y_hat')) for row in run.rows}
+  sizes = {row['row']: len(array(run, row, 'x_hat')) for row in run.rows}
   slots = sorted(
     {(row['case'], i) for row in run.rows for i in range(sizes[row['row']])}
   )

@@ -92,7 +92,8 @@ _ROW = (
   Column(
     'accuracy',
     float,
-    'share of a sample of the data set that the network classifies rightly',
+    'share of a sample of the data set that the network classifies rightly, or '
+    'of the targets that it has right',
     'accuracy',
     '.0%',
   ),
@@ -136,8 +137,8 @@ _ROW = (
   Column(
     'labels_recovered',
     float,
-    'share of the true labels that the attack names, whichever image they '
-    'belong to; null if it names none',
+    'share of the true labels, or other targets, that the attack names, '
+    'whichever image they belong to; null if it names none',
     'labels recovered',
     '.0%',
     needs_truth=True,
@@ -146,8 +147,8 @@ _ROW = (
   Column(
     'labels_matched',
     float,
-    'share of the images that came back with their own label; null if the '
-    'attack names none',
+    'share of the images that came back with their own label, or of their own '
+    'target; null if the attack names none',
     'images with their own label',
     '.0%',
     needs_truth=True,
@@ -217,7 +218,9 @@ class Array(NamedTuple):
   Attributes:
     meaning: the meaning in words.
     axes: a letter per axis. B are the images, at H W C; R the restarts, L the
-      recorded steps, S the baselines, and M their metrics.
+      recorded steps, S the baselines, and M their metrics. A star at the end
+      stands for any further axes, and lets the array be a tree of arrays, whose
+      names are NAME.LEAF.
     kinds: numpy's letters of the types that it may have.
     needs_truth: as for a column.
   """
@@ -228,13 +231,12 @@ class Array(NamedTuple):
   needs_truth: bool = False
 
 
-_CHANNELS = (1, 3)
 # There is also one array per metric, [B], and 'baselines', [S, M, B].
 ARRAYS: dict[str, Array] = {
   'x': Array('the true images', 'BHWC', needs_truth=True),
-  'y': Array('their labels', 'B', 'iu', needs_truth=True),
+  'y': Array('their targets', 'B*', 'iufb', needs_truth=True),
   'x_hat': Array('the images that came back', 'BHWC'),
-  'y_hat': Array('their labels; -1 for none', 'B', 'i'),
+  'y_hat': Array('their targets; -1, NaN or false for none', 'B*', 'ifb'),
   'x_start': Array('where the attack started', 'BHWC'),
   'psnr': Array('see the columns', 'B', needs_truth=True),
   'ssim': Array('see the columns', 'B', needs_truth=True),
@@ -304,7 +306,8 @@ def check_arrays(
 
   Args:
     row: the row.
-    arrays: what has a shape and a dtype, by the names of the arrays.
+    arrays: what has a shape and a dtype, by names of `ARRAYS` or `OPTIONAL`, or
+      of leaves of them.
     where: what the message calls them.
 
   Raises:
@@ -315,19 +318,20 @@ def check_arrays(
   sizes = {'S': len(baselines)}
   if baselines:
     sizes['M'] = len(next(iter(baselines.values())))
-  for name, array in (ARRAYS | OPTIONAL).items():
-    if name not in arrays:
-      continue
-    shape, dtype = arrays[name].shape, arrays[name].dtype
-    pairs = [*zip(array.axes, shape)]
+  for name, found in arrays.items():
+    array = (ARRAYS | OPTIONAL)[name.partition('.')[0]]
+    shape, dtype = found.shape, found.dtype
+    axes = array.axes.removesuffix('*')
+    pairs = [*zip(axes, shape)]
+    more = len(shape) - len(axes)
     if (
       dtype.kind not in array.kinds
-      or len(shape) != len(array.axes)
+      or (more and array.axes == axes)
+      or more < 0
       or any(sizes.setdefault(axis, size) != size for axis, size in pairs)
       or any(size == 0 for axis, size in pairs if axis != 'L')
-      or any(size not in _CHANNELS for axis, size in pairs if axis == 'C')
     ):
-      wanted = ', '.join(str(sizes.get(axis, axis)) for axis in array.axes)
+      wanted = ', '.join(str(sizes.get(axis, axis)) for axis in axes)
       raise ValueError(
         f'Expected {name!r} of row {row["row"]} in {where} to be [{wanted}] of '
         f'{_TYPES[array.kinds]}; got {[*shape]} of {dtype}; run '
@@ -335,4 +339,10 @@ def check_arrays(
       )
 
 
-_TYPES = {'f': 'floats', 'iu': 'whole numbers', 'i': 'integers', 'b': 'bools'}
+_TYPES = {
+  'f': 'floats',
+  'iu': 'whole numbers',
+  'b': 'bools',
+  'iufb': 'numbers',
+  'ifb': 'numbers',
+}

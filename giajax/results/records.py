@@ -26,6 +26,7 @@ RUN = {
     'withheld?': kinds.NAMED,
   },
   'class_names?': [str],
+  'scale?': {'low': [float], 'high': [float], 'names': [str]},
   'data_note?': str,
   'date?': str,
   'source?': {

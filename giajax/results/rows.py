@@ -40,8 +40,8 @@ def summary_line(row: Row) -> str:
     return printable.line(f'{where}: {row["verdict"]}. {row["reason"]}')
   return printable.line(
     f'{where}: {row["verdict"]}, PSNR '
-    f'{wording.score("psnr", row.get("psnr"))} dB, SSIM '
-    f'{wording.score("ssim", row.get("ssim"))}, {labels(row)}, '
+    f'{wording.score("psnr", row.get("psnr"))} dB{_structure(row)}, '
+    f'{labels(row)}, '
     f'{row["finite_restarts"]} of {row["restarts"]} restarts finite '
     f'({row["setting"]})' + _why(row)
   )
@@ -60,6 +60,14 @@ def labels(row: Row) -> str:
     return said
   matched = wording.score('labels_matched', row.get('labels_matched'))
   return f'{said} ({matched} of the images have their own)'
+
+
+def _structure(row: Row) -> str:
+  """Returns the SSIM, which rows of a table have none of."""
+  ssim = row.get('ssim')
+  if ssim is None or math.isnan(ssim):
+    return ''
+  return f', SSIM {wording.score("ssim", ssim)}'
 
 
 def _why(row: Row) -> str:

@@ -459,7 +459,7 @@ def _correlation(run: collection.Run, x: str, y: str, paper: str) -> str:
 
 def _cases(run: collection.Run) -> str:
   count = len(run.rows) // len(collection.points(run))
-  images = len(collection.array(run, run.rows[0], 'y'))
+  images = len(collection.array(run, run.rows[0], 'psnr'))
   metrics = _metrics(run.meta['config']['study'])
   shares = [_column(m).label for m in metrics if _column(m).share]
   claimed = any(m.endswith('_claimed') for m in metrics)

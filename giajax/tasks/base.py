@@ -1,7 +1,11 @@
-"""Task: a loss per image, and targets that an attack can optimise."""
+"""Task: a loss, and targets that an attack can optimise."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 from giajax import types
 
@@ -28,16 +32,147 @@ class CheckFn(Protocol):
 class Task(NamedTuple):
   """What a network is trained to do.
 
+  Outputs and targets are pytrees of arrays whose first axis is that of the
+  images.
+
   Attributes:
-    loss: `(out [B, ...], y) -> [B]`, in nats; y hard or soft. It checks `y`.
+    loss: `(out, y) -> []`, that of a batch, in nats or the unit of the task; y
+      hard or soft. It checks `y`.
     check: `(y, count)`, see `CheckFn`.
-    relax: a function from free parameters [B, K] to soft targets that `loss`
-      accepts.
+    same: `(y, y_hat) -> [B]`, the share of each target, in [0, 1], that another
+      one has right; both hard.
+    draw: `(key, count) -> free`, the parameters at which an attack that
+      optimises targets begins, a tree of arrays; None if none can.
+    relax: a function from free parameters, or a network's output, to soft
+      targets that `loss` accepts.
     harden: a function from soft targets to the form in which data sets give
       them.
+    additive: whether the loss of a batch is the mean of those of its images.
+    exclusive: whether the loss is the cross-entropy of exclusive classes, which
+      label rules and some closed forms rest on.
   """
 
-  loss: Callable[[types.Array, Any], types.Array]
+  loss: Callable[[Any, Any], types.Array]
   check: CheckFn
-  relax: Callable[[types.Array], types.Array]
-  harden: Callable[[types.Array], types.Array]
+  same: Callable[[Any, Any], types.Array]
+  draw: Callable[[types.Array, int], Any] | None = None
+  relax: Callable[[Any], Any] = lambda free: free
+  harden: Callable[[Any], Any] = lambda y: y
+  additive: bool = True
+  exclusive: bool = False
+
+
+def from_loss(loss: Callable[[Any, Any], types.Array]) -> Task:
+  """Returns the task of a loss of somebody's own.
+
+  Its targets are granted to the attacker, or the attack does without: nothing
+  is known of them that an attack could optimise.
+
+  Args:
+    loss: `(out, y) -> [B]`, the loss of each image. Outputs and targets are
+      whatever the network returns and the data set gives: arrays, or trees of
+      them, whose first axis is that of the images.
+
+  Returns:
+    A task whose `loss` and `check` raise a ValueError for targets of another
+    number of images, and `loss` for a loss that is not [B].
+  """
+
+  def check(y: Any, count: int) -> None:
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(y)]
+    wrong = [shape for shape in shapes if shape[:1] != (count,)]
+    if wrong or not shapes:
+      raise ValueError(
+        f'Expected targets of {count} images, their first axis; got '
+        f'{wrong[0] if wrong else "no array"}; give one per image'
+      )
+
+  def mean(out: Any, y: Any) -> types.Array:
+    count = len(jax.tree.leaves(out)[0])
+    check(y, count)
+    losses = jnp.asarray(loss(out, y))
+    if losses.shape != (count,):
+      raise ValueError(
+        f'Expected a loss of each image, [{count}]; got an array of shape '
+        f'{losses.shape}; leave the mean over the images to giajax'
+      )
+    return jnp.mean(losses)
+
+  return Task(mean, check, same=equal)
+
+
+def equal(y: Any, y_hat: Any) -> types.Array:
+  """Returns the share of the numbers of each target that are equal, [B].
+
+  Args:
+    y: targets, a tree of arrays [B, ...].
+    y_hat: others of the same structure and shapes.
+  """
+  pairs = zip(jax.tree.leaves(y), jax.tree.leaves(y_hat), strict=True)
+  flat = [
+    (jnp.asarray(a) == jnp.asarray(b)).reshape(len(a), -1) for a, b in pairs
+  ]
+  return jnp.concatenate(flat, axis=1).mean(axis=1)
+
+
+def shares(task: Task, y: Any, y_hat: Any) -> types.Array:
+  """Returns the share that target i has in common with claim j, [B, M].
+
+  Args:
+    task: the task, for its `same`.
+    y: B targets.
+    y_hat: M claimed ones.
+  """
+
+  def one(own):
+    count = len(jax.tree.leaves(y_hat)[0])
+    repeated = jax.tree.map(
+      lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), own
+    )
+    return task.same(repeated, y_hat)
+
+  return jax.vmap(one)(jax.tree.map(jnp.asarray, y))
+
+
+def check_form(
+  y: Any, shape: tuple[int, ...], kind: type, what: str, advice: str
+) -> None:
+  """Requires targets of one shape and kind: others would broadcast.
+
+  Args:
+    y: the targets.
+    shape: that they should have.
+    kind: numpy's abstract type of them, such as `np.floating`.
+    what: they are, for the message.
+    advice: the last part of the sentence, what to do.
+  """
+  got, dtype = jnp.shape(y), jnp.result_type(y)
+  if got != shape or not jnp.issubdtype(dtype, kind):
+    raise ValueError(
+      f'Expected {what} of shape {shape}; got shape={got}, dtype={dtype}; '
+      f'{advice}'
+    )
+
+
+def is_known(y: Any) -> bool:
+  """Returns whether targets have values yet, which traced ones do not."""
+  return not isinstance(y, jax.core.Tracer)
+
+
+def check_size(num_classes: int, least: int) -> None:
+  """Requires so many classes, or numbers."""
+  if num_classes < least:
+    raise ValueError(
+      f'Expected num_classes >= {least}; got num_classes={num_classes}; set it '
+      'to the size of the last layer'
+    )
+
+
+def check_finite(y: Any, what: str) -> None:
+  """Requires finite numbers."""
+  bad = ~np.isfinite(np.asarray(y))
+  if bad.any():
+    raise ValueError(
+      f'Expected finite {what}; got {int(bad.sum())} of {bad.size} that are '
+      'NaN or infinite; correct them'
+    )

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from giajax import keys
 from giajax import types
 from giajax.tasks import base
 
@@ -12,6 +13,8 @@ _ROUNDING = 1e-3  # how far the sum of an image's soft labels may differ from 1
 
 def classification(num_classes: int) -> base.Task:
   """Cross-entropy over K exclusive classes, hard or soft labels.
+
+  The loss of an image is -log softmax(out)_y, in nats.
 
   Args:
     num_classes: the number of classes K, at least 2.
@@ -28,26 +31,29 @@ def classification(num_classes: int) -> base.Task:
 
   def check(y: types.Array, count: int) -> None:
     _check_form(y, count, num_classes)
-    if isinstance(y, jax.core.Tracer):
-      return  # the values are not known yet
+    if not base.is_known(y):
+      return
     if jnp.ndim(y) == 1:
       _check_classes(np.asarray(y), num_classes)
     else:
       _check_probabilities(np.asarray(y))
 
   def loss(out: types.Array, y: types.Array) -> types.Array:
-    """Returns [B] nats for logits [B, K] and labels [B] or [B, K]."""
+    """Returns [] nats for logits [B, K] and labels [B] or [B, K]."""
     check(y, len(out))
     log_p = jax.nn.log_softmax(out)
     if y.ndim == 1:
-      return -jnp.take_along_axis(log_p, y[:, None], axis=-1)[:, 0]
-    return -jnp.sum(y * log_p, axis=-1)
+      return -jnp.mean(jnp.take_along_axis(log_p, y[:, None], axis=-1))
+    return -jnp.mean(jnp.sum(y * log_p, axis=-1))
 
   return base.Task(
     loss=loss,
     check=check,
+    same=base.equal,
+    draw=lambda key, count: keys.normal(key, (count, num_classes)),
     relax=jax.nn.softmax,
     harden=lambda y: y if y.ndim == 1 else jnp.argmax(y, -1).astype(jnp.int32),
+    exclusive=True,
   )
 
 

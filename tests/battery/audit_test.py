@@ -127,8 +127,9 @@ def test_nothing_of_a_workdir_is_run(folder, tmp_path):
 def test_networks_of_unknown_layers_have_a_fallback(folder, monkeypatch):
   monkeypatch.setattr(battery, 'BATTERY', {})
   plan = battery.plan(_config(folder), 1)
-  (variant,) = plan.config['sweep']['variant']
-  assert variant['attack'] == {'name': 'dlg', 'num_steps': 10}
+  variants = plan.config['sweep']['variant']
+  assert [v['name'] for v in variants] == [*battery.FALLBACK]
+  assert variants[1]['attack'] == {'name': 'dlg', 'num_steps': 10}
 
 
 @pytest.mark.parametrize('minutes', [0, -1, float('nan'), float('inf')])

@@ -76,8 +76,9 @@ def test_standard_attacks(folder, net, monkeypatch):
 
 def test_another_process_does_not_have_the_network(net):
   from giajax.engine import own_code
+  from giajax.engine import own_models
 
-  name = own_code.given(net)
+  name = own_models.given(net)
   assert own_code.named(name, 'model')(image_shape=0, num_classes=0) is net
   with pytest.raises(ValueError, match='give it again'):
     own_code.named('given:another', 'model')

@@ -114,6 +114,6 @@ def test_network_without_layers_says_nothing(setup):
   blind = setup._replace(viewer=lambda: setup.net._replace(probe=None))
   item = _item(setup, 0)
   assert features.facts(blind, item, {'a': item.batch.x}, 0) == ({}, {'a': {}})
-  logits = features.view(blind, item.batch.x).logits
+  logits = features.view(blind, item.batch.x).out
   expected = setup.net.apply(setup.variables, item.batch.x).out
   np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-6)

@@ -47,7 +47,8 @@ def test_weights_are_an_artefact_with_a_hash(tmp_path, capsys):
   }
   # It can be audited, and trained further.
   setup = build.setup(build.resolve(tiny.config(weights__path=str(out))))
-  made = lessons.accuracy(setup.net, setup.variables, setup.dataset)
+  task = setup.world.task
+  made = lessons.accuracy(setup.net, task, setup.variables, setup.dataset)
   assert made == facts['accuracy']
   found = setting.describe(setup, 0)
   assert found['accuracy'] == made

@@ -6,6 +6,12 @@ import pytest
 from giajax.metrics import success
 
 
+def _shares(true, found):
+  true, found = np.array(true, int), np.array(found, int)
+  equal = (true[:, None] == found[None]).astype(float)
+  return np.where(found < 0, np.nan, equal)
+
+
 @pytest.mark.parametrize(
   ('true', 'found', 'expected'),
   [
@@ -20,18 +26,25 @@ from giajax.metrics import success
   ],
 )
 def test_recovered_labels_are_the_overlap_of_multisets(true, found, expected):
-  share = success.labels_recovered(true, np.array(found, int))
+  share = success.labels_recovered(_shares(true, found))
   np.testing.assert_equal(share, expected)
 
 
 def test_matched_labels_follow_the_slots():
-  true, found = [5, 6, 7, 8], [6, 5, 7, 8]
-  accuracy = success.labels_matched
-  assert accuracy(true, found, [1, 0, 2, 3]) == 1
-  assert accuracy(true, found, [0, 1, 2, 3]) == 0.5
+  shares = _shares([5, 6, 7, 8], [6, 5, 7, 8])
+  matched = success.labels_matched
+  assert matched(shares, [1, 0, 2, 3]) == 1
+  assert matched(shares, [0, 1, 2, 3]) == 0.5
   # Unmatched is wrong, even where the last slot's label would fit.
-  assert accuracy(true, found, [1, 0, 2, -1]) == 0.75
-  assert np.isnan(accuracy(true, [-1] * 4, [0, 1, 2, 3]))
+  assert matched(shares, [1, 0, 2, -1]) == 0.75
+  assert np.isnan(matched(_shares([5, 6, 7, 8], [-1] * 4), [0, 1, 2, 3]))
+
+
+def test_targets_in_part_count_in_part():
+  shares = np.array([[0.5, 0.9, np.nan], [0.0, 1.0, np.nan]])
+  # The first takes what it shares less with, as the second then has more.
+  assert success.labels_recovered(shares) == pytest.approx(0.75)
+  assert success.labels_matched(shares, [1, 2]) == pytest.approx(0.45)
 
 
 def test_success_rate_counts_failures():

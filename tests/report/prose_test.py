@@ -1,5 +1,7 @@
 """Tests of giajax.report.prose."""
 
+import functools
+
 from giajax.metrics import success
 from giajax.report import prose
 
@@ -9,12 +11,14 @@ def test_every_judgement_has_words():
 
 
 def test_near_the_threshold_is_borderline():
-  assert prose._images(0, 1, 1) == (
+  said = functools.partial(prose._found, 'image')
+  assert said(0, 1, 1) == (
     'Borderline, so look at the image: it is near the threshold of recognition'
   )
-  assert prose._images(0, 2, 4).startswith('Borderline, so look at the images')
-  assert prose._images(1, 2, 4) == (
+  assert said(0, 2, 4).startswith('Borderline, so look at the images')
+  assert said(1, 2, 4) == (
     '1 of 4 images came back recognisably, and 2 came near the threshold'
   )
-  assert prose._images(0, 0, 1) == 'The image did not come back recognisably'
-  assert prose._images(4, 0, 4) == 'All 4 images came back recognisably'
+  assert said(0, 0, 1) == 'The image did not come back recognisably'
+  assert said(4, 0, 4) == 'All 4 images came back recognisably'
+  assert prose._found('row', 4, 0, 4) == 'All 4 rows came back readably'

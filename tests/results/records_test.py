@@ -33,7 +33,9 @@ def _workdir(folder, **changes):
   types = {'y': int, 'y_hat': int, 'finite': bool, 'trace_step': int}
   sizes = {'B': 1, 'H': 4, 'W': 4, 'C': 3, 'R': 2, 'L': 3}
   content = {
-    name: np.zeros([sizes[a] for a in array.axes], types.get(name, 'f'))
+    name: np.zeros(
+      [sizes[a] for a in array.axes.removesuffix('*')], types.get(name, 'f')
+    )
     for name, array in columns.ARRAYS.items()
   }
   content |= {'chosen': np.array(1), **changes.get('arrays', {})}
@@ -83,9 +85,11 @@ _FOREIGN = (
     "float or null under 'baselines.start.psnr'",
   ),
   (dict(row={'sweep': {'a': float('inf')}}), "finite numbers under 'sweep.a'"),
-  (dict(arrays={'x': np.zeros((1, 4, 4, 2), 'f')}), "'x' of row 0 .* floats"),
+  (dict(arrays={'x': np.zeros((1, 4, 4, 3), 'i')}), "'x' of row 0 .* floats"),
   (dict(arrays={'x_hat': np.zeros((1, 5, 4, 3), 'f')}), r'\[1, 4, 4, 3\] of'),
-  (dict(arrays={'y': np.zeros(1)}), "'y' of row 0 .* whole numbers"),
+  (dict(arrays={'y': np.array(['a'])}), "'y' of row 0 .* numbers"),
+  (dict(arrays={'y': np.zeros((2, 5))}), "'y' of row 0"),
+  (dict(arrays={'y.a': np.zeros((2, 5))}), "'y.a' of row 0"),
   (dict(arrays={'psnr': np.zeros(2, 'f')}), "'psnr' of row 0"),
   (dict(arrays={'mse': np.zeros(2, 'f')}), "'mse' of row 0"),
   (dict(arrays={'finite': np.zeros(2, 'f')}), "'finite' of row 0"),

@@ -44,7 +44,7 @@ def run(
       )
       size = x if isinstance(x, int) else 1
       arrays[f'{number:04d}/x'] = np.zeros((size, 2, 2, 1))
-      arrays[f'{number:04d}/y'] = np.zeros(size)
+      arrays[f'{number:04d}/psnr'] = np.zeros(size)
   meta = {
     'config': {'study': about},
     'card': 'A table <of theirs>.\n\nMore.',

@@ -13,10 +13,10 @@ TASK = classification.classification(3)
 def test_loss_by_hand():
   out = jnp.array([[0.0, 0.0, 0.0], [np.log(2), 0.0, 0.0]])
   hard = TASK.loss(out, jnp.array([1, 0]))
-  np.testing.assert_allclose(hard, [np.log(3), np.log(2)], rtol=1e-6)
+  np.testing.assert_allclose(hard, np.log(6) / 2, rtol=1e-6)
   soft = TASK.loss(out, jnp.array([[0.2, 0.3, 0.5], [0.5, 0.5, 0.0]]))
   expected = [np.log(3), 0.5 * np.log(2) + 0.5 * np.log(4)]
-  np.testing.assert_allclose(soft, expected, rtol=1e-6)
+  np.testing.assert_allclose(soft, np.mean(expected), rtol=1e-6)
 
 
 def test_hard_equals_one_hot():
@@ -28,8 +28,8 @@ def test_hard_equals_one_hot():
 
 def test_large_logits_stay_finite():
   out = jnp.array([[1e4, -1e4, 0.0]])
-  np.testing.assert_allclose(TASK.loss(out, jnp.array([1])), [2e4])
-  slope = jax.grad(lambda o: TASK.loss(o, jnp.array([1])).sum())(out)
+  np.testing.assert_allclose(TASK.loss(out, jnp.array([1])), 2e4)
+  slope = jax.grad(lambda o: TASK.loss(o, jnp.array([1])))(out)
   np.testing.assert_allclose(slope, [[1, -1, 0]], atol=1e-6)
 
 

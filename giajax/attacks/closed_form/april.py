@@ -111,7 +111,7 @@ def april(world: worlds.World) -> base.Attack:
   _require_read_alone(net, front)
   read = functools.partial(_read, world, front)
   attack = base.closed_form(read, needs={'model', 'batch_size', 'labels'})
-  return compose.with_labels(attack, labels.idlg(world))
+  return compose.with_labels(attack, labels.of_one_image(world))
 
 
 def _front(net: models.Net) -> Front:

@@ -54,7 +54,7 @@ def linear_layer(world: worlds.World) -> base.Attack:
   order = inspect.pixel_order(world.net, first)
   read = functools.partial(_read, world, first, order)
   attack = base.closed_form(read, needs={'model', 'batch_size', 'labels'})
-  return compose.with_labels(attack, labels.idlg(world))
+  return compose.with_labels(attack, labels.of_one_image(world))
 
 
 def _read(world, first, order, obs):

@@ -94,6 +94,7 @@ def r_gap(world: worlds.World, *, iterations: int = 2000) -> base.Attack:
       network, parameters that the client does not train, or iterations < 1.
   """
   require.whole(iterations, 'iterations', advice='raise it')
+  require.exclusive_classes(world, 'r_gap')
   require.batch_of_one(
     world, 'r_gap', advice='lower it: larger ones mix in its constraints'
   )

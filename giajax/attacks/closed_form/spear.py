@@ -199,7 +199,12 @@ def _factors(world, first, obs) -> Factors:
 
 
 def _classes(world, first, variables, x, columns):
-  """Returns the classes [B] whose gradients are most like the columns."""
+  """Returns the classes [B] whose gradients are most like the columns.
+
+  Targets that are no classes cannot be tried in turn: they are -1, none.
+  """
+  if not world.task.exclusive:
+    return jnp.full(world.batch_size, -1, jnp.int32)
   gradients = bias_gradients.bias_gradients(world, first, variables)
   over_classes = jax.vmap(gradients, (None, 0))
   over_images = jax.vmap(over_classes, (0, None))

@@ -79,9 +79,11 @@ def latents(world: worlds.World) -> inversion_networks.Latents:
     world: the attacker's picture of the system.
 
   Raises:
-    ValueError: a network without a classifier, one whose kernel or bias the
-      client does not train, or more images than leave a class absent.
+    ValueError: another task, a network without a classifier, one whose kernel
+      or bias the client does not train, or more images than leave a class
+      absent.
   """
+  require.exclusive_classes(world, 'fgla')
   path, b = inspect.head(world.net), world.batch_size
   classes = world.net.spec.num_classes
   require.classifier_bias(world.net, 'fgla')

@@ -166,8 +166,8 @@ def fishing(
     form: see `match`.
 
   Raises:
-    ValueError: a value out of range, a classifier without bias, or another
-      client, such as one with dropout or augmentation.
+    ValueError: a value out of range, another task, a classifier without bias,
+      or another client, such as one with dropout or augmentation.
   """
   if target_class is not None:
     require.whole(
@@ -224,6 +224,7 @@ def fishing(
 def _require_client(world: worlds.World) -> None:
   """Requires a client whose rounds differ only by the classifier."""
   net, client = world.net, world.client
+  require.exclusive_classes(world, 'fishing')
   require.classifier_kernel(net, 'fishing')
   require.classifier_bias(net, 'fishing')
   require.one_step(client, 'fishing')

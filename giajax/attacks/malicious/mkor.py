@@ -83,10 +83,11 @@ def mkor(world: worlds.World) -> base.Attack:
       with ReLU.
 
   Raises:
-    ValueError: another network, or a client of several local steps or with
-      random layers, such as dropout.
+    ValueError: another task or network, or a client of several local steps or
+      with random layers, such as dropout.
   """
   net, instead = world.net, 'use robbing_the_fed'
+  require.exclusive_classes(world, 'mkor', advice=instead)
   require.one_step(world.client, 'mkor', advice=instead)
   relay = pixel_relay.pixel_relay(net, 'mkor')
   require.no_random_layers(

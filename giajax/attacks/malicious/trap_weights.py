@@ -116,8 +116,8 @@ def trap_weights(
       images recovered before.
 
   Raises:
-    ValueError: a value out of range, a network without such a layer, or a
-      client of several local steps or with dropout in front of it.
+    ValueError: a value out of range, another task, a network without such a
+      layer, or a client of several local steps or with dropout in front of it.
   """
   net, b, instead = world.net, world.batch_size, 'use robbing_the_fed'
   images_per_unit = min(3.0, b) if images_per_unit is None else images_per_unit
@@ -130,6 +130,7 @@ def trap_weights(
     )
   require.fraction(strength, 'strength', advice='use 1 for the whole')
   require.whole(peelings, 'peelings', advice='use 1 to read units once')
+  require.exclusive_classes(world, 'trap_weights', advice=instead)
   relay = pixel_relay.pixel_relay(net, 'trap_weights')
   if not relay.exact:
     raise ValueError(

@@ -32,6 +32,7 @@ from giajax.attacks.parts import optimizers
 from giajax.attacks.parts import variables
 from giajax.priors import epoch_order as order
 from giajax.priors import total_variation as variation
+from giajax.tasks import base as tasks
 
 _APART = 1e6  # a squared distance above that of any two images
 
@@ -82,7 +83,10 @@ def dimitrov(
 
   def batch(tree, obs):
     one_epoch = pixels.batch(tree, obs)
-    return one_epoch._replace(y=jnp.tile(one_epoch.y, client.epochs))
+    every = jax.tree.map(
+      lambda leaf: jnp.concatenate([leaf] * client.epochs), one_epoch.y
+    )
+    return one_epoch._replace(y=every)
 
   attack = match.match(
     simulated,
@@ -102,18 +106,23 @@ def dimitrov(
 
   def read(state, obs, hp):
     (x, y), _, score = attack.read(state, obs, hp)
-    x, y = x.reshape(client.epochs, images, *x.shape[1:]), y[:images]
-    mean = jnp.mean(jax.vmap(lambda own: _align(x[0], own, y))(x), axis=0)
+    x = x.reshape(client.epochs, images, *x.shape[1:])
+    y = jax.tree.map(lambda leaf: leaf[:images], y)
+    alike = tasks.shares(world.task, y, y) == 1
+    mean = jnp.mean(jax.vmap(lambda own: _align(x[0], own, alike))(x), axis=0)
     valid = jnp.ones(images, bool)
     return types.Reconstruction(types.Batch(mean, y), valid, score)
 
   return attack._replace(read=read)
 
 
-def _align(first: types.Array, own: types.Array, y: types.Array) -> types.Array:
-  """Returns the images in the order of the first epoch's most similar ones."""
+def _align(first: types.Array, own: types.Array, alike: types.Array):
+  """Returns the images in the order of the first epoch's most similar ones.
+
+  Only images whose targets are `alike` [B, B] change places.
+  """
   a, b = (x.reshape(len(x), -1) for x in (first, own))
   costs = jnp.sum(jnp.square(a[:, None] - b[None]), axis=-1)
-  costs = jnp.where(y[:, None] == y[None], costs, _APART)
+  costs = jnp.where(alike, costs, _APART)
   rows, columns = assignment.hungarian_algorithm(costs)
   return own[columns[jnp.argsort(rows)]]

@@ -41,6 +41,7 @@ def inverting_gradients(
   leaf_weights: str = 'equal',
   median_every: int = 0,
   start: str = 'normal',
+  joint_labels: bool = False,
   form: str = 'auto',
 ) -> base.Attack:
   """Cosine matching with a total variation prior, by signed Adam.
@@ -58,6 +59,8 @@ def inverting_gradients(
       'linear' or 'exponential'.
     median_every: the steps between two 3 x 3 median filters, 0 for none.
     start: see `starts.parse`.
+    joint_labels: whether to optimise the labels, too, where no rule finds them;
+      the authors do not.
     form: see `match`.
 
   Raises:
@@ -66,7 +69,7 @@ def inverting_gradients(
   order = inspect.in_order(world.net) if leaf_weights != 'equal' else ()
   return match.match(
     world,
-    variable=variables.pixels(world, start=start),
+    variable=variables.pixels(world, start=start, joint_labels=joint_labels),
     distance=distances.on_leaves(
       distance, top=top_leaves, weights=leaf_weights, order=order
     ),

@@ -1,10 +1,12 @@
 """The gradient of a layer's bias for a single image."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from giajax import trees
 from giajax import types
 from giajax import world as worlds
 from giajax.clients import base as clients
@@ -12,8 +14,8 @@ from giajax.clients import base as clients
 
 def bias_gradients(
   world: worlds.World, path: str, variables: types.Variables
-) -> Callable[[types.Array, types.Array], types.Array]:
-  """Returns `(x [H, W, C], y []) -> [m]`, the gradient of a bias.
+) -> Callable[[types.Array, Any], types.Array]:
+  """Returns `(x [H, W, C], y) -> [m]`, the gradient of a bias.
 
   The gradient of the loss with respect to a layer's output is also that of its
   bias. The network is in inference mode.
@@ -34,7 +36,7 @@ def bias_gradients(
 
   def loss(offset, x, y):
     output, *_ = probe(x, {**zeros, path: offset})
-    return clients.loss(world.task, output, y[None])
+    return clients.loss(world.task, output, trees.single(y))
 
   def gradient(x, y):
     return jax.grad(loss)(zeros[path], x, y)[0]

@@ -8,7 +8,8 @@ mean loss over B images is
 with p the softmax. The change over several local steps is read as one gradient
 (`Client.as_gradient`). A rule requires only the parts of the update that it
 reads: an update that covers only the classifier's bias is enough for `idlg` and
-`bias_corrected`. A row is a factory `(world) -> Rule`.
+`bias_corrected`. A row is a factory `(world) -> Rule`, and refuses tasks other
+than classification.
 """
 
 from collections.abc import Callable
@@ -45,9 +46,10 @@ def idlg(world: worlds.World) -> Rule:
   every other row is not positive; with a bias this is its negative entry.
 
   Raises:
-    ValueError: a batch of more than one image, or an update that covers no part
-      of the classifier.
+    ValueError: another task, a batch of more than one image, or an update that
+      covers no part of the classifier.
   """
+  require.exclusive_classes(world, 'the idlg rule')
   require.batch_of_one(
     world, 'the idlg rule', advice='use column_minimum or bias_corrected'
   )
@@ -71,6 +73,19 @@ def idlg(world: worlds.World) -> Rule:
   return Rule(infer)
 
 
+def of_one_image(world: worlds.World) -> Rule:
+  """The rule `idlg`, for closed forms of one image that need no label.
+
+  Targets that are no exclusive classes are not inferred: they are -1, none.
+
+  Raises:
+    ValueError: the same as for `idlg`.
+  """
+  if world.task.exclusive:
+    return idlg(world)
+  return Rule(lambda key, obs: jnp.full(world.batch_size, -1, jnp.int32))
+
+
 def column_minimum(world: worlds.World) -> Rule:
   """The B classes of lowest row minimum of the weight gradient.
 
@@ -78,9 +93,10 @@ def column_minimum(world: worlds.World) -> Rule:
   assumes distinct labels.
 
   Raises:
-    ValueError: more images than classes, or an update that does not cover the
-      classifier's kernel.
+    ValueError: another task, more images than classes, or an update that does
+      not cover the classifier's kernel.
   """
+  require.exclusive_classes(world, 'the column_minimum rule')
   b, k = world.batch_size, world.net.spec.num_classes
   require.classifier_kernel(
     world.net, 'column_minimum', advice='use bias_corrected'
@@ -111,8 +127,10 @@ def bias_corrected(world: worlds.World) -> Rule:
   their empirical offset replaced by this estimate.
 
   Raises:
-    ValueError: an update that does not cover the classifier's bias.
+    ValueError: another task, or an update that does not cover the classifier's
+      bias.
   """
+  require.exclusive_classes(world, 'the bias_corrected rule')
   b, spec = world.batch_size, world.net.spec
   require.classifier_bias(
     world.net, 'bias_corrected', advice='use column_minimum'
@@ -151,8 +169,10 @@ def ilrg(world: worlds.World) -> Rule:
   `bias_corrected` errs less.
 
   Raises:
-    ValueError: an update that does not cover the classifier's kernel and bias.
+    ValueError: another task, or an update that does not cover the classifier's
+      kernel and bias.
   """
+  require.exclusive_classes(world, 'the ilrg rule')
   b, k = world.batch_size, world.net.spec.num_classes
   require.classifier_kernel(world.net, 'ilrg', advice='use bias_corrected')
   require.classifier_bias(world.net, 'ilrg', advice='use column_minimum')
@@ -187,7 +207,12 @@ def _largest_remainders(counts: types.Array, total: int) -> types.Array:
 
 
 def counts(world: worlds.World) -> Rule:
-  """The labels whose counts were granted; only their order is unknown."""
+  """The labels whose counts were granted; only their order is unknown.
+
+  Raises:
+    ValueError: another task.
+  """
+  require.exclusive_classes(world, 'the counts rule')
   b, k = world.batch_size, world.net.spec.num_classes
 
   def infer(key, obs):

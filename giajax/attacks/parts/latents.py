@@ -99,7 +99,7 @@ def latents_then_weights(
 
     def apart():
       def image(z, y, delta):
-        return images(z[None], y[None], delta)[0]
+        return images(z[None], trees.single(y), delta)[0]
 
       return jax.vmap(image)(z, y, delta)
 
@@ -233,6 +233,8 @@ def _begin(
   """Returns how latents are drawn, and images or features made of them."""
   generator = trained.generator
   variables.require_generator(world, generator)
+  if generator.takes_labels:
+    require.exclusive_classes(world, generator.spec.name)
   if generator.spec.latents == 'update':
     raise ValueError(
       'Expected a generator whose latents are free, such as dcgan; got '

@@ -65,13 +65,15 @@ def pixels(
       `relax`), instead of taking labels from the observation.
 
   Raises:
-    ValueError: an unknown start or space.
+    ValueError: an unknown start or space, or a task without targets that can be
+      optimised.
   """
   spec = world.net.spec
   require.one_of(space, 'space', ('normalised', 'unit'))
   beginning = starts.parse(start, spec.image_shape)
   shape = (world.batch_size, *spec.image_shape)
   mean, std = jnp.asarray(spec.mean), jnp.asarray(spec.std)
+  draw = _label_draw(world) if joint_labels else None
   if space == 'unit':
     mean, std = jnp.zeros_like(mean), jnp.ones_like(std)
 
@@ -81,9 +83,8 @@ def pixels(
   def init(key, obs, hp):
     key_x = keys.named(key, 'x')
     tree = {'x': beginning.draw(key_x, shape, to_space, obs, hp)}
-    if joint_labels:
-      label_shape = (world.batch_size, spec.num_classes)
-      tree['y'] = keys.normal(keys.named(key, 'y'), label_shape)
+    if draw is not None:
+      tree['y'] = draw(keys.named(key, 'y'), world.batch_size)
     return project(tree)
 
   def batch(tree, obs):
@@ -99,6 +100,18 @@ def pixels(
   return Variable(
     init, batch, project, needs | beginning.needs, beginning.hparams
   )
+
+
+def _label_draw(
+  world: worlds.World,
+) -> Callable[[types.Array, int], types.Tree]:
+  draw = world.task.draw
+  if draw is None:
+    raise ValueError(
+      'Expected a task whose targets can be optimised for an attack without '
+      'labels; got one of a loss alone; choose an attack that needs labels'
+    )
+  return draw
 
 
 def generator_weights(
@@ -122,6 +135,8 @@ def generator_weights(
     ValueError: see `require_generator`.
   """
   require_generator(world, generator)
+  if generator.labels is not None or generator.takes_labels:
+    require.exclusive_classes(world, generator.spec.name)
   shape = (world.batch_size, *generator.spec.latent_shape)
 
   def init(key, obs, hp):

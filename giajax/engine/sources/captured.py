@@ -13,17 +13,19 @@ import numpy as np
 
 from giajax import archives
 from giajax import capture
-from giajax import images
 from giajax import paths
 from giajax import registry
 from giajax import trees
 from giajax import types
 from giajax.attacks import base as attacks
+from giajax.data import arrays as arrays_of
 from giajax.data import base as data
+from giajax.data import scale as scales
 from giajax.engine import experiment
 from giajax.engine import tensors
 from giajax.engine.sources import simulated
 from giajax.models import base as models
+from giajax.tasks import base as tasks
 
 FORMS = {
   'weights': 'the weights after training; the update is these minus the '
@@ -42,6 +44,8 @@ def captured(
   variables: types.Variables,
   weights: Mapping[str, Any],
   sends_gradients: bool | None,
+  task: tasks.Task,
+  dataset: data.Dataset,
   *,
   received: str,
   form: str = '',
@@ -56,12 +60,15 @@ def captured(
     weights: that entry of the config, whose names `rename` translates.
     sends_gradients: whether the described client sends a gradient, None where
       that is not known.
+    task: what the network learns, for the form of the targets.
+    dataset: what the client's images are like, for their units.
     received: the file of what came back: an npz, .safetensors, .pt (tensors
       only), or the folder of an Orbax checkpoint. Arrays without names are
       taken in the order of the state dict.
     form: what that is, a name in `FORMS`; '' finds out whether it is weights.
-    truth: an npz of the client's images `x` [B, H, W, C] in [0, 1] and labels
-      `y` [B], '' where nobody knows them.
+    truth: a file of the client's images `x` [B, H, W, C] in the units of the
+      data set, [0, 1] or bytes without any, or rows [B, F] of a table, and
+      their targets `y` [B, ...], or `y.NAME`; '' where nobody knows them.
     trained: whether the weights that were sent are trained; None where that is
       to be measured on the data set, if it has images.
 
@@ -91,7 +98,7 @@ def captured(
     _check_whole(read, variables, received)
     tensors.check_order(read.variables, variables, f'received={received!r}')
   delta, stats = _update(form, read, variables)
-  known = _truth(truth, net.spec) if truth else None
+  known = _truth(truth, net.spec, task, dataset.scale) if truth else None
   sizes = tuple(
     float(trees.safe_sqrt(trees.squared_norm(tree)))
     for tree in (delta, variables.params)
@@ -208,33 +215,32 @@ def _still_notes(delta: types.Tree) -> list[str]:
   ]
 
 
-def _truth(path: str, spec: models.Spec) -> types.Batch:
-  """Returns the images behind the update, and their labels."""
+def _truth(
+  path: str,
+  spec: models.Spec,
+  task: tasks.Task,
+  scale: scales.Scale | None,
+) -> types.Batch:
+  """Returns the images behind the update, and their targets."""
   arrays = archives.read(paths.expanded(path, 'source.truth'))
   arrays = capture.part_of(arrays, 'truth') or arrays
-  missing = {'x', 'y'} - arrays.keys()
-  if missing:
+  x, y = arrays.get('x'), trees.under('y', arrays)
+  if x is None or not jax.tree.leaves(y):
     raise ValueError(
       f'Expected images x and labels y in truth={path!r}; got '
       f'{archives.listed(sorted(arrays))}; save them by np.savez(..., x=x, y=y)'
     )
-  x, y = arrays['x'], arrays['y']
-  if x.dtype == np.uint8:
-    x = x / np.float32(255)
-  if x.shape[1:] != spec.image_shape or not np.issubdtype(x.dtype, np.floating):
+  if x.ndim == 2 and scales.is_row(spec.image_shape):  # rows of a table
+    x = x[:, None, None]
+  if x.shape[1:] != spec.image_shape:
     raise ValueError(
-      f'Expected x in truth={path!r} as [B, H, W, C] of {spec.image_shape}, '
-      f'floats in [0, 1] or bytes; got {x.shape} of {x.dtype}; transpose, or '
-      'undo the normalisation'
+      f'Expected x in truth={path!r} as [B, H, W, C] of {spec.image_shape}; '
+      f'got {x.shape}; transpose it'
     )
-  images.check_range(x, f'the images of {path}')
-  y = data.check_labels(y, spec.num_classes)
-  if len(y) != len(x):
-    raise ValueError(
-      f'Expected a label for each image in truth={path!r}; got {len(x)} images '
-      f'and {len(y)} labels; correct it'
-    )
-  batch = types.Batch(jnp.asarray(x), jnp.asarray(y))
+  x = scales.to_unit(x, scale, f'the images of {path}')
+  y = jax.tree.map(arrays_of.narrowed, y)
+  task.check(y, len(x))
+  batch = types.Batch(jnp.asarray(x), jax.tree.map(jnp.asarray, y))
   return jax.tree.map(np.asarray, trees.widened(batch))
 
 

@@ -13,6 +13,7 @@ from giajax.data import base as data
 from giajax.data import cases as case_rules
 from giajax.engine import experiment
 from giajax.models import base as models
+from giajax.tasks import base as tasks
 
 
 def simulated() -> experiment.Source:
@@ -39,13 +40,16 @@ def item(
   Raises:
     ValueError: the same as for `draw`.
   """
-  indices, batch = draw(setup.dataset, setup.net.spec, setup.cases, case)
+  indices, batch = draw(
+    setup.dataset, setup.net.spec, setup.world.task, setup.cases, case
+  )
   return experiment.Item(case, control, indices, batch)
 
 
 def draw(
   dataset: data.Dataset,
   spec: models.Spec,
+  task: tasks.Task,
   cases: experiment.Cases,
   case: int,
 ) -> tuple[np.ndarray, types.Batch]:
@@ -54,12 +58,13 @@ def draw(
   Args:
     dataset: the data set that its images come from.
     spec: the spec of the network that reads them.
+    task: what it learns.
     cases: how the images are drawn.
     case: the number of the case.
 
   Raises:
-    ValueError: images of another shape or outside [0, 1], labels that are no
-      classes, or a batch that the data set cannot fill.
+    ValueError: images of another shape or outside [0, 1], targets of another
+      task, or a batch that the data set cannot fill.
   """
   indices = cases.indices(dataset, case)
   batch = jax.tree.map(np.asarray, trees.widened(dataset.take(indices)))
@@ -70,7 +75,7 @@ def draw(
       f'{batch.x.shape} from {dataset.name}; resize them'
     )
   images.check_range(batch.x, f'the images of case {case}')
-  data.check_labels(batch.y, spec.num_classes)
+  task.check(batch.y, len(indices))
   return indices, batch
 
 

@@ -41,7 +41,7 @@ def run(forward: Forward, spec: base.Spec) -> Callable[..., types.Output]:
       return forward(params, stats, x, key, train)
 
     out, stats = lowered.lowered(fn)(
-      base.whole(variables), variables.stats, base.normalise(x, spec), key
+      base.whole(variables), variables.stats, base.inputs(x, spec), key
     )
     return types.Output(out, stats, {})
 
@@ -82,7 +82,7 @@ def net(
     found = traced.follow(
       fn,
       base.whole(variables),
-      base.normalise(x, spec),
+      base.inputs(x, spec),
       (variables.stats, own(train, key)),
       offsets,
     )

@@ -152,7 +152,7 @@ def test_number_of_images_is_that_of_the_truth(folder):
     ({'x': np.full((1, 12, 12, 3), 2.0), 'y': [0]}, ['[0, 1]']),
     ({'x': np.zeros((1, 12, 12, 3)), 'y': [99]}, ['label']),
     ({'x': np.zeros((1, 12, 12, 3)), 'y': [0.5]}, ['integers']),
-    ({'x': np.zeros((1, 12, 12, 3)), 'y': [0, 1]}, ['2 labels']),
+    ({'x': np.zeros((1, 12, 12, 3)), 'y': [0, 1]}, ['of 1 images']),
   ],
 )
 def test_odd_truths(folder, tmp_path, arrays, words):

@@ -40,18 +40,18 @@ class Tensors(NamedTuple):
   saved: dict[str, np.ndarray]  # of the buffers, those in a state dict
 
 
-def checked_shape(shape: Sequence[int]) -> tuple[int, int, int]:
-  """Returns (C, H, W).
+def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
+  """Returns (C, H, W), or (F,).
 
   Raises:
     ValueError: something else.
   """
   sizes = tuple(shape)
-  if len(sizes) != 3 or not all(
+  if len(sizes) not in (1, 3) or not all(
     isinstance(size, int) and size > 0 for size in sizes
   ):
     raise ValueError(
-      f'Expected input_shape=(C, H, W), all at least 1; got '
+      f'Expected input_shape=(C, H, W) or (F,), all at least 1; got '
       f'input_shape={shape}; correct it'
     )
   return sizes
@@ -66,7 +66,7 @@ class Export:
     names: the names of its state dict, in order.
   """
 
-  def __init__(self, module: Any, shape: tuple[int, int, int], title: str):
+  def __init__(self, module: Any, shape: tuple[int, ...], title: str):
     self._torch = _torch(title)
     self.title = title
     self._shape = shape
@@ -79,11 +79,11 @@ class Export:
   def logits(
     self, state: Mapping[str, np.ndarray], images: np.ndarray, train: bool
   ) -> np.ndarray:
-    """Returns what torch itself computes, [B, K]; dropout may draw.
+    """Returns what torch itself computes, [B, K, ...]; dropout may draw.
 
     Args:
       state: parameters and running statistics, by torch's names.
-      images: [B, C, H, W] float32.
+      images: [B, C, H, W] or [B, F] float32.
       train: whether it is a training pass.
     """
     torch = self._torch
@@ -94,7 +94,7 @@ class Export:
       return module(torch.from_numpy(np.array(images))).numpy()
 
   def classes(self, batch: int) -> int:
-    """Returns the number of logits, after a pass in each mode.
+    """Returns the number of logits K, after a pass in each mode.
 
     Args:
       batch: the number of images of the passes.
@@ -106,10 +106,10 @@ class Export:
       found = {self._rehearse(train, batch) for train in _MODES}
     if len(found) > 1:
       raise ValueError(
-        f'Expected as many logits in both modes; got {sorted(found)} of '
+        f'Expected logits of one shape in both modes; got {sorted(found)} of '
         f'{self.title}; return the same in both'
       )
-    return found.pop()
+    return found.pop()[0]
 
   def program(self, train: bool, batch: int) -> programs.Program:
     """Returns the program of a mode for a batch size.
@@ -130,8 +130,8 @@ class Export:
           self._programs[key] = self._exported(train, batch)
       return self._programs[key]
 
-  def _rehearse(self, train: bool, batch: int) -> int:
-    """Runs torch's own pass, whose messages are clearest; returns K."""
+  def _rehearse(self, train: bool, batch: int) -> tuple[int, ...]:
+    """Runs torch's own pass, whose messages are clearest; returns (K, ...)."""
     module, images = self._module.train(train), self._images(batch)
     before = {k: v.clone() for k, v in module.named_buffers()}
     with self._refusing(f'runs {_MODES[train]} on images {[*images.shape]}'):
@@ -148,11 +148,11 @@ class Export:
         f'{self.title}, an autograd.Function whose backward it forgets; write '
         "it with torch's operators"
       )
-    return logits.shape[1]
+    return tuple(logits.shape[1:])
 
   def _check_logits(self, logits: Any, batch: int) -> None:
     tensor = isinstance(logits, self._torch.Tensor)
-    if tensor and logits.ndim == 2 and len(logits) == batch:
+    if tensor and logits.ndim >= 2 and len(logits) == batch:
       if logits.dtype == self._torch.float32:
         return
       got = f'numbers of {str(logits.dtype).removeprefix("torch.")}'
@@ -161,8 +161,8 @@ class Export:
     else:
       got = f'a {type(logits).__name__}'
     raise ValueError(
-      f'Expected one float32 tensor of logits [B, K]; got {got} of '
-      f'{self.title}; wrap it in a module that returns the logits only'
+      f'Expected one float32 tensor [B, K] or [B, K, ...]; got {got} of '
+      f'{self.title}; wrap it in a module that returns that only'
     )
 
   def _exported(self, train: bool, batch: int) -> programs.Program:

@@ -31,16 +31,18 @@ def evaluate(
     entries: where tensors of the module are among the leaves, by torch's name.
     leaves: parameters and running statistics in giajax's layout, by dotted
       name.
-    images: [B, H, W, C], normalised.
+    images: [B, H, W, C], or rows [B, F], normalised.
     context: what the pass is asked for, and what it records.
 
   Returns:
-    The logits [B, K]; running statistics that the pass moves, by dotted name;
-    and what is known about it.
+    What the module returns, [B, K, ...]; running statistics that the pass
+    moves, by dotted name; and what is known about it.
   """
   run = base.Pass(context, images.dtype)
   known: dict[str, Any] = {
-    program.images: values.Value(images, (0, 3, 1, 2)),
+    program.images: values.of(images)
+    if images.ndim == 2
+    else values.Value(images, (0, 3, 1, 2)),
   }
   sources = {**program.parameters, **program.buffers}
 
