@@ -4,12 +4,18 @@ import numpy as np
 import numpy.typing as npt
 
 
-def check_range(x: npt.ArrayLike, name: str) -> None:
+def check_range(
+  x: npt.ArrayLike,
+  name: str,
+  *,
+  advice: str = 'divide bytes by 255, or clip',
+) -> None:
   """Checks that every value is in [0, 1].
 
   Args:
     x: images of any shape.
     name: the name of the images in the message.
+    advice: the last part of the sentence, what to do.
 
   Raises:
     ValueError: a value is NaN or outside [0, 1].
@@ -20,7 +26,7 @@ def check_range(x: npt.ArrayLike, name: str) -> None:
     raise ValueError(
       f'Expected {name} in [0, 1] without NaN; got {name} with '
       f'min={x.min():g}, max={x.max():g} ({int(wrong.sum())} of {x.size} '
-      'values are wrong); divide bytes by 255, or clip'
+      f'values are wrong); {advice}'
     )
 
 

@@ -53,6 +53,9 @@ class Attack(NamedTuple):
       under a vmapped axis `world.RESTARTS` over all of them, and on one device.
     merge: `(history) -> Observation`, what `init`, `step` and `read` see, made
       of the Observations of all rounds; the last one by default.
+    blind_start: whether what it reads at its start knows nothing of the update,
+      so that it is a baseline. That of closed forms does, even of those that
+      take steps.
   """
 
   craft: Craft
@@ -69,6 +72,7 @@ class Attack(NamedTuple):
   on_net: Callable[[models.Net], models.Net] | None = None
   group: bool = False
   merge: Callable[[History], types.Observation] = last
+  blind_start: bool = True
 
 
 def honest(
@@ -136,4 +140,5 @@ def closed_form(
     hparams={},
     needs=frozenset(needs),
     on_net=on_net,
+    blind_start=False,
   )

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from giajax import images
 from giajax import printable
 
+_ADVICE = 'divide bytes by 255, or give their range by low and high'
 _ROUNDING = 1e-6  # how far outside of its range a value may be
 
 
@@ -105,7 +106,7 @@ def to_unit(
       f'Expected numbers in {what}; got dtype={values.dtype}; convert them'
     )
   if scale is None:
-    images.check_range(values, what)
+    images.check_range(values, what, advice=_ADVICE)
     return np.asarray(values, np.float32)
   low, high = map(np.asarray, scale[:2])
   x = (np.asarray(values, np.float64) - low) / (high - low)

@@ -328,8 +328,8 @@ def _compared(task: tasks.Task) -> Callable[..., types.Array]:
 
 
 def _start(setup, truth, start, chosen) -> tuple[str, np.ndarray]:
-  """The start of the optimisation; grey for a closed form, which has none."""
-  if not setup.attack.num_steps:
+  """The start of the optimisation; grey where it knows the update already."""
+  if not setup.attack.blind_start:
     return 'grey_image', _start_of(setup, start, chosen)
   x = _assigned(truth.x, start.batch.x[chosen], start.valid[chosen])
   return 'start', x
@@ -337,7 +337,7 @@ def _start(setup, truth, start, chosen) -> tuple[str, np.ndarray]:
 
 def _start_of(setup, start, chosen) -> np.ndarray:
   x = start.batch.x[chosen]
-  return x if setup.attack.num_steps else np.full_like(x, 0.5)
+  return x if setup.attack.blind_start else np.full_like(x, 0.5)
 
 
 def _oracle(truth, reconstruction) -> float:

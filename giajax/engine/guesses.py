@@ -16,6 +16,7 @@ from giajax import keys
 from giajax import trees
 from giajax import types
 from giajax.data import cases
+from giajax.data import scale as scales
 from giajax.engine import experiment
 from giajax.engine import generators
 from giajax.generative import base as generative
@@ -98,7 +99,10 @@ def _others(setup, item, seed) -> dict[str, np.ndarray | None]:
   size, count = setup.dataset.size, len(item.indices)
   if not size or item.indices[0] == experiment.ELSEWHERE:
     # Which images of the data set these are is not known.
-    return {'flat_image': baselines.flat_image(item.batch.x)}
+    x = item.batch.x
+    if scales.is_row(x.shape[1:]):  # whose mean colour is the row itself
+      return {'grey_image': np.full_like(x, 0.5)}
+    return {'flat_image': baselines.flat_image(x)}
   if size <= count:
     return {}
   sample = _sample(setup.dataset.take, size, seed)

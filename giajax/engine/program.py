@@ -303,9 +303,13 @@ def _observed(message, obs: types.Observation) -> types.Observation:
 
 def _batches(function, each, width):
   """Maps a function of `width` entries over all; `width` divides them."""
-  split = jax.tree.map(lambda a: a.reshape(-1, width, *a.shape[1:]), each)
+  split = jax.tree.map(
+    lambda a: a.reshape(len(a) // width, width, *a.shape[1:]), each
+  )
   done = jax.lax.map(function, split)
-  return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), done)
+  return jax.tree.map(
+    lambda a: a.reshape(a.shape[0] * width, *a.shape[2:]), done
+  )
 
 
 def _inputs(world: worlds.World) -> list[int]:

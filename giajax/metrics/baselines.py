@@ -27,7 +27,7 @@ BASELINES = {
   'mean_image': 'Mean image of the data set',
   'other_image': 'Another image of the data set',
   'flat_image': 'One colour, the mean of the true image',
-  'grey_image': 'An image of even grey',
+  'grey_image': 'The middle of every range: an image of even grey',
   'start': 'Where the attack started',
   'class_sample': 'A random image of the generator, of the true class if it '
   'has classes',

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from giajax.engine import build
+from giajax.engine import exchange
 from giajax.engine import run as engine
+from giajax.models import convert
 from giajax.report import report
 from giajax.results import collection
 
@@ -195,3 +197,38 @@ def test_what_does_not_go_together_is_refused(tmp_path, case, monkeypatch):
     setattr(getattr(config, node) if node else config, leaf, value)
   with pytest.raises(ValueError, match=words):
     engine.audit(config, tmp_path / 'run')
+
+
+def test_a_received_row_is_not_its_own_baseline(tmp_path, monkeypatch):
+  """The mean colour of an image of one pixel is the image."""
+  monkeypatch.chdir(tmp_path)
+  config = _config(
+    tmp_path, 'regression', _images(3) * 8, {'y': _images(2)}, high=8
+  )
+  setup = build.setup(build.resolve(config))
+  (history,) = exchange.player(setup)(setup.source.item(setup, 0))
+  for name, variables in (
+    ('sent', setup.variables),
+    ('received', setup.variables._replace(params=history.update.delta)),
+  ):
+    np.savez(f'{name}.npz', **convert.to_state_dict(variables))
+  batch = setup.source.item(setup, 0).batch
+  np.savez('truth.npz', x=batch.x[:, 0, 0] * 8, y=batch.y)
+  config.dataset = {
+    'name': 'unknown',
+    'image_shape': (3,),
+    'num_classes': 2,
+    'high': 8,
+  }
+  config.cases.count = 1
+  config.weights.path = 'sent.npz'
+  config.source = {
+    'name': 'captured',
+    'received': 'received.npz',
+    'form': 'gradient',
+    'truth': 'truth.npz',
+  }
+  config.attack = {'name': 'spear', 'num_steps': 1}
+  rows, _, _ = _audited(tmp_path, config)
+  assert rows[0]['verdict'] == 'leaks'
+  assert {*rows[0]['baselines']} == {'grey_image', 'noise_gradient'}

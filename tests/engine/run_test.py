@@ -323,6 +323,15 @@ def test_gradient_share_is_that_of_the_clients_batch(tmp_path):
   )
 
 
+def test_a_closed_form_that_takes_steps_is_no_baseline_of_its_own(tmp_path):
+  config = tiny.config(
+    attack={'name': 'spear', 'num_steps': 1}, cases__count=1, restarts=1
+  )
+  (row,) = run.audit(config, tmp_path)
+  assert row['verdict'] == 'leaks' and 'start' not in row['baselines']
+  np.testing.assert_array_equal(_arrays(tmp_path)['0000/x_start'], 0.5)
+
+
 def test_closed_form_has_no_steps_and_a_grey_baseline(tmp_path):
   (row,) = run.audit(
     tiny.config(

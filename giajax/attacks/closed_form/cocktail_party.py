@@ -111,8 +111,9 @@ def cocktail_party(
     total_variation: the weight a of (3); traced.
 
   Raises:
-    ValueError: another network, an unknown signal, a first layer of fewer units
-      than images, no more pixels than images, or a number outside its range.
+    ValueError: another network, images of one pixel, an unknown signal, a first
+      layer of fewer units than images, no more pixels than images, or a number
+      outside its range.
   """
   require.whole(num_steps, 'num_steps', advice='raise it')
   require.positive(learning_rate, 'learning_rate', advice='use 0.01')
@@ -124,6 +125,7 @@ def cocktail_party(
   }
   for name, value in hparams.items():
     require.not_negative(value, name)
+  _require_neighbours(world)
   signals = registry.lookup(_SIGNALS, signal, 'signal')
   first = inspect.first_linear(world.net)
   rows = image_vectors.to_vector(inspect.pixel_order(world.net, first))
@@ -139,6 +141,7 @@ def cocktail_party(
     num_rounds=1,
     hparams={'learning_rate': learning_rate, **hparams},
     needs=frozenset({'model', 'batch_size'}),
+    blind_start=False,
   )
   return compose.keep_best(attack)
 
@@ -215,6 +218,15 @@ def _mixtures(world, first, rows, signals, obs) -> Mixtures:
 def _centred(rows, image_shape):
   del image_shape
   return rows - rows.mean(1, keepdims=True)
+
+
+def _require_neighbours(world: worlds.World) -> None:
+  shape = world.net.spec.image_shape
+  if shape[:2] == (1, 1):
+    raise ValueError(
+      'Expected images of more than one pixel for cocktail_party, which reads '
+      f'differences of neighbours; got image_shape={shape}; use linear_layer'
+    )
 
 
 def _differences(rows, image_shape):

@@ -115,6 +115,7 @@ def spear(
     num_rounds=1,
     hparams={},
     needs=frozenset({'model', 'batch_size'}),
+    blind_start=False,
   )
 
 

@@ -119,6 +119,7 @@ def test_mixtures_are_white():
     (lenet.lenet((8, 8, 3), K), 2, {}, 'first layer is linear'),
     (NET, UNITS + 1, {}, '6 units and batch_size=7'),
     (mlp.mlp((2, 2, 1), K), 4, {}, '4 pixels and batch_size=4'),
+    (mlp.mlp((1, 1, 9), K), 2, {}, 'images of more than one pixel'),
     (NET, B, dict(num_steps=0), 'num_steps=0'),
     (NET, B, dict(signal='pixel'), "did you mean 'pixels'"),
     (NET, B, dict(sharpness=-1.0), 'sharpness=-1'),

@@ -134,7 +134,7 @@ class Export:
     """Runs torch's own pass, whose messages are clearest; returns (K, ...)."""
     module, images = self._module.train(train), self._images(batch)
     before = {k: v.clone() for k, v in module.named_buffers()}
-    with self._refusing(f'runs {_MODES[train]} on images {[*images.shape]}'):
+    with self._refusing(f'runs {_MODES[train]} on inputs {[*images.shape]}'):
       logits = module(images)
     with self._torch.no_grad():
       for name, buffer in module.named_buffers():

@@ -61,7 +61,7 @@ REFUSED = {
   ),
   'shape': (
     lambda: nn.Sequential(nn.Flatten(), nn.Linear(3, 5)),
-    r'runs an inference pass on images \[2, 3, 8, 8\]; got Sequential, where '
+    r'runs an inference pass on inputs \[2, 3, 8, 8\]; got Sequential, where '
     r'torch says: mat1 and mat2 shapes',
   ),
   'operators': (
