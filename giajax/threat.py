@@ -7,8 +7,10 @@ through `side`; an attack that needs more than was granted is refused by
 """
 
 from collections.abc import Callable, Collection, Mapping
+import types as builtins
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import scipy.stats
 
@@ -31,6 +33,7 @@ GRANTS: dict[str, str] = {
   'individual_models': 'the right to send each client another model',
   'select_clients': 'the right to choose which clients take part',
   'labels': 'the true labels, or other targets, of the batch',
+  'boxes': 'where the objects are in the images',
   'label_counts': 'how often each label occurs in the batch',
   'defense': 'which defence the client applies, and its strength',
   'target': 'the images themselves (diagnostic)',
@@ -42,6 +45,10 @@ POWERS = (
   'select_clients',
 )
 
+# What can be granted of targets that are one thing.
+_TARGETS: Mapping[str, Callable[[Any], Any]] = builtins.MappingProxyType(
+  {'labels': lambda y: y}
+)
 _B = ('model', 'batch_size', 'bn_buffers_before')
 _C = (*_B, 'client_hparams', 'bn_buffers_after')
 _F = (*_C, 'alter_parameters', 'alter_architecture', 'individual_models')
@@ -113,6 +120,10 @@ REASONS: dict[str, str] = {
     'The attacker was given the labels. Otherwise it has to infer them from '
     'the update, and can be wrong.'
   ),
+  'known boxes': (
+    'The attacker was given the boxes of the objects, and knew where to look. '
+    'Otherwise it has to find them as well.'
+  ),
   'known images': (
     'The attack started from the images themselves, in part. What it ends '
     'with shows what a start reveals, not what an update does.'
@@ -182,6 +193,7 @@ def side(
   batch: types.Batch,
   num_classes: int,
   proxy: Callable[[], types.Array],
+  facts: Mapping[str, Callable[[Any], Any]] = _TARGETS,
 ) -> Mapping[str, Any]:
   """Returns exactly the side knowledge that was granted about a batch.
 
@@ -192,26 +204,28 @@ def side(
       'label_counts' is granted.
     num_classes: the number of classes K.
     proxy: a function that makes the images [P, H, W, C] of 'proxy_data'.
+    facts: what can be granted of targets, see `tasks.base.Task`.
 
   Raises:
     ValueError: counts of targets that are no class indices.
   """
 
   def counts():
-    if jnp.ndim(batch.y) != 1 or not jnp.issubdtype(batch.y.dtype, jnp.integer):
+    y = batch.y if isinstance(batch.y, jax.typing.ArrayLike) else 0.0
+    if jnp.ndim(y) != 1 or not jnp.issubdtype(jnp.result_type(y), jnp.integer):
       raise ValueError(
         "Expected labels that can be counted for the grant 'label_counts'; got "
         'targets of another form; take it out of threat.grants'
       )
-    return jnp.bincount(batch.y, length=num_classes)
+    return jnp.bincount(y, length=num_classes)
 
-  facts = {
-    'labels': lambda: batch.y,
+  made = {
     'label_counts': counts,
     'proxy_data': proxy,
     'target': lambda: batch.x,
   }
-  return {name: make() for name, make in facts.items() if name in granted}
+  side = {name: make() for name, make in made.items() if name in granted}
+  return side | {n: of(batch.y) for n, of in facts.items() if n in granted}
 
 
 def observed(
@@ -293,6 +307,7 @@ def setting(
     'inference-mode client': has_batch_norm and not train_mode,
     'batch of one image': batch_size == 1,
     'known labels': 'labels' in granted,
+    'known boxes': 'boxes' in granted,
     'known images': 'target' in granted,
     'images in the auxiliary data': known_before,
     'untrained weights': trained is False,

@@ -4,8 +4,10 @@ A row loads a `base.Dataset`: `DATASETS[name](**kwargs)`.
 """
 
 from giajax.data import arrays
+from giajax.data import coco_folder
 from giajax.data import folder
 from giajax.data import photographs
+from giajax.data import shapes
 from giajax.data import tfds_source
 from giajax.data import unknown
 
@@ -14,5 +16,7 @@ DATASETS = {
   'tfds': tfds_source.load,
   'folder': folder.load,
   'arrays': arrays.load,
+  'shapes': shapes.load,
+  'coco_folder': coco_folder.load,
   'unknown': unknown.load,
 }

@@ -33,17 +33,44 @@ def compared(run: collection.Run, item: collection.Sample) -> str:
   return f'{said}, taken for {words(guess, names)}'
 
 
+def boxes(
+  run: collection.Run, item: collection.Sample, picture: str
+) -> np.ndarray | None:
+  """Returns the boxes of the objects of a picture, [n, 4], None for no such.
+
+  Args:
+    run: the run.
+    item: which image of which update.
+    picture: the name of its array: the original has the true ones, what came
+      back those that the attack names.
+  """
+  name = {'x': 'y', 'x_hat': 'y_hat'}.get(picture)
+  target = _own(run, item, name) if name else None
+  if not _are_objects(target) or (picture == 'x_hat' and _is_none(target)):
+    return None
+  return np.asarray(target['boxes'])[np.asarray(target['valid'])]
+
+
 def words(target: Any, names: Sequence[str]) -> str:
   """Returns a target in words.
 
-  A whole number is a class, whole numbers along one axis are labels that are
-  there or not if they are 0 and 1, those along two are the classes of pixels,
-  and everything else is numbers.
+  Objects are the names of their classes, and how often. A whole number is a
+  class, whole numbers along one axis are labels that are there or not if they
+  are 0 and 1, those along two are the classes of pixels, and everything else is
+  numbers.
 
   Args:
     target: that of one image, an array or a tree of arrays.
     names: the names of the classes.
   """
+  if _are_objects(target):
+    own = np.asarray(target['classes'])[np.asarray(target['valid'])]
+    labels, counts = np.unique(own, return_counts=True)
+    found = [
+      _class(int(k), names) + (f' x {n}' if n > 1 else '')
+      for k, n in zip(labels, counts)
+    ]
+    return _listed(found) if found else 'no objects'
   if isinstance(target, Mapping):
     parts = trees.named_leaves(target)
     return '; '.join(f'{n} {words(part, names)}' for n, part in parts.items())
@@ -66,6 +93,13 @@ def _own(run: collection.Run, item: collection.Sample, name: str) -> Any:
 
 def _names(run: collection.Run) -> Sequence[str]:
   return run.meta.get('class_names') or []
+
+
+def _are_objects(target: Any) -> bool:
+  """Returns whether a target is that of a detector."""
+  return isinstance(target, Mapping) and {*target} == {
+    *('boxes', 'classes', 'valid')
+  }
 
 
 def _class(label: int, names: Sequence[str]) -> str:
@@ -93,11 +127,13 @@ def _listed(parts: Sequence[str]) -> str:
 
 def _is_none(target: Any) -> bool:
   """Returns whether a target is the one that stands for none."""
+  empty = {
+    'f': lambda a: np.isnan(a).all(),
+    'b': lambda a: not a.any(),
+    'i': lambda a: (a == -1).all(),
+  }
   leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(target)]
-  return all(
-    bool(np.isnan(a).all()) if a.dtype.kind == 'f' else bool((a == -1).all())
-    for a in leaves
-  )
+  return all(bool(empty[a.dtype.kind](a)) for a in leaves)
 
 
 def _equal(true: Any, guess: Any) -> bool:

@@ -110,28 +110,30 @@ def _card(run: collection.Run, item: collection.Sample) -> list[markup.Html]:
   return [shown(run, item, pictures), caption]
 
 
+def _is_redacted(item, pictures) -> bool:
+  """Returns whether the original is known and must not be shown."""
+  return columns.is_scored(item.row) and 'x' not in pictures
+
+
 def _rows(run, item, pictures) -> markup.Html:
   """Returns the values of a row of a table, or none where they are redacted."""
-  redacted = columns.is_scored(item.row) and 'x' not in pictures
-  if redacted:
+  if _is_redacted(item, pictures):
     return tag('p', 'The values are left out.', class_='label')
   return values.table(run, item, pictures)
 
 
 def _trio(run, item, pictures) -> markup.Html:
   """Returns pictures beside each other."""
-  images = []
+  images, redacted = [], _is_redacted(item, pictures)
   for name, label in pictures.items():
     image = collection.array(run, item.row, name)[item.index]
     alt = f'{label}, case {item.row["case"]}, image {item.index}'
     lost = '' if np.isfinite(image).all() else ' (not finite)'
-    images.append(
-      tag(
-        'div',
-        tag('span', label + lost, class_='label'),
-        markup.picture(image, alt),
-      )
-    )
+    shown = markup.picture(image, alt)
+    boxes = None if redacted else captions.boxes(run, item, name)
+    if boxes is not None and len(boxes):
+      shown = markup.boxed(shown, boxes)
+    images.append(tag('div', tag('span', label + lost, class_='label'), shown))
   return tag('div', *images, class_='trio')
 
 

@@ -70,6 +70,27 @@ def picture(image: np.ndarray, alt: str) -> Html:
   return tag('img', src=source, alt=alt, class_=small)
 
 
+def boxed(image: Html, boxes: np.ndarray) -> Html:
+  """Returns a picture with the outlines of boxes over it.
+
+  Args:
+    image: what `picture` returned.
+    boxes: [n, 4] (left, top, right, bottom) in [0, 1], relative to the image.
+  """
+  outlines = [
+    tag(
+      'rect',
+      x=f'{left:.4f}',
+      y=f'{top:.4f}',
+      width=f'{right - left:.4f}',
+      height=f'{bottom - top:.4f}',
+    )
+    for left, top, right, bottom in boxes.tolist()
+  ]
+  over = tag('svg', *outlines, viewBox='0 0 1 1', preserveAspectRatio='none')
+  return tag('div', image, over, class_='boxed')
+
+
 def plot(svg: bytes, alt: str) -> Html:
   """Returns a figure that follows the reader's light or dark theme."""
   return tag('img', src=data_uri(svg, 'image/svg+xml'), alt=alt, class_='plot')

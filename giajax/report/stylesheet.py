@@ -63,6 +63,12 @@ h3 { font-size: 1rem; font-weight: 600; margin: 1.4rem 0 .4rem; }
 .trio div { display: flex; flex-direction: column; }
 .trio img { width: 100%; display: block; }
 .trio img.small { image-rendering: pixelated; }
+.boxed { position: relative; }
+.boxed svg { position: absolute; inset: 0; width: 100%; height: 100%; }
+.boxed rect {
+  fill: none; stroke: #ff0; stroke-width: 1.5px;
+  vector-effect: non-scaling-stroke;
+}
 .label { font-size: .7rem; color: var(--muted); line-height: 1.5; }
 figcaption { font-size: .8rem; line-height: 1.4; margin-top: .3rem; }
 figcaption, table { font-variant-numeric: tabular-nums; }

@@ -4,6 +4,7 @@ A row is a factory of a `base.Task`: `TASKS[name](num_classes, ...)`.
 """
 
 from giajax.tasks import classification
+from giajax.tasks import detection
 from giajax.tasks import multilabel
 from giajax.tasks import regression
 from giajax.tasks import segmentation
@@ -13,4 +14,5 @@ TASKS = {
   'multilabel': multilabel.multilabel,
   'regression': regression.regression,
   'segmentation': segmentation.segmentation,
+  'detection': detection.detection,
 }

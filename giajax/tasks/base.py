@@ -1,6 +1,7 @@
 """Task: a loss, and targets that an attack can optimise."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+import types as builtins
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -48,6 +49,9 @@ class Task(NamedTuple):
     harden: a function from soft targets to the form in which data sets give
       them.
     additive: whether the loss of a batch is the mean of those of its images.
+    facts: what an attacker can be granted of targets, by the name of the grant:
+      functions of them.
+    join: a function from all facts, by their names, to the targets.
     exclusive: whether the loss is the cross-entropy of exclusive classes, which
       label rules and some closed forms rest on.
   """
@@ -59,6 +63,10 @@ class Task(NamedTuple):
   relax: Callable[[Any], Any] = lambda free: free
   harden: Callable[[Any], Any] = lambda y: y
   additive: bool = True
+  facts: Mapping[str, Callable[[Any], Any]] = builtins.MappingProxyType(
+    {'labels': lambda y: y}
+  )
+  join: Callable[[Mapping[str, Any]], Any] = lambda facts: facts['labels']
   exclusive: bool = False
 
 

@@ -1,7 +1,6 @@
-"""What every row of PRIORS, RULES, TASKS, CLIENTS and DEFENSES promises."""
+"""What every row of PRIORS, RULES, CLIENTS and DEFENSES promises."""
 
 import functools
-import inspect
 
 from flax import nnx
 import jax
@@ -24,9 +23,7 @@ from giajax.models import layers
 from giajax.models.classification import mlp
 from giajax.models.parts import norms
 from giajax.priors import PRIORS
-from giajax.tasks import base as tasks
 from giajax.tasks import classification
-from giajax.tasks import TASKS
 
 K = 4
 TASK = classification.classification(K)
@@ -151,67 +148,6 @@ def test_rule_under_jit_and_vmap(ruled):
   together = jax.jit(jax.vmap(rule, (0, None)))(keys, obs)
   for key, found in zip(keys, together):
     np.testing.assert_array_equal(found, rule(key, obs))
-
-
-# Tasks.
-
-
-IMAGE = (3, 4, 2)  # of the tasks whose targets have its size
-
-
-@pytest.fixture(params=sorted(TASKS))
-def task(request):
-  factory = TASKS[request.param]
-  sized = 'image_shape' in inspect.signature(factory).parameters
-  return factory(K, image_shape=IMAGE) if sized else factory(K)
-
-
-def _free(task, count=7, seed=0):
-  return task.draw(jax.random.key(seed), count)
-
-
-def test_task_targets_fit_its_loss(task):
-  free = _free(task)
-  for y in (task.relax(free), task.harden(task.relax(free))):
-    task.check(y, 7)
-    loss = task.loss(_free(task, seed=1), y)  # outputs have the form of free
-    assert loss.shape == () and loss.dtype == jnp.float32
-    assert np.isfinite(loss) and loss >= 0
-
-
-def test_task_hardens_once(task):
-  hard = task.harden(task.relax(_free(task)))
-  np.testing.assert_array_equal(task.harden(hard), hard)
-
-
-def test_task_is_the_mean_over_images_if_it_is_additive(task):
-  out, y = _free(task), task.harden(task.relax(_free(task, seed=1)))
-  each = [task.loss(o[None], t[None]) for o, t in zip(out, y)]
-  assert task.additive
-  np.testing.assert_allclose(task.loss(out, y), np.mean(each), rtol=1e-5)
-
-
-def test_task_compares_targets(task):
-  y = task.harden(task.relax(_free(task)))
-  other = task.harden(task.relax(_free(task, seed=1)))
-  np.testing.assert_array_equal(task.same(y, y), np.ones(7))
-  share = np.asarray(task.same(y, other))
-  assert share.shape == (7,) and (share >= 0).all() and (share < 1).any()
-  shares = tasks.shares(task, y[:3], other)
-  assert shares.shape == (3, 7)
-  np.testing.assert_allclose(np.diagonal(shares), share[:3], rtol=1e-6)
-
-
-def test_task_refuses_targets_of_another_number_of_images(task):
-  y = task.harden(task.relax(_free(task, 3)))
-  with pytest.raises(ValueError, match=r'^Expected .* of 4 images'):
-    task.check(y, 4)
-
-
-def test_task_refuses_targets_of_another_shape_while_tracing(task):
-  y = task.harden(task.relax(_free(task)))
-  with pytest.raises(ValueError, match=r'^Expected'):
-    jax.jit(task.loss)(_free(task), y[..., None])
 
 
 # Clients.

@@ -24,7 +24,6 @@ from giajax.attacks.parts import variables
 from giajax.generative import base as generative
 from giajax.ops import anywhere
 
-_NEEDS = frozenset({'labels', 'pretrained_generator'})
 _LEAST_VARIANCE = 1e-12
 
 
@@ -48,7 +47,7 @@ def latents(
   draw, images = _begin(world, trained)
 
   def batch(tree, obs):
-    y = obs.side['labels']
+    y = variables.targets(world, obs)
     return types.Batch(images(tree['z'], y), y)
 
   def penalty(tree):
@@ -61,7 +60,7 @@ def latents(
     lambda key, obs, hp: {'z': draw(key)},
     batch,
     lambda tree: tree,
-    _NEEDS,
+    _needs(world),
     terms={'moments': (moments, penalty)},
   )
 
@@ -92,7 +91,8 @@ def latents_then_weights(
     return {'z': z, 'delta': delta, 'stage': jnp.zeros((), z.dtype)}
 
   def batch(tree, obs):
-    y, first = obs.side['labels'], jax.lax.stop_gradient(tree['stage']) == 0
+    y = variables.targets(world, obs)
+    first = jax.lax.stop_gradient(tree['stage']) == 0
     z = trees.where(first, tree['z'], jax.lax.stop_gradient(tree['z']))
     still = jax.lax.stop_gradient(tree['delta'])
     delta = trees.where(first, still, tree['delta'])
@@ -111,7 +111,9 @@ def latents_then_weights(
     del obs
     return {**tree, 'stage': stage.astype(tree['stage'].dtype)}
 
-  return variables.Variable(init, batch, lambda tree: tree, _NEEDS, enter=enter)
+  return variables.Variable(
+    init, batch, lambda tree: tree, _needs(world), enter=enter
+  )
 
 
 def latents_then_features(
@@ -152,7 +154,7 @@ def latents_then_features(
 
   def features(tree, obs):
     """Yields the features at each boundary, from the candidate's stage on."""
-    h, y = tree['z'], obs.side['labels']
+    h, y = tree['z'], variables.targets(world, obs)
     for k, name in enumerate(names):
       h = images(h, y, start=k, stop=k + 1)
       if 'stage' in tree:
@@ -167,7 +169,7 @@ def latents_then_features(
     return {**anchor, 'anchor': anchor, 'stage': jnp.zeros((), z.dtype)}
 
   def batch(tree, obs):
-    y, h = obs.side['labels'], dict(features(tree, obs))
+    y, h = variables.targets(world, obs), dict(features(tree, obs))
     return types.Batch(images(h[names[-1]], y, start=len(names)), y)
 
   def project(tree):
@@ -192,7 +194,7 @@ def latents_then_features(
     begun = stage.astype(tree['stage'].dtype)
     return {**tree, 'h': entered(tree['h']), 'anchor': anchor, 'stage': begun}
 
-  return variables.Variable(init, batch, project, _NEEDS, enter=enter)
+  return variables.Variable(init, batch, project, _needs(world), enter=enter)
 
 
 def l1_ball(x: types.Array, radius: float) -> types.Array:
@@ -225,6 +227,10 @@ def on_sphere(z: types.Array, like: types.Array) -> types.Array:
     return trees.safe_sqrt(jnp.sum(v * v, axis=axes, keepdims=True))
 
   return z * (norm(like) / norm(z))
+
+
+def _needs(world: worlds.World) -> frozenset[str]:
+  return frozenset({*world.task.facts, 'pretrained_generator'})
 
 
 def _begin(

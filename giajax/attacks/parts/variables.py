@@ -88,7 +88,7 @@ def pixels(
     return project(tree)
 
   def batch(tree, obs):
-    y = world.task.relax(tree['y']) if joint_labels else obs.side['labels']
+    y = world.task.relax(tree['y']) if joint_labels else targets(world, obs)
     return types.Batch(tree['x'] * std + mean, y)
 
   def project(tree):
@@ -96,7 +96,7 @@ def pixels(
       return tree
     return {**tree, 'x': jnp.clip(tree['x'], to_space(0), to_space(1))}
 
-  needs = frozenset() if joint_labels else frozenset({'labels'})
+  needs = frozenset(() if joint_labels else world.task.facts)
   return Variable(
     init, batch, project, needs | beginning.needs, beginning.hparams
   )
@@ -112,6 +112,12 @@ def _label_draw(
       'labels; got one of a loss alone; choose an attack that needs labels'
     )
   return draw
+
+
+def targets(world: worlds.World, obs: types.Observation) -> types.Tree:
+  """Returns the targets that were granted, all facts of the task together."""
+  task = world.task
+  return task.join({name: obs.side[name] for name in task.facts})
 
 
 def generator_weights(
@@ -148,7 +154,7 @@ def generator_weights(
   def batch(tree, obs):
     variables, z = _weights(tree), jax.lax.stop_gradient(tree['z'])
     if generator.labels is None:
-      y = obs.side['labels']
+      y = targets(world, obs)
     else:
       y = world.task.relax(generator.labels(variables, z))
     own = y if generator.takes_labels else None
@@ -157,7 +163,7 @@ def generator_weights(
   def project(tree):
     return {**tree, 'stats': spectral.renewed(_weights(tree))}
 
-  needs = {'labels'} if generator.labels is None else ()
+  needs = world.task.facts if generator.labels is None else ()
   return Variable(init, batch, project, frozenset(needs))
 
 

@@ -36,7 +36,7 @@ FORMS = {
 # Weights that come back are near those that were sent; a difference is not.
 _NEAR = 0.5
 # Grants about data that nobody has, and what is needed for them.
-_ABOUT_IMAGES = ('labels', 'label_counts', 'target')
+_ABOUT_IMAGES = ('labels', 'label_counts', 'boxes', 'target')
 
 
 def captured(

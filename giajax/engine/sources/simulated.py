@@ -94,5 +94,5 @@ def side(
     )
     return setup.dataset.take(others).x
 
-  classes = setup.net.spec.num_classes
-  return threat.side(setup.granted, one.batch, classes, proxy)
+  classes, facts = setup.net.spec.num_classes, setup.world.task.facts
+  return threat.side(setup.granted, one.batch, classes, proxy, facts)
