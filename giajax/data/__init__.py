@@ -8,12 +8,14 @@ from giajax.data import coco_folder
 from giajax.data import folder
 from giajax.data import photographs
 from giajax.data import shapes
+from giajax.data import tfds_objects
 from giajax.data import tfds_source
 from giajax.data import unknown
 
 DATASETS = {
   'photographs': photographs.load,
   'tfds': tfds_source.load,
+  'tfds_objects': tfds_objects.load,
   'folder': folder.load,
   'arrays': arrays.load,
   'shapes': shapes.load,

@@ -23,7 +23,7 @@ from giajax.data import decode
 
 _CHUNK = 1024  # records held at once while the labels are read
 # What tfds raises for names, versions, splits and files it cannot serve.
-_UNSERVED = (
+UNSERVED = (
   AssertionError,
   AttributeError,
   ImportError,
@@ -67,7 +67,7 @@ def load(
       differ in size and `size` is None, or a record is damaged.
   """
   decode.check_format(size, channels)
-  source = _open(dataset, split, data_dir, image_key)
+  source = opened(dataset, split, data_dir, image_key)
   features = source.dataset_info.features
   height, width, depth = _check_features(features, image_key, label_key)
   channels = channels or depth
@@ -87,8 +87,8 @@ def load(
     where = f'record {index} of {name} {split}'
     try:
       record = source[index]
-    except _UNSERVED as error:
-      raise _unserved(where, error) from error
+    except UNSERVED as error:
+      raise unserved(where, error) from error
     image = decode.open_image(record[image_key], where)
     return decode.to_pixels(image, size=size, channels=channels)
 
@@ -103,10 +103,20 @@ def load(
   )
 
 
-def _open(
+def opened(
   dataset: str, split: str, data_dir: str | None, image_key: str
 ) -> Any:
-  """Returns the data source, whose images stay encoded."""
+  """Returns the data source, whose images stay encoded.
+
+  Args:
+    dataset: its name in tfds.
+    split: its split.
+    data_dir: the folder of prepared sets.
+    image_key: the feature that holds the image.
+
+  Raises:
+    ValueError: tfds does not know it, or it is not prepared.
+  """
   from google.protobuf import json_format
   import tensorflow_datasets as tfds
 
@@ -142,8 +152,8 @@ def _open(
       f'Expected a data set that tfds knows; got dataset={dataset!r}; '
       f'choose {near}'
     ) from error
-  except (*_UNSERVED, json_format.Error) as error:
-    raise _unserved(where, error) from error
+  except (*UNSERVED, json_format.Error) as error:
+    raise unserved(where, error) from error
 
 
 def _check_files(folder: pathlib.Path) -> None:
@@ -194,12 +204,13 @@ def _labels(source: Any, label_key: str, name: str) -> np.ndarray:
       stop = min(start + _CHUNK, len(source))
       records = source.__getitems__(range(start, stop))
       labels += [record[label_key] for record in records]
-  except _UNSERVED as error:
-    raise _unserved(name, error) from error
+  except UNSERVED as error:
+    raise unserved(name, error) from error
   return np.asarray(labels, np.int32)
 
 
-def _unserved(name: str, error: BaseException) -> ValueError:
+def unserved(name: str, error: BaseException) -> ValueError:
+  """Returns the error of a set that tfds cannot serve, in one line."""
   reason = (str(error).strip() or 'no message').splitlines()[0]
   return ValueError(
     f'Expected a split prepared as array_record; got {name} '

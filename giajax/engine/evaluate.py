@@ -234,7 +234,7 @@ def _scored(setup, item, guesses, history, seed):
   images = {
     name: scoring.of_images(x, x_hat) for name, x_hat in guesses.items()
   }
-  facts = {'x': x, **shared, **_prior(images)}
+  facts = {'x': x, 'batch': item.batch, **shared, **_prior(images)}
   scores = {
     name: scoring.scores(
       setup.scorers,

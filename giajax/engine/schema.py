@@ -52,6 +52,7 @@ DEFAULTS: dict[str, Any] = {
   'lpips': '',
   'gradient_similarity': False,
   'gradient_share': False,
+  'psnr_in_boxes': False,
   'sweep': {},
   'study': {},
   'run': {
@@ -103,7 +104,9 @@ _RANGES = {
   'run.cases_per_batch': (0, require.LARGEST_WHOLE),
   'run.save_seconds': (0, require.LARGEST_NUMBER),
 }
-_HASHED_IF_SET = ('auxiliary', 'precision', 'source', 'sweep')
+_HASHED_IF_SET = (
+  *('auxiliary', 'precision', 'psnr_in_boxes', 'source', 'sweep'),
+)
 _NONE = type(None)
 _WORDS = {
   bool: 'True or False',

@@ -9,6 +9,7 @@ from giajax.metrics import iip
 from giajax.metrics import lpips
 from giajax.metrics import mse
 from giajax.metrics import psnr
+from giajax.metrics import psnr_in_boxes
 from giajax.metrics import rdlv
 from giajax.metrics import ssim
 
@@ -24,6 +25,7 @@ METRICS = {
   'iip_chance': iip.CHANCE,
   'exact': exact.EXACT,
   'rdlv': rdlv.RDLV,
+  'psnr_in_boxes': psnr_in_boxes.PSNR,
   'gradient_similarity': gradient_similarity.SIMILARITY,
   'gradient_similarity_first': gradient_similarity.FIRST,
   'gradient_share': gradient_share.SHARE,

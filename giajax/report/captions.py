@@ -46,7 +46,7 @@ def boxes(
   """
   name = {'x': 'y', 'x_hat': 'y_hat'}.get(picture)
   target = _own(run, item, name) if name else None
-  if not _are_objects(target) or (picture == 'x_hat' and _is_none(target)):
+  if target is None or not _are_objects(target) or _is_none(target):
     return None
   return np.asarray(target['boxes'])[np.asarray(target['valid'])]
 
