@@ -17,6 +17,7 @@ import scipy.stats
 from giajax import registry
 from giajax import trees
 from giajax import types
+from giajax.tasks import base as tasks
 
 GRANTS: dict[str, str] = {
   'model': 'the architecture and the weights that the client started from',
@@ -46,9 +47,7 @@ POWERS = (
 )
 
 # What can be granted of targets that are one thing.
-_TARGETS: Mapping[str, Callable[[Any], Any]] = builtins.MappingProxyType(
-  {'labels': lambda y: y}
-)
+_TARGETS = builtins.MappingProxyType({'labels': tasks.Fact()})
 _B = ('model', 'batch_size', 'bn_buffers_before')
 _C = (*_B, 'client_hparams', 'bn_buffers_after')
 _F = (*_C, 'alter_parameters', 'alter_architecture', 'individual_models')
@@ -193,7 +192,7 @@ def side(
   batch: types.Batch,
   num_classes: int,
   proxy: Callable[[], types.Array],
-  facts: Mapping[str, Callable[[Any], Any]] = _TARGETS,
+  facts: Mapping[str, tasks.Fact] = _TARGETS,
 ) -> Mapping[str, Any]:
   """Returns exactly the side knowledge that was granted about a batch.
 
@@ -225,7 +224,7 @@ def side(
     'target': lambda: batch.x,
   }
   side = {name: make() for name, make in made.items() if name in granted}
-  return side | {n: of(batch.y) for n, of in facts.items() if n in granted}
+  return side | {n: f.of(batch.y) for n, f in facts.items() if n in granted}
 
 
 def observed(

@@ -38,7 +38,7 @@ FALLBACK: dict[str, Mapping[str, Any]] = {
     'attack': {
       'name': 'inverting_gradients',
       'total_variation': 0.002,
-      'joint_labels': True,
+      'joint': True,
     },
     'labels': 'granted',
   },

@@ -317,14 +317,14 @@ def _shares(task, y, y_hat, valid) -> np.ndarray:
   shares = np.full((len(jax.tree.leaves(y)[0]), len(claims)), np.nan)
   if claims.any():
     own = jax.tree.map(lambda leaf: leaf[claims], y_hat)
-    shares[:, claims] = _compared(task)(y, own)
+    shares[:, claims] = _compared(task.same)(y, own)
   return shares
 
 
 @functools.lru_cache(maxsize=4)
-def _compared(task: tasks.Task) -> Callable[..., types.Array]:
+def _compared(same: Callable[..., Any]) -> Callable[..., types.Array]:
   """Returns `(y, y_hat) -> [B, M]`, compiled once for all items."""
-  return jax.jit(functools.partial(tasks.shares, task))
+  return jax.jit(functools.partial(tasks.shares, same))
 
 
 def _start(setup, truth, start, chosen) -> tuple[str, np.ndarray]:

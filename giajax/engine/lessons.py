@@ -102,9 +102,10 @@ def accuracy(
     variables: its weights.
     dataset: the test set.
   """
+  predict = task.predict or (lambda out: out)
 
   def right(out, y, valid):
-    shares = task.same(y, task.harden(task.relax(out)))
+    shares = task.same(y, task.harden(predict(out)))
     return jnp.sum(jnp.where(valid, shares, 0.0))
 
   return _total(right, net, variables, dataset) / dataset.size
@@ -158,7 +159,7 @@ def model(resolved: Mapping[str, Any], recipe: Recipe, split: str) -> Lesson:
     seed=recipe.seed,
   )
   system, tested = lesson.system, lesson.tested
-  readable = system.task.draw is not None
+  readable = system.task.predict is not None
   course = learning.Course(system.dataset, recipe.epochs, recipe.seed)
   learner = federated.federated(
     defenses.protect(system.client, system.defense),

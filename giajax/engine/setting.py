@@ -106,8 +106,8 @@ def _recognised(
   losses = jax.jit(jax.vmap(of_one))
   right = np.asarray(losses(out, batch.y) < losses(others, batch.y))
   accuracy = math.nan
-  if task.draw is not None:  # an output can be read as a target
-    guesses = task.harden(task.relax(jax.tree.map(jnp.asarray, out)))
+  if task.predict is not None:
+    guesses = task.harden(task.predict(jax.tree.map(jnp.asarray, out)))
     accuracy = float(np.mean(task.same(batch.y, guesses)))
   return int(right.sum()), len(right), 0.5, accuracy
 

@@ -30,6 +30,26 @@ class CheckFn(Protocol):
     ...
 
 
+def _whole(y: Any) -> Any:
+  return y
+
+
+class Fact(NamedTuple):
+  """A part of the targets that an attacker is granted, or optimises.
+
+  Attributes:
+    of: the function from targets to it.
+    draw: `(key, count, known) -> free`, the parameters at which an attack that
+      optimises it begins, a tree of arrays [B, ...]; `known` holds the facts
+      that the attack is granted. None if nothing can be optimised.
+    relax: the function from free parameters to it, softly.
+  """
+
+  of: Callable[[Any], Any] = _whole
+  draw: Callable[[types.Array, int, Mapping[str, Any]], Any] | None = None
+  relax: Callable[[Any], Any] = _whole
+
+
 class Task(NamedTuple):
   """What a network is trained to do.
 
@@ -42,16 +62,13 @@ class Task(NamedTuple):
     check: `(y, count)`, see `CheckFn`.
     same: `(y, y_hat) -> [B]`, the share of each target, in [0, 1], that another
       one has right; both hard.
-    draw: `(key, count) -> free`, the parameters at which an attack that
-      optimises targets begins, a tree of arrays; None if none can.
-    relax: a function from free parameters, or a network's output, to soft
-      targets that `loss` accepts.
+    predict: a function from a network's output to soft targets; None if it says
+      nothing of targets.
     harden: a function from soft targets to the form in which data sets give
       them.
     additive: whether the loss of a batch is the mean of those of its images.
-    facts: what an attacker can be granted of targets, by the name of the grant:
-      functions of them.
-    join: a function from all facts, by their names, to the targets.
+    facts: the parts of targets, by the names of their grants.
+    join: a function from the values of all facts, by name, to the targets.
     exclusive: whether the loss is the cross-entropy of exclusive classes, which
       label rules and some closed forms rest on.
   """
@@ -59,15 +76,30 @@ class Task(NamedTuple):
   loss: Callable[[Any, Any], types.Array]
   check: CheckFn
   same: Callable[[Any, Any], types.Array]
-  draw: Callable[[types.Array, int], Any] | None = None
-  relax: Callable[[Any], Any] = lambda free: free
-  harden: Callable[[Any], Any] = lambda y: y
+  predict: Callable[[Any], Any] | None = None
+  harden: Callable[[Any], Any] = _whole
   additive: bool = True
-  facts: Mapping[str, Callable[[Any], Any]] = builtins.MappingProxyType(
-    {'labels': lambda y: y}
-  )
+  facts: Mapping[str, Fact] = builtins.MappingProxyType({'labels': Fact()})
   join: Callable[[Mapping[str, Any]], Any] = lambda facts: facts['labels']
   exclusive: bool = False
+
+
+def labels(
+  draw: Callable[[types.Array, int], Any],
+  relax: Callable[[Any], Any] = _whole,
+) -> Mapping[str, Fact]:
+  """Returns the facts of targets that are one thing.
+
+  Args:
+    draw: `(key, count) -> free`.
+    relax: see `Fact`.
+  """
+
+  def of_known(key: types.Array, count: int, known: Mapping[str, Any]) -> Any:
+    del known
+    return draw(key, count)
+
+  return builtins.MappingProxyType({'labels': Fact(_whole, of_known, relax)})
 
 
 def from_loss(loss: Callable[[Any, Any], types.Array]) -> Task:
@@ -123,11 +155,13 @@ def equal(y: Any, y_hat: Any) -> types.Array:
   return jnp.concatenate(flat, axis=1).mean(axis=1)
 
 
-def shares(task: Task, y: Any, y_hat: Any) -> types.Array:
+def shares(
+  same: Callable[[Any, Any], types.Array], y: Any, y_hat: Any
+) -> types.Array:
   """Returns the share that target i has in common with claim j, [B, M].
 
   Args:
-    task: the task, for its `same`.
+    same: that of the task.
     y: B targets.
     y_hat: M claimed ones.
   """
@@ -137,7 +171,7 @@ def shares(task: Task, y: Any, y_hat: Any) -> types.Array:
     repeated = jax.tree.map(
       lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), own
     )
-    return task.same(repeated, y_hat)
+    return same(repeated, y_hat)
 
   return jax.vmap(one)(jax.tree.map(jnp.asarray, y))
 

@@ -50,9 +50,11 @@ def classification(num_classes: int) -> base.Task:
     loss=loss,
     check=check,
     same=base.equal,
-    draw=lambda key, count: keys.normal(key, (count, num_classes)),
-    relax=jax.nn.softmax,
+    predict=jax.nn.softmax,
     harden=lambda y: y if y.ndim == 1 else jnp.argmax(y, -1).astype(jnp.int32),
+    facts=base.labels(
+      lambda key, count: keys.normal(key, (count, num_classes)), jax.nn.softmax
+    ),
     exclusive=True,
   )
 

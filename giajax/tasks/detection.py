@@ -1,23 +1,29 @@
 """Object detection: boxes, and the classes of what is in them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from giajax import keys
 from giajax import registry
 from giajax import types
 from giajax.tasks import base
 from giajax.tasks.parts import objects
 from giajax.tasks.parts import task_aligned
 
+_LEAST = 0.01  # of a side of a box that an attack optimises
 # `(out, objects, image_shape) -> []` by the form of the network.
 LOSSES: dict[str, Callable[..., types.Array]] = {'yolo': task_aligned.loss}
 
 
 def detection(
-  num_classes: int, image_shape: tuple[int, int, int], *, loss: str = 'yolo'
+  num_classes: int,
+  image_shape: tuple[int, int, int],
+  *,
+  loss: str = 'yolo',
+  slots: int = 8,
 ) -> base.Task:
   """The loss of an object detector, over all boxes of the batch.
 
@@ -28,6 +34,8 @@ def detection(
     num_classes: the number of classes K, at least 1.
     image_shape: (H, W, C) of the images, whose sides 32 divides.
     loss: a name in `LOSSES`: 'yolo' is that of `parts.task_aligned`.
+    slots: the number of objects that an attack assumes in each image if it is
+      granted neither their classes nor their boxes.
 
   Raises:
     ValueError: no class, another side, or an unknown loss. `loss` and `check`
@@ -35,6 +43,7 @@ def detection(
       a network of another form.
   """
   base.check_size(num_classes, 1)
+  base.check_size(slots, 1)
   function = registry.lookup(LOSSES, loss, 'loss of a detection')
 
   def check(y: Any, count: int) -> None:
@@ -56,15 +65,47 @@ def detection(
     harden=_hardened,
     additive=False,
     facts={
-      'labels': lambda y: _without_boxes(objects.of(y)),
-      'boxes': lambda y: objects.of(y).boxes,
+      'labels': _labels(num_classes, slots),
+      'boxes': _boxes(slots),
     },
     join=lambda facts: objects.Objects(facts['boxes'], **facts['labels']),
   )
 
 
-def _without_boxes(y: objects.Objects) -> dict[str, Any]:
-  return {'classes': y.classes, 'valid': y.valid}
+def _labels(num_classes: int, slots: int) -> base.Fact:
+  """Returns the fact of what the objects are, and how many."""
+
+  def of(y: Any) -> dict[str, Any]:
+    y = objects.of(y)
+    return {'classes': y.classes, 'valid': y.valid}
+
+  def draw(key: types.Array, count: int, known: Mapping[str, Any]) -> Any:
+    number = known['boxes'].shape[1] if 'boxes' in known else slots
+    return keys.normal(key, (count, number, num_classes))
+
+  def relax(free: types.Array) -> dict[str, Any]:
+    valid = jnp.ones(free.shape[:2], bool)
+    return {'classes': jax.nn.softmax(free), 'valid': valid}
+
+  return base.Fact(of, draw, relax)
+
+
+def _boxes(slots: int) -> base.Fact:
+  """Returns the fact of where they are."""
+
+  def draw(key: types.Array, count: int, known: Mapping[str, Any]) -> Any:
+    labels = known.get('labels')
+    number = slots if labels is None else labels['valid'].shape[1]
+    return keys.normal(key, (count, number, 4))
+
+  def relax(free: types.Array) -> types.Array:
+    """Returns boxes inside of the image, from centres and sizes."""
+    middle, size = jax.nn.sigmoid(free[..., :2]), jax.nn.sigmoid(free[..., 2:])
+    size = jnp.maximum(size, _LEAST)
+    middle = size / 2 + middle * (1 - size)
+    return jnp.concatenate([middle - size / 2, middle + size / 2], axis=-1)
+
+  return base.Fact(lambda y: objects.of(y).boxes, draw, relax)
 
 
 def _hardened(y: Any) -> objects.Objects:

@@ -56,9 +56,11 @@ def multilabel(num_classes: int, *, reduction: str = 'mean') -> base.Task:
     loss=loss,
     check=check,
     same=_overlap,
-    draw=lambda key, count: keys.normal(key, (count, num_classes)),
-    relax=jax.nn.sigmoid,
+    predict=jax.nn.sigmoid,
     harden=lambda y: (y >= 0.5).astype(jnp.int32),
+    facts=base.labels(
+      lambda key, count: keys.normal(key, (count, num_classes)), jax.nn.sigmoid
+    ),
   )
 
 

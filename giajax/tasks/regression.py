@@ -69,5 +69,8 @@ def regression(
     loss=mean,
     check=check,
     same=same,
-    draw=lambda key, count: keys.normal(key, (count, num_classes)),
+    predict=lambda out: out,
+    facts=base.labels(
+      lambda key, count: keys.normal(key, (count, num_classes))
+    ),
   )

@@ -75,12 +75,13 @@ def segmentation(
     loss=loss,
     check=check,
     same=same,
-    draw=lambda key, count: keys.normal(
-      key, (count, height, width, num_classes)
-    ),
-    relax=jax.nn.softmax,
+    predict=jax.nn.softmax,
     harden=lambda y: y if y.ndim == 3 else jnp.argmax(y, -1).astype(jnp.int32),
     additive=ignored is None,
+    facts=base.labels(
+      lambda key, count: keys.normal(key, (count, height, width, num_classes)),
+      jax.nn.softmax,
+    ),
   )
 
 

@@ -23,8 +23,9 @@ def _detected(count, seed):
   """Returns what a detector of these images gives."""
   points = len(task_aligned.points(IMAGE)[0])
   boxes, scores = jax.random.split(jax.random.key(seed))
+  near = 0.4 * jnp.arange(16)  # boxes are smaller than the image
   return {
-    'boxes': jax.random.normal(boxes, (count, points, 4, 16)),
+    'boxes': jax.random.normal(boxes, (count, points, 4, 16)) - near,
     'scores': jax.random.normal(scores, (count, points, K)),
   }
 
@@ -59,12 +60,12 @@ def task_case(request):
     return TaskCase(task, *_MADE[request.param])
 
   def outputs(count, seed):
-    return task.draw(jax.random.key(seed), count)
+    return task.facts['labels'].draw(jax.random.key(seed), count, {})
 
   return TaskCase(
     task,
     outputs,
-    lambda count, seed: task.harden(task.relax(outputs(count, seed))),
+    lambda count, seed: task.harden(task.predict(outputs(count, seed))),
   )
 
 
@@ -82,12 +83,32 @@ def test_task_targets_fit_its_loss(task_case):
 
 def test_task_relaxed_targets_fit_its_loss(task_case):
   task, outputs, _ = task_case
-  if task.draw is None:
-    assert task.relax(outputs) is outputs  # nothing is drawn or relaxed
-    return
-  soft = task.relax(outputs(7, 0))
+  values = {}
+  for name, fact in task.facts.items():
+    key = jax.random.key(0)
+    values[name] = fact.relax(fact.draw(key, 7, values))
+  soft = task.join(values)
   task.check(soft, 7)
   assert np.isfinite(task.loss(outputs(7, 1), soft))
+
+
+def test_known_facts_shape_those_that_are_drawn(task_case):
+  task, outputs, targets = task_case
+  y = targets(5, 0)
+  for name, fact in task.facts.items():
+    known = {n: f.of(y) for n, f in task.facts.items() if n != name}
+    own = fact.relax(fact.draw(jax.random.key(2), 5, known))
+    joined = task.join({**known, name: own})
+    task.check(joined, 5)
+
+    def loss(free, known=known, name=name, fact=fact):
+      values = {**known, name: fact.relax(free)}
+      return task.loss(outputs(5, 1), task.join(values))
+
+    free = fact.draw(jax.random.key(2), 5, known)
+    slopes = jax.tree.leaves(jax.grad(loss)(free))
+    assert all(np.isfinite(leaf).all() for leaf in slopes)
+    assert any(np.any(np.asarray(leaf) != 0) for leaf in slopes)
 
 
 def test_task_hardens_once(task_case):
@@ -112,7 +133,7 @@ def test_task_compares_targets(task_case):
   share = np.asarray(task.same(y, other))
   assert share.shape == (7,) and (share >= 0).all() and (share < 1).any()
   three = jax.tree.map(lambda leaf: leaf[:3], y)
-  shares = tasks.shares(task, three, other)
+  shares = tasks.shares(task.same, three, other)
   assert shares.shape == (3, 7)
   np.testing.assert_allclose(np.diagonal(shares), share[:3], rtol=1e-6)
 
@@ -121,7 +142,7 @@ def test_facts_of_a_task_are_its_targets(task_case):
   task, _, targets = task_case
   y = targets(3, 0)
   assert {*task.facts} <= {*threat.GRANTS} and 'labels' in task.facts
-  joined = task.join({name: of(y) for name, of in task.facts.items()})
+  joined = task.join({name: fact.of(y) for name, fact in task.facts.items()})
   jax.tree.map(np.testing.assert_array_equal, joined, y)
 
 

@@ -80,7 +80,7 @@ def test_many_labels_are_optimised_with_the_images(tmp_path):
   y = (_images(4) < 0.5).astype(np.int64)
   config = _config(tmp_path, 'multilabel', _images(5, 5, 3), {'y': y})
   config.dataset.class_names = ('ape', 'bee', 'cat', 'doe')
-  config.attack = {**config.attack, 'joint_labels': True}
+  config.attack = {**config.attack, 'joint': True}
   config.threat.grants = ()
   rows, run, page = _audited(tmp_path, config)
   for row in rows:
@@ -173,7 +173,7 @@ ODD = {
   'a loss without optimisable targets': (
     {'task': {'name': 'nets.py:dull'}, 'attack': {'name': 'dlg'}},
     None,
-    'a task whose targets can be optimised',
+    'a task whose labels can be optimised',
   ),
   'a loss that is one number': (
     {'task': {'name': 'nets.py:dull'}},

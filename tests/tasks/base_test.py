@@ -16,9 +16,9 @@ def test_a_loss_becomes_a_task():
   assert task.loss(out, y) == (3 + 4) / 2
   other = {**y, 'a': jnp.array([1.0, 4.0])}
   np.testing.assert_array_equal(task.same(y, other), [0.5, 1])
-  shares = base.shares(task, y, other)
+  shares = base.shares(task.same, y, other)
   np.testing.assert_array_equal(shares, [[0.5, 0], [0, 1]])
-  assert task.draw is None and not task.exclusive
+  assert task.facts['labels'].draw is None and not task.exclusive
 
 
 def test_what_is_wrong_with_a_loss_is_said():
@@ -54,8 +54,9 @@ def test_losses_are_those_of_torch(case):
   if row == 'segmentation':
     kwargs = {**kwargs, 'image_shape': (5, 6, 1)}
   task = TASKS[row](4, **kwargs)
-  out, y = (task.draw(jax.random.key(i), 3) for i in range(2))
-  y = y if row == 'regression' else np.array(task.harden(task.relax(y)))
+  fact = task.facts['labels']
+  out, y = (fact.draw(jax.random.key(i), 3, {}) for i in range(2))
+  y = y if row == 'regression' else np.array(task.harden(fact.relax(y)))
   if case == 'ignored':
     y[0, :2] = 255
   theirs = torch.from_numpy(np.moveaxis(np.array(out), -1, 1).copy())

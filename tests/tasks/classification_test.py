@@ -73,7 +73,7 @@ def test_wrong_shapes_are_refused_while_tracing(case):
 
 
 def test_harden_takes_the_likeliest():
-  y = TASK.harden(TASK.relax(jnp.array([[0.0, 3.0, 1.0], [2.0, 0.0, 0.0]])))
+  y = TASK.harden(TASK.predict(jnp.array([[0.0, 3.0, 1.0], [2.0, 0.0, 0.0]])))
   assert y.tolist() == [1, 0] and y.dtype == jnp.int32
 
 

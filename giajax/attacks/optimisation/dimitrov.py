@@ -108,7 +108,7 @@ def dimitrov(
     (x, y), _, score = attack.read(state, obs, hp)
     x = x.reshape(client.epochs, images, *x.shape[1:])
     y = jax.tree.map(lambda leaf: leaf[:images], y)
-    alike = tasks.shares(world.task, y, y) == 1
+    alike = tasks.shares(world.task.same, y, y) == 1
     mean = jnp.mean(jax.vmap(lambda own: _align(x[0], own, alike))(x), axis=0)
     valid = jnp.ones(images, bool)
     return types.Reconstruction(types.Batch(mean, y), valid, score)

@@ -36,7 +36,7 @@ def dlg(
   """
   return match.match_by_lbfgs(
     world,
-    variable=variables.pixels(world, start=start, box=False, joint_labels=True),
+    variable=variables.pixels(world, start=start, box=False, joint=True),
     num_steps=num_steps,
     memory_size=memory_size,
     max_linesearch_steps=max_linesearch_steps,

@@ -20,6 +20,8 @@ depth.
 Differs from the authors' code: differences across the border count 0 in TV.
 """
 
+from collections.abc import Sequence
+
 from giajax import world as worlds
 from giajax.attacks import base
 from giajax.attacks.parts import distances
@@ -41,7 +43,7 @@ def inverting_gradients(
   leaf_weights: str = 'equal',
   median_every: int = 0,
   start: str = 'normal',
-  joint_labels: bool = False,
+  joint: bool | Sequence[str] = False,
   form: str = 'auto',
 ) -> base.Attack:
   """Cosine matching with a total variation prior, by signed Adam.
@@ -59,8 +61,8 @@ def inverting_gradients(
       'linear' or 'exponential'.
     median_every: the steps between two 3 x 3 median filters, 0 for none.
     start: see `starts.parse`.
-    joint_labels: whether to optimise the labels, too, where no rule finds them;
-      the authors do not.
+    joint: what of the targets is optimised as well, where nothing tells it: see
+      `variables.pixels`. The authors optimise none.
     form: see `match`.
 
   Raises:
@@ -69,7 +71,7 @@ def inverting_gradients(
   order = inspect.in_order(world.net) if leaf_weights != 'equal' else ()
   return match.match(
     world,
-    variable=variables.pixels(world, start=start, joint_labels=joint_labels),
+    variable=variables.pixels(world, start=start, joint=joint),
     distance=distances.on_leaves(
       distance, top=top_leaves, weights=leaf_weights, order=order
     ),

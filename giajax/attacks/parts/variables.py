@@ -1,13 +1,14 @@
 """What an optimisation attack optimises, and how it becomes a batch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import types as builtins
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from giajax import keys
+from giajax import registry
 from giajax import require
 from giajax import types
 from giajax import world as worlds
@@ -50,7 +51,7 @@ def pixels(
   start: str = 'normal',
   box: bool = True,
   space: str = 'normalised',
-  joint_labels: bool = False,
+  joint: bool | Sequence[str] = False,
 ) -> Variable:
   """The pixels themselves, and soft labels where these are unknown.
 
@@ -61,8 +62,9 @@ def pixels(
     box: whether to project onto images in [0, 1] after each step.
     space: 'normalised', the network's input space, in which the literature's
       learning rates are meant, or 'unit' for [0, 1].
-    joint_labels: whether to optimise soft labels, too (through the task's
-      `relax`), instead of taking labels from the observation.
+    joint: what of the targets is optimised with the images instead of being
+      taken from the observation: names of `world.task.facts`, True for all of
+      them.
 
   Raises:
     ValueError: an unknown start or space, or a task without targets that can be
@@ -73,7 +75,7 @@ def pixels(
   beginning = starts.parse(start, spec.image_shape)
   shape = (world.batch_size, *spec.image_shape)
   mean, std = jnp.asarray(spec.mean), jnp.asarray(spec.std)
-  draw = _label_draw(world) if joint_labels else None
+  free = _joint(world, joint)
   if space == 'unit':
     mean, std = jnp.zeros_like(mean), jnp.ones_like(std)
 
@@ -82,13 +84,20 @@ def pixels(
 
   def init(key, obs, hp):
     key_x = keys.named(key, 'x')
-    tree = {'x': beginning.draw(key_x, shape, to_space, obs, hp)}
-    if draw is not None:
-      tree['y'] = draw(keys.named(key, 'y'), world.batch_size)
+    tree: dict[str, Any] = {
+      'x': beginning.draw(key_x, shape, to_space, obs, hp)
+    }
+    if free:
+      key_y = keys.named(key, 'y')
+      tree['y'] = {
+        name: fact.draw(keys.named(key_y, name), world.batch_size, obs.side)
+        for name, fact in free.items()
+      }
     return project(tree)
 
   def batch(tree, obs):
-    y = world.task.relax(tree['y']) if joint_labels else targets(world, obs)
+    own = {name: fact.relax(tree['y'][name]) for name, fact in free.items()}
+    y = targets(world, obs, own)
     return types.Batch(tree['x'] * std + mean, y)
 
   def project(tree):
@@ -96,28 +105,43 @@ def pixels(
       return tree
     return {**tree, 'x': jnp.clip(tree['x'], to_space(0), to_space(1))}
 
-  needs = frozenset(() if joint_labels else world.task.facts)
+  needs = frozenset(world.task.facts.keys() - free.keys())
   return Variable(
     init, batch, project, needs | beginning.needs, beginning.hparams
   )
 
 
-def _label_draw(
+def _joint(
+  world: worlds.World, joint: bool | Sequence[str]
+) -> Mapping[str, Any]:
+  """Returns the facts that are optimised, by their names."""
+  facts = world.task.facts
+  names = tuple(facts) if joint is True else tuple(joint or ())
+  for name in names:
+    registry.lookup(facts, name, 'part of the targets')
+    if facts[name].draw is None:
+      raise ValueError(
+        f'Expected a task whose {name} can be optimised for joint={joint!r}; '
+        'got one of a loss alone; choose an attack that needs labels'
+      )
+  return {name: facts[name] for name in names}
+
+
+def targets(
   world: worlds.World,
-) -> Callable[[types.Array, int], types.Tree]:
-  draw = world.task.draw
-  if draw is None:
-    raise ValueError(
-      'Expected a task whose targets can be optimised for an attack without '
-      'labels; got one of a loss alone; choose an attack that needs labels'
-    )
-  return draw
+  obs: types.Observation,
+  own: Mapping[str, Any] = builtins.MappingProxyType({}),
+) -> types.Tree:
+  """Returns the targets: what was granted of them, and the attack's own.
 
-
-def targets(world: worlds.World, obs: types.Observation) -> types.Tree:
-  """Returns the targets that were granted, all facts of the task together."""
+  Args:
+    world: the attacker's picture of the system.
+    obs: what the attacker sees.
+    own: the values of facts that are not granted, by name.
+  """
   task = world.task
-  return task.join({name: obs.side[name] for name in task.facts})
+  given = {name: obs.side[name] for name in task.facts if name not in own}
+  return task.join({**given, **own})
 
 
 def generator_weights(
@@ -156,7 +180,8 @@ def generator_weights(
     if generator.labels is None:
       y = targets(world, obs)
     else:
-      y = world.task.relax(generator.labels(variables, z))
+      logits = generator.labels(variables, z)
+      y = world.task.facts['labels'].relax(logits)
     own = y if generator.takes_labels else None
     return types.Batch(generator.apply(variables, z, own, train=True).out, y)
 

@@ -46,12 +46,12 @@ class Assignment(NamedTuple):
   """Which anchor points answer for which objects, for B images.
 
   Attributes:
-    targets: [B, A, K] the targets t of the class logits.
+    strength: [B, A] the target of the class of that object, t.
     owner: [B, A] int32, the slot of the object of each point.
     positive: [B, A] bool, the points that have one.
   """
 
-  targets: types.Array
+  strength: types.Array
   owner: types.Array
   positive: types.Array
 
@@ -117,12 +117,17 @@ def terms(
   assigned = assign(
     scores, boxes * stride[:, None], y._replace(boxes=truth), place
   )
-  total = jnp.maximum(assigned.targets.sum(), 1.0)
-  weight = jnp.where(assigned.positive, assigned.targets.sum(-1), 0.0)
-  # Gathered outside of what is constant: boxes may be optimised.
-  own = jnp.take_along_axis(truth, assigned.owner[..., None], axis=1)
+  # Gathered outside of what is constant: boxes and classes may be optimised.
+  hot = _hot(y.classes, scores.shape[-1], scores.dtype)
+  own, hot = (
+    jnp.take_along_axis(leaf, assigned.owner[..., None], axis=1)
+    for leaf in (truth, hot)
+  )
   own = own / stride[:, None]
-  each = optax.sigmoid_binary_cross_entropy(scores, assigned.targets)
+  targets = assigned.strength[..., None] * hot
+  total = jnp.maximum(targets.sum(), 1.0)
+  weight = jnp.where(assigned.positive, targets.sum(-1), 0.0)
+  each = optax.sigmoid_binary_cross_entropy(scores, targets)
   return Terms(
     jnp.sum(weight * (1 - complete_iou(boxes, own))) / total,
     jnp.sum(each) / total,
@@ -153,9 +158,7 @@ def assign(
 def _assign(probabilities, boxes, y, place) -> Assignment:
   """The same for one image."""
   classes = probabilities.shape[-1]
-  hot = y.classes
-  if hot.ndim == 1:
-    hot = jax.nn.one_hot(hot, classes, dtype=probabilities.dtype)
+  hot = _hot(y.classes, classes, probabilities.dtype)
   sides = jnp.concatenate(
     [place[None] - y.boxes[:, None, :2], y.boxes[:, None, 2:] - place[None]], -1
   )
@@ -172,8 +175,15 @@ def _assign(probabilities, boxes, y, place) -> Assignment:
   taken = jnp.where(taken.sum(0) > 1, single, taken)
   aligned, overlap = (jnp.where(taken, v, 0.0) for v in (aligned, overlap))
   scale = overlap.max(1) / (aligned.max(1) + _EPS)
-  targets = (aligned * scale[:, None]).T @ hot
-  return Assignment(targets, jnp.argmax(taken, axis=0), taken.any(0))
+  strength = jnp.sum(aligned * scale[:, None], axis=0)
+  return Assignment(strength, jnp.argmax(taken, axis=0), taken.any(0))
+
+
+def _hot(classes: types.Array, count: int, dtype: Any) -> types.Array:
+  """Returns classes, or probabilities of them, as [..., G, K]."""
+  if jnp.issubdtype(classes.dtype, jnp.floating):
+    return classes
+  return jax.nn.one_hot(classes, count, dtype=dtype)
 
 
 def complete_iou(a: types.Array, b: types.Array) -> types.Array:

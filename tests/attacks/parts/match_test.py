@@ -293,7 +293,7 @@ def test_a_start_from_the_truth_has_a_knob():
 
 
 def test_joint_labels_are_soft_and_need_no_grant():
-  variable = variables.pixels(WORLD, joint_labels=True)
+  variable = variables.pixels(WORLD, joint=True)
   assert variable.needs == frozenset()
   assert variables.pixels(WORLD).needs == {'labels'}
   obs = observed()._replace(side={})
@@ -301,7 +301,8 @@ def test_joint_labels_are_soft_and_need_no_grant():
   y = variable.batch(tree, obs).y
   assert y.shape == (2, K)
   np.testing.assert_allclose(y.sum(axis=1), 1, rtol=1e-6)
-  assert np.abs(np.ravel(tree['x'])[:8] - np.ravel(tree['y'])).min() > 1e-6
+  labels = np.ravel(tree['y']['labels'])
+  assert np.abs(np.ravel(tree['x'])[:8] - labels).min() > 1e-6
 
 
 # Presets.

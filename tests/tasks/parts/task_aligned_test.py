@@ -116,7 +116,7 @@ def test_assignment_is_that_of_loops(drawn):
   out, y = drawn
   targets, owners = _by_loops(out, y)
   found = _assigned(out, y)
-  np.testing.assert_allclose(found.targets, targets, atol=1e-9)
+  np.testing.assert_allclose(found.strength, targets.sum(-1), atol=1e-9)
   weight = targets.sum(-1) > 0  # points of weight 0 play no part
   assert weight.sum() > 5
   np.testing.assert_array_equal(np.asarray(found.positive)[weight], True)
