@@ -13,6 +13,7 @@ from giajax import archives
 from giajax import capture as captures
 from giajax import paths
 from giajax.battery import battery
+from giajax.engine import build
 from giajax.engine import hooks as hook_library
 from giajax.engine import join
 from giajax.engine import run as engine
@@ -65,7 +66,8 @@ def audit(
   steps = _earlier_steps(folder)
   if steps is not None:
     _log.info('continuing with the %d steps that were chosen before', steps)
-  plan = battery.plan(config, minutes, only, steps)
+  grounds = build.Grounds()
+  plan = battery.plan(config, minutes, only, steps, grounds)
   return engine.audit(
     plan.config,
     folder,
@@ -73,6 +75,7 @@ def audit(
     card=_card(plan),
     command=command,
     finish=finish,
+    grounds=grounds,
   )
 
 

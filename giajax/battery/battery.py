@@ -1,6 +1,6 @@
 """Which attacks fit a received update, and how many steps the time allows."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import logging
 import pathlib
 import tempfile
@@ -38,11 +38,22 @@ class Plan(NamedTuple):
   left_out: Mapping[str, str]
 
 
+class _Fitting(NamedTuple):
+  """A setting of an attack that fits, and what was built of it."""
+
+  variant: dict[str, Any]
+  setup: experiment.Setup
+
+
+_Build = Callable[[Mapping[str, Any]], experiment.Setup]  # `(variant)`
+
+
 def plan(
   config: Mapping[str, Any],
   minutes: float,
   only: Sequence[str] = (),
   steps: int | None = None,
+  grounds: build.Grounds | None = None,
 ) -> Plan:
   """Returns the attacks that fit, with as many steps as the time allows.
 
@@ -51,6 +62,7 @@ def plan(
     minutes: the time that the attacks may take together, about.
     only: names in `BATTERY`; all of them if empty.
     steps: the steps of the timed ones, where they were chosen before.
+    grounds: see `build.experiment`.
 
   Raises:
     ValueError: nothing fits; the message says why the last one does not.
@@ -59,35 +71,46 @@ def plan(
   rows = {**BATTERY, **FALLBACK}
   for name in only:
     registry.lookup(rows, name, 'attack of the battery')
+  grounds = grounds or build.Grounds()
+
+  def built(variant: Mapping[str, Any]) -> experiment.Setup:
+    own = {key: value for key, value in variant.items() if key != 'name'}
+    setup = build.setup(sweep.changed(base, own), grounds)
+    setup.source.check(setup)
+    return setup
+
   # What is wrong with the network or the files is wrong for every attack.
-  general = _setup(base, next(iter(FALLBACK.values())))
-  general.source.check(general)
+  built(next(iter(FALLBACK.values())))
   left_out: dict[str, str] = {}
-  variants = _fitting(base, dict.fromkeys(only or BATTERY), left_out)
-  if not only and not any(v['name'] in TIMED for v in variants):
-    variants += _fitting(base, FALLBACK, left_out)
-  if not variants:
+  fitting = _fitting(base, dict.fromkeys(only or BATTERY), built, left_out)
+  if not only and not any(f.variant['name'] in TIMED for f in fitting):
+    fitting += _fitting(base, FALLBACK, built, left_out)
+  if not fitting:
     raise ValueError(
       f'Expected an attack that fits this update; got only {", ".join(only)}; '
       f'choose another: {[*left_out.values()][-1]}'
     )
-  matching = [v for v in variants if v['name'] == _LADDER]
-  variants += [rung for v in matching for rung in _ladder(base, v)]
+  variants = [f.variant for f in fitting]
+  matching = [f for f in fitting if f.variant['name'] == _LADDER]
+  variants += [rung for f in matching for rung in _ladder(base, f)]
   timed = [v for v in variants if v['name'].startswith(TIMED)]
   if timed:
-    chosen = steps or _steps(base, timed, minutes)
+    chosen = steps or _steps(base, timed, minutes, grounds)
     for variant in timed:
       variant['attack'] = {**variant['attack'], 'num_steps': chosen}
   return Plan({**base, 'sweep': {sweep.VARIANT: variants}}, left_out)
 
 
 def _fitting(
-  base: Mapping[str, Any], names: Iterable[str], left_out: dict[str, str]
-) -> list[dict[str, Any]]:
+  base: Mapping[str, Any],
+  names: Iterable[str],
+  built: _Build,
+  left_out: dict[str, str],
+) -> list[_Fitting]:
   """Returns settings of the attacks that fit; why others do not is kept."""
   found = []
   for name in names:
-    fitting, reason = _variant(base, name)
+    fitting, reason = _variant(base, name, built)
     if fitting is None:
       left_out[name] = reason
     else:
@@ -96,8 +119,8 @@ def _fitting(
 
 
 def _variant(
-  base: Mapping[str, Any], name: str
-) -> tuple[dict[str, Any] | None, str]:
+  base: Mapping[str, Any], name: str, built: _Build
+) -> tuple[_Fitting | None, str]:
   """Returns a setting of an attack that fits, or None and why none does."""
   row = {**BATTERY, **FALLBACK}[name]
   count = base['cases']['batch_size']
@@ -106,24 +129,19 @@ def _variant(
   for labels in [row['labels']] if 'labels' in row else rules:
     variant = {'name': name, **row, 'labels': labels}
     try:
-      setup = _setup(base, variant)
-      setup.source.check(setup)
+      return _Fitting(variant, built(variant)), ''
     except ValueError as error:
       reason = str(error)
-    else:
-      return variant, ''
   return None, reason
 
 
-def _ladder(
-  base: Mapping[str, Any], variant: Mapping[str, Any]
-) -> list[dict[str, Any]]:
+def _ladder(base: Mapping[str, Any], fitting: _Fitting) -> list[dict[str, Any]]:
   """Returns what an attack does if the server knows less of the client.
 
   It knows the order of the local steps, or only their number, or it takes the
   update for one gradient.
   """
-  setup = _setup(base, variant)
+  variant, setup = fitting
   steps, mode = setup.world.client.local_steps, setup.client.train_mode
   if steps == 1:
     return []
@@ -140,22 +158,20 @@ def _ladder(
   ]
 
 
-def _setup(
-  base: Mapping[str, Any], variant: Mapping[str, Any]
-) -> experiment.Setup:
-  own = {key: value for key, value in variant.items() if key != 'name'}
-  return build.setup(sweep.changed(base, own))
-
-
 def _steps(
-  base: Mapping[str, Any], variants: Sequence[Mapping[str, Any]], minutes: float
+  base: Mapping[str, Any],
+  variants: Sequence[Mapping[str, Any]],
+  minutes: float,
+  grounds: build.Grounds,
 ) -> int:
   """Returns the steps of each attack, by the time of a few of the first."""
   own = {k: v for k, v in variants[0].items() if k != 'name'}
   own['attack'] = {**own['attack'], 'num_steps': _PILOT_STEPS}
   pilot = sweep.changed({**base, 'noise_controls': 0}, own)
   with tempfile.TemporaryDirectory() as folder:
-    (row,) = engine.audit(pilot, pathlib.Path(folder) / 'pilot')
+    (row,) = engine.audit(
+      pilot, pathlib.Path(folder) / 'pilot', grounds=grounds
+    )
   seconds = max(row['seconds_per_update'] / _PILOT_STEPS, 1e-6)
   updates = len(variants) * (1 + min(1, base['noise_controls']))
   steps = 60 * minutes * _SHARE / (seconds * updates)

@@ -1,5 +1,6 @@
 """Tests of giajax.battery: what fits is tried, in the time that there is."""
 
+import collections
 import json
 
 import captures
@@ -12,6 +13,8 @@ from giajax.battery import FALLBACK
 from giajax.battery import TIMED
 from giajax.engine import build
 from giajax.engine import schema
+from giajax.engine import systems
+from giajax.engine import tensors
 from giajax.report import report
 
 
@@ -41,6 +44,29 @@ def brief(monkeypatch):
   monkeypatch.setattr(battery, 'LEAST_STEPS', 10)
   monkeypatch.setattr(battery, 'MOST_STEPS', 10)
   monkeypatch.setattr(battery, 'RESTARTS', 2)
+
+
+def test_networks_and_files_are_built_once(folder, tmp_path, monkeypatch):
+  calls = collections.Counter()
+
+  def counted(module, name):
+    function = getattr(module, name)
+
+    def call(*args, **kwargs):
+      calls[name] += 1
+      return function(*args, **kwargs)
+
+    monkeypatch.setattr(module, name, call)
+
+  counted(systems, 'system')
+  counted(tensors, 'read')
+  audit.audit(
+    _config(folder),
+    tmp_path / 'run',
+    only=['linear layer', 'inverting gradients'],
+  )
+  # For the plan, and for the pilot, which has other noise controls.
+  assert calls == {'system': 2, 'read': 4}
 
 
 def test_whole_audit(folder, tmp_path):

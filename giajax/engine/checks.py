@@ -1,0 +1,71 @@
+"""What is found about a received update before it is attacked."""
+
+from collections.abc import Iterable, Mapping
+import json
+import logging
+from typing import Any
+
+from giajax import types
+from giajax.clients import CLIENTS
+from giajax.engine import experiment
+from giajax.engine import factories
+from giajax.engine import identity
+from giajax.engine.sources import description
+
+_ABOUT = ('source', 'client', 'model', 'weights', 'trainable', 'cases', 'task')
+# What was found, by what was asked.
+_found: dict[str, list[str]] = {}
+_log = logging.getLogger('giajax')
+
+
+def found(
+  resolved: Mapping[str, Any], setup: experiment.Setup, rows: Iterable[Any]
+) -> list[str]:
+  """Returns what is found about the update of a setting, in sentences.
+
+  Nothing about one that is played here. It is logged when it is found first.
+
+  Args:
+    resolved: a config as `resolve` returns it, without sweep.
+    setup: what was built of it.
+    rows: the rows of tables that it names.
+
+  Raises:
+    ValueError: a setting that the update is not of, or a file that cannot be
+      read.
+  """
+  update = setup.source.update
+  if update is None:
+    return []
+  setup.source.check(setup)
+  own = {key: resolved[key] for key in _ABOUT}
+  # Another network that this process was given has another function.
+  own['net'] = id(setup.net.apply) if ':' in own['model']['name'] else 0
+  key = json.dumps([own, identity.inputs(own, rows)], sort_keys=True)
+  if key not in _found:  # a pilot and what follows it ask the same
+    _found[key] = _look(own['client'], setup, update)
+    for note in (*setup.source.facts['notes'], *_found[key]):
+      _log.info('%s', note)
+  return _found[key]
+
+
+def _look(
+  client: Mapping[str, Any], setup: experiment.Setup, update: types.Update
+) -> list[str]:
+  """Returns the sentences; `client` is the config's description of it."""
+  size = setup.cases.batch_size
+
+  def make(entry):
+    parts = {'net': setup.net, 'task': setup.world.task, 'num_images': size}
+    return factories.make(CLIENTS, entry, 'client', **parts)
+
+  agreed = description.agreement(setup.net, setup.variables)
+  fit = description.fit(
+    make,
+    client,
+    setup.variables,
+    update,
+    setup.source.item(setup, 0).batch,
+    size,
+  )
+  return [text for text in (agreed, fit) if text]
