@@ -45,7 +45,9 @@ def audit(
     config: what `config_of` returned, or the like.
     workdir: the folder for the results. The same call continues what was
       stopped, with the steps that were chosen then.
-    minutes: the time that the attacks may take together, about.
+    minutes: the time that all of it may take, about. From it, an attempt of a
+      few steps decides how many steps each timed attack takes: all of them the
+      same, and at least `battery.LEAST_STEPS`. Closed forms are not in it.
     only: names in `BATTERY`; all of them if empty.
     hooks: as for `run.audit`, like `command` and `finish`.
     command: how to run it again.

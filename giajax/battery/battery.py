@@ -2,24 +2,22 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import logging
-import pathlib
-import tempfile
+import time
 from typing import Any, NamedTuple
 
 from giajax import registry
 from giajax.battery import BATTERY
 from giajax.battery import FALLBACK
+from giajax.battery import pilot
 from giajax.battery import TIMED
 from giajax.engine import build
+from giajax.engine import checks
 from giajax.engine import experiment
-from giajax.engine import run as engine
 from giajax.engine import schema
 from giajax.engine import sweep
 
 RESTARTS = 8  # of each attack that takes steps
 LEAST_STEPS, MOST_STEPS = 100, 24_000
-_PILOT_STEPS = 20
-_SHARE = 0.8  # of the time, for steps; the rest is for compiling and scoring
 _LADDER = 'inverting gradients'  # is tried with less knowledge as well
 # Rules that find labels, and the rule for one image.
 _LABELS, _LABEL = ('bias_corrected', 'column_minimum'), 'idlg'
@@ -59,7 +57,8 @@ def plan(
 
   Args:
     config: the config of a received update, without attack and sweep.
-    minutes: the time that the attacks may take together, about.
+    minutes: the time that this plan and what it plans may take, about; see
+      `audit.audit`.
     only: names in `BATTERY`; all of them if empty.
     steps: the steps of the timed ones, where they were chosen before.
     grounds: see `build.experiment`.
@@ -67,6 +66,7 @@ def plan(
   Raises:
     ValueError: nothing fits; the message says why the last one does not.
   """
+  began = time.perf_counter()
   base = schema.resolve({**config, 'restarts': RESTARTS})
   rows = {**BATTERY, **FALLBACK}
   for name in only:
@@ -74,13 +74,15 @@ def plan(
   grounds = grounds or build.Grounds()
 
   def built(variant: Mapping[str, Any]) -> experiment.Setup:
-    own = {key: value for key, value in variant.items() if key != 'name'}
-    setup = build.setup(sweep.changed(base, own), grounds)
+    setup = build.setup(_changed(base, variant), grounds)
     setup.source.check(setup)
     return setup
 
-  # What is wrong with the network or the files is wrong for every attack.
-  built(next(iter(FALLBACK.values())))
+  # What is wrong with the network or the files is wrong for every attack. What
+  # is found about the update is kept, and takes none of the pilot's time.
+  general = next(iter(FALLBACK.values()))
+  whole = _changed(base, general)
+  checks.found(whole, built(general), build.rows(whole))
   left_out: dict[str, str] = {}
   fitting = _fitting(base, dict.fromkeys(only or BATTERY), built, left_out)
   if not only and not any(f.variant['name'] in TIMED for f in fitting):
@@ -95,10 +97,19 @@ def plan(
   variants += [rung for f in matching for rung in _ladder(base, f)]
   timed = [v for v in variants if v['name'].startswith(TIMED)]
   if timed:
-    chosen = steps or _steps(base, timed, minutes, grounds)
+    until = began + 60 * minutes
+    chosen = steps or _steps(base, timed, grounds, until)
     for variant in timed:
       variant['attack'] = {**variant['attack'], 'num_steps': chosen}
   return Plan({**base, 'sweep': {sweep.VARIANT: variants}}, left_out)
+
+
+def _changed(
+  base: Mapping[str, Any], variant: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Returns the config of a variant."""
+  own = {key: value for key, value in variant.items() if key != 'name'}
+  return sweep.changed(base, own)
 
 
 def _fitting(
@@ -161,22 +172,22 @@ def _ladder(base: Mapping[str, Any], fitting: _Fitting) -> list[dict[str, Any]]:
 def _steps(
   base: Mapping[str, Any],
   variants: Sequence[Mapping[str, Any]],
-  minutes: float,
   grounds: build.Grounds,
+  until: float,
 ) -> int:
-  """Returns the steps of each attack, by the time of a few of the first."""
-  own = {k: v for k, v in variants[0].items() if k != 'name'}
-  own['attack'] = {**own['attack'], 'num_steps': _PILOT_STEPS}
-  pilot = sweep.changed({**base, 'noise_controls': 0}, own)
-  with tempfile.TemporaryDirectory() as folder:
-    (row,) = engine.audit(
-      pilot, pathlib.Path(folder) / 'pilot', grounds=grounds
+  """Returns the steps of each attack, so that all of it ends at a time."""
+  pace = pilot.pace(base, variants, grounds, until - time.perf_counter())
+  if pace is None:
+    _log.warning(
+      'compiling takes most of the minutes: %d steps of each attack',
+      LEAST_STEPS,
     )
-  seconds = max(row['seconds_per_update'] / _PILOT_STEPS, 1e-6)
-  updates = len(variants) * (1 + min(1, base['noise_controls']))
-  steps = 60 * minutes * _SHARE / (seconds * updates)
+    return LEAST_STEPS
+  steps = until - time.perf_counter() - pace.rest
+  steps /= max(pace.step, 1e-9)
   steps = int(min(max(steps, LEAST_STEPS), MOST_STEPS))
   digits = 10 ** max(0, len(str(steps)) - 2)
   steps -= steps % digits  # two digits: the time is not known any better
-  _log.info('%d steps of each attack in about %g min', steps, minutes)
+  left = (pace.rest + steps * pace.step) / 60
+  _log.info('%d steps of each attack, in about %.2g min from now', steps, left)
   return steps

@@ -62,8 +62,10 @@ _NOT_COMPILED = frozenset(
     'weights',
   }
 )
-# Keys that describe the attacker; every other one may enter a ground.
-_ATTACKER = frozenset({'attack', 'belief', 'labels'})
+# Keys of what the attacker does, and how often; any other may enter a ground.
+_ATTACKER = frozenset(
+  {'attack', 'belief', 'labels', 'noise_controls', 'records', 'restarts'}
+)
 # Tables in `tables.TABLES` whose rows are named inside of arguments.
 _NAMED_INSIDE = ('distances', 'generators', 'label rules', 'metrics', 'starts')
 
@@ -167,7 +169,7 @@ def setup(
   threats, parties = resolved['threat'], resolved['cases']['clients']
   auxiliary, parts, agreed, source = (grounds or Grounds()).of(resolved)
   granted = threat.grants(threats['level'], threats['grants'])
-  exactness = _precision(resolved['precision'])
+  exactness = precision.named(resolved['precision'])
   world, needs = world_of(resolved, parts)
   generator = _generator(resolved, world)
   attack = attack_of(resolved, world, needs, generator)
@@ -229,7 +231,7 @@ def world_of(
   """
   count, parties = (resolved['cases'][k] for k in ('batch_size', 'clients'))
   granted = threat.grants(*(resolved['threat'][k] for k in ('level', 'grants')))
-  exactness = _precision(resolved['precision'])
+  exactness = precision.named(resolved['precision'])
   pictured = parts.client
   if exactness.on_net:
     pictured = parts.altered(exactness.on_net)
@@ -403,20 +405,6 @@ def _attack(resolved, world, generator) -> attacks.Attack:
       f'labels={rule!r} with attack={entry["name"]!r}; leave labels out'
     )
   return compose.with_labels(attack, make(world))
-
-
-def _precision(name):
-  """Returns how the attacker multiplies.
-
-  Raises:
-    ValueError: products that are coarser than JAX's own numbers.
-  """
-  if name != 'full' and jnp.result_type(float) == jnp.float64:
-    raise ValueError(
-      "Expected precision='full' under JAX_ENABLE_X64, whose numbers no other "
-      f'precision rounds; got precision={name!r}; unset one of them'
-    )
-  return precision.PRECISIONS[name]
 
 
 def _belief(entry, parts, pictured, num_images):

@@ -2,6 +2,7 @@
 
 import collections
 import json
+import types
 
 import captures
 import pytest
@@ -10,8 +11,10 @@ from giajax.battery import audit
 from giajax.battery import BATTERY
 from giajax.battery import battery
 from giajax.battery import FALLBACK
+from giajax.battery import pilot
 from giajax.battery import TIMED
 from giajax.engine import build
+from giajax.engine import hooks as status
 from giajax.engine import schema
 from giajax.engine import systems
 from giajax.engine import tensors
@@ -65,8 +68,7 @@ def test_networks_and_files_are_built_once(folder, tmp_path, monkeypatch):
     tmp_path / 'run',
     only=['linear layer', 'inverting gradients'],
   )
-  # For the plan, and for the pilot, which has other noise controls.
-  assert calls == {'system': 2, 'read': 4}
+  assert calls == {'system': 1, 'read': 2}  # what was sent, and what came back
 
 
 def test_whole_audit(folder, tmp_path):
@@ -169,6 +171,41 @@ def test_rows_name_attacks():
     assert row.keys() <= {'attack', 'labels'} and row['attack']['name'], name
   assert {*TIMED} <= {*BATTERY, *FALLBACK}
   assert not any(',' in name for name in (*BATTERY, *FALLBACK))  # for --only
+
+
+def test_every_timed_attack_is_timed(folder, monkeypatch):
+  """A step of all of them fits into the minutes, and so does the rest."""
+  clock = types.SimpleNamespace(now=0.0, perf_counter=lambda: clock.now)
+  paces = {'inverting gradients': 0.1, 'inverting gradients (weak prior)': 0.3}
+  compiling, warming, scoring = 10.0, 5.0, 20.0
+  timed = []
+
+  def attempt(config, folder, hooks, grounds):
+    del folder, grounds
+    clock.now += compiling + scoring
+    for variant in config['sweep']['variant']:
+      timed.append(variant['name'])
+      pace, total = paces[variant['name']], variant['attack']['num_steps']
+      clock.now += warming + total * pace
+      for step in (1, 3, total):
+        passed = warming + step * pace
+        hooks[0](status.Status(step, total, 2, 2, 0.0, passed))
+
+  for module in (battery, pilot):
+    monkeypatch.setattr(module, 'time', clock)
+  monkeypatch.setattr(pilot.engine, 'audit', attempt)
+  monkeypatch.setattr(battery, 'MOST_STEPS', 10_000)
+  plan = battery.plan(_config(folder), 10, [*paces])
+  assert timed == [*paces]
+  (steps,) = {v['attack']['num_steps'] for v in plan.config['sweep']['variant']}
+  rest = compiling + scoring + len(paces) * warming
+  whole = clock.now + rest + steps * sum(paces.values())
+  assert 0.9 * 600 < whole <= 600
+  # What compiles for half of the time leaves none for steps.
+  compiling = 301.0
+  plan = battery.plan(_config(folder), 10, [*paces])
+  (steps,) = {v['attack']['num_steps'] for v in plan.config['sweep']['variant']}
+  assert steps == battery.LEAST_STEPS and timed == [*paces, *paces][:3]
 
 
 def test_only_timed_attacks_get_the_steps(folder):
