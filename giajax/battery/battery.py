@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import logging
+import re
 import time
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ class Plan(NamedTuple):
 
   Attributes:
     config: the config, with a sweep over what is tried.
-    left_out: why the other attacks do not fit, by name.
+    left_out: what the other attacks need and do not have, by name.
   """
 
   config: Mapping[str, Any]
@@ -64,7 +65,7 @@ def plan(
     grounds: see `build.experiment`.
 
   Raises:
-    ValueError: nothing fits; the message says why the last one does not.
+    ValueError: nothing fits; the message says why.
   """
   began = time.perf_counter()
   base = schema.resolve({**config, 'restarts': RESTARTS})
@@ -89,8 +90,9 @@ def plan(
     fitting += _fitting(base, FALLBACK, built, left_out)
   if not fitting:
     raise ValueError(
-      f'Expected an attack that fits this update; got only {", ".join(only)}; '
-      f'choose another: {[*left_out.values()][-1]}'
+      'Expected an attack that fits this update; got only '
+      + ', and '.join(f'{name}, which {why}' for name, why in left_out.items())
+      + '; choose another'
     )
   variants = [f.variant for f in fitting]
   matching = [f for f in fitting if f.variant['name'] == _LADDER]
@@ -132,18 +134,38 @@ def _fitting(
 def _variant(
   base: Mapping[str, Any], name: str, built: _Build
 ) -> tuple[_Fitting | None, str]:
-  """Returns a setting of an attack that fits, or None and why none does."""
+  """Returns a setting of an attack that fits, or None and what it needs."""
   row = {**BATTERY, **FALLBACK}[name]
   count = base['cases']['batch_size']
   rules = (_LABEL, *_LABELS) if count == 1 else _LABELS
-  reason = ''
+  causes: dict[str, None] = {}
   for labels in [row['labels']] if 'labels' in row else rules:
     variant = {'name': name, **row, 'labels': labels}
     try:
       return _Fitting(variant, built(variant)), ''
     except ValueError as error:
-      reason = str(error)
-  return None, reason
+      causes[_cause(str(error), row['attack']['name'])] = None
+  return None, ', or '.join(causes)
+
+
+def _cause(message: str, attack: str) -> str:
+  """Returns what an attack needs and what there is, without the advice.
+
+  The advice is for somebody who writes a config, and could take another
+  network, client or attack.
+
+  Args:
+    message: why it is refused: Expected X; got Y; what to do.
+    attack: its name in `ATTACKS`, which goes without saying.
+  """
+  expected, _, rest = message.partition('; got ')
+  got = rest.partition('; ')[0]
+  unknown = expected.removeprefix('Expected an attack that does without ')
+  if unknown != expected:
+    return f'needs {unknown}'
+  needs = expected.removeprefix('Expected ')
+  needs = re.sub(rf",? for (source=)?'?{attack}'?(?!\w)", '', needs)
+  return f'needs {needs} (got {got})' if got else f'needs {needs}'
 
 
 def _ladder(base: Mapping[str, Any], fitting: _Fitting) -> list[dict[str, Any]]:

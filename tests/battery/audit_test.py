@@ -5,8 +5,10 @@ import json
 import types
 
 import captures
+import jax
 import pytest
 
+from giajax import archives
 from giajax.battery import audit
 from giajax.battery import BATTERY
 from giajax.battery import battery
@@ -18,12 +20,13 @@ from giajax.engine import hooks as status
 from giajax.engine import schema
 from giajax.engine import systems
 from giajax.engine import tensors
+from giajax.models import convert
 from giajax.report import report
 
 
-def _config(folder, images=1, client=captures.CLIENT, **changes):
+def _config(folder, client=captures.CLIENT, model=captures.MODEL, **changes):
   return audit.config_of(
-    model=captures.MODEL,
+    model=model,
     sent=str(folder / 'sent.npz'),
     received=str(folder / 'received.npz'),
     client=client,
@@ -105,7 +108,8 @@ def test_only_what_is_asked_for(folder):
   ):
     battery.plan(_config(folder), 1, ['nonsense'])
   with pytest.raises(
-    ValueError, match=r'got only APRIL; .*Expected learned positions'
+    ValueError,
+    match=r'got only APRIL, which needs learned positions.*\); choose another$',
   ):
     battery.plan(_config(folder), 1, ['APRIL'])
 
@@ -206,6 +210,37 @@ def test_every_timed_attack_is_timed(folder, monkeypatch):
   plan = battery.plan(_config(folder), 10, [*paces])
   (steps,) = {v['attack']['num_steps'] for v in plan.config['sweep']['variant']}
   assert steps == battery.LEAST_STEPS and timed == [*paces, *paces][:3]
+
+
+def test_what_is_left_out_says_what_it_needs(folder):
+  """In one short line each, without advice for authors of configs."""
+  left_out = battery.plan(_config(folder), 1).left_out
+  assert left_out == {
+    'APRIL': 'needs learned positions, which the client trains (got mlp '
+    'without them)',
+    'BatchNorm buffers (weak prior)': 'needs a network with BatchNorm layers '
+    '(got mlp)',
+    'BatchNorm buffers': 'needs a network with BatchNorm layers (got mlp)',
+  }
+
+
+def test_buffers_that_an_update_lacks(tmp_path):
+  client = {'name': 'fedsgd', 'train_mode': True}
+  model = {'name': 'convnet', 'width': 4}
+  sent, received = captures.write(tmp_path, model=model, client=client)
+  change = jax.tree.map(lambda a, b: a - b, sent.params, received.params)
+  gradient = sent._replace(params=change, stats={})
+  archives.write(tmp_path / 'received.npz', convert.to_state_dict(gradient))
+  config = _config(tmp_path, client=client, model=model, form='gradient')
+  only = ['BatchNorm buffers', 'SPEAR', 'inverting gradients']
+  left_out = battery.plan(config, 1, only, steps=7).left_out
+  assert left_out['BatchNorm buffers'] == (
+    'needs bn_buffers_after, which nobody knows of this captured update'
+  )
+  assert left_out['SPEAR'].startswith(
+    'needs a network whose first layer is linear over all pixels, with a bias '
+    '(got convnet'
+  )
 
 
 def test_only_timed_attacks_get_the_steps(folder):
