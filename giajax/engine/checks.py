@@ -1,16 +1,19 @@
 """What is found about a received update before it is attacked."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 import json
 import logging
 from typing import Any
 
+from giajax import archives
+from giajax import trees
 from giajax import types
 from giajax.clients import CLIENTS
 from giajax.engine import experiment
 from giajax.engine import factories
 from giajax.engine import identity
 from giajax.engine.sources import description
+from giajax.models import base as models
 
 _ABOUT = ('source', 'client', 'model', 'weights', 'trainable', 'cases', 'task')
 # What was found, by what was asked.
@@ -68,4 +71,32 @@ def _look(
     setup.source.item(setup, 0).batch,
     size,
   )
-  return [text for text in (agreed, fit) if text]
+  untrained = _untrained(setup.net, setup.variables)
+  return [text for text in (agreed, untrained, fit) if text]
+
+
+def _untrained(net: models.Net, sent: types.Variables) -> str:
+  """Returns what to say of parameters that torch would not train.
+
+  Nothing where somebody has said which parameters the client trains.
+  """
+  if not net.untrained or sent.frozen:
+    return ''
+  names = [*trees.named_leaves(sent.params)]
+  patterns = dict.fromkeys(_pattern(n, names, net) for n in net.untrained)
+  return (
+    f'{len(net.untrained)} of {len(names)} parameters require no gradient in '
+    f'torch, and are trained here: {archives.listed([*net.untrained])}. If the '
+    'client does not train them either, say so '
+    f'(--freeze={",".join(patterns)}, or trainable.freeze of a config).'
+  )
+
+
+def _pattern(name: str, names: Sequence[str], net: models.Net) -> str:
+  """Returns the widest pattern for a parameter that names no trained one."""
+  parts = name.split('.')
+  for depth in range(1, len(parts)):
+    layer = '.'.join(parts[:depth]) + '.'
+    if {n for n in names if n.startswith(layer)} <= {*net.untrained}:
+      return f'{layer}*'
+  return name
