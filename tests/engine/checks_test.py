@@ -36,3 +36,10 @@ def test_parameters_that_torch_would_not_train(tmp_path, model):
   assert untrained.startswith('5 of 8 parameters require no gradient in torch')
   assert '--freeze=1.*,3.bias,' in untrained
   assert 'reproduces the update' in fit
+
+
+def test_what_is_frozen_is_not_named(tmp_path, model):
+  captures.write(tmp_path, model=model)
+  freeze = {'include': ('*',), 'freeze': ('1.*', '3.bias')}
+  config = captures.config(tmp_path, model=model, trainable=freeze)
+  assert not any('no gradient' in c for c in build.experiment(config).checks)
