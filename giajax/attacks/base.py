@@ -56,6 +56,10 @@ class Attack(NamedTuple):
     blind_start: whether what it reads at its start knows nothing of the update,
       so that it is a baseline. That of closed forms does, even of those that
       take steps.
+    steady: the stretch of the run, in shares of its steps, in which the
+      learning rate was at its highest for the last time. An objective that
+      falls to the end of it would fall further with more steps, however flat
+      the lower rates make its curve.
   """
 
   craft: Craft
@@ -73,6 +77,7 @@ class Attack(NamedTuple):
   group: bool = False
   merge: Callable[[History], types.Observation] = last
   blind_start: bool = True
+  steady: tuple[float, float] = (0.0, 1.0)
 
 
 def honest(

@@ -13,6 +13,7 @@ from giajax import archives
 from giajax import capture as captures
 from giajax import paths
 from giajax.battery import battery
+from giajax.engine import build
 from giajax.engine import hooks as hook_library
 from giajax.engine import join
 from giajax.engine import run as engine
@@ -44,7 +45,9 @@ def audit(
     config: what `config_of` returned, or the like.
     workdir: the folder for the results. The same call continues what was
       stopped, with the steps that were chosen then.
-    minutes: the time that the attacks may take together, about.
+    minutes: the time that all of it may take, about. From it, an attempt of a
+      few steps decides how many steps each timed attack takes: all of them the
+      same, and at least `battery.LEAST_STEPS`. Closed forms are not in it.
     only: names in `BATTERY`; all of them if empty.
     hooks: as for `run.audit`, like `command` and `finish`.
     command: how to run it again.
@@ -65,7 +68,8 @@ def audit(
   steps = _earlier_steps(folder)
   if steps is not None:
     _log.info('continuing with the %d steps that were chosen before', steps)
-  plan = battery.plan(config, minutes, only, steps)
+  grounds = build.Grounds()
+  plan = battery.plan(config, minutes, only, steps, grounds)
   return engine.audit(
     plan.config,
     folder,
@@ -73,6 +77,7 @@ def audit(
     card=_card(plan),
     command=command,
     finish=finish,
+    grounds=grounds,
   )
 
 

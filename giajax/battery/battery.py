@@ -1,25 +1,24 @@
 """Which attacks fit a received update, and how many steps the time allows."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import logging
-import pathlib
-import tempfile
+import re
+import time
 from typing import Any, NamedTuple
 
 from giajax import registry
 from giajax.battery import BATTERY
 from giajax.battery import FALLBACK
+from giajax.battery import pilot
 from giajax.battery import TIMED
 from giajax.engine import build
+from giajax.engine import checks
 from giajax.engine import experiment
-from giajax.engine import run as engine
 from giajax.engine import schema
 from giajax.engine import sweep
 
 RESTARTS = 8  # of each attack that takes steps
 LEAST_STEPS, MOST_STEPS = 100, 24_000
-_PILOT_STEPS = 20
-_SHARE = 0.8  # of the time, for steps; the rest is for compiling and scoring
 _LADDER = 'inverting gradients'  # is tried with less knowledge as well
 # Rules that find labels, and the rule for one image.
 _LABELS, _LABEL = ('bias_corrected', 'column_minimum'), 'idlg'
@@ -31,11 +30,21 @@ class Plan(NamedTuple):
 
   Attributes:
     config: the config, with a sweep over what is tried.
-    left_out: why the other attacks do not fit, by name.
+    left_out: what the other attacks need and do not have, by name.
   """
 
   config: Mapping[str, Any]
   left_out: Mapping[str, str]
+
+
+class _Fitting(NamedTuple):
+  """A setting of an attack that fits, and what was built of it."""
+
+  variant: dict[str, Any]
+  setup: experiment.Setup
+
+
+_Build = Callable[[Mapping[str, Any]], experiment.Setup]  # `(variant)`
 
 
 def plan(
@@ -43,51 +52,78 @@ def plan(
   minutes: float,
   only: Sequence[str] = (),
   steps: int | None = None,
+  grounds: build.Grounds | None = None,
 ) -> Plan:
   """Returns the attacks that fit, with as many steps as the time allows.
 
   Args:
     config: the config of a received update, without attack and sweep.
-    minutes: the time that the attacks may take together, about.
+    minutes: the time that this plan and what it plans may take, about; see
+      `audit.audit`.
     only: names in `BATTERY`; all of them if empty.
     steps: the steps of the timed ones, where they were chosen before.
+    grounds: see `build.experiment`.
 
   Raises:
-    ValueError: nothing fits; the message says why the last one does not.
+    ValueError: nothing fits; the message says why.
   """
+  began = time.perf_counter()
   base = schema.resolve({**config, 'restarts': RESTARTS})
   rows = {**BATTERY, **FALLBACK}
   for name in only:
     registry.lookup(rows, name, 'attack of the battery')
-  # What is wrong with the network or the files is wrong for every attack.
-  general = _setup(base, next(iter(FALLBACK.values())))
-  general.source.check(general)
+  grounds = grounds or build.Grounds()
+
+  def built(variant: Mapping[str, Any]) -> experiment.Setup:
+    setup = build.setup(_changed(base, variant), grounds)
+    setup.source.check(setup)
+    return setup
+
+  # What is wrong with the network or the files is wrong for every attack. What
+  # is found about the update is kept, and takes none of the pilot's time.
+  general = next(iter(FALLBACK.values()))
+  whole = _changed(base, general)
+  checks.found(whole, built(general), build.rows(whole))
   left_out: dict[str, str] = {}
-  variants = _fitting(base, dict.fromkeys(only or BATTERY), left_out)
-  if not only and not any(v['name'] in TIMED for v in variants):
-    variants += _fitting(base, FALLBACK, left_out)
-  if not variants:
+  fitting = _fitting(base, dict.fromkeys(only or BATTERY), built, left_out)
+  if not only and not any(f.variant['name'] in TIMED for f in fitting):
+    fitting += _fitting(base, FALLBACK, built, left_out)
+  if not fitting:
     raise ValueError(
-      f'Expected an attack that fits this update; got only {", ".join(only)}; '
-      f'choose another: {[*left_out.values()][-1]}'
+      'Expected an attack that fits this update; got only '
+      + ', and '.join(f'{name}, which {why}' for name, why in left_out.items())
+      + '; choose another'
     )
-  matching = [v for v in variants if v['name'] == _LADDER]
-  variants += [rung for v in matching for rung in _ladder(base, v)]
+  variants = [f.variant for f in fitting]
+  matching = [f for f in fitting if f.variant['name'] == _LADDER]
+  variants += [rung for f in matching for rung in _ladder(base, f)]
   timed = [v for v in variants if v['name'].startswith(TIMED)]
   if timed:
-    chosen = steps or _steps(base, timed, minutes)
+    until = began + 60 * minutes
+    chosen = steps or _steps(base, timed, grounds, until)
     for variant in timed:
       variant['attack'] = {**variant['attack'], 'num_steps': chosen}
   return Plan({**base, 'sweep': {sweep.VARIANT: variants}}, left_out)
 
 
+def _changed(
+  base: Mapping[str, Any], variant: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Returns the config of a variant."""
+  own = {key: value for key, value in variant.items() if key != 'name'}
+  return sweep.changed(base, own)
+
+
 def _fitting(
-  base: Mapping[str, Any], names: Iterable[str], left_out: dict[str, str]
-) -> list[dict[str, Any]]:
+  base: Mapping[str, Any],
+  names: Iterable[str],
+  built: _Build,
+  left_out: dict[str, str],
+) -> list[_Fitting]:
   """Returns settings of the attacks that fit; why others do not is kept."""
   found = []
   for name in names:
-    fitting, reason = _variant(base, name)
+    fitting, reason = _variant(base, name, built)
     if fitting is None:
       left_out[name] = reason
     else:
@@ -96,34 +132,49 @@ def _fitting(
 
 
 def _variant(
-  base: Mapping[str, Any], name: str
-) -> tuple[dict[str, Any] | None, str]:
-  """Returns a setting of an attack that fits, or None and why none does."""
+  base: Mapping[str, Any], name: str, built: _Build
+) -> tuple[_Fitting | None, str]:
+  """Returns a setting of an attack that fits, or None and what it needs."""
   row = {**BATTERY, **FALLBACK}[name]
   count = base['cases']['batch_size']
   rules = (_LABEL, *_LABELS) if count == 1 else _LABELS
-  reason = ''
+  causes: dict[str, None] = {}
   for labels in [row['labels']] if 'labels' in row else rules:
     variant = {'name': name, **row, 'labels': labels}
     try:
-      setup = _setup(base, variant)
-      setup.source.check(setup)
+      return _Fitting(variant, built(variant)), ''
     except ValueError as error:
-      reason = str(error)
-    else:
-      return variant, ''
-  return None, reason
+      causes[_cause(str(error), row['attack']['name'])] = None
+  return None, ', or '.join(causes)
 
 
-def _ladder(
-  base: Mapping[str, Any], variant: Mapping[str, Any]
-) -> list[dict[str, Any]]:
+def _cause(message: str, attack: str) -> str:
+  """Returns what an attack needs and what there is, without the advice.
+
+  The advice is for somebody who writes a config, and could take another
+  network, client or attack.
+
+  Args:
+    message: why it is refused: Expected X; got Y; what to do.
+    attack: its name in `ATTACKS`, which goes without saying.
+  """
+  expected, _, rest = message.partition('; got ')
+  got = rest.partition('; ')[0]
+  unknown = expected.removeprefix('Expected an attack that does without ')
+  if unknown != expected:
+    return f'needs {unknown}'
+  needs = expected.removeprefix('Expected ')
+  needs = re.sub(rf",? for (source=)?'?{attack}'?(?!\w)", '', needs)
+  return f'needs {needs} (got {got})' if got else f'needs {needs}'
+
+
+def _ladder(base: Mapping[str, Any], fitting: _Fitting) -> list[dict[str, Any]]:
   """Returns what an attack does if the server knows less of the client.
 
   It knows the order of the local steps, or only their number, or it takes the
   update for one gradient.
   """
-  setup = _setup(base, variant)
+  variant, setup = fitting
   steps, mode = setup.world.client.local_steps, setup.client.train_mode
   if steps == 1:
     return []
@@ -140,27 +191,25 @@ def _ladder(
   ]
 
 
-def _setup(
-  base: Mapping[str, Any], variant: Mapping[str, Any]
-) -> experiment.Setup:
-  own = {key: value for key, value in variant.items() if key != 'name'}
-  return build.setup(sweep.changed(base, own))
-
-
 def _steps(
-  base: Mapping[str, Any], variants: Sequence[Mapping[str, Any]], minutes: float
+  base: Mapping[str, Any],
+  variants: Sequence[Mapping[str, Any]],
+  grounds: build.Grounds,
+  until: float,
 ) -> int:
-  """Returns the steps of each attack, by the time of a few of the first."""
-  own = {k: v for k, v in variants[0].items() if k != 'name'}
-  own['attack'] = {**own['attack'], 'num_steps': _PILOT_STEPS}
-  pilot = sweep.changed({**base, 'noise_controls': 0}, own)
-  with tempfile.TemporaryDirectory() as folder:
-    (row,) = engine.audit(pilot, pathlib.Path(folder) / 'pilot')
-  seconds = max(row['seconds_per_update'] / _PILOT_STEPS, 1e-6)
-  updates = len(variants) * (1 + min(1, base['noise_controls']))
-  steps = 60 * minutes * _SHARE / (seconds * updates)
+  """Returns the steps of each attack, so that all of it ends at a time."""
+  pace = pilot.pace(base, variants, grounds, until - time.perf_counter())
+  if pace is None:
+    _log.warning(
+      'compiling takes most of the minutes: %d steps of each attack',
+      LEAST_STEPS,
+    )
+    return LEAST_STEPS
+  steps = until - time.perf_counter() - pace.rest
+  steps /= max(pace.step, 1e-9)
   steps = int(min(max(steps, LEAST_STEPS), MOST_STEPS))
   digits = 10 ** max(0, len(str(steps)) - 2)
   steps -= steps % digits  # two digits: the time is not known any better
-  _log.info('%d steps of each attack in about %g min', steps, minutes)
+  left = (pace.rest + steps * pace.step) / 60
+  _log.info('%d steps of each attack, in about %.2g min from now', steps, left)
   return steps

@@ -89,7 +89,7 @@ def audit(
       empty.
     high: the values that become 1; 1 if empty.
     attacks: 'standard' for all that fit, or names in `battery.BATTERY`.
-    minutes: the time that they may take together, about.
+    minutes: the time that all of it may take, about; see `audits.audit`.
     workdir: the folder for the results, a new temporary one if None.
     seed: the seed of all draws.
 

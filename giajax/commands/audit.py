@@ -58,7 +58,7 @@ FLAGS = (
   flags.Flag('examples', 'The number of images.', None, int, 1),
   flags.Flag('freeze', 'Parameters that the client does not train.', [], list),
   flags.Flag('trained', 'Whether the sent weights are trained.', None, bool),
-  flags.Flag('minutes', 'The time for all attacks, about.', 10.0, float),
+  flags.Flag('minutes', 'The time for all of it, about.', 10.0, float),
   flags.Flag('only', 'The attacks to try; all that fit if empty.', [], list),
   flags.Flag('seed', 'The seed of all draws.', 0, int, 0),
   flags.FAIL_ON,

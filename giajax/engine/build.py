@@ -6,9 +6,8 @@ traced knobs as well: points that differ in these alone share one compiled
 program.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 import json
-import logging
 from typing import Any
 
 import jax
@@ -27,9 +26,9 @@ from giajax.attacks.parts import compose
 from giajax.attacks.parts import labels
 from giajax.clients import aggregate
 from giajax.clients import BELIEFS
-from giajax.clients import CLIENTS
 from giajax.data import base as data
 from giajax.defenses import base as defenses
+from giajax.engine import checks
 from giajax.engine import experiment as records
 from giajax.engine import factories
 from giajax.engine import generators
@@ -39,16 +38,12 @@ from giajax.engine import schema
 from giajax.engine import sweep
 from giajax.engine import systems
 from giajax.engine import tables
-from giajax.engine.sources import description
 from giajax.engine.sources import SOURCES
 from giajax.generative import base as generative
 from giajax.metrics import base as metrics
 from giajax.metrics import scoring
 from giajax.models import precision
 
-_log = logging.getLogger('giajax')
-# What was found about received updates, by what they are.
-_checked: dict[str, list[str]] = {}
 default_config = schema.default_config
 resolve = schema.resolve
 
@@ -67,46 +62,85 @@ _NOT_COMPILED = frozenset(
     'weights',
   }
 )
+# Keys of what the attacker does, and how often; any other may enter a ground.
+_ATTACKER = frozenset(
+  {'attack', 'belief', 'labels', 'noise_controls', 'records', 'restarts'}
+)
 # Tables in `tables.TABLES` whose rows are named inside of arguments.
 _NAMED_INSIDE = ('distances', 'generators', 'label rules', 'metrics', 'starts')
 
 
-def experiment(config: Mapping[str, Any]) -> records.Experiment:
+class Grounds:
+  """What settings have in common whose attackers differ, each built once."""
+
+  def __init__(self):
+    self._datasets: dict[str, data.Dataset] = {}
+    self._grounds: dict[str, records.Ground] = {}
+
+  def dataset(
+    self, entry: Mapping[str, Any], kind: str = 'dataset'
+  ) -> data.Dataset:
+    """Returns a data set of a config's entry, see `systems.dataset`."""
+    name = json.dumps(entry, sort_keys=True)
+    if name not in self._datasets:
+      self._datasets[name] = systems.dataset(entry, kind)
+    return self._datasets[name]
+
+  def of(self, resolved: Mapping[str, Any]) -> records.Ground:
+    """Returns what a setting has in common with those of other attackers.
+
+    Args:
+      resolved: a config as `resolve` returns it, without sweep.
+
+    Raises:
+      ValueError: an unknown name or argument, or a file that cannot be read.
+    """
+    own = {k: v for k, v in resolved.items() if k not in _ATTACKER}
+    files = identity.inputs(own, rows(resolved))  # as they are now
+    name = json.dumps([own, files], sort_keys=True)
+    if name not in self._grounds:
+      self._grounds[name] = _ground(resolved, self.dataset)
+    return self._grounds[name]
+
+
+def experiment(
+  config: Mapping[str, Any], grounds: Grounds | None = None
+) -> records.Experiment:
   """Builds everything that a config describes.
+
+  Args:
+    config: see `schema.DEFAULTS`.
+    grounds: what was built before, of which as much as possible is used.
 
   Raises:
     ValueError: a user's mistake in any point of its sweep.
   """
   knobs: dict[str, frozenset[str]] = {}
   cohorts: dict[str, records.Cohort] = {}
-  datasets: dict[str, data.Dataset] = {}
   inputs: dict[str, str] = {}
   found: dict[str, None] = {}  # about received updates
-
-  def shared(entry, kind='dataset'):
-    """Returns a data set that settings which name the same one share."""
-    name = json.dumps(entry, sort_keys=True)
-    if name not in datasets:
-      datasets[name] = systems.dataset(entry, kind)
-    return datasets[name]
+  grounds = grounds or Grounds()
 
   for setting in sweep.expand(config):
     shape = _text(setting.config, _numbers(setting.config['attack']))
     built = None
     if shape not in knobs:
-      built = setup(setting.config, shared)
+      built = setup(setting.config, grounds)
       knobs[shape] = frozenset(built.attack.hparams)
     static = _text(setting.config, knobs[shape])
     if static not in cohorts:
-      built = built or setup(setting.config, shared)
+      built = built or setup(setting.config, grounds)
       cohorts[static] = records.Cohort(built, ())
       inputs |= identity.inputs(setting.config, rows(setting.config))
       inputs |= _drawn(setting.config, built)
-      found |= dict.fromkeys(_checks(setting.config, built))
+      named = rows(setting.config)
+      found |= dict.fromkeys(checks.found(setting.config, built, named))
     cohort = cohorts[static]
     point = _point(setting, cohort.setup.attack)
     cohorts[static] = cohort._replace(points=(*cohort.points, point))
-  for images in datasets.values():
+  setups = [cohort.setup for cohort in cohorts.values()]
+  read = {id(d): d for s in setups for d in (s.dataset, s.auxiliary)}
+  for images in filter(None, read.values()):
     inputs |= identity.images(images)
   resolved = resolve(config)
   digest = schema.config_hash(resolved)
@@ -114,42 +148,35 @@ def experiment(config: Mapping[str, Any]) -> records.Experiment:
   made = next(iter(cohorts.values())).setup
   granted = threat.grants(level, extra) - made.source.hidden
   described = {'level': level, **threat.describe(granted)}
-  checks = [*found]
   return records.Experiment(
-    [*cohorts.values()], resolved, digest, inputs, described, checks
+    [*cohorts.values()], resolved, digest, inputs, described, [*found]
   )
 
 
 def setup(
-  resolved: Mapping[str, Any], read: Callable[..., data.Dataset] | None = None
+  resolved: Mapping[str, Any], grounds: Grounds | None = None
 ) -> records.Setup:
   """Builds everything that one point of an experiment needs.
 
   Args:
     resolved: a config as `resolve` returns it, without sweep.
-    read: a function in the place of `dataset`, which may share data sets.
+    grounds: what was built before, of which as much as possible is used.
 
   Raises:
     ValueError: an unknown name or argument, an impossible combination, or an
       attack that needs more than was granted.
   """
   threats, parties = resolved['threat'], resolved['cases']['clients']
-  read = read or systems.dataset
-  images = read(resolved['dataset'])
-  auxiliary = _auxiliary(resolved, images, read)
-  parts = systems.system(resolved, systems.share(resolved), images)
+  auxiliary, parts, agreed, source = (grounds or Grounds()).of(resolved)
   granted = threat.grants(threats['level'], threats['grants'])
-  exactness = _precision(resolved['precision'])
+  exactness = precision.named(resolved['precision'])
   world, needs = world_of(resolved, parts)
-  weights = resolved['weights']
-  agreed = systems.variables(parts.net, weights, resolved['seed'])
   generator = _generator(resolved, world)
   attack = attack_of(resolved, world, needs, generator)
   if generator is not None:
     own = victim(resolved, agreed)
     generators.check(generator, own, parts.dataset, auxiliary)
   client, message = _sent(parts, attack, agreed, resolved['seed'])
-  source = _source(resolved, parts, agreed)
   return records.Setup(
     source=source,
     dataset=parts.dataset,
@@ -204,7 +231,7 @@ def world_of(
   """
   count, parties = (resolved['cases'][k] for k in ('batch_size', 'clients'))
   granted = threat.grants(*(resolved['threat'][k] for k in ('level', 'grants')))
-  exactness = _precision(resolved['precision'])
+  exactness = precision.named(resolved['precision'])
   pictured = parts.client
   if exactness.on_net:
     pictured = parts.altered(exactness.on_net)
@@ -237,6 +264,17 @@ def hparams(
   return hp
 
 
+def _ground(resolved, read) -> records.Ground:
+  """Builds what does not depend on the attacker; `read` returns data sets."""
+  images = read(resolved['dataset'])
+  auxiliary = _auxiliary(resolved, images, read)
+  parts = systems.system(resolved, systems.share(resolved), images)
+  agreed = systems.variables(parts.net, resolved['weights'], resolved['seed'])
+  return records.Ground(
+    auxiliary, parts, agreed, _source(resolved, parts, agreed)
+  )
+
+
 def _source(resolved, parts, agreed) -> records.Source:
   """Returns where updates come from."""
   gradients = {'fedsgd': True, 'fedavg': False}
@@ -262,42 +300,6 @@ def _drawn(resolved, built: records.Setup) -> dict[str, str]:
   if ':' not in name or resolved['weights']['path']:
     return {}
   return {f'weights of {name}': identity.arrays(built.variables)}
-
-
-def _checks(resolved, setup: records.Setup) -> list[str]:
-  """Returns what is found about a received update before it is attacked."""
-  if setup.source.update is None:
-    return []
-  setup.source.check(setup)
-  about = ('source', 'client', 'model', 'weights', 'trainable', 'cases', 'task')
-  own = {key: resolved[key] for key in about}
-  # Another network that this process was given has another function.
-  own['net'] = id(setup.net.apply) if ':' in own['model']['name'] else 0
-  key = json.dumps([own, identity.inputs(own, rows(resolved))], sort_keys=True)
-  if key not in _checked:  # a pilot and what follows it ask the same
-    _checked[key] = _found(resolved, setup, setup.source.update)
-    for note in (*setup.source.facts['notes'], *_checked[key]):
-      _log.info('%s', note)
-  return _checked[key]
-
-
-def _found(resolved, setup: records.Setup, update: types.Update) -> list[str]:
-  agreed = description.agreement(setup.net, setup.variables)
-  size = resolved['cases']['batch_size']
-
-  def make(entry):
-    parts = {'net': setup.net, 'task': setup.world.task, 'num_images': size}
-    return factories.make(CLIENTS, entry, 'client', **parts)
-
-  fit = description.fit(
-    make,
-    resolved['client'],
-    setup.variables,
-    update,
-    setup.source.item(setup, 0).batch,
-    size,
-  )
-  return [text for text in (agreed, fit) if text]
 
 
 def _auxiliary(resolved, images, read) -> data.Dataset | None:
@@ -403,20 +405,6 @@ def _attack(resolved, world, generator) -> attacks.Attack:
       f'labels={rule!r} with attack={entry["name"]!r}; leave labels out'
     )
   return compose.with_labels(attack, make(world))
-
-
-def _precision(name):
-  """Returns how the attacker multiplies.
-
-  Raises:
-    ValueError: products that are coarser than JAX's own numbers.
-  """
-  if name != 'full' and jnp.result_type(float) == jnp.float64:
-    raise ValueError(
-      "Expected precision='full' under JAX_ENABLE_X64, whose numbers no other "
-      f'precision rounds; got precision={name!r}; unset one of them'
-    )
-  return precision.PRECISIONS[name]
 
 
 def _belief(entry, parts, pictured, num_images):

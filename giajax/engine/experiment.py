@@ -133,6 +133,22 @@ class System(NamedTuple):
   altered: Callable[[Callable[[models.Net], models.Net]], clients.Client]
 
 
+class Ground(NamedTuple):
+  """What settings have in common whose attackers differ.
+
+  Attributes:
+    auxiliary: see `Setup`, as for `source`.
+    system: the federated system, of one client's share of the images.
+    variables: the weights that were agreed.
+    source: where the updates come from.
+  """
+
+  auxiliary: data.Dataset | None
+  system: System
+  variables: types.Variables
+  source: Source
+
+
 class Setup(NamedTuple):
   """One static setting, ready to run.
 

@@ -50,6 +50,10 @@ def meta(
     'class_names': list(dataset.class_names),
     'data_note': dataset.note,
     **_scale(dataset),
+    'steady': {
+      str(number): dict(zip(('begin', 'end'), cohort.setup.attack.steady))
+      for number, cohort in enumerate(whole.cohorts)
+    },
     'source': {**setup.source.facts, 'checks': [*whole.checks]}
     if setup.source.facts
     else {},

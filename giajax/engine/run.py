@@ -53,6 +53,7 @@ def audit(
   card: str = '',
   command: str = '',
   finish: Callable[[pathlib.Path], Any] = lambda folder: None,
+  grounds: build.Grounds | None = None,
 ) -> join.Rows:
   """Runs an experiment, or what is left of it, and joins its results.
 
@@ -67,6 +68,7 @@ def audit(
     command: how to run it again, for the report.
     finish: a function such as `report.write`, called with the workdir when its
       results are complete.
+    grounds: see `build.experiment`.
 
   Returns:
     The rows of `results.jsonl`; no rows while those of other shards are
@@ -80,7 +82,7 @@ def audit(
   folder = paths.expanded(workdir, 'workdir')
   _check_shard(shard)
   folders.check(folder, provenance.named(config))
-  whole = build.experiment(config)
+  whole = build.experiment(config, grounds)
   meta = provenance.meta(whole, card, command)
   own = json.dumps({**meta, 'workdir': str(folder.absolute())})
   folders.check_alike([*map(json.loads, together.texts(own))])

@@ -180,6 +180,8 @@ class Net(NamedTuple):
       them that the network comes from, to compare with; None for others.
     constants: arrays by torch's names that a state dict of the network may
       hold, although they are no variables; None for none.
+    untrained: the names of parameters that the library would not train where
+      the network comes from; here they are trained like all others.
   """
 
   init: Callable[[types.Array], types.Variables]
@@ -191,6 +193,7 @@ class Net(NamedTuple):
   names: tuple[str, ...] | None = None
   original: Callable[[types.Variables, Any, bool], Any] | None = None
   constants: Mapping[str, np.ndarray] | None = None
+  untrained: tuple[str, ...] = ()
 
 
 def normalise(x: types.Array, spec: Spec) -> types.Array:

@@ -59,7 +59,8 @@ def from_torch(
   `net.init` returns the weights that the module had when this function was
   called. Neither weights nor mode of the module are changed, and later changes
   of it change nothing. All parameters are trained, whether torch would or not:
-  freeze some by `models.subset`. A BatchNorm all of whose parameters are frozen
+  freeze some by `models.subset`; `net.untrained` names those that require no
+  gradient. A BatchNorm all of whose parameters are frozen
   keeps its running statistics.
 
   Buffers that a training pass moves are `stats`. Buffers of integers that only
@@ -139,6 +140,7 @@ def from_torch(
     constants=_still(export, entries),
     names=export.names,
     original=original,
+    untrained=tuple(entries[name].name for name in export.untrained),
   )
 
 

@@ -85,3 +85,20 @@ PRECISIONS = {
   # What leaves the network has 8 bits, which 10 hold exactly.
   'bfloat16': Precision('tensorfloat32', in_bfloat16),
 }
+
+
+def named(name: str) -> Precision:
+  """Returns how the attacker multiplies.
+
+  Args:
+    name: a name in `PRECISIONS`.
+
+  Raises:
+    ValueError: products that are coarser than JAX's own numbers.
+  """
+  if name != 'full' and jnp.result_type(float) == jnp.float64:
+    raise ValueError(
+      "Expected precision='full' under JAX_ENABLE_X64, whose numbers no other "
+      f'precision rounds; got precision={name!r}; unset one of them'
+    )
+  return PRECISIONS[name]

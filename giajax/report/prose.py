@@ -13,7 +13,10 @@ from giajax.results import collection
 from giajax.results import columns
 from giajax.results import wording
 
-_FALL = 0.05  # of the objective, within the last fifth of the steps
+# Of the objective, from a fifth of the steps to the next, which are the last:
+# of all steps, and of those of the highest learning rate, after which lower
+# rates still take something off.
+_FALL, _STEADY_FALL = 0.05, 0.1
 _VERDICTS = {
   'leaks': ('leaks', 'leak'),
   'partial': ('leaks in part', 'leak in part'),
@@ -138,7 +141,8 @@ def caveats(run: collection.Run) -> list[str]:
   if unfinished:
     caveats.append(
       f'{"The attack is" if len(run.rows) == 1 else "Attacks are"} unfinished: '
-      'the objective was still falling at the last step'
+      'the objective was still falling at the last step of the full learning '
+      'rate'
       + (
         '.' if len(run.rows) == 1 else f' for {unfinished} of {len(run.rows)}.'
       )
@@ -168,17 +172,38 @@ def caveats(run: collection.Run) -> list[str]:
 
 
 def _is_falling(run: collection.Run, row: Mapping[str, Any]) -> bool:
-  """Returns whether the attack's objective fell to the end.
+  """Returns whether the attack's objective was falling when it had to stop.
 
-  It did if the last fifth of the steps took off a twentieth or more.
+  That is at the last step, or where the learning rate was about to fall from
+  its highest value: whatever is found then, lower rates flatten the curve. A
+  rate that falls from the first step on leaves no curve that could be judged,
+  and a curve that is flat does not show that no further step would help.
   """
   trace = collection.array(run, row, 'trace')
-  chosen = int(collection.array(run, row, 'chosen'))
-  values = trace[chosen] if trace.size else np.zeros(0)
-  if len(values) < 2:
+  values = trace[int(collection.array(run, row, 'chosen'))]
+  if _falls(values, _FALL):
+    return True
+  own = (run.meta.get('steady') or {}).get(str(row['cohort']))
+  if own is None or own['end'] >= 1:
     return False
-  before, last = values[-1 - max(1, len(values) // 5)], values[-1]
-  return bool(before - last > _FALL * abs(before))
+  shares = collection.array(run, row, 'trace_step') / max(1, row['steps'])
+  high = (shares > own['begin']) & (shares <= own['end'])
+  return _falls(values[high], _STEADY_FALL)
+
+
+def _falls(values: np.ndarray, fall: float) -> bool:
+  """Returns whether the last fifth is lower than the one before it.
+
+  Its median is, by a part of the objective, and all of its values are, so that
+  noise is not taken for it.
+  """
+  fifth = max(1, len(values) // 5)
+  before, last = values[-2 * fifth : -fifth], values[-fifth:]
+  if not len(before) or not np.isfinite([*before, *last]).all():
+    return False
+  middle = np.median(before)
+  lower = middle - np.median(last) > fall * abs(middle)
+  return bool(lower and last.max() < before.min())
 
 
 def tone(run: collection.Run) -> str:

@@ -29,6 +29,7 @@ RUN = {
   'scale?': {'low': [float], 'high': [float], 'names': [str]},
   'data_note?': str,
   'date?': str,
+  'steady?': {str: {'begin': float, 'end': float}},
   'source?': {
     'form?': str,
     'meaning?': str,

@@ -1,23 +1,32 @@
 """Tests of giajax.battery: what fits is tried, in the time that there is."""
 
+import collections
 import json
+import types
 
 import captures
+import jax
 import pytest
 
+from giajax import archives
 from giajax.battery import audit
 from giajax.battery import BATTERY
 from giajax.battery import battery
 from giajax.battery import FALLBACK
+from giajax.battery import pilot
 from giajax.battery import TIMED
 from giajax.engine import build
+from giajax.engine import hooks as status
 from giajax.engine import schema
+from giajax.engine import systems
+from giajax.engine import tensors
+from giajax.models import convert
 from giajax.report import report
 
 
-def _config(folder, images=1, client=captures.CLIENT, **changes):
+def _config(folder, client=captures.CLIENT, model=captures.MODEL, **changes):
   return audit.config_of(
-    model=captures.MODEL,
+    model=model,
     sent=str(folder / 'sent.npz'),
     received=str(folder / 'received.npz'),
     client=client,
@@ -41,6 +50,28 @@ def brief(monkeypatch):
   monkeypatch.setattr(battery, 'LEAST_STEPS', 10)
   monkeypatch.setattr(battery, 'MOST_STEPS', 10)
   monkeypatch.setattr(battery, 'RESTARTS', 2)
+
+
+def test_networks_and_files_are_built_once(folder, tmp_path, monkeypatch):
+  calls = collections.Counter()
+
+  def counted(module, name):
+    function = getattr(module, name)
+
+    def call(*args, **kwargs):
+      calls[name] += 1
+      return function(*args, **kwargs)
+
+    monkeypatch.setattr(module, name, call)
+
+  counted(systems, 'system')
+  counted(tensors, 'read')
+  audit.audit(
+    _config(folder),
+    tmp_path / 'run',
+    only=['linear layer', 'inverting gradients'],
+  )
+  assert calls == {'system': 1, 'read': 2}  # what was sent, and what came back
 
 
 def test_whole_audit(folder, tmp_path):
@@ -77,7 +108,8 @@ def test_only_what_is_asked_for(folder):
   ):
     battery.plan(_config(folder), 1, ['nonsense'])
   with pytest.raises(
-    ValueError, match=r'got only APRIL; .*Expected learned positions'
+    ValueError,
+    match=r'got only APRIL, which needs learned positions.*\); choose another$',
   ):
     battery.plan(_config(folder), 1, ['APRIL'])
 
@@ -143,6 +175,72 @@ def test_rows_name_attacks():
     assert row.keys() <= {'attack', 'labels'} and row['attack']['name'], name
   assert {*TIMED} <= {*BATTERY, *FALLBACK}
   assert not any(',' in name for name in (*BATTERY, *FALLBACK))  # for --only
+
+
+def test_every_timed_attack_is_timed(folder, monkeypatch):
+  """A step of all of them fits into the minutes, and so does the rest."""
+  clock = types.SimpleNamespace(now=0.0, perf_counter=lambda: clock.now)
+  paces = {'inverting gradients': 0.1, 'inverting gradients (weak prior)': 0.3}
+  compiling, warming, scoring = 10.0, 5.0, 20.0
+  timed = []
+
+  def attempt(config, folder, hooks, grounds):
+    del folder, grounds
+    clock.now += compiling + scoring
+    for variant in config['sweep']['variant']:
+      timed.append(variant['name'])
+      pace, total = paces[variant['name']], variant['attack']['num_steps']
+      clock.now += warming + total * pace
+      for step in (1, 3, total):
+        passed = warming + step * pace
+        hooks[0](status.Status(step, total, 2, 2, 0.0, passed))
+
+  for module in (battery, pilot):
+    monkeypatch.setattr(module, 'time', clock)
+  monkeypatch.setattr(pilot.engine, 'audit', attempt)
+  monkeypatch.setattr(battery, 'MOST_STEPS', 10_000)
+  plan = battery.plan(_config(folder), 10, [*paces])
+  assert timed == [*paces]
+  (steps,) = {v['attack']['num_steps'] for v in plan.config['sweep']['variant']}
+  rest = compiling + scoring + len(paces) * warming
+  whole = clock.now + rest + steps * sum(paces.values())
+  assert 0.9 * 600 < whole <= 600
+  # What compiles for half of the time leaves none for steps.
+  compiling = 301.0
+  plan = battery.plan(_config(folder), 10, [*paces])
+  (steps,) = {v['attack']['num_steps'] for v in plan.config['sweep']['variant']}
+  assert steps == battery.LEAST_STEPS and timed == [*paces, *paces][:3]
+
+
+def test_what_is_left_out_says_what_it_needs(folder):
+  """In one short line each, without advice for authors of configs."""
+  left_out = battery.plan(_config(folder), 1).left_out
+  assert left_out == {
+    'APRIL': 'needs learned positions, which the client trains (got mlp '
+    'without them)',
+    'BatchNorm buffers (weak prior)': 'needs a network with BatchNorm layers '
+    '(got mlp)',
+    'BatchNorm buffers': 'needs a network with BatchNorm layers (got mlp)',
+  }
+
+
+def test_buffers_that_an_update_lacks(tmp_path):
+  client = {'name': 'fedsgd', 'train_mode': True}
+  model = {'name': 'convnet', 'width': 4}
+  sent, received = captures.write(tmp_path, model=model, client=client)
+  change = jax.tree.map(lambda a, b: a - b, sent.params, received.params)
+  gradient = sent._replace(params=change, stats={})
+  archives.write(tmp_path / 'received.npz', convert.to_state_dict(gradient))
+  config = _config(tmp_path, client=client, model=model, form='gradient')
+  only = ['BatchNorm buffers', 'SPEAR', 'inverting gradients']
+  left_out = battery.plan(config, 1, only, steps=7).left_out
+  assert left_out['BatchNorm buffers'] == (
+    'needs bn_buffers_after, which nobody knows of this captured update'
+  )
+  assert left_out['SPEAR'].startswith(
+    'needs a network whose first layer is linear over all pixels, with a bias '
+    '(got convnet'
+  )
 
 
 def test_only_timed_attacks_get_the_steps(folder):

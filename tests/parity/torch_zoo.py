@@ -10,6 +10,11 @@ cosine matching loss to the images. An error is relative to the norm of torch's
 array. Dropout and stochastic depth are set to zero, since their random
 numbers cannot agree.
 
+The update that is matched is random. Where a network with random weights hardly
+looks at its images, the gradients of any two point in one direction; that of
+the matching loss would be what is left of them after a subtraction, and measure
+their rounding.
+
 A markdown row is printed for each network. With --out, results are added to a
 file, and networks that it holds are not run again. The file of --before is run
 first, for instance to declare what torchvision needs beside a torch that it was
@@ -35,6 +40,7 @@ import torch
 import giajax
 from giajax import trees
 from giajax.models import convert
+from giajax.models import torch_names
 
 _SIZE = 64  # at 32, a BatchNorm of many nets would see two numbers
 _CLASSES = 7
@@ -204,9 +210,10 @@ def _result(make: Any, lowering: str) -> dict[str, Any]:
   _differentiable(module.double())
   result: dict[str, Any] = {'probe': net.probe is not None, 'export': export}
   seconds = 0.0
+  observed = _observed(module)
   for train in (False, True):
-    expected = _of_torch(module, size, train)
-    found, spent = _of_giajax(net, variables, size, train)
+    expected = _of_torch(module, observed, size, train)
+    found, spent = _of_giajax(net, variables, observed, size, train)
     seconds += spent
     mode = 'train' if train else 'eval'
     for column in _COLUMNS:
@@ -248,15 +255,21 @@ def _differentiable(module: torch.nn.Module) -> None:
         setattr(layer, name, _Hardsigmoid())
 
 
-def _images(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Returns the candidate and the observed images, NHWC, and labels."""
-  draws = np.random.default_rng(0)
-  x, target = draws.random((2, _BATCH, size, size, 3))
-  return x, target, np.arange(_BATCH) % _CLASSES
+def _images(size: int) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the candidate images, NHWC, and labels."""
+  x = np.random.default_rng(0).random((_BATCH, size, size, 3))
+  return x, np.arange(_BATCH) % _CLASSES
 
 
-def _of_torch(module, size, train) -> dict[str, dict[str, np.ndarray]]:
-  x, target, y = _images(size)
+def _observed(module: torch.nn.Module) -> dict[str, np.ndarray]:
+  """Returns the update that is matched, by torch's names."""
+  draws = np.random.default_rng(1)
+  named = module.named_parameters()
+  return {name: draws.standard_normal(p.shape) for name, p in named}
+
+
+def _of_torch(module, observed, size, train) -> dict[str, Any]:
+  x, y = _images(size)
   module.train(train)
   names = [name for name, _ in module.named_parameters()]
   parameters = [p.requires_grad_(True) for _, p in module.named_parameters()]
@@ -280,11 +293,11 @@ def _of_torch(module, size, train) -> dict[str, dict[str, np.ndarray]]:
     return torch.as_tensor(images).permute(0, 3, 1, 2).contiguous()
 
   with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-    observed = [g.detach() for g in passed(nchw(target))[1]]
+    matched = [torch.as_tensor(observed[name]) for name in names]
     images = nchw(x).requires_grad_(True)
     logits, gradient = passed(images)
     after = {k: v.numpy().copy() for k, v in module.named_buffers()}
-    (slope,) = torch.autograd.grad(_distance(gradient, observed), images)
+    (slope,) = torch.autograd.grad(_distance(gradient, matched), images)
   with torch.no_grad():
     for name, buffer in module.named_buffers():
       buffer.copy_(buffers[name])
@@ -308,8 +321,14 @@ def _distance(gradient, observed):
   return 1 - dot / (norms[0] * norms[1]) ** 0.5
 
 
-def _of_giajax(net, variables, size, train):
-  x, target, y = _images(size)
+def _of_giajax(net, variables, observed, size, train):
+  x, y = _images(size)
+  table = torch_names.of_net(net)
+  leaves = {
+    table[name].name: array.transpose(np.argsort(table[name].axes))
+    for name, array in observed.items()
+  }
+  matched = trees.like(variables.params, leaves)
   key = jax.random.key(0)
 
   def loss(params, variables, images):
@@ -318,22 +337,20 @@ def _of_giajax(net, variables, size, train):
     log_p = jax.nn.log_softmax(output.out)
     return -log_p[jnp.arange(len(y)), y].mean(), output
 
-  def matching(images, observed, variables):
+  def matching(images, matched, variables):
     gradient, output = jax.grad(loss, has_aux=True)(
       variables.params, variables, images
     )
-    parts = jax.tree.leaves(gradient), jax.tree.leaves(observed)
+    parts = jax.tree.leaves(gradient), jax.tree.leaves(matched)
     return _distance(*parts), (gradient, output)
 
   begin = time.perf_counter()
   program = jax.jit(jax.grad(matching, has_aux=True)).lower(
-    x, variables.params, variables
+    x, matched, variables
   )
   seconds = time.perf_counter() - begin
   quick = program.compile({'xla_backend_optimization_level': '0'})
-  # The first call is for the gradient only; any direction will do.
-  _, (observed, _) = quick(target, variables.params, variables)
-  slope, (gradient, output) = quick(x, observed, variables)
+  slope, (gradient, output) = quick(x, matched, variables)
   state = convert.to_state_dict(variables._replace(stats=output.stats))
   found = {
     'logits': {'': np.asarray(output.out)},

@@ -5,6 +5,7 @@ import json
 import captures
 import numpy as np
 import pytest
+import tiny
 
 from giajax.engine import run as engine
 from giajax.metrics import success
@@ -150,6 +151,8 @@ def test_findings_are_whole(name):
   ('trace', 'falling'),
   [
     ([1.0, 0.9, 0.8, 0.7, 0.6], True),
+    # Noise is not taken for a fall.
+    ([1.0, 0.6, 0.9, 0.9, 0.5, 0.9, 0.5, 0.8, 0.5, 0.7], False),
     ([1.0, 0.5, 0.41, 0.4, 0.4], False),
     ([-1.0, -1.1, -1.2, -1.4, -1.6], True),
     ([1.0], False),
@@ -158,16 +161,60 @@ def test_findings_are_whole(name):
   ],
 )
 def test_objectives_that_still_fall(scored, trace, falling):
-  run = collection.read(scored)
-  (row,) = run.rows
+  run = _traced(scored, trace)
+  assert prose._is_falling(run, run.rows[0]) == falling
+  said = any('unfinished' in text for text in prose.caveats(run))
+  assert said == falling
+
+
+def _traced(folder, trace, end=1.0):
+  """Returns a run with an objective, whose rate falls after a share of it."""
+  run = collection.read(folder)
   arrays = {
     result_rows.key(0, 'trace'): np.float32([[9.0] * len(trace), trace]),
+    result_rows.key(0, 'trace_step'): np.arange(1, len(trace) + 1),
     result_rows.key(0, 'chosen'): np.int32(1),
     result_rows.key(0, 'psnr'): np.ones(1),
     result_rows.key(0, 'ssim'): np.ones(1),
   }
   run.arrays.close()
-  run = run._replace(arrays=arrays)
-  assert prose._is_falling(run, row) == falling
-  said = any('unfinished' in text for text in prose.caveats(run))
-  assert said == falling
+  rows = [{**run.rows[0], 'steps': len(trace)}]
+  steady = {'0': {'begin': 0.0, 'end': end}}
+  meta = {**run.meta, 'steady': steady}
+  return run._replace(arrays=arrays, rows=rows, meta=meta)
+
+
+@pytest.mark.parametrize(
+  ('decay', 'noise', 'falling'),
+  [(1.0, 0.0, True), (1.0, 0.03, True), (0.0, 0.2, False), (0.2, 0.0, False)],
+)
+def test_lower_rates_do_not_hide_a_fall(scored, decay, noise, falling):
+  """The objective is t^-decay until the rate falls, and then almost flat."""
+  t = np.arange(1, 81)
+  values = np.minimum(t, 30.0) ** -decay * (1 + 0.001 * (80 - t) / 80)
+  draws = np.random.default_rng(0).uniform(-1, 1, 80)
+  values[:30] *= 1 + noise * draws[:30]
+  values[30:] *= 0.6  # without the noise of large steps
+  run = _traced(scored, values, end=3 / 8)
+  assert prose._is_falling(run, run.rows[0]) == falling
+  hidden = _traced(scored, values)  # nobody knows when the rate falls
+  assert not prose._is_falling(hidden, hidden.rows[0])
+
+
+def test_a_real_attack_that_is_too_short(tmp_path):
+  config = tiny.config(
+    model={'name': 'lenet'},
+    attack={'name': 'inverting_gradients', 'num_steps': 50},
+    attack__total_variation=0.002,
+    records=50,
+    noise_controls=0,
+    cases__count=1,
+  )
+  engine.audit(config, tmp_path / 'run')
+  run = collection.read(tmp_path / 'run')
+  with run.arrays:
+    (row,) = run.rows
+    trace = collection.array(run, row, 'trace')
+    values = trace[int(collection.array(run, row, 'chosen'))]
+    assert values[-1] > 0.9 * values[-11]  # the end alone looks finished
+    assert prose._is_falling(run, row)

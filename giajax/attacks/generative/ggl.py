@@ -101,7 +101,7 @@ def ggl_adam(
   Raises:
     ValueError: see `latents.latents` and `match.match`.
   """
-  return match.match(
+  attack = match.match(
     world,
     variable=latents.latents(world, generator, moments=moments),
     distance='layer_l2',
@@ -110,3 +110,4 @@ def ggl_adam(
     learning_rate=learning_rate,
     form=form,
   )
+  return attack._replace(steady=(0.05, 0.75))

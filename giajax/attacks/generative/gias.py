@@ -88,4 +88,6 @@ def gias(
     keep_best=False,
     form=form,
   )
+  steady = optimizers.steady_in_last(optimizers.STEADY, steps)
+  attack = attack._replace(steady=steady)
   return compose.in_stages(attack, steps, variable.enter)

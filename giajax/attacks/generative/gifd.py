@@ -90,4 +90,6 @@ def gifd(
     keep_best=False,
     form=form,
   )
+  steady = optimizers.steady_in_last((0.05, 0.25), steps)
+  attack = attack._replace(steady=steady)
   return compose.in_stages(attack, steps, variable.enter)

@@ -58,7 +58,7 @@ def april_optimisation(
   require.not_negative(positions, 'positions')
   leaf = f'{inspect.positions(world.net, "april_optimisation")}.value'
   prior = variation.total_variation(world)
-  return match.match(
+  attack = match.match(
     world,
     variable=variables.pixels(world),
     distance=distances.with_direction(distance, leaf, positions),
@@ -68,3 +68,4 @@ def april_optimisation(
     learning_rate=learning_rate,
     form=form,
   )
+  return attack._replace(steady=optimizers.STEADY)

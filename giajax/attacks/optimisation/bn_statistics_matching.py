@@ -63,7 +63,7 @@ def bn_statistics_matching(
   Raises:
     ValueError: see `priors.bn_statistics`.
   """
-  return match.match(
+  attack = match.match(
     world,
     variable=variables.pixels(world, start=start),
     distance='cosine',
@@ -79,3 +79,4 @@ def bn_statistics_matching(
     learning_rate=learning_rate,
     form=form,
   )
+  return attack._replace(steady=optimizers.STEADY)

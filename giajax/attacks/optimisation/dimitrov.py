@@ -113,7 +113,7 @@ def dimitrov(
     valid = jnp.ones(images, bool)
     return types.Reconstruction(types.Batch(mean, y), valid, score)
 
-  return attack._replace(read=read)
+  return attack._replace(read=read, steady=optimizers.STEADY)
 
 
 def _align(first: types.Array, own: types.Array, alike: types.Array):

@@ -69,7 +69,7 @@ def inverting_gradients(
     ValueError: see `distances.on_leaves` and `optimizers.median_filter`.
   """
   order = inspect.in_order(world.net) if leaf_weights != 'equal' else ()
-  return match.match(
+  attack = match.match(
     world,
     variable=variables.pixels(world, start=start, joint=joint),
     distance=distances.on_leaves(
@@ -87,3 +87,4 @@ def inverting_gradients(
     learning_rate=learning_rate,
     form=form,
   )
+  return attack._replace(steady=optimizers.STEADY)

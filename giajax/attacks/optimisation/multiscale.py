@@ -65,7 +65,8 @@ def multiscale(
       f'num_steps={num_steps} and {side} pixels; lower stages'
     )
   sides = [2**i for i in reversed(range(stages))]
-  return match.match(
+  steps = optimizers.shares(num_steps, stages)
+  attack = match.match(
     world,
     variable=variables.pixels(world, start=start or f'coarse:{sides[0]}'),
     distance=distance,
@@ -73,9 +74,7 @@ def multiscale(
       'total_variation': (total_variation, variation.total_variation(world))
     },
     optimizer=optimizers.adam(
-      optimizers.repeated(
-        optimizers.step_decay, optimizers.shares(num_steps, stages)
-      ),
+      optimizers.repeated(optimizers.step_decay, steps),
       before=[
         optimizers.coarse_to_fine(sides, num_steps),
         optimizers.signed(),
@@ -85,3 +84,5 @@ def multiscale(
     learning_rate=learning_rate,
     form=form,
   )
+  steady = optimizers.steady_in_last(optimizers.STEADY, steps)
+  return attack._replace(steady=steady)

@@ -55,7 +55,7 @@ def partial_matching(
   Raises:
     ValueError: see `distances.on_entries` and `optimizers.flat`.
   """
-  return match.match(
+  attack = match.match(
     world,
     variable=variables.pixels(world, start=start),
     distance=distances.on_entries('cosine', fraction),
@@ -69,3 +69,4 @@ def partial_matching(
     num_steps=num_steps,
     learning_rate=learning_rate,
   )
+  return attack._replace(steady=optimizers.STEADY)

@@ -39,7 +39,7 @@ def sapag(
     start: see `starts.parse`.
     form: see `match`.
   """
-  return match.match(
+  attack = match.match(
     world,
     variable=variables.pixels(world, start=start),
     distance='gaussian',
@@ -48,3 +48,4 @@ def sapag(
     learning_rate=learning_rate,
     form=form,
   )
+  return attack._replace(steady=optimizers.STEADY)

@@ -228,10 +228,14 @@ def _sorted(a, b, c):
 # Schedules, and whole optimisers.
 
 
+_DECAYS = (2.667, 1.6, 1.142)
+STEADY = (0.0, 1 / _DECAYS[0])  # `Attack.steady` of what follows
+
+
 def step_decay(num_steps: int) -> optax.Schedule:
   """Returns 1, divided by 10 at T/2.667, T/1.6 and T/1.142."""
   return optax.piecewise_constant_schedule(
-    1.0, {int(num_steps / d): 0.1 for d in (2.667, 1.6, 1.142)}
+    1.0, {int(num_steps / d): 0.1 for d in _DECAYS}
   )
 
 
@@ -252,6 +256,21 @@ def repeated(
   """
   within = [schedule(count) for count in steps]
   return optax.join_schedules(within, [*itertools.accumulate(steps[:-1])])
+
+
+def steady_in_last(
+  steady: tuple[float, float], steps: Sequence[int]
+) -> tuple[float, float]:
+  """Returns `Attack.steady` of a run in stages.
+
+  Args:
+    steady: that of the last stage, in shares of its steps.
+    steps: the number of steps of each stage.
+  """
+  steps = [count for count in steps if count]
+  total = sum(steps)
+  begin, end = (total - steps[-1] * (1 - share) for share in steady)
+  return begin / total, end / total
 
 
 def restarted(

@@ -100,6 +100,8 @@ def agreement(net: models.Net, variables: types.Variables) -> str:
   modes = (False,) if inspect.draws(net, train=True) else (False, True)
   x = jax.random.uniform(jax.random.key(0), (_RANDOM, *net.spec.image_shape))
   worst = 0.0
+  # The original has no frozen BatchNorm, which would keep to its statistics.
+  variables = variables._replace(params=models.whole(variables), frozen={})
   for train in modes:
     here = jax.jit(functools.partial(net.apply, train=train))(variables, x).out
     there = net.original(variables, x, train)

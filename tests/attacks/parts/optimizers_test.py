@@ -199,6 +199,24 @@ def test_ramps_rise_and_fall():
   np.testing.assert_allclose(rate(100), 0.0, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+  ('schedule', 'steady'),
+  [
+    (optimizers.step_decay(800), optimizers.STEADY),
+    (optimizers.ramps(800, 0.05, 0.25), (0.05, 0.75)),
+    (
+      optimizers.repeated(optimizers.step_decay, [300, 500]),
+      optimizers.steady_in_last(optimizers.STEADY, [300, 500]),
+    ),
+  ],
+)
+def test_when_rates_are_highest(schedule, steady):
+  rates = np.array([schedule(t) for t in range(800)])
+  begin, end = (round(800 * share) for share in steady)
+  np.testing.assert_allclose(rates[begin : end - 1], rates.max(), rtol=1e-5)
+  assert rates[end + 1 :].max() < rates.max()
+
+
 def test_entries_may_have_rates_of_their_own():
   part = optimizers.at_rates({'a': 'slow'})
   hp = {'learning_rate': 0.5, 'slow': 0.1}

@@ -64,6 +64,7 @@ class Export:
     title: the name of the network, for messages.
     tensors: its numbers when it was copied.
     names: the names of its state dict, in order.
+    untrained: those of parameters that required no gradient.
   """
 
   def __init__(self, module: Any, shape: tuple[int, ...], title: str):
@@ -75,6 +76,8 @@ class Export:
     self._lock = threading.Lock()
     self.tensors = _tensors(self._module)
     self.names = tuple(self._module.state_dict())
+    named = module.named_parameters()
+    self.untrained = tuple(n for n, p in named if not p.requires_grad)
 
   def logits(
     self, state: Mapping[str, np.ndarray], images: np.ndarray, train: bool
