@@ -10,7 +10,8 @@ example an epsilon over a training, by the Renyi accountant of
 google/differential-privacy (dp-accounting), for batches drawn by Poisson
 sampling; the proof does not cover a simulated client whose batches are drawn
 otherwise, although it adds the same noise. BatchNorm in training mode couples
-examples and cannot be combined with it.
+examples and cannot be combined with it. Where a loss is no mean over examples,
+as that of a detector, g_i is the gradient of a batch of one.
 """
 
 import math

@@ -112,6 +112,23 @@ class Metric(NamedTuple):
     return float(self.reduce(values)) if values.size else float('nan')
 
 
+def require_additive(audited: Audited, name: str) -> None:
+  """Requires a batch whose gradient is the mean of those of its images.
+
+  Args:
+    audited: the experiment.
+    name: the metric that requires it.
+
+  Raises:
+    ValueError: another loss, such as that of a detector.
+  """
+  if not audited.task.additive:
+    raise ValueError(
+      f'Expected a loss that is the mean of its images for {name}; got a task '
+      f'whose images share one; leave {name} out'
+    )
+
+
 def pair(
   a: jax.typing.ArrayLike, b: jax.typing.ArrayLike
 ) -> tuple[types.Array, types.Array]:

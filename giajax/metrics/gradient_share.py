@@ -102,10 +102,12 @@ def prepare(
   """Share of one image in the gradient that the attack inverts.
 
   Raises:
-    ValueError: an update that several clients share, or a network without a
-      linear classifier that the client trains.
+    ValueError: an update that several clients share, a loss that is no mean of
+      those of its images, or a network without a linear classifier that the
+      client trains.
   """
   del asked
+  base.require_additive(audited, 'gradient_share')
   if audited.clients > 1:
     raise ValueError(
       'Expected one client whose images share a gradient; got gradient_share='

@@ -57,8 +57,13 @@ def gradient_similarity(
 def prepare(
   audited: base.Audited, asked: bool
 ) -> Callable[[types.Variables, types.Batch], np.ndarray]:
-  """Cosine between an image's gradient and its batch's gradient."""
+  """Cosine between an image's gradient and its batch's gradient.
+
+  Raises:
+    ValueError: a loss that is no mean of those of its images.
+  """
   del asked
+  base.require_additive(audited, 'gradient_similarity')
   cosines = gradient_similarity(audited.viewer(), audited.task)
   return lambda variables, batch: np.asarray(cosines(variables, batch))
 

@@ -37,6 +37,11 @@ def _audited(size=12, clients=1):
   )
 
 
+DETECTOR = _audited()._replace(
+  task=TASKS['detection'](3, image_shape=(32, 32, 3))
+)
+
+
 @pytest.mark.parametrize('name', METRICS)
 def test_rows_say_all_that_a_table_needs(name):
   metric = METRICS[name]
@@ -101,6 +106,8 @@ def test_metrics_are_made_when_they_are_asked_for():
     ({'lpips': 'no.npz'}, _audited(16), 'at least 31x31 .* got shape=.16, 16'),
     ({'lpips': 'no.npz'}, _audited(32), 'no.npz'),
     ({'gradient_share': True}, _audited(clients=2), 'cases.clients=2'),
+    ({'gradient_share': True}, DETECTOR, 'the mean of its images'),
+    ({'gradient_similarity': True}, DETECTOR, 'the mean of its images'),
   ],
 )
 def test_what_cannot_be_scored_is_refused_before_an_attack(
