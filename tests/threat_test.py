@@ -1,5 +1,6 @@
 """Tests of giajax.threat."""
 
+import functools
 import itertools
 
 import jax.numpy as jnp
@@ -8,6 +9,8 @@ import pytest
 
 from giajax import threat
 from giajax import types
+from giajax.tasks import TASKS
+from giajax.tasks.parts import objects
 
 DEPLOYED = dict(
   train_mode=True,
@@ -117,12 +120,27 @@ def test_deployment():
   assert threat.setting(**DEPLOYED) == ('deployment', [])
 
 
+def test_targets_of_several_facts_are_granted_apart():
+  y = objects.Objects(
+    jnp.ones((1, 2, 4)), jnp.zeros((1, 2), int), jnp.ones((1, 2), bool)
+  )
+  batch = types.Batch(jnp.zeros((1, 32, 32, 3)), y)
+  facts = TASKS['detection'](3, image_shape=(32, 32, 3)).facts
+  side = functools.partial(threat.side, proxy=lambda: None, facts=facts)
+  assert {*side({'boxes'}, batch, 3)} == {'boxes'}
+  labels = side({'labels'}, batch, 3)['labels']
+  assert {*labels} == {'classes', 'valid'}  # not where they are
+  with pytest.raises(ValueError, match='labels that can be counted'):
+    side({'label_counts'}, batch, 3)
+
+
 @pytest.mark.parametrize(
   ('change', 'reason'),
   [
     (dict(train_mode=False), 'inference-mode client'),
     (dict(batch_size=1), 'batch of one image'),
     (dict(granted=('model', 'labels')), 'known labels'),
+    (dict(granted=('model', 'boxes')), 'known boxes'),
     (dict(granted=('model', 'target')), 'known images'),
     (dict(known_before=True), 'images in the auxiliary data'),
     (dict(trained=False), 'untrained weights'),
