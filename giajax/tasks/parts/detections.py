@@ -1,0 +1,83 @@
+"""From the output of a YOLO detector to boxes: decoding and suppression.
+
+A point predicts one box, the mean distances around it, and a probability for
+each class; only the likeliest class counts here. Boxes of one class that
+overlap by more than an IoU are taken for one object, the one of the highest
+score (greedy non-maximum suppression).
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from giajax import types
+from giajax.tasks.parts import task_aligned
+
+_SIDE = 4.0  # apart enough for boxes of two classes never to overlap
+
+
+class Detections(NamedTuple):
+  """What a detector finds in B images, N boxes each, the surest first.
+
+  Attributes:
+    boxes: [B, N, 4] (left, top, right, bottom), relative to the image and not
+      clipped to it.
+    classes: [B, N] int32.
+    scores: [B, N] in [0, 1]; 0 for boxes that were suppressed.
+  """
+
+  boxes: types.Array
+  classes: types.Array
+  scores: types.Array
+
+
+def decoded(
+  out: Any, image_shape: tuple[int, int, int], count: int = 300
+) -> Detections:
+  """Returns the boxes of the highest scores; none is suppressed.
+
+  Args:
+    out: as for `task_aligned.loss`.
+    image_shape: (H, W, C).
+    count: N, at most the number of points.
+  """
+  place, stride = task_aligned.points(image_shape)
+  height, width = image_shape[:2]
+  boxes = task_aligned.boxes_of(out['boxes'], place, stride)
+  boxes = boxes / jnp.asarray([width, height, width, height], boxes.dtype)
+  probabilities = jax.nn.sigmoid(out['scores'])
+  scores, best = jax.lax.top_k(
+    probabilities.max(-1), min(count, probabilities.shape[1])
+  )
+  classes = probabilities.argmax(-1).astype(jnp.int32)
+  return Detections(
+    jnp.take_along_axis(boxes, best[..., None], axis=1),
+    jnp.take_along_axis(classes, best, axis=1),
+    scores,
+  )
+
+
+def suppressed(found: Detections, iou: float = 0.7) -> Detections:
+  """Returns the same with the scores of repeated boxes set to 0.
+
+  Args:
+    found: detections, the surest first.
+    iou: the IoU above which two boxes of one class are one object.
+  """
+  return found._replace(
+    scores=jax.vmap(lambda *one: _kept(*one, iou))(*found)
+  )
+
+
+def _kept(boxes, classes, scores, iou) -> types.Array:
+  """Returns the scores of one image, 0 for boxes that are suppressed."""
+  apart = boxes + _SIDE * classes[:, None]
+  overlaps = task_aligned.iou(apart[:, None], apart[None]) > iou
+  later = jnp.arange(len(boxes))[None] > jnp.arange(len(boxes))[:, None]
+
+  def step(i, alive):
+    return alive & ~(overlaps[i] & later[i] & alive[i])
+
+  alive = jax.lax.fori_loop(0, len(boxes), step, jnp.ones(len(boxes), bool))
+  return jnp.where(alive, scores, 0.0)
