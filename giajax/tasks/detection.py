@@ -1,7 +1,7 @@
 """Object detection: boxes, and the classes of what is in them."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,66 @@ from giajax import keys
 from giajax import registry
 from giajax import types
 from giajax.tasks import base
+from giajax.tasks.parts import boxes as geometry
+from giajax.tasks.parts import detections
 from giajax.tasks.parts import objects
+from giajax.tasks.parts import set_matching
 from giajax.tasks.parts import task_aligned
 
 _LEAST = 0.01  # of a side of a box that an attack optimises
-# `(out, objects, image_shape) -> []` by the form of the network.
-LOSSES: dict[str, Callable[..., types.Array]] = {'yolo': task_aligned.loss}
+_SURE = 0.25  # the least score of an object that a detector finds
+_FOUND = 100  # boxes of a detector that are looked at
+
+
+class Form(NamedTuple):
+  """What a form of detectors is trained with.
+
+  Attributes:
+    loss: `(out, objects, image_shape) -> []`.
+    predict: `(out, image_shape) -> Objects`, what the detector finds.
+    soft: whether the loss takes probabilities of classes.
+  """
+
+  loss: Callable[..., types.Array]
+  predict: Callable[..., objects.Objects]
+  soft: bool
+
+
+def _of_points(out: Any, image_shape: tuple[int, int, int]) -> objects.Objects:
+  found = detections.suppressed(detections.decoded(out, image_shape, _FOUND))
+  return _inside(found.boxes, found.classes, found.scores)
+
+
+def _of_queries(out: Any, image_shape: tuple[int, int, int]) -> objects.Objects:
+  del image_shape
+  scores = jax.nn.softmax(out['scores'][:, -1])[..., :-1]  # but for nothing
+  return _inside(
+    geometry.to_corners(out['boxes'][:, -1]),
+    scores.argmax(-1).astype(jnp.int32),
+    scores.max(-1),
+  )
+
+
+def _inside(
+  boxes: types.Array, classes: types.Array, scores: types.Array
+) -> objects.Objects:
+  """Returns what is found inside of the image, and surely enough."""
+  boxes = jnp.clip(boxes, 0, 1)
+  sure = (scores > _SURE) & (geometry.area(boxes) > 0)
+  return objects.Objects(boxes, classes, sure)
+
+
+def _matched(
+  out: Any, y: objects.Objects, image_shape: tuple[int, int, int]
+) -> types.Array:
+  del image_shape
+  return set_matching.loss(out, y)
+
+
+FORMS = {
+  'yolo': Form(task_aligned.loss, _of_points, soft=True),
+  'detr': Form(_matched, _of_queries, soft=False),
+}
 
 
 def detection(
@@ -33,7 +87,8 @@ def detection(
   Args:
     num_classes: the number of classes K, at least 1.
     image_shape: (H, W, C) of the images, whose sides 32 divides.
-    loss: a name in `LOSSES`: 'yolo' is that of `parts.task_aligned`.
+    loss: a name in `FORMS`: 'yolo' is that of `parts.task_aligned`, 'detr' that
+      of `parts.set_matching`.
     slots: the number of objects that an attack assumes in each image if it is
       granted neither their classes nor their boxes.
 
@@ -44,7 +99,7 @@ def detection(
   """
   base.check_size(num_classes, 1)
   base.check_size(slots, 1)
-  function = registry.lookup(LOSSES, loss, 'loss of a detection')
+  form = registry.lookup(FORMS, loss, 'loss of a detection')
 
   def check(y: Any, count: int) -> None:
     objects.check(y, count, num_classes)
@@ -56,23 +111,24 @@ def detection(
         f'task=detection; got {type(out).__name__}; use a detector'
       )
     check(y, len(out['scores']))
-    return function(out, objects.of(y), image_shape)
+    return form.loss(out, objects.of(y), image_shape)
 
   return base.Task(
     loss=of_batch,
     check=check,
     same=_same,
+    predict=lambda out: form.predict(out, image_shape),
     harden=_hardened,
     additive=False,
     facts={
-      'labels': _labels(num_classes, slots),
+      'labels': _labels(num_classes, slots, form.soft),
       'boxes': _boxes(slots),
     },
     join=lambda facts: objects.Objects(facts['boxes'], **facts['labels']),
   )
 
 
-def _labels(num_classes: int, slots: int) -> base.Fact:
+def _labels(num_classes: int, slots: int, soft: bool) -> base.Fact:
   """Returns the fact of what the objects are, and how many."""
 
   def of(y: Any) -> dict[str, Any]:
@@ -87,7 +143,7 @@ def _labels(num_classes: int, slots: int) -> base.Fact:
     valid = jnp.ones(free.shape[:2], bool)
     return {'classes': jax.nn.softmax(free), 'valid': valid}
 
-  return base.Fact(of, draw, relax)
+  return base.Fact(of, draw, relax) if soft else base.Fact(of)
 
 
 def _boxes(slots: int) -> base.Fact:
@@ -125,19 +181,9 @@ def _same(y: Any, y_hat: Any) -> types.Array:
 
 
 def _found(own: objects.Objects, claimed: objects.Objects) -> types.Array:
-  pairs = _iou(own.boxes[:, None], claimed.boxes[None])
+  pairs = geometry.iou(own.boxes[:, None], claimed.boxes[None])
   alike = own.classes[:, None] == claimed.classes[None]
   pairs = jnp.where(alike & claimed.valid[None], pairs, 0.0)
   total = own.valid.sum()
   share = jnp.where(own.valid, pairs.max(1), 0.0).sum() / jnp.maximum(total, 1)
   return jnp.where(total > 0, share, 1.0 - claimed.valid.any())
-
-
-def _iou(a: types.Array, b: types.Array) -> types.Array:
-  """Returns the IoU of boxes [..., 4] of corners, [...]; 0 without area."""
-  low = jnp.maximum(a[..., :2], b[..., :2])
-  high = jnp.minimum(a[..., 2:], b[..., 2:])
-  overlap = jnp.prod(jnp.maximum(high - low, 0.0), axis=-1)
-  area, other = (jnp.prod(box[..., 2:] - box[..., :2], -1) for box in (a, b))
-  union = area + other - overlap
-  return jnp.where(union > 0, overlap / jnp.where(union > 0, union, 1.0), 0.0)

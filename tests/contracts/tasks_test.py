@@ -92,6 +92,14 @@ def test_task_relaxed_targets_fit_its_loss(task_case):
   assert np.isfinite(task.loss(outputs(7, 1), soft))
 
 
+def test_what_a_network_says_is_a_target(task_case):
+  task, outputs, targets = task_case
+  said = task.harden(task.predict(outputs(4, 3)))
+  task.check(said, 4)
+  share = np.asarray(task.same(targets(4, 0), said))
+  assert share.shape == (4,) and (share >= 0).all() and (share <= 1).all()
+
+
 def test_known_facts_shape_those_that_are_drawn(task_case):
   task, outputs, targets = task_case
   y = targets(5, 0)

@@ -8,8 +8,10 @@ classes that occur. Lin et al., Microsoft COCO, ECCV 2014, arXiv 1405.0312;
 crowds and size ranges are left out.
 """
 
+import jax.numpy as jnp
 import numpy as np
 
+from giajax.tasks.parts import boxes as geometry
 from giajax.tasks.parts import detections
 from giajax.tasks.parts import objects
 
@@ -54,8 +56,9 @@ def recalled(
   for b, own in enumerate(np.asarray(y.valid)):
     sure = np.asarray(found.scores[b]) > score
     pairs = _ious(np.asarray(found.boxes[b])[sure], np.asarray(y.boxes[b])[own])
-    alike = np.asarray(found.classes[b])[sure][:, None] == (
-      np.asarray(y.classes[b])[own][None]
+    alike = (
+      np.asarray(found.classes[b])[sure][:, None]
+      == (np.asarray(y.classes[b])[own][None])
     )
     count += int((alike & (pairs > iou)).any(0).sum())
   return count
@@ -68,10 +71,9 @@ def _of_class(found, y, label, iou) -> float:
   for b, valid in enumerate(y.valid):
     own = valid & (y.classes[b] == label)
     total += int(own.sum())
-    mine = np.asarray(found.classes[b]) == label
-    mine &= np.asarray(found.scores[b]) > 0
-    order = np.flatnonzero(mine)
-    order = order[np.argsort(-np.asarray(found.scores[b])[order], kind='stable')]
+    sure = np.asarray(found.scores[b])
+    order = np.flatnonzero((np.asarray(found.classes[b]) == label) & (sure > 0))
+    order = order[np.argsort(-sure[order], kind='stable')]
     pairs = _ious(np.asarray(found.boxes[b])[order], y.boxes[b][own])
     free = np.ones(pairs.shape[1], bool)
     for row in pairs:
@@ -81,7 +83,7 @@ def _of_class(found, y, label, iou) -> float:
       if hit:
         free[best] = False
       hits.append(hit)
-    scores += np.asarray(found.scores[b])[order].tolist()
+    scores += sure[order].tolist()
   if not scores:
     return 0.0
   order = np.argsort(-np.array(scores), kind='stable')
@@ -95,9 +97,4 @@ def _of_class(found, y, label, iou) -> float:
 
 def _ious(a: np.ndarray, b: np.ndarray) -> np.ndarray:
   """Returns the IoU of boxes [n, 4] and [m, 4], [n, m]."""
-  low = np.maximum(a[:, None, :2], b[None, :, :2])
-  high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-  overlap = np.maximum(high - low, 0).prod(-1)
-  area, other = ((box[:, 2:] - box[:, :2]).prod(-1) for box in (a, b))
-  union = area[:, None] + other[None] - overlap
-  return np.where(union > 0, overlap / np.where(union > 0, union, 1), 0.0)
+  return np.asarray(geometry.iou(jnp.asarray(a)[:, None], jnp.asarray(b)[None]))

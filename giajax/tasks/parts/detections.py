@@ -6,12 +6,14 @@ overlap by more than an IoU are taken for one object, the one of the highest
 score (greedy non-maximum suppression).
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from giajax import types
+from giajax.tasks.parts import boxes as geometry
 from giajax.tasks.parts import task_aligned
 
 _SIDE = 4.0  # apart enough for boxes of two classes never to overlap
@@ -65,15 +67,14 @@ def suppressed(found: Detections, iou: float = 0.7) -> Detections:
     found: detections, the surest first.
     iou: the IoU above which two boxes of one class are one object.
   """
-  return found._replace(
-    scores=jax.vmap(lambda *one: _kept(*one, iou))(*found)
-  )
+  kept = jax.vmap(functools.partial(_kept, iou=iou))
+  return found._replace(scores=kept(*found))
 
 
 def _kept(boxes, classes, scores, iou) -> types.Array:
   """Returns the scores of one image, 0 for boxes that are suppressed."""
   apart = boxes + _SIDE * classes[:, None]
-  overlaps = task_aligned.iou(apart[:, None], apart[None]) > iou
+  overlaps = geometry.iou(apart[:, None], apart[None]) > iou
   later = jnp.arange(len(boxes))[None] > jnp.arange(len(boxes))[:, None]
 
   def step(i, alive):

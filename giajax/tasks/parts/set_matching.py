@@ -23,7 +23,6 @@ nothing instead of making NaN, and batches without objects have a loss.
 """
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +30,7 @@ from optax import assignment
 
 from giajax import types
 from giajax.tasks.parts import boxes
+from giajax.tasks.parts import objects as records
 
 # Of the terms in (2) and (3); those of a cost have the same weights.
 WEIGHTS = {'class': 1.0, 'l1': 5.0, 'giou': 2.0}
@@ -39,28 +39,9 @@ _NOTHING = 0.1  # the weight of predictions without an object
 _WORST = 1e4
 
 
-class Objects(Protocol):
-  """The objects of a batch; G of each image, of which some are padding."""
-
-  @property
-  def boxes(self) -> types.Array:
-    """[B, G, 4] float32 corners in [0, 1], relative to the image."""
-    ...
-
-  @property
-  def classes(self) -> types.Array:
-    """[B, G] int32 in [0, K)."""
-    ...
-
-  @property
-  def valid(self) -> types.Array:
-    """[B, G] bool, False for padding."""
-    ...
-
-
 def loss(
   out: Mapping[str, types.Array],
-  objects: Objects,
+  objects: records.Objects,
   *,
   matching: types.Array | None = None,
 ) -> types.Array:
@@ -87,7 +68,9 @@ def loss(
 
 
 def terms(
-  out: Mapping[str, types.Array], objects: Objects, matching: types.Array
+  out: Mapping[str, types.Array],
+  objects: records.Objects,
+  matching: types.Array,
 ) -> dict[str, types.Array]:
   """Returns the terms of the loss, [L] each, before their weights.
 
@@ -122,7 +105,9 @@ def terms(
   }
 
 
-def match(out: Mapping[str, types.Array], objects: Objects) -> types.Array:
+def match(
+  out: Mapping[str, types.Array], objects: records.Objects
+) -> types.Array:
   """Returns the prediction of each object, the assignment of least cost (1).
 
   It has no derivative. Padding gets predictions that no object has.

@@ -110,10 +110,7 @@ def terms(
   _check_points(logits, scores, place)
   height, width = image_shape[:2]
   truth = y.boxes * jnp.asarray([width, height, width, height], y.boxes.dtype)
-  distances = jax.nn.softmax(logits) @ jnp.arange(
-    logits.shape[-1], dtype=logits.dtype
-  )
-  boxes = _around(place / stride[:, None], distances)  # in strides
+  boxes = boxes_of(logits, place, stride) / stride[:, None]
   assigned = assign(
     scores, boxes * stride[:, None], y._replace(boxes=truth), place
   )
@@ -135,6 +132,22 @@ def terms(
     / total,
     total,
   )
+
+
+def boxes_of(
+  logits: types.Array, place: np.ndarray, stride: np.ndarray
+) -> types.Array:
+  """Returns the predicted boxes, [B, A, 4] corners in pixels.
+
+  Args:
+    logits: [B, A, 4, R] of the distances to the four sides, in strides.
+    place: [A, 2] the anchor points in pixels.
+    stride: [A] their strides.
+  """
+  bins = jnp.arange(logits.shape[-1], dtype=logits.dtype)
+  distances = (jax.nn.softmax(logits) @ bins) * stride[:, None]
+  low, high = place - distances[..., :2], place + distances[..., 2:]
+  return jnp.concatenate([low, high], axis=-1)
 
 
 def assign(
@@ -217,12 +230,6 @@ def complete_iou(a: types.Array, b: types.Array) -> types.Array:
 
 def _sides(box: types.Array) -> tuple[types.Array, types.Array]:
   return box[..., 2] - box[..., 0], box[..., 3] - box[..., 1] + _IOU_EPS
-
-
-def _around(place: Any, distances: types.Array) -> types.Array:
-  """Returns corners [..., 4] from distances to the four sides."""
-  low, high = place - distances[..., :2], place + distances[..., 2:]
-  return jnp.concatenate([low, high], axis=-1)
 
 
 def _distance_loss(logits, place, truth) -> types.Array:
