@@ -20,7 +20,7 @@ def subset(
   """Returns a network whose clients train only the named parameters.
 
   Args:
-    net: the network.
+    net: the network; what its clients do not train stays untrained.
     include: shell patterns of dotted parameter names, such as 'fc.*',
       'layer4.*' or '*.lora_?.*'.
     freeze: patterns of the parameters that are not trained although `include`
@@ -47,7 +47,7 @@ def subset(
 
   def init(key: types.Array) -> types.Variables:
     variables = net.init(key)
-    leaves = trees.named_leaves(variables.params)
+    leaves = trees.named_leaves(base.whole(variables))
     parts = [
       trees.nested({n: v for n, v in leaves.items() if (n in trained) == part})
       for part in (True, False)

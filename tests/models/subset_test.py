@@ -73,6 +73,17 @@ def test_the_update_is_that_part_of_the_whole(batch):
     )
 
 
+def test_a_part_of_a_part_keeps_what_is_frozen():
+  part = subset.subset(tiny(), freeze=['bn.*'])
+  less = subset.subset(part, freeze=['conv.*'])
+  both = subset.subset(tiny(), freeze=['bn.*', 'conv.*'])
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    less.init(jax.random.key(0)),
+    both.init(jax.random.key(0)),
+  )
+
+
 def test_adapters_alone(batch):
   net = subset.subset(tiny(), ['*.lora_?.*'])
   found, matched = update(net, batch)

@@ -41,7 +41,7 @@ from giajax.models.parts import pools
 from giajax.ops import fusion_barrier
 
 # Blocks per stage. The nets of three stages are the CIFAR nets.
-_BLOCKS = {
+BLOCKS = {
   18: (2, 2, 2, 2),
   20: (3, 3, 3),
   32: (5, 5, 5),
@@ -52,7 +52,7 @@ _BLOCKS = {
   101: (3, 4, 23, 3),
   152: (3, 8, 36, 3),
 }
-_BOTTLENECKS = (50, 101, 152)
+BOTTLENECKS = (50, 101, 152)
 # Whether the norm is in front of the convolution.
 _PLACEMENTS = {'after': False, 'before': True}
 
@@ -167,7 +167,10 @@ class Block(nnx.Module):
 
 
 class ResNet(nnx.Module):
-  """A stem, stages that double the width, and a linear layer named `head`."""
+  """A stem, stages that double the width, and a linear layer named `head`.
+
+  With None for a name it has no linear layer, and gives `features` only.
+  """
 
   def __init__(
     self, channels, classes, blocks, width, style, stem, head, *, rngs
@@ -188,10 +191,17 @@ class ResNet(nnx.Module):
       setattr(self, f'layer{i + 1}', nnx.List(stage))
     if style.before:
       self.bn = style.norm(inputs, rngs=rngs)
-    setattr(self, head, layers.Linear(inputs, classes, rngs=rngs))
+    self.outputs = inputs
+    if head is not None:
+      setattr(self, head, layers.Linear(inputs, classes, rngs=rngs))
 
   def __call__(self, x: types.Array) -> types.Array:
     """Maps normalised images [B, H, W, C] to logits [B, K]."""
+    x = self.features(x)
+    return getattr(self, self.head)(pools.global_average_pool(x))
+
+  def features(self, x: types.Array) -> types.Array:
+    """Maps normalised images to what the last stage gives, [B, H', W', P]."""
     x = self.conv1(x)
     if not self.style.before:
       x = self.style.activation(self.bn1(x))
@@ -202,7 +212,7 @@ class ResNet(nnx.Module):
         x = fusion_barrier.fusion_barrier(block(x))
     if self.style.before:
       x = self.style.activation(self.bn(x))
-    return getattr(self, self.head)(pools.global_average_pool(x))
+    return x
 
 
 def resnet(
@@ -255,7 +265,7 @@ def resnet(
   """
   stem = dimensions.image_form(image_shape, stem)
   _check(depth, stem, skip, shortcut, (groups, group_width))
-  cifar = len(_BLOCKS[depth]) == 3
+  cifar = len(BLOCKS[depth]) == 3
   before = registry.lookup(_PLACEMENTS, placement, 'placement')
   style = Style(
     registry.lookup(norms.NORMS, norm, 'norm'),
@@ -263,11 +273,11 @@ def resnet(
     before=before,
     skip=skip,
     option_a=cifar and shortcut != 'B',
-    bottleneck=depth in _BOTTLENECKS,
+    bottleneck=depth in BOTTLENECKS,
     groups=groups,
     group_width=group_width,
   )
-  stages = tuple(_BLOCKS[depth] if blocks is None else blocks)
+  stages = tuple(BLOCKS[depth] if blocks is None else blocks)
   if not stages or min(stages) < 1:
     raise ValueError(
       'Expected at least one block in each of at least one stage; got '
@@ -287,8 +297,8 @@ def resnet(
 
 def _check(depth, stem, skip, shortcut, grouping):
   """Raises a ValueError for combinations of options that do not exist."""
-  cifar = len(_BLOCKS.get(depth, ())) == 3
-  if depth not in _BLOCKS or (cifar and stem != 'cifar'):
+  cifar = len(BLOCKS.get(depth, ())) == 3
+  if depth not in BLOCKS or (cifar and stem != 'cifar'):
     raise ValueError(
       'Expected depth 18, 34, 50, 101, 152, or 20, 32, 44, 56 with the CIFAR '
       f'stem; got depth={depth}, stem={stem!r}; use one of them'
@@ -299,7 +309,7 @@ def _check(depth, stem, skip, shortcut, grouping):
       "Expected shortcut 'B', 'A' with depth 20, 32, 44, 56, or None without "
       f'skips; got shortcut={shortcut!r}, depth={depth}, skip={skip}; use None'
     )
-  plain = depth not in _BOTTLENECKS
+  plain = depth not in BOTTLENECKS
   if min(grouping) < 1 or (plain and grouping != (1, 64)):
     raise ValueError(
       'Expected groups and group_width of at least 1, and other than 1 and 64 '
