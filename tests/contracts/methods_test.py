@@ -15,6 +15,7 @@ from giajax import world as worlds
 from giajax.attacks.parts import labels
 from giajax.clients import CLIENTS
 from giajax.clients import fedsgd
+from giajax.data import DATASETS
 from giajax.defenses import base as defenses
 from giajax.defenses import DEFENSES
 from giajax.models import base as models
@@ -24,6 +25,8 @@ from giajax.models.classification import mlp
 from giajax.models.parts import norms
 from giajax.priors import PRIORS
 from giajax.tasks import classification
+from giajax.tasks import TASKS
+from tests import detectors
 
 K = 4
 TASK = classification.classification(K)
@@ -122,7 +125,23 @@ def test_prior_is_a_finite_scalar_with_finite_derivative(prior, level):
 # Label rules.
 
 
-@pytest.fixture(params=sorted(labels.RULES))
+def _detected():
+  """Returns a rule of a detector, and what it sees."""
+  net = detectors.net(num_classes=K)
+  task = TASKS['detection'](K, image_shape=net.spec.image_shape)
+  client = fedsgd.fedsgd(net, task)
+  rule = labels.RULES['present_classes'](worlds.World(net, task, client, 1))
+  batch = DATASETS['shapes'](size=32, count=1).take([0])
+  message = types.ServerMessage(net.init(jax.random.key(0)))
+  update = jax.jit(client.update)(jax.random.key(0), message, batch)[0]
+  return rule.infer, types.Observation(message, update, {})
+
+
+# Rules of other tasks, and what they see.
+_OTHER_RULES = {'present_classes': _detected}
+
+
+@pytest.fixture(params=sorted(labels.RULES.keys() - _OTHER_RULES.keys()))
 def ruled(request):
   b = 1 if request.param == 'idlg' else 3
   net, variables, batch = sample('mlp', b)
@@ -148,6 +167,19 @@ def test_rule_under_jit_and_vmap(ruled):
   together = jax.jit(jax.vmap(rule, (0, None)))(keys, obs)
   for key, found in zip(keys, together):
     np.testing.assert_array_equal(found, rule(key, obs))
+
+
+@pytest.mark.parametrize('name', sorted(_OTHER_RULES))
+def test_rule_of_another_task_under_jit_and_vmap(name):
+  rule, obs = _OTHER_RULES[name]()
+  keys = jax.random.split(jax.random.key(0), 2)
+  together = jax.jit(jax.vmap(rule, (0, None)))(keys, obs)
+  for i, key in enumerate(keys):
+    jax.tree.map(
+      lambda a, b, i=i: np.testing.assert_array_equal(a[i], b),
+      together,
+      rule(key, obs),
+    )
 
 
 # Clients.

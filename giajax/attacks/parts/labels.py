@@ -13,7 +13,7 @@ than classification.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,17 +24,21 @@ from giajax import trees
 from giajax import types
 from giajax import world as worlds
 from giajax.models import inspect
+from giajax.models.parts import score_biases
+
+SLOTS = 8  # the most classes of objects that a rule names
 
 
 class Rule(NamedTuple):
   """How labels are inferred.
 
   Attributes:
-    infer: `(key, obs) -> labels [B] int32`, in ascending order.
+    infer: `(key, obs) -> labels [B] int32`, in ascending order; for a detector
+      the fact 'labels' of the task.
     needs: the grants (`threat.GRANTS`) that it uses.
   """
 
-  infer: Callable[[types.Array, types.Observation], types.Array]
+  infer: Callable[[types.Array, types.Observation], Any]
   needs: frozenset[str] = frozenset()
 
 
@@ -225,6 +229,46 @@ def counts(world: worlds.World) -> Rule:
   return Rule(infer, frozenset({'label_counts'}))
 
 
+def present_classes(world: worlds.World) -> Rule:
+  """The classes of a detector's objects in one image, by the sign of a bias.
+
+  Under binary cross-entropy of all points a and classes k, with targets that
+  are 0 for every class without an object, the gradient of a class's bias is
+
+    dL/db_k ~ sum over a of (sigmoid_ak - t_ak)
+
+  and above 0 for every absent class: one below 0 belongs to a class that is
+  there. So it is for the cross-entropy of DETR's queries. How many objects a
+  class has does not show: one each is assumed, for `SLOTS` classes at most, and
+  a class whose objects are found already may be missed.
+
+  Raises:
+    ValueError: another task, several images, or a network none of whose trained
+      biases is added to its scores.
+  """
+  if 'boxes' not in world.task.facts:
+    raise ValueError(
+      'Expected task=detection for the present_classes rule; got another task; '
+      'choose another'
+    )
+  require.batch_of_one(
+    world, 'the present_classes rule', advice='its classes are those of a batch'
+  )
+  names = score_biases.names(world.net)
+  k = world.net.spec.num_classes
+  count = min(k, SLOTS)
+
+  def infer(key, obs):
+    del key
+    leaves = trees.named_leaves(world.client.as_gradient(obs.update.delta))
+    slope = jnp.sum(jnp.stack([leaves[name][:k] for name in names]), axis=0)
+    order = jnp.argsort(slope)[:count]
+    valid = slope[order] < 0
+    return {'classes': order[None].astype(jnp.int32), 'valid': valid[None]}
+
+  return Rule(infer)
+
+
 def _gradient(
   world: worlds.World, obs: types.Observation, path: str, leaf: str
 ) -> types.Array:
@@ -234,6 +278,7 @@ def _gradient(
 
 
 RULES = {
+  'present_classes': present_classes,
   'bias_corrected': bias_corrected,
   'column_minimum': column_minimum,
   'counts': counts,
