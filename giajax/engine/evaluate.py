@@ -306,7 +306,7 @@ def _labels(setup, y, y_hat, valid, slots) -> dict[str, Any]:
 def _shares(task, y, y_hat, valid) -> np.ndarray:
   """Returns the share of each target in each claim, [B, M]; NaN for none."""
   forms = [
-    {n: (a.shape[1:], a.dtype.kind) for n, a in trees.named_leaves(t).items()}
+    {n: (a.ndim, a.dtype.kind) for n, a in trees.named_leaves(t).items()}
     for t in (y, y_hat)
   ]
   claims = np.asarray(valid)

@@ -188,11 +188,22 @@ def check_form(
     what: they are, for the message.
     advice: the last part of the sentence, what to do.
   """
+  check_whole(y, what, advice)
   got, dtype = jnp.shape(y), jnp.result_type(y)
   if got != shape or not jnp.issubdtype(dtype, kind):
     raise ValueError(
       f'Expected {what} of shape {shape}; got shape={got}, dtype={dtype}; '
       f'{advice}'
+    )
+
+
+def check_whole(y: Any, what: str, advice: str) -> None:
+  """Requires targets that are one array, and not several parts."""
+  if isinstance(y, Mapping | tuple):
+    parts = list(y) if isinstance(y, Mapping) else getattr(y, '_fields', y)
+    raise ValueError(
+      f'Expected {what}; got targets of several parts, '
+      f'{", ".join(map(str, parts))}; {advice}'
     )
 
 

@@ -61,6 +61,9 @@ def classification(num_classes: int) -> base.Task:
 
 def _check_form(y, count, num_classes):
   """Checks shape and type: other shapes would broadcast against the loss."""
+  base.check_whole(
+    y, f'labels of {count} images', 'name the task that they are for'
+  )
   shape, dtype = jnp.shape(y), jnp.result_type(y)
   hard = shape == (count,) and jnp.issubdtype(dtype, jnp.integer)
   soft = shape == (count, num_classes) and jnp.issubdtype(dtype, jnp.floating)

@@ -12,6 +12,8 @@ from giajax.tasks import base
 
 REDUCTIONS = {'mean': jnp.mean, 'sum': jnp.sum}
 
+_OTHER = 'name the task that they are for'
+
 
 def multilabel(num_classes: int, *, reduction: str = 'mean') -> base.Task:
   """Binary cross-entropy over K labels, any number of which an image has.
@@ -35,6 +37,7 @@ def multilabel(num_classes: int, *, reduction: str = 'mean') -> base.Task:
   reduce = registry.lookup(REDUCTIONS, reduction, 'reduction')
 
   def check(y: types.Array, count: int) -> None:
+    base.check_whole(y, f'targets of {count} images', _OTHER)
     hard = jnp.issubdtype(jnp.result_type(y), jnp.integer)
     base.check_form(
       y,

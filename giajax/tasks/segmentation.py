@@ -8,6 +8,8 @@ from giajax import keys
 from giajax import types
 from giajax.tasks import base
 
+_OTHER = 'name the task that they are for'
+
 
 def segmentation(
   num_classes: int,
@@ -40,6 +42,7 @@ def segmentation(
   height, width, _ = image_shape
 
   def check(y: types.Array, count: int) -> None:
+    base.check_whole(y, f'targets of {count} images', _OTHER)
     hard = jnp.issubdtype(jnp.result_type(y), jnp.integer)
     shape = (count, height, width) + (() if hard else (num_classes,))
     base.check_form(
