@@ -61,6 +61,7 @@ def audit(
   task: Mapping[str, Any] | None = None,
   low: Sequence[float] = (),
   high: Sequence[float] = (),
+  freeze: Sequence[str] = (),
   attacks: str | Sequence[str] = 'standard',
   minutes: float = 10.0,
   workdir: str | os.PathLike[str] | None = None,
@@ -88,6 +89,7 @@ def audit(
     low: the values of x that become 0, of each channel or one for all; 0 if
       empty.
     high: the values that become 1; 1 if empty.
+    freeze: patterns of the parameters that the client does not train.
     attacks: 'standard' for all that fit, or names in `battery.BATTERY`.
     minutes: the time that all of it may take, about; see `audits.audit`.
     workdir: the folder for the results, a new temporary one if None.
@@ -114,6 +116,7 @@ def audit(
     task=task,
     low=low,
     high=high,
+    freeze=freeze,
     seed=seed,
     **files,
   )

@@ -1,5 +1,7 @@
 """Tests of giajax.audit: one call, with arrays or files."""
 
+import json
+
 import captures
 import numpy as np
 import pytest
@@ -55,6 +57,19 @@ def test_arrays_and_files_are_alike(folder, net, tmp_path):
   assert one['psnr'] == other['psnr']
   assert outcomes[0].report().is_file()
   assert outcomes[0]._repr_html_().startswith('<iframe')
+
+
+def test_frozen_parameters_are_those_of_the_config(folder, net, tmp_path):
+  giajax.audit(
+    net,
+    client=captures.CLIENT,
+    attacks=_ATTACK,
+    freeze=('layers.1.*',),
+    workdir=tmp_path,
+    **_arrays(folder),
+  )
+  run = json.loads((tmp_path / 'audit/config.json').read_text())
+  assert run['config']['trainable']['freeze'] == ['layers.1.*']
 
 
 def test_lists_need_an_order(folder, net, tmp_path):

@@ -80,12 +80,16 @@ def idlg(world: worlds.World) -> Rule:
 def of_one_image(world: worlds.World) -> Rule:
   """The rule `idlg`, for closed forms of one image that need no label.
 
-  Targets that are no exclusive classes are not inferred: they are -1, none.
+  Targets that are no exclusive classes, and labels of a classifier that the
+  client does not train, are not inferred: they are -1, none.
 
   Raises:
-    ValueError: the same as for `idlg`.
+    ValueError: a batch of more than one image, or a network without a
+      classifier.
   """
-  if world.task.exclusive:
+  path = inspect.classifier(world.net) if world.task.exclusive else ''
+  leaves = {f'{path}.kernel', f'{path}.bias'}
+  if leaves & {*inspect.leaf_names(world.net)}:
     return idlg(world)
   return Rule(lambda key, obs: jnp.full(world.batch_size, -1, jnp.int32))
 
