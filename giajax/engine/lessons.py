@@ -177,7 +177,8 @@ def model(resolved: Mapping[str, Any], recipe: Recipe, split: str) -> Lesson:
   def said(facts):
     if not readable:
       return f'a mean loss of {facts["loss"]:.4g} on {facts["tested_on"]}'
-    return f'{facts["accuracy"]:.2%} of {facts["tested_on"]} right'
+    of = '' if system.task.exclusive else 'the targets of '
+    return f'{facts["accuracy"]:.2%} of {of}{facts["tested_on"]} right'
 
   return Lesson(
     name=system.net.spec.name,

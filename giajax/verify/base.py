@@ -111,9 +111,14 @@ def view(
     learning_rate: the learning rate times the local steps of a round, if known.
 
   Raises:
-    ValueError: the network cannot report its layers, or the learning rate is
-      not above 0.
+    ValueError: another task than classification, the network cannot report its
+      layers, or the learning rate is not above 0.
   """
+  if not task.exclusive:
+    raise ValueError(
+      'Expected the task classification for a check of what was received; got '
+      'another, on which no threshold was set; leave verify out'
+    )
   if learning_rate is not None and not learning_rate > 0:
     raise ValueError(
       f'Expected learning_rate > 0; got learning_rate={learning_rate}; pass '
