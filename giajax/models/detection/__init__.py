@@ -1,0 +1,1 @@
+"""Networks that find objects, built from layers with torch's semantics."""
