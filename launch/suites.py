@@ -77,7 +77,7 @@ class Suite(NamedTuple):
 
 
 def zoo(batches: Sequence[int]) -> list[str]:
-  """Returns every architecture at every size, small ones first.
+  """Returns every classifier at every size, small ones first.
 
   Args:
     batches: the numbers of images behind an update.
@@ -87,7 +87,7 @@ def zoo(batches: Sequence[int]) -> list[str]:
     for size in _SIZES
     for batch in batches
     for network in models.MODELS
-    if size == 32 or network not in _SMALL
+    if network not in models.DETECTORS and (size == 32 or network not in _SMALL)
   ]
 
 

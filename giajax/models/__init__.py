@@ -1,7 +1,8 @@
-"""Image classifiers, built from layers with torch's semantics.
+"""Networks for images, built from layers with torch's semantics.
 
 A row is `(image_shape, num_classes, *, normalisation, lowering, ...) -> Net`
-and draws untrained weights; `convert` reads trained ones.
+and draws untrained weights; `convert` reads trained ones. It returns logits
+[B, K], or, if it is one of `DETECTORS`, those of boxes and of their classes.
 """
 
 import functools
@@ -22,7 +23,15 @@ from giajax.models.classification import resnet
 from giajax.models.classification import swin
 from giajax.models.classification import vgg
 from giajax.models.classification import vit
+from giajax.models.detection import yolov8
+from giajax.models.detection import yolov8_basicblock
 
+# For objects and where they are: a Net of these returns a dict of `boxes` and
+# `scores`.
+DETECTORS = {
+  'yolov8n': yolov8.yolov8,
+  'yolov8n_basicblock': yolov8_basicblock.yolov8_basicblock,
+}
 MODELS = {
   'alexnet': alexnet.alexnet,
   'cnn6': cnn6.cnn6,
@@ -81,4 +90,5 @@ MODELS = {
   'vit_base': functools.partial(vit.vit, width=768, heads=12),
   'vit_large': functools.partial(vit.vit, width=1024, heads=16, depth=24),
   'wide_resnet50': functools.partial(resnet.resnet, depth=50, group_width=128),
+  **DETECTORS,
 }

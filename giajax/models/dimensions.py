@@ -46,6 +46,15 @@ def require_size(image_shape: tuple[int, int, int], least: int) -> None:
     )
 
 
+def require_multiple(image_shape: tuple[int, int, int], factor: int) -> None:
+  """Raises a ValueError for images whose sides are no multiples of a factor."""
+  if any(side % factor for side in image_shape[:2]):
+    raise ValueError(
+      f'Expected image sides that are multiples of {factor}; got '
+      f'image_shape={image_shape}; pad the images or resize them'
+    )
+
+
 def require_blocks(counts: Sequence[int], name: str) -> None:
   """Raises a ValueError for more blocks than can be made.
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from flax import nnx
 import jax
+import numpy as np
 
 from giajax import keys
 from giajax import trees
@@ -110,6 +111,8 @@ def from_nnx(
   make: Callable[[nnx.Rngs], nnx.Module],
   spec: base.Spec,
   lowering: str = 'auto',
+  *,
+  constants: Mapping[str, np.ndarray] | None = None,
 ) -> base.Net:
   """Returns the Net of a flax.nnx module.
 
@@ -120,10 +123,11 @@ def from_nnx(
 
   Args:
     make: a function `(rngs) -> module`; the module maps normalised images to
-      logits.
+      logits, or to what its task reads.
     spec: the static facts about the network; its `mean` and `std` normalise the
       images.
     lowering: name of the convolution lowering.
+    constants: as of the Net.
 
   Raises:
     ValueError: more parameters than JAX can number; variables that are neither
@@ -165,17 +169,18 @@ def from_nnx(
       change(module, rngs)
       return module
 
-    return from_nnx(edited, spec, lowering)
+    return from_nnx(edited, spec, lowering, constants=constants)
 
+  net = base.Net(functions.init, apply, probe, spec, edit, constants=constants)
   if functions.foreign:
     _check_modes(functions.init, run, spec)
-    return base.Net(functions.init, apply, probe, spec, edit, None)
+    return net
   momenta = {
     '.'.join(map(str, path)): layer.momentum
     for path, layer in nnx.iter_modules(functions.abstract)
     if isinstance(layer, norms.BatchNorm)
   }
-  return base.Net(functions.init, apply, probe, spec, edit, momenta)
+  return net._replace(momenta=momenta)
 
 
 def _check_modes(init, run, spec: base.Spec) -> None:

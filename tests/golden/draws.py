@@ -354,6 +354,49 @@ CASES = {
     {'width': 16, 'depth': 2, 'heads': 2, 'lora_rank': 2, 'activation': 'silu'},
     ('train',),
   ),
+  # In training mode rounding to float32 turns into errors of 1e-4 of their
+  # derivatives, in torch as here.
+  'yolov8n': Case(
+    'yolov8n', (64, 32, 3), 5, {'width': 1 / 16}, ('train',), double=True
+  ),
+  'yolov8n_deep': Case(
+    'yolov8n',
+    (64, 32, 3),
+    7,
+    {'width': 1 / 16, 'depth': 2 / 3, 'norm': 'layer', 'activation': 'gelu'},
+  ),
+  'yolov8n_basicblock': Case(
+    'yolov8n_basicblock',
+    (32, 96, 3),
+    5,
+    {'width': 1 / 16},
+    ('eval',),
+    double=True,
+  ),
+  'yolov8n_before': Case(
+    'yolov8n_basicblock',
+    (32, 64, 3),
+    5,
+    {
+      'width': 1 / 16,
+      'blocks': (1, 1, 1, 1),
+      'placement': 'before',
+      'stem': 'yolov8',
+    },
+  ),
+  'yolov8n_c2f': Case(
+    'yolov8n_basicblock',
+    (32, 64, 3),
+    5,
+    {
+      'width': 1 / 16,
+      'blocks': (1, 2, 1, 1),
+      'neck_blocks': 2,
+      'block': 'c2f',
+      'activation': 'silu',
+    },
+    double=True,
+  ),
   'vit_tiny': Case('vit_tiny', (32, 32, 3)),
   'vit_small': Case('vit_small', (32, 32, 3)),
   'vit_base': Case('vit_base', (32, 32, 3)),
@@ -418,6 +461,20 @@ def images(name: str, case: Case, seed: int) -> np.ndarray:
 def labels(case: Case) -> np.ndarray:
   """Returns the labels [B] of the candidate and of the target images."""
   return np.arange(1, 1 + BATCH_SIZE) % case.num_classes
+
+
+def weights(shape: tuple[int, ...]) -> np.ndarray:
+  """Returns the weights of the outputs of a detector in its loss."""
+  return uniform('loss', shape, 0)
+
+
+def joined(out: Any) -> np.ndarray:
+  """Returns logits [B, K], or all of a detector's cells, [B, A, -1]."""
+  if not isinstance(out, Mapping):
+    return np.asarray(out)
+  cells = (np.asarray(value) for _, value in sorted(out.items()))
+  flat = [value.reshape(*value.shape[:2], -1) for value in cells]
+  return np.concatenate(flat, axis=-1)
 
 
 def summaries(tensors: Mapping[str, np.ndarray]) -> np.ndarray:

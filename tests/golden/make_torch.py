@@ -27,6 +27,7 @@ MEAN_STD = {
   'lenet': (0.0, 1.0),
   'mlp': (0.0, 1.0),
   'cnn6': (0.0, 1.0),
+  'yolov8n': (0.0, 1.0),
   'convnet': ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
 }
 # Where an activation's first or second derivative jumps.
@@ -73,7 +74,12 @@ def evaluate(case, seed, train):
     net, transform = build(case, seed)
     net.train(train)
     logits = net(transform(images))
-    loss = nn.functional.cross_entropy(logits, y)
+    if isinstance(logits, dict):
+      logits = torch.cat([v.flatten(2) for _, v in sorted(logits.items())], 2)
+      weights = torch.from_numpy(draws.weights(logits.shape))
+      loss = (weights * nn.functional.softplus(logits)).mean()
+    else:
+      loss = nn.functional.cross_entropy(logits, y)
     params = dict(net.named_parameters())
     grads = torch.autograd.grad(loss, list(params.values()), **kwargs)
     return net, logits, loss, dict(zip(params, grads))

@@ -10,6 +10,7 @@ import math
 
 from golden import torch_attention
 from golden import torch_convolutional
+from golden import torch_detection
 from golden import torch_mobile
 from golden import torch_residual
 from torch import nn
@@ -125,5 +126,6 @@ NETS = {
   'convnet': ConvNet,
   **torch_convolutional.NETS,
   **torch_attention.NETS,
+  **torch_detection.NETS,
   **torch_residual.NETS,
 }

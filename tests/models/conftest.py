@@ -28,7 +28,9 @@ class Subject(NamedTuple):
   golden: dict[str, np.ndarray]
 
   def loss_fn(self, output: types.Output) -> types.Array:
-    """Returns the mean cross-entropy, [] float32."""
+    """Returns the mean cross-entropy, or a detector's loss, [] float32."""
+    if isinstance(output.out, dict):
+      return _weighted(output.out)
     log_p = jax.nn.log_softmax(output.out)
     return -jnp.take_along_axis(log_p, self.y[:, None], 1).mean()
 
@@ -42,6 +44,14 @@ class Evaluation(NamedTuple):
   gradient: types.Tree
   matching: types.Array
   dx: types.Array  # of the matching loss
+
+
+def _weighted(out: dict[str, types.Array]) -> types.Array:
+  """Returns the mean over softplus of all logits, each with its own weight."""
+  flat = [v.reshape(*v.shape[:2], -1) for _, v in sorted(out.items())]
+  logits = jnp.concatenate(flat, axis=-1)
+  weights = jnp.asarray(draws.weights(logits.shape), logits.dtype)
+  return (weights * jax.nn.softplus(logits)).mean()
 
 
 def _precision(name: str) -> Any:

@@ -73,6 +73,8 @@ class Style(NamedTuple):
   bottleneck: bool
   groups: int  # groups of a bottleneck's 3x3 convolution
   group_width: int  # channels per group, for 64 channels of the block
+  # of the kernels; torch's default if None
+  init: Callable[..., types.Array] | None = initializers.he_normal_fan_out
 
   def outputs(self, width: int) -> int:
     """Returns the channels that leave a block of a stage's `width`."""
@@ -105,7 +107,7 @@ class Block(nnx.Module):
   """The basic block or the bottleneck: convolutions and a shortcut."""
 
   def __init__(self, inputs, width, stride, style, *, rngs):
-    conv = functools.partial(_conv, rngs=rngs)
+    conv = functools.partial(_conv, init=style.init, rngs=rngs)
     self.style, self.stride = style, stride
     convolutions = style.convolutions(width, stride)
     self.depth, channels = len(convolutions), inputs

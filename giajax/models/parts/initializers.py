@@ -22,6 +22,11 @@ def ones(key: types.Array, shape: tuple[int, ...]) -> types.Array:
   return jnp.ones(shape)
 
 
+def constant(value: float) -> Callable[..., types.Array]:
+  """Returns the initialiser of a layer all of whose numbers begin equal."""
+  return lambda key, shape: jnp.full(shape, value)
+
+
 def normal(std: float) -> Callable[..., types.Array]:
   """Returns torch's normal_ around zero, of standard deviation `std`."""
   return lambda key, shape: std * keys.normal(key, shape)
