@@ -31,6 +31,26 @@ for _number in (signal.SIGINT, signal.SIGHUP):
     signal.signal(_number, lambda *_: None)
 
 
+# The bytes of a process above which its compiled programs are forgotten: two of
+# them share the memory of a small machine.
+_MOST_MEMORY = 5e9
+
+
+@pytest.fixture(scope='module', autouse=True)
+def bounded_memory() -> Iterator[None]:
+  """Forgets compiled programs after a file if they take too much memory."""
+  yield
+  status = pathlib.Path('/proc/self/statm')
+  if not status.is_file():
+    return  # not on Linux
+  pages = int(status.read_text(encoding='utf-8').split()[1])
+  if pages * os.sysconf('SC_PAGE_SIZE') > _MOST_MEMORY:
+    import jax
+
+    jax.clear_caches()
+    gc.collect()
+
+
 @pytest.fixture(scope='session')
 def shared_data() -> pathlib.Path:
   """Returns the folder of real data and weights beside the repository."""

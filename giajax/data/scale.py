@@ -9,7 +9,9 @@ A row of a table is an image of one pixel, whose channels are the columns.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+import math
+import numbers
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,7 @@ from giajax import images
 from giajax import printable
 
 _ADVICE = 'divide bytes by 255, or give their range by low and high'
+_MOST = 100_000  # channels that are listed one by one
 _ROUNDING = 1e-6  # how far outside of its range a value may be
 
 
@@ -53,11 +56,19 @@ def make(
     ValueError: another number of values than of channels, numbers that are not
       finite, or a range without width.
   """
+  plain = all(map(_is_finite, (low, high))) and (low, high) == (0, 1)
+  if plain and not names:
+    return None
+  if channels > _MOST:
+    raise ValueError(
+      f'Expected at most {_MOST} channels with ranges; got {channels}; '
+      'leave low, high and columns out'
+    )
   ranges = []
   for name, value in (('low', low), ('high', high)):
-    values = np.atleast_1d(value).tolist()
-    values = values * channels if np.ndim(value) == 0 else values
-    if not np.isfinite(values).all():
+    single = not isinstance(value, Sequence | np.ndarray)
+    values = [value] * channels if single else [*value]
+    if not all(map(_is_finite, values)):
       raise ValueError(
         f'Expected finite numbers for {name}; got {name}={value}; correct them'
       )
@@ -82,6 +93,11 @@ def make(
   if {*ranges[0]} == {0.0} and {*ranges[1]} == {1.0} and not names:
     return None
   return Scale(ranges[0], ranges[1], tuple(map(printable.line, names)))
+
+
+def _is_finite(value: Any) -> bool:
+  number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+  return number and math.isfinite(value)
 
 
 def to_unit(

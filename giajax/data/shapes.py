@@ -14,6 +14,7 @@ from giajax.tasks.parts import objects as records
 
 _CLASSES = ('rectangle', 'disc')
 _MOST = 4  # shapes in an image
+_IMAGES = 100_000  # whose shapes are drawn at once
 
 
 def load(
@@ -30,10 +31,10 @@ def load(
     ValueError: a size that 32 does not divide, no image, or fewer slots.
   """
   with_boxes.check_size(size, max_objects)
-  if count < 1 or max_objects < _MOST:
+  if not 1 <= count <= _IMAGES or max_objects < _MOST:
     raise ValueError(
-      f'Expected count >= 1 and max_objects >= {_MOST}; got count={count}, '
-      f'max_objects={max_objects}; raise them'
+      f'Expected count from 1 to {_IMAGES} and max_objects >= {_MOST}; got '
+      f'count={count}, max_objects={max_objects}; correct them'
     )
   ground = photographs.load(size=size)
   shapes = [_shapes(i) for i in range(count)]

@@ -14,6 +14,7 @@ from giajax.data import base
 from giajax.data import memory
 from giajax.tasks.parts import objects as records
 
+MOST = 10_000  # slots for objects
 STRIDE = 32  # what detectors divide the sides of their images by
 
 
@@ -33,9 +34,10 @@ def check_size(size: int, max_objects: int, fill: int = 0) -> None:
       f'Expected a size that {STRIDE} divides, for the strides of detectors; '
       f'got size={size}; use {max(STRIDE, round(size / STRIDE) * STRIDE)}'
     )
-  if max_objects < 1:
+  if not 1 <= max_objects <= MOST:
     raise ValueError(
-      f'Expected max_objects >= 1; got max_objects={max_objects}; raise it'
+      f'Expected max_objects from 1 to {MOST}; got max_objects={max_objects}; '
+      'correct it'
     )
   if not 0 <= fill <= 255:
     raise ValueError(

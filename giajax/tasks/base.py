@@ -197,6 +197,20 @@ def check_form(
     )
 
 
+def count_of(out: Any) -> int:
+  """Returns B of an output that is one array, such as logits [B, K].
+
+  Raises:
+    ValueError: an output of several parts, such as that of a detector.
+  """
+  if isinstance(out, Mapping | tuple | list):
+    raise ValueError(
+      'Expected a network that returns one array [B, ...] for this task; got '
+      f'{len(out)} parts; choose the task that they are for'
+    )
+  return len(out)
+
+
 def check_whole(y: Any, what: str, advice: str) -> None:
   """Requires targets that are one array, and not several parts."""
   if isinstance(y, Mapping | tuple):

@@ -40,7 +40,7 @@ def classification(num_classes: int) -> base.Task:
 
   def loss(out: types.Array, y: types.Array) -> types.Array:
     """Returns [] nats for logits [B, K] and labels [B] or [B, K]."""
-    check(y, len(out))
+    check(y, base.count_of(out))
     log_p = jax.nn.log_softmax(out)
     if y.ndim == 1:
       return -jnp.mean(jnp.take_along_axis(log_p, y[:, None], axis=-1))

@@ -51,7 +51,7 @@ def multilabel(num_classes: int, *, reduction: str = 'mean') -> base.Task:
 
   def loss(out: types.Array, y: types.Array) -> types.Array:
     """Returns [] nats for logits [B, K] and targets [B, K]."""
-    check(y, len(out))
+    check(y, base.count_of(out))
     each = optax.sigmoid_binary_cross_entropy(out, y.astype(out.dtype))
     return jnp.mean(reduce(each, axis=-1))
 

@@ -59,7 +59,7 @@ def regression(
 
   def mean(out: types.Array, y: types.Array) -> types.Array:
     """Returns [] for outputs [B, D] and targets [B, D]."""
-    check(y, len(out))
+    check(y, base.count_of(out))
     return jnp.mean(error(out, y))
 
   def same(y, y_hat):

@@ -57,7 +57,7 @@ def segmentation(
 
   def loss(out: types.Array, y: types.Array) -> types.Array:
     """Returns [] nats for logits [B, H, W, K]."""
-    check(y, len(out))
+    check(y, base.count_of(out))
     log_p = jax.nn.log_softmax(out)
     if jnp.issubdtype(y.dtype, jnp.floating):
       return -jnp.mean(jnp.sum(y * log_p, axis=-1))

@@ -70,6 +70,7 @@ def _parts(family, name):
     'client': fedsgd.fedsgd(net, _TASK),
     'net': net,
     'task': _TASK,
+    'dataset': tables.FAMILIES['dataset']['unknown'](),
     'num_images': 2,
     'num_classes': 10,
     'image_shape': (32, 32, 3),

@@ -121,7 +121,7 @@ _FOREIGN = (
   (_rows(baselines={'start': {'psnr': [1.0]}}), 'for every baseline'),
   (_rows(baselines={'start': 1}), "dict under 'baselines.start'"),
   (lambda a: {'0000/x': np.zeros(3)}, "'x' of row 0"),
-  (lambda a: {'0000/y': a['0000/y'][:0]}, r"'y' of row 0 .* \[1\] of whole"),
+  (lambda a: {'0000/y': a['0000/y'][:0]}, r"'y' of row 0 .* \[1\] of numbers"),
   (lambda a: {'0000/psnr': np.array(['x'])}, "'psnr' of row 0"),
   (
     lambda a: {'control/0000/0000': np.zeros(3)},

@@ -1,7 +1,8 @@
 """From the output of a YOLO detector to boxes: decoding and suppression.
 
 A point predicts one box, the mean distances around it, and a probability for
-each class; only the likeliest class counts here. Boxes of one class that
+each class. Its likeliest class counts, or every class for itself, as in the
+evaluation of detectors. Boxes of one class that
 overlap by more than an IoU are taken for one object, the one of the highest
 score (greedy non-maximum suppression).
 """
@@ -35,27 +36,36 @@ class Detections(NamedTuple):
 
 
 def decoded(
-  out: Any, image_shape: tuple[int, int, int], count: int = 300
+  out: Any,
+  image_shape: tuple[int, int, int],
+  count: int = 300,
+  *,
+  every_class: bool = False,
 ) -> Detections:
   """Returns the boxes of the highest scores; none is suppressed.
 
   Args:
     out: as for `task_aligned.loss`.
     image_shape: (H, W, C).
-    count: N, at most the number of points.
+    count: N, the most boxes.
+    every_class: whether each class of a point is a detection, and not only the
+      likeliest.
   """
   place, stride = task_aligned.points(image_shape)
   height, width = image_shape[:2]
   boxes = task_aligned.boxes_of(out['boxes'], place, stride)
   boxes = boxes / jnp.asarray([width, height, width, height], boxes.dtype)
-  probabilities = jax.nn.sigmoid(out['scores'])
-  scores, best = jax.lax.top_k(
-    probabilities.max(-1), min(count, probabilities.shape[1])
-  )
-  classes = probabilities.argmax(-1).astype(jnp.int32)
+  p = jax.nn.sigmoid(out['scores'])
+  labels = jnp.broadcast_to(jnp.arange(p.shape[-1], dtype=jnp.int32), p.shape)
+  if not every_class:
+    labels = p.argmax(-1, keepdims=True).astype(jnp.int32)
+    p = p.max(-1, keepdims=True)
+  flat = p.reshape(len(p), -1)
+  scores, best = jax.lax.top_k(flat, min(count, flat.shape[1]))
+  points = best // p.shape[-1]
   return Detections(
-    jnp.take_along_axis(boxes, best[..., None], axis=1),
-    jnp.take_along_axis(classes, best, axis=1),
+    jnp.take_along_axis(boxes, points[..., None], axis=1),
+    jnp.take_along_axis(labels.reshape(flat.shape), best, axis=1),
     scores,
   )
 

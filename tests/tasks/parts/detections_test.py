@@ -45,6 +45,18 @@ def test_a_point_is_decoded():
   )
 
 
+def test_every_class_of_a_point_may_be_a_detection():
+  count = len(PLACE)
+  scores = np.full((1, count, 3), -9.0)
+  scores[0, 3] = [2.0, -9.0, 1.0]
+  out = {'boxes': np.zeros((1, count, 4, 16)), 'scores': scores}
+  one = detections.decoded(out, SHAPE, 3)
+  assert (np.asarray(one.scores[0]) > 0.5).sum() == 1
+  both = detections.decoded(out, SHAPE, 3, every_class=True)
+  assert both.classes[0, :2].tolist() == [0, 2]
+  np.testing.assert_array_equal(both.boxes[0, 0], both.boxes[0, 1])
+
+
 def test_repeated_boxes_are_suppressed_once():
   boxes = [[0, 0, 1, 1], [0, 0, 1, 0.9], [0, 0, 1, 0.6], [0, 0, 1, 1]]
   found = detections.suppressed(
