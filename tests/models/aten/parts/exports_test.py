@@ -69,10 +69,13 @@ REFUSED = {
     r'operators that giajax has; got aten.cumprod.default at .*_test.py:\d+: '
     r'.*; aten.i0.default at ',
   ),
-  'several': (lambda: Plain(lambda m, y: (y, y)), 'logits .*; got a tuple'),
-  'images': (
-    lambda: nn.Conv2d(3, 2, 1),
-    r'got a tensor of shape \[2, 2, 8, 8\]',
+  'several': (
+    lambda: Plain(lambda m, y: (y, y)),
+    'one float32 tensor .*; got a tuple',
+  ),
+  'numbers': (
+    lambda: Plain(lambda m, y: y[:, 0]),
+    r'got a tensor of shape \[2\]',
   ),
   'half': (lambda: Plain(lambda m, y: y.half()), 'got numbers of float16'),
   'double': (lambda: Plain().double(), r"float32 parameters; got 'fc.weight'"),
@@ -152,3 +155,25 @@ def test_a_batch_of_single_values_is_refused_when_it_is_passed():
   with pytest.raises(ValueError, match='more than 1 value per channel'):
     net.apply(net.init(KEY), jnp.asarray(X[:1]), train=True)
   assert net.apply(net.init(KEY), jnp.asarray(X[:1])).out.shape == (1, 5)
+
+
+def test_outputs_of_each_pixel_have_their_classes_last():
+  module = nn.Conv2d(3, 2, 1)
+  net = from_torch.from_torch(module, SHAPE)
+  out = net.apply(net.init(KEY), jnp.asarray(X)).out
+  images = torch.from_numpy(np.array(X).transpose(0, 3, 1, 2).copy())
+  theirs = module(images).detach().numpy().transpose(0, 2, 3, 1)
+  assert net.spec.num_classes == 2
+  np.testing.assert_allclose(out, theirs, atol=1e-5)
+  again = net.original(net.init(KEY), X, False)
+  np.testing.assert_allclose(again, theirs, atol=1e-5)
+
+
+def test_rows_of_a_table_reach_a_module_as_rows():
+  module = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3))
+  net = from_torch.from_torch(module, (6,))
+  assert net.spec.image_shape == (1, 1, 6)
+  rows = np.linspace(0, 1, 12, dtype=np.float32).reshape(2, 6)
+  theirs = module(torch.from_numpy(rows)).detach().numpy()
+  out = net.apply(net.init(KEY), jnp.asarray(rows)[:, None, None]).out
+  np.testing.assert_allclose(out, theirs, atol=1e-6)
