@@ -58,14 +58,12 @@ def load(
   x = scales.to_unit(x, scale, f'x in {path}')
   classes = num_classes or _classes(y)
   names = base.class_names(class_names, classes)
-  by_class = _is_classes(y)
-  labels = y if by_class else np.zeros(len(x), np.int32)
+  labels = y if _is_classes(y) else np.zeros(len(x), np.int32)
   labels = base.check_labels(labels, classes)
 
   def take(indices: npt.ArrayLike) -> types.Batch:
     indices = base.check_indices(indices, len(x))
     own = jax.tree.map(lambda leaf: jnp.asarray(leaf[indices]), y)
-    own = jnp.asarray(labels[indices]) if by_class else own
     return types.Batch(jnp.asarray(x[indices]), own)
 
   return base.Dataset(

@@ -226,12 +226,11 @@ def is_known(y: Any) -> bool:
   return not isinstance(y, jax.core.Tracer)
 
 
-def check_size(num_classes: int, least: int) -> None:
-  """Requires so many classes, or numbers."""
-  if num_classes < least:
+def check_size(value: int, least: int, name: str = 'num_classes') -> None:
+  """Requires so many classes, or other things of that name."""
+  if value < least:
     raise ValueError(
-      f'Expected num_classes >= {least}; got num_classes={num_classes}; set it '
-      'to the size of the last layer'
+      f'Expected {name} >= {least}; got {name}={value}; raise it'
     )
 
 

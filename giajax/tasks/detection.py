@@ -86,19 +86,19 @@ def detection(
 
   Args:
     num_classes: the number of classes K, at least 1.
-    image_shape: (H, W, C) of the images, whose sides 32 divides.
+    image_shape: (H, W, C) of the images.
     loss: a name in `FORMS`: 'yolo' is that of `parts.task_aligned`, 'detr' that
       of `parts.set_matching`.
     slots: the number of objects that an attack assumes in each image if it is
       granted neither their classes nor their boxes.
 
   Raises:
-    ValueError: no class, another side, or an unknown loss. `loss` and `check`
+    ValueError: no class, no slot, or an unknown loss. `loss` and `check`
       raise it for targets that are no objects of so many images, and `loss` for
       a network of another form.
   """
   base.check_size(num_classes, 1)
-  base.check_size(slots, 1)
+  base.check_size(slots, 1, 'slots')
   form = registry.lookup(FORMS, loss, 'loss of a detection')
 
   def check(y: Any, count: int) -> None:

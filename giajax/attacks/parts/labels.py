@@ -8,8 +8,8 @@ mean loss over B images is
 with p the softmax. The change over several local steps is read as one gradient
 (`Client.as_gradient`). A rule requires only the parts of the update that it
 reads: an update that covers only the classifier's bias is enough for `idlg` and
-`bias_corrected`. A row is a factory `(world) -> Rule`, and refuses tasks other
-than classification.
+`bias_corrected`. A row is a factory `(world) -> Rule`, and refuses other
+tasks than its own: classification, or detection for `present_classes`.
 """
 
 from collections.abc import Callable

@@ -110,17 +110,15 @@ def terms(
   _check_points(logits, scores, place)
   height, width = image_shape[:2]
   truth = y.boxes * jnp.asarray([width, height, width, height], y.boxes.dtype)
-  boxes = boxes_of(logits, place, stride) / stride[:, None]
-  assigned = assign(
-    scores, boxes * stride[:, None], y._replace(boxes=truth), place
-  )
+  boxes = boxes_of(logits, place, stride)
+  assigned = assign(scores, boxes, y._replace(boxes=truth), place)
   # Gathered outside of what is constant: boxes and classes may be optimised.
   hot = _hot(y.classes, scores.shape[-1], scores.dtype)
   own, hot = (
     jnp.take_along_axis(leaf, assigned.owner[..., None], axis=1)
     for leaf in (truth, hot)
   )
-  own = own / stride[:, None]
+  boxes, own = boxes / stride[:, None], own / stride[:, None]
   targets = assigned.strength[..., None] * hot
   total = jnp.maximum(targets.sum(), 1.0)
   weight = jnp.where(assigned.positive, targets.sum(-1), 0.0)
