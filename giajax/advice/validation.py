@@ -38,8 +38,11 @@ def validation(config: Mapping[str, Any]) -> dict[str, Any]:
       f'has {images.size}.'
     }
   size = min(_PROBE, images.size)
-  probe = checkup.draw_probe(images, net, size=size, case=0, seed=setup.seed)
-  view = base.view(net, setup.world.task)
+  task = setup.world.task
+  probe = checkup.draw_probe(
+    images, net, task, size=size, case=0, seed=setup.seed
+  )
+  view = base.view(net, task)
   # First, so that nothing is compiled while the others are timed.
   agreed = checkup.check(view, types.ServerMessage(setup.variables), probe)
   objections, seconds = [], []

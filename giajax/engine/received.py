@@ -77,7 +77,7 @@ def check(
   require.whole(case, 'case', least=0)
   require.whole(probe, 'probe')
   own_images = checkup.draw_probe(
-    system.dataset, net, size=probe, case=case, seed=seed
+    system.dataset, net, system.task, size=probe, case=case, seed=seed
   )
   message = types.ServerMessage(read(received, net))
   view = base.view(

@@ -46,8 +46,8 @@ def system(
   images = images or dataset(resolved['dataset'])
   num_images = num_images or resolved['cases']['batch_size']
   classes = images.num_classes
-  task = _task(resolved['task'], images)
-  defense = _defense(resolved['defense'], classes, task)
+  aim = task(resolved['task'], images)
+  defense = _defense(resolved['defense'], classes, aim)
 
   def network(lowering, alter=None):
     net = model(
@@ -62,13 +62,13 @@ def system(
 
   def client(alter=None):
     net = network(resolved['run']['lowering'], alter)
-    parts = {'net': net, 'task': task, 'num_images': num_images}
+    parts = {'net': net, 'task': aim, 'num_images': num_images}
     return factories.make(CLIENTS, resolved['client'], 'client', **parts)
 
   agreed = client()
   viewer = functools.partial(network, 'lax')
   return records.System(
-    images, task, agreed.net, viewer, agreed, defense, client
+    images, aim, agreed.net, viewer, agreed, defense, client
   )
 
 
@@ -146,22 +146,30 @@ def model(entry: Mapping[str, Any], **parts: Any) -> models.Net:
   return net
 
 
-def _task(entry: Mapping[str, Any], images: data.Dataset) -> tasks.Task:
-  """Returns the task of a config's entry, for the targets of a data set."""
-  task = factories.make(
+def task(entry: Mapping[str, Any], images: data.Dataset) -> tasks.Task:
+  """Returns the task of a config's entry, for the targets of a data set.
+
+  Args:
+    entry: a name in `TASKS` and arguments of that row.
+    images: the data set.
+
+  Raises:
+    ValueError: an unknown name or argument, or no task.
+  """
+  made = factories.make(
     TASKS,
     entry,
     'task',
     num_classes=images.num_classes,
     image_shape=images.image_shape,
   )
-  if not isinstance(task, tasks.Task):
+  if not isinstance(made, tasks.Task):
     raise ValueError(
       f'Expected a Task from task.name={entry["name"]!r}; got '
-      f'{type(task).__name__}; return a giajax.tasks.base.Task, or name a '
+      f'{type(made).__name__}; return a giajax.tasks.base.Task, or name a '
       'function loss(out, y)'
     )
-  return task
+  return made
 
 
 def _defense(entry, num_classes, task) -> defenses.Defense:

@@ -37,7 +37,6 @@ import jax
 
 from giajax import images
 from giajax import types
-from giajax.data import base as data
 from giajax.models import base as models
 from giajax.models import inspect
 from giajax.tasks import base as tasks
@@ -69,6 +68,9 @@ class View(NamedTuple):
 
   Attributes:
     net: the network that was agreed on.
+    task: the task, for its loss.
+    classifier: the path of the linear layer whose outputs are the classes of
+      the task, or None.
     accepted: the weights that the client accepted last, or None.
     learning_rate: the learning rate times the local steps of a round, or None
       if the client does not know it.
@@ -83,6 +85,8 @@ class View(NamedTuple):
   """
 
   net: models.Net
+  task: tasks.Task
+  classifier: str | None
   accepted: types.Variables | None
   learning_rate: float | None
   examples: Callable[[types.Variables, types.Batch], passes.Examples]
@@ -111,13 +115,14 @@ def view(
     learning_rate: the learning rate times the local steps of a round, if known.
 
   Raises:
-    ValueError: another task than classification, the network cannot report its
-      layers, or the learning rate is not above 0.
+    ValueError: another task than classification or detection, the network
+      cannot report its layers, or the learning rate is not above 0.
   """
-  if not task.exclusive:
+  if not task.exclusive and 'boxes' not in task.facts:
     raise ValueError(
-      'Expected the task classification for a check of what was received; got '
-      'another, on which no threshold was set; leave verify out'
+      'Expected the task classification or detection for a check of what was '
+      'received; got another, on which no threshold was measured; leave verify '
+      'out'
     )
   if learning_rate is not None and not learning_rate > 0:
     raise ValueError(
@@ -126,8 +131,11 @@ def view(
     )
   inspect.sites(net)
   batch_norm = inspect.has_batch_norm(net)
+  tap = inspect.features(net) if task.exclusive else None
   return View(
     net=net,
+    task=task,
+    classifier=tap and tap.removesuffix('.input'),
     accepted=accepted,
     learning_rate=learning_rate,
     examples=passes.remember(jax.jit(passes.examples(net, task))),
@@ -136,16 +144,17 @@ def view(
   )
 
 
-def check_probe(probe: types.Batch, net: models.Net) -> None:
+def check_probe(probe: types.Batch, net: models.Net, task: tasks.Task) -> None:
   """Checks the images that a client tries a model on.
 
   Args:
-    probe: x [B, H, W, C] in [0, 1] and class indices y [B].
+    probe: x [B, H, W, C] in [0, 1] and targets of the task.
     net: the network that was agreed on.
+    task: the task.
 
   Raises:
     ValueError: fewer than `LEAST_PROBE` images, images of another shape, values
-      outside [0, 1], or labels that are no classes.
+      outside [0, 1], or targets that the task refuses.
   """
   shape, image_shape = tuple(probe.x.shape), net.spec.image_shape
   if len(shape) != 4 or shape[1:] != image_shape or shape[0] < LEAST_PROBE:
@@ -154,7 +163,7 @@ def check_probe(probe: types.Batch, net: models.Net) -> None:
       f'shape={shape}; take more images, or resize them'
     )
   images.check_range(probe.x, 'the probe')
-  data.check_labels(probe.y, net.spec.num_classes)
+  task.check(probe.y, shape[0])
 
 
 def verdict(score: Any, threshold: float, words: str, **facts: Any) -> Verdict:

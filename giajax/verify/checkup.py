@@ -15,6 +15,7 @@ from giajax import types
 from giajax.data import base as data
 from giajax.data import cases
 from giajax.models import base as models
+from giajax.tasks import base as tasks
 from giajax.verify import base
 from giajax.verify import VERIFIERS
 
@@ -70,24 +71,31 @@ def check(
 
 
 def draw_probe(
-  dataset: data.Dataset, net: models.Net, *, size: int, case: int, seed: int
+  dataset: data.Dataset,
+  net: models.Net,
+  task: tasks.Task,
+  *,
+  size: int,
+  case: int,
+  seed: int,
 ) -> types.Batch:
   """Returns the client's own images to try a model on, drawn at random.
 
   Args:
     dataset: the data set of the client's images.
     net: the network that was agreed on.
+    task: the task.
     size: the number of images.
     case: the number of the draw of images, at least 0.
     seed: the seed of all draws.
 
   Raises:
-    ValueError: a data set of fewer images, or images or labels that do not fit
-      the network, see `base.check_probe`.
+    ValueError: a data set of fewer images, or images or targets that do not
+      fit, see `base.check_probe`.
   """
   indices = cases.indices(dataset.labels, seed=seed, case=case, batch_size=size)
   probe = trees.widened(dataset.take(indices))
-  base.check_probe(probe, net)
+  base.check_probe(probe, net, task)
   return probe
 
 

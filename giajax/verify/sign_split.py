@@ -10,11 +10,12 @@ and s the factor that fits best, the score of a layer is
   -log10 median_rows( |p - s n| / |p| * sqrt(number) ),
 
 0 if negative. It says in decades how much better the halves fit than those of
-random rows, whose residual is about 1; exact mirrors have 5 or 6. Layers with
+random rows, whose residual is about 1; exact mirrors have 5 or 6. Layers of
+fewer than eight units, whose median is a matter of chance, and layers with
 fewer than `base.LEAST_WEIGHTS` weights per unit are passed over.
 
-It does not see halves that were drawn independently, nor mirrors with noise of
-10 %.
+It does not see halves that were drawn independently, mirrors with noise of
+10 %, nor a few mirrored rows among others.
 """
 
 import numpy as np
@@ -25,6 +26,7 @@ from giajax.verify.parts import weights
 
 _ROWS = 256  # the number of rows that are drawn
 _ROUNDING = 1e-7
+_LEAST_UNITS = 8
 
 
 def sign_split(view: base.View, *, threshold: float = 0.4) -> base.Verifier:
@@ -47,7 +49,7 @@ def sign_split(view: base.View, *, threshold: float = 0.4) -> base.Verifier:
 def _score(key: types.Array, kernel: weights.Kernel) -> float | None:
   rows = kernel.rows[weights.sample(key, len(kernel.rows), _ROWS)]
   residuals = [r for row in rows if (r := _residual(row)) is not None]
-  if rows.shape[1] < base.LEAST_WEIGHTS or not residuals:
+  if rows.shape[1] < base.LEAST_WEIGHTS or len(residuals) < _LEAST_UNITS:
     return None
   return float(-np.log10(max(np.median(residuals), _ROUNDING)))
 

@@ -6,11 +6,15 @@ import handmade
 import numpy as np
 import pytest
 
+from giajax import trees
 from giajax import types
 from giajax.data import base as data
+from giajax.data import shapes
+from giajax.tasks import detection
 from giajax.verify import base
 from giajax.verify import checkup
 from giajax.verify import VERIFIERS
+from tests import detectors
 
 
 def dataset(size):
@@ -27,17 +31,38 @@ def dataset(size):
 
 
 def test_a_probe_is_drawn_by_seed_and_case():
-  net, images = handmade.view().net, dataset(20)
+  view, images = handmade.view(), dataset(20)
+
+  def draw(**how):
+    return checkup.draw_probe(images, view.net, view.task, **how)
 
   def labels(seed, case):
-    return checkup.draw_probe(images, net, size=8, case=case, seed=seed).x
+    return draw(size=8, case=case, seed=seed).x
 
   assert labels(0, 0).shape == (8, *handmade.SHAPE)
   assert np.array_equal(labels(0, 0), labels(0, 0))
   assert not np.array_equal(labels(0, 0), labels(1, 0))
   assert not np.array_equal(labels(0, 0), labels(0, 1))
   with pytest.raises(ValueError, match='at least 8 images'):
-    checkup.draw_probe(images, net, size=4, case=0, seed=0)
+    draw(size=4, case=0, seed=0)
+
+
+def test_a_detector_has_checks_but_no_classifier():
+  images = shapes.load(size=32, count=12)
+  net = detectors.net(num_classes=images.num_classes)
+  task = detection.detection(images.num_classes, images.image_shape)
+  view = base.view(net, task)
+  probe = checkup.draw_probe(images, net, task, size=8, case=0, seed=0)
+  message = types.ServerMessage(net.init(handmade.KEY))
+  result = checkup.check(view, message, probe)
+  assert {'dominance', 'dsnr', 'scale', 'architecture'} <= {*result.ran}
+  assert result.verdicts['class_bias'].evidence == 'No classifier.'
+  assert not result.flagged
+  leaves = trees.named_leaves(message.variables.params)
+  leaves['levels.0.stem.kernel'] *= 1000
+  loud = types.Variables(trees.nested(leaves), message.variables.stats)
+  result = checkup.check(view, types.ServerMessage(loud), probe)
+  assert 'scale' in result.flagged
 
 
 def test_chosen_checks_run_in_order():

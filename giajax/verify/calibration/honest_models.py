@@ -19,8 +19,8 @@ from giajax.data import DATASETS
 from giajax.engine import systems
 from giajax.models import base as models
 from giajax.models import convert
+from giajax.models import DETECTORS
 from giajax.models import inspect
-from giajax.tasks import classification
 from giajax.verify import base
 from giajax.verify import VERIFIERS
 
@@ -45,7 +45,16 @@ FRESH: dict[str, dict[str, Any]] = {
   'mobilenet_v3': dict(name='mobilenet_v3_small', width=0.5),
   'vit': dict(name='vit_tiny', depth=2),
   'convnext': dict(name='convnext_tiny', width=24, depths=(1, 1, 1, 1)),
+  # Detectors.
+  'yolov8n': dict(name='yolov8n'),
+  'yolov8n_narrow': dict(name='yolov8n', width=0.0625),
+  'yolov8n_deep': dict(name='yolov8n', width=0.125, depth=1.0),
+  'basicblock': dict(name='yolov8n_basicblock'),
+  'basicblock_before': dict(
+    name='yolov8n_basicblock', width=0.125, placement='before'
+  ),
 }
+_SHAPES = dict(name='shapes', size=64, count=256)
 # Checks of what changed since the weights that were accepted last.
 _OF_CHANGE = frozenset(('update_distance', 'update_rank'))
 # The honest rounds in between: steps in turn, learning rate, images per step.
@@ -60,6 +69,7 @@ class Honest(NamedTuple):
     kind: 'fresh' or 'trained'.
     entry: the model's entry in a config.
     net: the network.
+    task: the entry of its task in a config.
     dataset: the data set of its images.
     paths: the paths of the weights, one per model; '' for fresh ones of seeds
       0, 1, ...
@@ -69,6 +79,7 @@ class Honest(NamedTuple):
   kind: str
   entry: Mapping[str, Any]
   net: models.Net
+  task: Mapping[str, Any]
   dataset: data.Dataset
   paths: tuple[str, ...]
 
@@ -85,12 +96,23 @@ def entry(data_dir: str) -> dict[str, Any]:
   return dict(name='tfds', dataset='cifar10', split='test', data_dir=data_dir)
 
 
+def dataset_entry(model: Mapping[str, Any], data_dir: str) -> dict[str, Any]:
+  """Returns a config's dataset entry for the images of a network.
+
+  Args:
+    model: the network's entry in a config.
+    data_dir: as for `entry`; detectors have drawn shapes.
+  """
+  return _SHAPES if model['name'] in DETECTORS else entry(data_dir)
+
+
 def fresh(
   images: data.Dataset, names: Sequence[str], seeds: int
 ) -> Iterator[Honest]:
   """Yields rows of the zoo with freshly drawn weights."""
   for name in names:
-    yield _honest(name, 'fresh', FRESH[name], images, [''] * seeds)
+    row = FRESH[name]
+    yield _honest(name, 'fresh', row, _images(row, images), [''] * seeds)
 
 
 def trained(folder: str, images: data.Dataset) -> Iterator[Honest]:
@@ -103,15 +125,17 @@ def trained(folder: str, images: data.Dataset) -> Iterator[Honest]:
     groups.setdefault(path.stem.partition('-epoch')[0], []).append(path)
   for name, paths in groups.items():
     facts = json.loads(paths[0].with_suffix('.json').read_text())
-    yield _honest(name, 'trained', facts['config']['model'], images, paths)
+    row = facts['config']['model']
+    yield _honest(name, 'trained', row, _images(row, images), paths)
 
 
 def published(folder: str, images: data.Dataset) -> Iterator[Honest]:
   """Yields the published weights that a folder has.
 
   Args:
-    folder: a folder with cifar10_resnet/resnetN.npz and
-      imagenet/mobilenet_v2.npz, next to a folder `imagenet` of photographs.
+    folder: a folder with cifar10_resnet/resnetN.npz, imagenet/mobilenet_v2.npz
+      and yolo/yolov8n_state.npz, next to folders `imagenet` of photographs and
+      `coco` of photographs with boxes.
     images: CIFAR-10, for the ResNets.
   """
   root = pathlib.Path(folder)
@@ -125,6 +149,12 @@ def published(folder: str, images: data.Dataset) -> Iterator[Honest]:
   if path.is_file() and photographs.is_dir():
     row, large = dict(name='mobilenet_v2'), imagenet(photographs)
     yield _honest('mobilenet_v2_imagenet', 'trained', row, large, [path])
+  path = root / 'yolo' / 'yolov8n_state.npz'
+  photographs = root.parent / 'coco'
+  if path.is_file() and photographs.is_dir():
+    row = dict(name='yolov8n')
+    boxed = DATASETS['coco_folder'](path=photographs, size=256)
+    yield _honest('yolov8n_coco', 'trained', row, boxed, [path])
 
 
 def imagenet(folder: pathlib.Path) -> data.Dataset:
@@ -145,6 +175,12 @@ def imagenet(folder: pathlib.Path) -> data.Dataset:
   )
 
 
+def _images(model, images) -> data.Dataset:
+  """Returns the images of a network: those given, or shapes."""
+  detects = model['name'] in DETECTORS
+  return systems.dataset(_SHAPES) if detects else images
+
+
 def _honest(name, kind, entry, images, paths) -> Honest:
   net = systems.model(
     entry,
@@ -152,7 +188,9 @@ def _honest(name, kind, entry, images, paths) -> Honest:
     num_classes=images.num_classes,
     lowering='lax',
   )
-  return Honest(name, kind, entry, net, images, tuple(map(str, paths)))
+  detects = entry['name'] in DETECTORS
+  task = dict(name='detection' if detects else 'classification')
+  return Honest(name, kind, entry, net, task, images, tuple(map(str, paths)))
 
 
 def variables(honest: Honest, index: int) -> types.Variables:
@@ -186,8 +224,7 @@ def scores(
     known_rate: whether the client knows the learning rate times the steps of
       the round.
   """
-  task = classification.classification(honest.dataset.num_classes)
-  view = base.view(honest.net, task)
+  view = base.view(honest.net, systems.task(honest.task, honest.dataset))
   after_round = one_round(honest)
   for model in range(len(honest.paths)):
     before = variables(honest, model)
@@ -237,7 +274,7 @@ def one_round(
   def update(count: int):
     client = fedavg.fedavg(
       honest.net,
-      classification.classification(images.num_classes),
+      systems.task(honest.task, images),
       num_images=count * size,
       batch_size=size,
       learning_rate=_RATE,

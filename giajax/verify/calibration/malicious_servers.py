@@ -13,7 +13,6 @@ from giajax.clients import aggregate
 from giajax.engine import build
 from giajax.engine import exchange
 from giajax.engine import experiment
-from giajax.tasks import classification
 from giajax.verify import base
 from giajax.verify import checkup
 from giajax.verify import VERIFIERS
@@ -22,6 +21,7 @@ from giajax.verify.calibration import honest_models
 _ROUND = 1  # separates the draws of the honest round from others
 _ANY = ('mlp', 'convnet', 'lenet_relu', 'resnet20')
 _READERS = ('mlp', 'mlp_deep')
+_DETECTORS = ('yolov8n', 'basicblock')
 
 
 class Server(NamedTuple):
@@ -51,8 +51,12 @@ def _trap(strength: float) -> Server:
 SERVERS: dict[str, Server] = {
   'fishing': Server(dict(name='fishing'), ('convnet', 'resnet20')),
   'loki': Server(dict(name='loki', bins=64), _ANY, 2),
+  'loki: detectors': Server(dict(name='loki', bins=64), _DETECTORS, 2),
   'mkor': Server(dict(name='mkor'), _READERS),
   'robbing_the_fed': Server(dict(name='robbing_the_fed', bins=128), _ANY),
+  'robbing_the_fed: detectors': Server(
+    dict(name='robbing_the_fed', bins=128), _DETECTORS
+  ),
   'robbing_the_fed: order': Server(
     dict(name='robbing_the_fed', bins=128, hide='order'), _ANY
   ),
@@ -148,8 +152,7 @@ def verdicts(
         'move it to HONEST'
       )
     if view is None:  # one compiled program for all seeds
-      task = classification.classification(images.num_classes)
-      view = base.view(setup.net, task)
+      view = base.view(setup.net, setup.world.task)
     client_view = view._replace(accepted=setup.variables)
     rng = np.random.default_rng((seed, _ROUND))
     setup = _moved(setup, after_round(setup.variables, rng, seed))
@@ -195,7 +198,8 @@ def _config(
 ) -> dict[str, Any]:
   return {
     'seed': seed,
-    'dataset': honest_models.entry(data_dir),
+    'dataset': honest_models.dataset_entry(model.entry, data_dir),
+    'task': dict(model.task),
     'cases': {
       'batch_size': server.batch * server.clients,
       'clients': server.clients,

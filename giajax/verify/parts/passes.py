@@ -68,8 +68,8 @@ def examples(
 
     # One image after the other: of each gradient only the norms are kept.
     def one(pair):
-      gradient = jax.grad(loss)(variables.params, *(a[None] for a in pair))
-      return _norms(gradient)
+      x, y = trees.single(pair)
+      return _norms(jax.grad(loss)(variables.params, x, y))
 
     norms = jax.lax.map(one, (probe.x, probe.y))
     return Examples(norms, *_layer(net, task, path, variables, probe))
@@ -151,10 +151,14 @@ def _layer(net, task, path, variables, probe):
   shapes = jax.eval_shape(lambda: run(None)[2])
   zeros = {k: jnp.zeros(s.shape, s.dtype) for k, s in shapes.items()}
 
+  def alone(out, y):
+    return task.loss(trees.single(out), trees.single(y))
+
   def loss(offset):
     output, sites, outputs = run({**zeros, path: offset})
-    value = clients.loss(task, output, probe.y) * len(probe.y)
-    return value, (sites[path].input, outputs[path])
+    values = jax.vmap(alone)(output.out, probe.y)
+    total = values.sum() + len(probe.x) * output.penalty
+    return total, (sites[path].input, outputs[path])
 
   cotangents, activations = jax.grad(loss, has_aux=True)(zeros[path])
   return (*activations, cotangents)

@@ -53,14 +53,14 @@ def of_classifier(
     view: what the client knows.
     judge: a function that returns the verdict on the received classifier.
   """
-  tap = inspect.features(view.net)
-  path = tap and tap.removesuffix('.input')
 
   def verify(
     key: types.Array, message: types.ServerMessage, probe: types.Batch
   ) -> base.Verdict:
     del key, probe
-    head = next((k for k in kernels(message) if k.name == path), None)
+    head = next(
+      (k for k in kernels(message) if k.name == view.classifier), None
+    )
     return base.not_run('No classifier.') if head is None else judge(head)
 
   return verify
