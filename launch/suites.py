@@ -159,6 +159,13 @@ _GENERATIVE = Suite(
   ),
   remark=('unit', lambda figures: figures['unit']),
 )
+_DETECTION = _ZOO._replace(
+  names=[
+    f'{network}:{batch}:256'
+    for network in ('yolov8n', 'yolov8n_basicblock')
+    for batch in (1, 4)
+  ],
+)
 _FOREIGN = _MAIN._replace(
   names=[
     f'{name}:1'
@@ -166,6 +173,7 @@ _FOREIGN = _MAIN._replace(
   ],
 )
 SUITES = {
+  'detection': _DETECTION,
   'foreign': _FOREIGN,
   'generative': _GENERATIVE,
   'main': _MAIN,

@@ -37,6 +37,7 @@ from giajax.engine import program as programs
 from giajax.engine import provenance
 from giajax.engine.sources import simulated
 from giajax.models import base as models
+from giajax.models import DETECTORS
 from giajax.models import inspect
 from giajax.models import precision as precisions
 from giajax.ops import convolution
@@ -218,12 +219,18 @@ def setup(workload: Workload, options: Options) -> experiment.Setup:
   if options.local_steps:
     client = {'name': 'fedavg', 'epochs': options.local_steps}
   network = workload.network
+  detects = network in DETECTORS
   config = build.resolve(
     {
-      'dataset': {'name': 'photographs', 'size': workload.size},
+      'dataset': {
+        'name': 'shapes' if detects else 'photographs',
+        'size': workload.size,
+      },
+      'task': {'name': 'detection' if detects else 'classification'},
       'cases': {'batch_size': workload.batch},
       'model': _MODELS.get(network, {'name': network}),
       'client': client,
+      'threat': {'grants': ('labels', 'boxes') if detects else ('labels',)},
       'noise_controls': 0,
       'precision': options.precision,
       'run': {'lowering': options.lowering},
@@ -314,7 +321,7 @@ def _noise(setup: experiment.Setup, batch: types.Batch) -> types.Update:
   delta = jax.tree.map(
     lambda a: draw(size=a.shape).astype(a.dtype), variables.params
   )
-  size = jnp.asarray(len(batch.y), jnp.int32)
+  size = jnp.asarray(len(batch.x), jnp.int32)
   return types.Update(delta, variables.stats, size)
 
 

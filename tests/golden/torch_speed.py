@@ -1,4 +1,6 @@
-"""Times one matching step in eager PyTorch, for `launch.benchmark --suite=zoo`.
+"""Times one matching step in eager PyTorch, for `launch.benchmark`.
+
+The peer of --suite=zoo and --suite=detection.
 
 A step is the gradient to the images of 1 - cos between the parameters' gradient
 and an observed one, in inference mode: two backward passes, nothing else.
@@ -19,13 +21,31 @@ with contextlib.suppress(ImportError):  # what a torch without GPU lacks
   import torchvision_cpu  # noqa: F401
 
 from golden import draws
+from golden import torch_detection
 from golden import torch_nets
+from golden import torch_task_aligned
+import numpy as np
 import torch
 
 from launch import timing
 
-CLASSES = 16
+CLASSES = 16  # of the photographs
+SHAPES, SLOTS = 2, 4  # the classes of the shapes, and how many an image holds
 _LEAST_SECONDS = 1.0  # for which steps are timed
+
+
+def objective(network, batch, size):
+  """Returns the loss of an output, of classes or of drawn objects."""
+  if network not in torch_detection.NETS:
+    y = torch.arange(batch) % CLASSES
+    return lambda out: torch.nn.functional.cross_entropy(out, y)
+  rng = np.random.default_rng(0)
+  corner = rng.uniform(0, 0.5, (batch, SLOTS, 2))
+  sides = rng.uniform(0.2, 0.5, (batch, SLOTS, 2))
+  boxes = np.concatenate([corner, corner + sides], -1).astype(np.float32)
+  kinds = torch.from_numpy(rng.integers(0, SHAPES, (batch, SLOTS)))
+  objects = torch.from_numpy(boxes), kinds, torch.ones_like(kinds).bool()
+  return lambda out: torch_task_aligned.loss(out, objects, size, size)
 
 
 def main():
@@ -36,10 +56,11 @@ def main():
     parser.add_argument(f'--{name}', type=int, required=True)
   args = parser.parse_args()
   torch.manual_seed(0)
-  case = draws.Case(args.network, (args.size, args.size, 3), CLASSES)
+  classes = SHAPES if args.network in torch_detection.NETS else CLASSES
+  case = draws.Case(args.network, (args.size, args.size, 3), classes)
   net = torch_nets.NETS[args.network](case).eval()
   params = list(net.parameters())
-  y = torch.arange(args.batch) % CLASSES
+  loss = objective(args.network, args.batch, args.size)
 
   convolutions = []
 
@@ -57,8 +78,7 @@ def main():
     hook.remove()
 
   def gradient(x, **kwargs):
-    loss = torch.nn.functional.cross_entropy(net(x), y)
-    return torch.autograd.grad(loss, params, **kwargs)
+    return torch.autograd.grad(loss(net(x)), params, **kwargs)
 
   def image():
     return torch.randn(args.batch, 3, args.size, args.size)

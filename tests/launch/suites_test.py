@@ -17,7 +17,7 @@ def test_every_default_is_a_workload(suite):
 
 def test_peers_of_suites_are_in_the_checkout():
   scripts = [suite.script for suite in suites.SUITES.values() if suite.script]
-  assert len(scripts) == 2
+  assert len(scripts) == 3
   for script in scripts:
     assert script.is_file(), script
 
@@ -27,6 +27,8 @@ def test_what_a_peer_is_told():
   assert words == ['--network=lenet', '--batch=8', '--size=32', '--steps=100']
   words = suites.SUITES['zoo'].words('vit_tiny:1:224', 'unused')
   assert words[2:] == ['--size=224', '--steps=3']
+  words = suites.SUITES['detection'].words('yolov8n:4:256', 'unused')
+  assert words[1:3] == ['--batch=4', '--size=256']
   words = suites.SUITES['generative'].words('lti:lenet', 'a.npz')
   assert words == ['--case=a.npz']
 

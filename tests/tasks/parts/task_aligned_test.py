@@ -161,6 +161,22 @@ def test_loss_and_gradients_are_those_of_torch(drawn):
   np.testing.assert_allclose(slopes['scores'], scores.grad, atol=1e-9)
 
 
+def test_the_peer_of_the_benchmark_has_the_same_loss(drawn):
+  torch = pytest.importorskip('torch', reason='compares with torch')
+  from golden import torch_task_aligned
+
+  out, y = drawn
+  given = {k: torch.tensor(v, requires_grad=True) for k, v in out.items()}
+  expected = torch_task_aligned.loss(given, [*map(torch.tensor, y)], *SHAPE[:2])
+  expected.backward()
+  with jax.enable_x64(True):
+    own = jax.tree.map(jnp.asarray, (out, y))
+    loss, slopes = jax.value_and_grad(task_aligned.loss)(*own, SHAPE)
+  np.testing.assert_allclose(loss, expected.item(), rtol=1e-9)
+  for name, slope in slopes.items():
+    np.testing.assert_allclose(slope, given[name].grad, atol=1e-9)
+
+
 def _torch_ciou(torch, a, b):
   w1, h1 = a[2] - a[0], a[3] - a[1] + 1e-7
   w2, h2 = b[2] - b[0], b[3] - b[1] + 1e-7
