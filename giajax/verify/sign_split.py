@@ -29,7 +29,7 @@ _ROUNDING = 1e-7
 _LEAST_UNITS = 8
 
 
-def sign_split(view: base.View, *, threshold: float = 0.4) -> base.Verifier:
+def sign_split(view: base.View, *, threshold: float = 0.5) -> base.Verifier:
   """Rows whose positive weights are their negative weights, scaled.
 
   Args:

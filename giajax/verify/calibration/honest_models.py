@@ -232,8 +232,9 @@ def scores(
       rng = np.random.default_rng((model, draw))
       order = rng.permutation(honest.dataset.size)
       images = honest.dataset.take(order[:probe])
-      message = types.ServerMessage(before)
-      later = types.ServerMessage(after_round(before, rng, model + draw))
+      message = later = types.ServerMessage(before)
+      if _OF_CHANGE & {*names}:
+        later = types.ServerMessage(after_round(before, rng, model + draw))
       rate = _RATE * steps(model + draw) if known_rate else None
       client_view = view._replace(accepted=before, learning_rate=rate)
       verdicts = {}
