@@ -29,6 +29,8 @@ class Dataset(NamedTuple):
     take: indices [B] -> Batch.
     files: the files that `take` reads.
     scale: the units of the channels, None for [0, 1].
+    content: where each image is in its letterbox, [size, 4] int32 (top, left,
+      bottom, right) in pixels; None where images fill theirs.
   """
 
   name: str
@@ -40,6 +42,15 @@ class Dataset(NamedTuple):
   take: Callable[[npt.ArrayLike], types.Batch]
   files: tuple[pathlib.Path, ...] = ()
   scale: scales.Scale | None = None
+  content: np.ndarray | None = None
+
+  def content_of(self, indices: npt.ArrayLike) -> np.ndarray:
+    """Returns rows of `content`, [B, 4]; all of an image that has no bars."""
+    if self.content is None:
+      height, width, _ = self.image_shape
+      whole = np.array([0, 0, height, width], np.int32)
+      return np.tile(whole, (np.size(indices), 1))
+    return self.content[np.asarray(indices)]
 
   @property
   def size(self) -> int:

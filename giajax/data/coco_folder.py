@@ -65,6 +65,7 @@ def load(
     objects=found,
     note=f'images and boxes in {root.resolve().name}; licence: see there',
     read=read,
+    places=places,
     files=[*files, *texts],
   )
 

@@ -22,6 +22,12 @@ class Place(NamedTuple):
   width: int
   size: int
 
+  @property
+  def corners(self) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right), the last two behind the image."""
+    bottom, right = self.top + self.height, self.left + self.width
+    return self.top, self.left, bottom, right
+
 
 def place(height: int, width: int, size: int) -> Place:
   """Returns where an image of (height, width) is in a square of `size`."""

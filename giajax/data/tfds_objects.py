@@ -86,6 +86,7 @@ def load(
     objects=found,
     note=f'tfds {name}, split {split}; licence: see the tfds catalogue',
     read=read,
+    places=places,
     files=source.dataset_info.splits[split].filepaths,
   )
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from giajax import printable
 from giajax import types
 from giajax.data import base
+from giajax.data import letterbox
 from giajax.data import memory
 from giajax.tasks.parts import objects as records
 
@@ -53,6 +54,7 @@ def dataset(
   objects: Sequence[records.Objects],
   note: str,
   read: Callable[[int], np.ndarray],
+  places: Sequence[letterbox.Place] = (),
   files: Iterable[str | os.PathLike] = (),
 ) -> base.Dataset:
   """Returns a data set of square images and the objects in them.
@@ -67,6 +69,7 @@ def dataset(
     objects: of each image, in the same number of slots.
     note: source and licence, one line.
     read: index -> [size, size, 3] float32 in [0, 1].
+    places: where each image is in its square; none where all fill theirs.
     files: that it reads.
 
   Raises:
@@ -95,4 +98,7 @@ def dataset(
     note=printable.line(note),
     take=take,
     files=tuple(pathlib.Path(path).absolute() for path in files),
+    content=np.array([at.corners for at in places], np.int32)
+    if places
+    else None,
   )

@@ -51,7 +51,7 @@ resolve = schema.resolve
 # a change of any other key needs another program.
 _NOT_COMPILED = frozenset(
   {
-    *scoring.OPTIONS,
+    *scoring.KEYS,
     'auxiliary',
     'noise_controls',
     'records',
@@ -201,6 +201,7 @@ def setup(
         viewer=parts.viewer,
         task=parts.task,
         merge=attack.merge,
+        client=aggregate.aggregate(client, parties),
         clients=parties,
       ),
     ),

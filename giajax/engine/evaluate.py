@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from giajax import keys
 from giajax import trees
 from giajax import types
 from giajax.data import cases
@@ -235,6 +236,7 @@ def _scored(setup, item, guesses, history, seed):
     name: scoring.of_images(x, x_hat) for name, x_hat in guesses.items()
   }
   facts = {'x': x, 'batch': item.batch, **shared, **_prior(images)}
+  facts |= _content(setup, item)
   scores = {
     name: scoring.scores(
       setup.scorers,
@@ -244,15 +246,37 @@ def _scored(setup, item, guesses, history, seed):
     )
     for name, x_hat in guesses.items()
   }
+  facts = shared | _of_batch(setup, item, history, seed)
+  return scores, scoring.scores(setup.scorers, facts, 'batch', size)
+
+
+def _content(setup, item) -> dict[str, np.ndarray]:
+  """Returns where the images are in their letterboxes, if that is known."""
+  if experiment.ELSEWHERE in item.indices:
+    return {}
+  return {'content': setup.dataset.content_of(item.indices)}
+
+
+def _of_batch(setup, item, history, seed) -> dict[str, Any]:
+  """Returns what metrics of the batch may need."""
   facts = {
-    **shared,
     'batch': item.batch,
     'variables': setup.variables,
     'received_stats': setup.message.variables.stats,
   }
-  if history and any('history' in METRICS[n].needs for n in setup.scorers):
+  needed = {need for name in setup.scorers for need in METRICS[name].needs}
+  if history and 'history' in needed:
     facts['history'] = history()
-  return scores, scoring.scores(setup.scorers, facts, 'batch', size)
+  if 'noise' in needed:
+    key = keys.named(jax.random.key(seed), 'noise')
+    facts['noise'] = _noise(keys.at(key, item.case), item.batch.x.shape)
+  return facts
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _noise(key: types.Array, shape: tuple[int, ...]) -> types.Array:
+  """Returns images of uniform noise in [0, 1]."""
+  return 0.5 + keys.uniform(key, shape, 0.5)
 
 
 def _of_noise(x, x_hat, beside, scorers) -> dict[str, np.ndarray]:
@@ -383,4 +407,5 @@ def _judgement(row, values, beside) -> success.Judgement:
     baseline_psnr=best('psnr'),
     baseline_ssim=best('ssim'),
     degenerate=row.get('degenerate', ''),
+    image_share=row.get('image_share', math.nan),
   )

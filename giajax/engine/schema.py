@@ -52,7 +52,9 @@ DEFAULTS: dict[str, Any] = {
   'lpips': '',
   'gradient_similarity': False,
   'gradient_share': False,
-  'psnr_in_boxes': False,
+  'image_share': False,
+  'regions': {'content': False, 'boxes': False},
+  'ssim_range6': False,
   'sweep': {},
   'study': {},
   'run': {
@@ -105,7 +107,8 @@ _RANGES = {
   'run.save_seconds': (0, require.LARGEST_NUMBER),
 }
 _HASHED_IF_SET = (
-  *('auxiliary', 'precision', 'psnr_in_boxes', 'source', 'sweep'),
+  *('auxiliary', 'image_share', 'precision', 'regions', 'source'),
+  *('ssim_range6', 'sweep'),
 )
 _NONE = type(None)
 _WORDS = {

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from giajax import types
+from giajax.clients import base as clients
 from giajax.models import base as models
 from giajax.tasks import base as tasks
 
@@ -27,10 +28,14 @@ FACTS: dict[str, str] = {
   'features_hat': 'the same of x_hat',
   'rivals': 'the same of other images of each class: B arrays [n, F]',
   'ssim_mean_image': 'the SSIM of the mean image of the data set, [B]',
+  'content': 'where each image is in its letterbox, [B, 4] whole numbers: the '
+  'rows from top to bottom and the columns from left to right, as (top, left, '
+  'bottom, right)',
   'batch': 'the true images with their labels, a Batch',
   'variables': 'the weights of the agreed network',
   'received_stats': 'the BatchNorm buffers that the client received',
   'history': 'what the attacker saw in every round, a tuple of Observations',
+  'noise': 'images of uniform noise in [0, 1], as `x`, one draw per case',
 }
 IMAGES = ('x', 'x_hat')
 
@@ -45,6 +50,8 @@ class Audited(NamedTuple):
       images once.
     task: what the network learns.
     merge: the `merge` of the attack, from several rounds to one observation.
+    client: what the clients compute together of what they receive, without the
+      defence.
     clients: the number of clients that share an update.
   """
 
@@ -53,6 +60,7 @@ class Audited(NamedTuple):
   viewer: Callable[[], models.Net]
   task: tasks.Task
   merge: Callable[[History], types.Observation]
+  client: clients.Client
   clients: int = 1
 
 
@@ -68,9 +76,11 @@ class Metric(NamedTuple):
     source: the authors, venue, year and identifier.
     needs: names in `FACTS`, or of other metrics: the arguments of `score`.
     score: `(*needs) -> [B]`; None for a metric that `prepare` makes.
-    prepare: `(audited, option) -> score` for a metric that the config asks for
-      by the key of the metric's name. It raises ValueError, before the attack
-      runs, where the metric cannot be computed.
+    prepare: `(audited, *options) -> score` for a metric that the config asks
+      for; the options are the values of the keys `asked`. It raises ValueError,
+      before the attack runs, where the metric cannot be computed.
+    asked: the keys of the config that ask for it, all of them together, such as
+      'regions.boxes'; the metric's name if there are none.
     about: 'guess' for a score of images that were guessed, which baselines
       have too; 'batch' for a property of the true batch.
     reduce: the function from the values of a batch to the value of its row.
@@ -88,7 +98,8 @@ class Metric(NamedTuple):
   source: str
   needs: tuple[str, ...]
   score: Score | None = None
-  prepare: Callable[[Audited, Any], Score] | None = None
+  prepare: Callable[..., Score] | None = None
+  asked: tuple[str, ...] = ()
   about: str = 'guess'
   reduce: Callable[[np.ndarray], Any] = np.mean
   summary: str = 'median'
@@ -99,6 +110,11 @@ class Metric(NamedTuple):
   def title(self) -> str:
     """The label with its unit: 'PSNR (dB)'."""
     return f'{self.label} ({self.unit})' if self.unit else self.label
+
+  @property
+  def keys(self) -> tuple[str, ...]:
+    """The keys of the config that ask for it; () if it needs no preparation."""
+    return (self.asked or (self.name,)) if self.prepare else ()
 
   @property
   def of_images(self) -> bool:

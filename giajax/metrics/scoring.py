@@ -19,8 +19,11 @@ _IMAGES = {
 _of_images = jax.jit(
   lambda x, x_hat: {name: score(x, x_hat) for name, score in _IMAGES.items()}
 )
-# The metrics that a config asks for, by their names.
+# The metrics that a config asks for, by their names, and what it does so by.
 OPTIONS = tuple(name for name, m in METRICS.items() if m.prepare)
+KEYS = frozenset(
+  key.partition('.')[0] for m in METRICS.values() for key in m.keys
+)
 # All other metrics, without those that are made of one of them.
 ALWAYS = tuple(
   name
@@ -35,8 +38,8 @@ def scorers(
   """Returns the score functions of an experiment, by metric.
 
   Args:
-    options: the values that the config has for the metrics in `OPTIONS`; a
-      metric that is absent or false is not computed.
+    options: the config, or its part that has `KEYS`; a metric is not computed
+      if one of its keys is absent or false.
     audited: the experiment.
 
   Raises:
@@ -44,11 +47,19 @@ def scorers(
   """
   functions: dict[str, base.Score] = {}
   for name, metric in METRICS.items():
-    if metric.prepare and options.get(name):
-      functions[name] = metric.prepare(audited, options[name])
+    values = [_value(options, key) for key in metric.keys]
+    if metric.prepare and all(values):
+      functions[name] = metric.prepare(audited, *values)
     elif metric.score and {*metric.needs} <= {*base.FACTS, *functions}:
       functions[name] = metric.score
   return functions
+
+
+def _value(options: Mapping[str, Any], key: str) -> Any:
+  """Returns what a config has under a dotted key; None for nothing."""
+  section, _, inside = key.partition('.')
+  value = options.get(section)
+  return _value(value or {}, inside) if inside else value
 
 
 def of_images(x: np.ndarray, x_hat: np.ndarray) -> dict[str, np.ndarray]:

@@ -20,7 +20,9 @@ from giajax.metrics import base
 WINDOW = 11  # side of the window in pixels
 
 
-def ssim(a: jax.typing.ArrayLike, b: jax.typing.ArrayLike) -> types.Array:
+def ssim(
+  a: jax.typing.ArrayLike, b: jax.typing.ArrayLike, *, span: float = 1.0
+) -> types.Array:
   """Returns the structural similarity, [...] float32 in [-1, 1].
 
   The value is the mean over the channels. In an image whose shorter side is
@@ -31,19 +33,43 @@ def ssim(a: jax.typing.ArrayLike, b: jax.typing.ArrayLike) -> types.Array:
   Args:
     a: [..., H, W, C] in [0, 1].
     b: as `a`, or broadcastable to it.
+    span: the range that c1 and c2 are shares of.
 
   Raises:
     ValueError: images of integers, or shapes that do not fit.
   """
+  return jnp.mean(local(a, b, span=span), axis=(-3, -2, -1))
+
+
+def local(
+  a: jax.typing.ArrayLike, b: jax.typing.ArrayLike, *, span: float = 1.0
+) -> types.Array:
+  """Returns the similarity of each window and channel, [..., h, w, C].
+
+  Windows are entirely inside: the first one's centre is as far from the corner
+  of the image as half a window.
+
+  Args:
+    a: as for `ssim`, like `b` and `span`.
+    b: images.
+    span: the range.
+
+  Raises:
+    ValueError: as `ssim`.
+  """
   a, b = base.pair(a, b)
   if a.shape[-3:-1] == (1, 1):
-    return jnp.full(a.shape[:-3], jnp.nan, a.dtype)
+    return jnp.full(a.shape, jnp.nan, a.dtype)
   side = min(*a.shape[-3:-1], WINDOW)
   flat = (-1, *a.shape[-3:])
   values = dm_pix.ssim(
-    a.reshape(flat), b.reshape(flat), filter_size=side - (side + 1) % 2
+    a.reshape(flat),
+    b.reshape(flat),
+    max_val=span,
+    filter_size=side - (side + 1) % 2,
+    return_map=True,
   )
-  return jnp.reshape(values, a.shape[:-3])
+  return jnp.reshape(values, (*a.shape[:-3], *jnp.shape(values)[1:]))
 
 
 SSIM = base.Metric(

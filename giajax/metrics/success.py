@@ -30,6 +30,10 @@ NEAR_SSIM = 0.1
 PARTIAL_MARGIN_PSNR = 1.0  # dB
 PARTIAL_MARGIN_SSIM = 0.1
 
+# Of an update, the share that depends on its images, see `image_share`: less is
+# hardly above what rounding leaves of a cosine of float32, 1e-7.
+LEAST_SHARE = 1e-6
+
 # A closed form solves for an update if its objective is this part of that for
 # noise.
 _FITS = 0.5
@@ -132,6 +136,7 @@ def verdict(
   baseline_psnr: npt.ArrayLike,
   baseline_ssim: npt.ArrayLike,
   degenerate: str = '',
+  image_share: float = math.nan,
 ) -> Judgement:
   """Judges an attack by its medians and those of the best baseline.
 
@@ -144,6 +149,8 @@ def verdict(
     baseline_ssim: as `ssim`, of the baseline with the highest median.
     degenerate: the reason why the update could not give its images away, from
       `degenerate.reason`; '' where it could.
+    image_share: the share of the update that depends on its images, see
+      `image_share`; NaN if it was not measured.
 
   Raises:
     ValueError: one of them holds no score.
@@ -177,11 +184,25 @@ def verdict(
     return Judgement(
       'untested', f'Nothing was tested, because {degenerate}: {scores}.'
     )
-  return Judgement(
-    'resists',
+  reason = (
     'This attack found no more than a guess would, which says nothing about '
-    f'stronger attacks: {scores}.',
+    f'stronger attacks: {scores}.'
   )
+  if vanishes(image_share):
+    reason += (
+      f' The update hardly contains the images ({image_share:.0e} of it depends'
+      ' on them): they vanish under these weights, and are not safe under others.'
+    )
+  return Judgement('resists', reason)
+
+
+def vanishes(share: float) -> bool:
+  """Returns whether an update hardly contains its images.
+
+  Args:
+    share: of the update that depends on them; NaN if it was not measured.
+  """
+  return share < LEAST_SHARE
 
 
 def unscored(

@@ -160,6 +160,11 @@ def caveats(run: collection.Run) -> list[str]:
     )
   if 'resists' in verdicts:
     caveats.append('Resisting this attack is no proof against a stronger one.')
+  if any(map(_vanishes, run.rows)):
+    caveats.append(
+      'An update that resists here hardly contains its images: they vanish '
+      'under these weights, and are not safe under others.'
+    )
   causes = dict.fromkeys(
     row['degenerate'] for row in run.rows if row['verdict'] == 'untested'
   )
@@ -169,6 +174,12 @@ def caveats(run: collection.Run) -> list[str]:
       'nothing about the system that usually sends others.'
     )
   return caveats
+
+
+def _vanishes(row: Mapping[str, Any]) -> bool:
+  """Returns whether an update resists only because its images vanish in it."""
+  share = wording.number(row.get('image_share'))
+  return row['verdict'] == 'resists' and success.vanishes(share)
 
 
 def _is_falling(run: collection.Run, row: Mapping[str, Any]) -> bool:

@@ -45,6 +45,8 @@ def test_a_folder_of_boxes(tmp_path):
   np.testing.assert_allclose(y.boxes[0, 0], [0.25, 0.4375, 0.75, 0.5625])
   assert y.valid.tolist() == [[True, False, False], [False] * 3]
   np.testing.assert_allclose(x[0, 0], 114 / 255)  # the bar above
+  assert data.content_of([1]).tolist() == [[16, 0, 48, 64]]
+  assert shapes.load(size=64).content_of([1]).tolist() == [[0, 0, 64, 64]]
   assert len(data.files) == 3  # images and boxes decide the results
 
 

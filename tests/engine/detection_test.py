@@ -16,7 +16,8 @@ def _config(**changes):
   config.task = {'name': 'detection'}
   config.attack = {'name': 'inverting_gradients', 'num_steps': 15}
   config.threat.grants = ('labels', 'boxes')
-  config.psnr_in_boxes = True
+  config.regions.boxes = True
+  config.image_share = True
   for key, value in changes.items():
     node, _, leaf = key.rpartition('__')
     setattr(getattr(config, node) if node else config, leaf, value)
@@ -31,7 +32,8 @@ def test_known_objects_are_drawn_and_named(tmp_path):
     'known boxes',
   ]
   assert row['labels_granted'] and row['labels_recovered'] == pytest.approx(1)
-  assert np.isfinite(row['psnr_in_boxes'])
+  assert np.isfinite([row['psnr_in_boxes'], row['ssim_in_boxes']]).all()
+  assert 0 < row['image_share'] < 2
   assert row['accuracy'] is not None  # a detector says where objects are
   page = report.write(tmp_path).read_text()
   run = collection.read(tmp_path)
@@ -97,7 +99,7 @@ def test_all_targets_are_optimised_by_moments_or_not(tmp_path):
       'use a data set with boxes',
     ),
     (
-      dict(task={'name': 'classification'}, psnr_in_boxes=False),
+      dict(task={'name': 'classification'}, regions__boxes=False),
       'labels of 1 images',
     ),
   ],

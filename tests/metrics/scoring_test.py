@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from giajax.clients import CLIENTS
 from giajax.metrics import base
 from giajax.metrics import METRICS
 from giajax.metrics import scoring
@@ -33,6 +34,7 @@ def _audited(size=12, clients=1):
     viewer=lambda: net,
     task=TASKS['classification'](3),
     merge=lambda history: history[-1],
+    client=CLIENTS['fedsgd'](net, TASKS['classification'](3)),
     clients=clients,
   )
 
@@ -94,9 +96,14 @@ def test_images_without_a_value_are_left_out_of_partial_metrics_only():
 
 def test_metrics_are_made_when_they_are_asked_for():
   asked = {'gradient_similarity': True, 'gradient_share': True, 'lpips': ''}
+  asked['regions'] = {'content': True, 'boxes': False}
   functions = scoring.scorers(asked, _audited())
-  own = [n for n in METRICS if n not in ('lpips', 'psnr_in_boxes')]
-  assert [*functions] == own
+  more = {'gradient_similarity', 'gradient_similarity_first', 'gradient_share'}
+  more |= {'psnr_in_content', 'ssim_in_content'}
+  assert {*functions} == {*scoring.ALWAYS} | more
+  assert [*functions] == [name for name in METRICS if name in functions]
+  boxes = scoring.scorers({'regions': {'boxes': True}}, DETECTOR)
+  assert {*boxes} - {*scoring.ALWAYS} == {'psnr_in_boxes', 'ssim_in_boxes'}
   assert [*scoring.scorers({}, _audited())] == [*scoring.ALWAYS]
 
 
@@ -107,6 +114,12 @@ def test_metrics_are_made_when_they_are_asked_for():
     ({'lpips': 'no.npz'}, _audited(32), 'no.npz'),
     ({'gradient_share': True}, _audited(clients=2), 'cases.clients=2'),
     ({'gradient_share': True}, DETECTOR, 'the mean of its images'),
+    ({'regions': {'boxes': True}}, _audited(), 'task=detection'),
+    (
+      {'lpips': 'no.npz', 'regions': {'content': True}},
+      _audited(32),
+      'no.npz',
+    ),
     ({'gradient_similarity': True}, DETECTOR, 'the mean of its images'),
   ],
 )
