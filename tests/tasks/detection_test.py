@@ -95,5 +95,5 @@ def test_mistakes_are_one_line(kwargs, words):
 
 def test_a_matching_that_was_not_asked_for_is_refused():
   y = set_matching.Matched(Y, jnp.zeros((2, 1, 3), jnp.int32))
-  with pytest.raises(ValueError, match='Expected objects .*got Matched'):
+  with pytest.raises(ValueError, match=r'^Expected objects .*got Matched'):
     task().check(y, 2)
