@@ -35,6 +35,7 @@ GRANTS: dict[str, str] = {
   'select_clients': 'the right to choose which clients take part',
   'labels': 'the true labels, or other targets, of the batch',
   'boxes': 'where the objects are in the images',
+  'matching': 'which predictions of a detector answer for which objects',
   'label_counts': 'how often each label occurs in the batch',
   'defense': 'which defence the client applies, and its strength',
   'target': 'the images themselves (diagnostic)',
@@ -123,6 +124,11 @@ REASONS: dict[str, str] = {
     'The attacker was given the boxes of the objects, and knew where to look. '
     'Otherwise it has to find them as well.'
   ),
+  'known matching': (
+    'The attacker was told which predictions of the network answer for which '
+    'objects when it sees the images themselves. Otherwise those of the '
+    'candidate answer, which often are others.'
+  ),
   'known images': (
     'The attack started from the images themselves, in part. What it ends '
     'with shows what a start reveals, not what an update does.'
@@ -196,6 +202,8 @@ def side(
 ) -> Mapping[str, Any]:
   """Returns exactly the side knowledge that was granted about a batch.
 
+  Facts that follow from the client's pass are not known before it, see `told`.
+
   Args:
     granted: names in `GRANTS`; grants that are not facts about data add
       nothing.
@@ -224,7 +232,26 @@ def side(
     'target': lambda: batch.x,
   }
   side = {name: make() for name, make in made.items() if name in granted}
-  return side | {n: f.of(batch.y) for n, f in facts.items() if n in granted}
+  known = {n: f.of for n, f in facts.items() if n in granted and f.of}
+  return side | {name: of(batch.y) for name, of in known.items()}
+
+
+def told(
+  granted: Collection[str],
+  output: types.Output,
+  y: Any,
+  facts: Mapping[str, tasks.Fact],
+) -> dict[str, Any]:
+  """Returns what was granted that follows from the client's own pass.
+
+  Args:
+    granted: names in `GRANTS`.
+    output: what the network returned for the client's images.
+    y: their targets.
+    facts: what can be granted of targets, see `tasks.base.Task`.
+  """
+  passed = {n: f.of_pass for n, f in facts.items() if n in granted}
+  return {n: of(output.out, y) for n, of in passed.items() if of}
 
 
 def observed(
@@ -307,6 +334,7 @@ def setting(
     'batch of one image': batch_size == 1,
     'known labels': 'labels' in granted,
     'known boxes': 'boxes' in granted,
+    'known matching': 'matching' in granted,
     'known images': 'target' in granted,
     'images in the auxiliary data': known_before,
     'untrained weights': trained is False,

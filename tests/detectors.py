@@ -1,4 +1,4 @@
-"""A detector of three levels that is small enough for every test."""
+"""Detectors of both forms that are small enough for every test."""
 
 from flax import nnx
 import jax
@@ -52,4 +52,29 @@ def net(image_shape=(32, 32, 3), num_classes=3, width=8):
   spec = base.make_spec('detector', image_shape, num_classes, 'none')
   return from_nnx.from_nnx(
     lambda rngs: Detector(num_classes, width, rngs=rngs), spec
+  )
+
+
+class Cells(nnx.Module):
+  """A prediction of each cell, in the form of DETR."""
+
+  def __init__(self, classes, width, stride, *, rngs):
+    self.stem = layers.Conv(3, width, stride, stride, 0, rngs=rngs)
+    self.boxes = layers.Conv(width, 4, 1, 1, 0, rngs=rngs)
+    self.scores = layers.Conv(width, classes + 1, 1, 1, 0, rngs=rngs)
+
+  def __call__(self, x):
+    h = jax.nn.sigmoid(self.stem(x))
+    boxes, scores = (
+      y.reshape(len(y), 1, -1, y.shape[-1])
+      for y in (self.boxes(h), self.scores(h))
+    )
+    return {'boxes': jax.nn.sigmoid(boxes), 'scores': scores}
+
+
+def cells(image_shape=(32, 32, 3), num_classes=3, width=8, stride=8):
+  """Returns a detector of the form of DETR as a Net."""
+  spec = base.make_spec('cells', image_shape, num_classes, 'none')
+  return from_nnx.from_nnx(
+    lambda rngs: Cells(num_classes, width, stride, rngs=rngs), spec
   )

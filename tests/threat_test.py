@@ -141,6 +141,7 @@ def test_targets_of_several_facts_are_granted_apart():
     (dict(batch_size=1), 'batch of one image'),
     (dict(granted=('model', 'labels')), 'known labels'),
     (dict(granted=('model', 'boxes')), 'known boxes'),
+    (dict(granted=('model', 'matching')), 'known matching'),
     (dict(granted=('model', 'target')), 'known images'),
     (dict(known_before=True), 'images in the auxiliary data'),
     (dict(trained=False), 'untrained weights'),

@@ -405,6 +405,11 @@ def _attack(resolved, world, generator) -> attacks.Attack:
       "Expected labels='granted' for an attack that finds its own; got "
       f'labels={rule!r} with attack={entry["name"]!r}; leave labels out'
     )
+  if 'matching' in attack.needs:
+    raise ValueError(
+      "Expected labels='granted' for task.matching='oracle', which is of the "
+      f'objects in their own order; got labels={rule!r}; leave one of them out'
+    )
   return compose.with_labels(attack, make(world))
 
 

@@ -125,17 +125,20 @@ def _exchange(setup: experiment.Setup):
   root = keys.named(jax.random.key(setup.seed), 'round')
   craft = setup.attack.craft
   craft = craft if craft is attacks.honest else jax.jit(craft)
+  facts = setup.world.task.facts
 
   @jax.jit
   def update(message, batch, key):
-    sent, _ = setup.client.update(key, message, batch)
+    sent, output = setup.client.update(key, message, batch)
+    told = threat.told(setup.granted, output, batch.y, facts)
     leaves = trees.named_leaves(sent)
-    return sent, {name: trees.all_finite(v) for name, v in leaves.items()}
+    finite = {name: trees.all_finite(v) for name, v in leaves.items()}
+    return sent, told, finite
 
   def played(
     item: experiment.Item, message: types.ServerMessage, key: types.Array
-  ) -> types.Update:
-    sent, finite = update(message, item.batch, key)
+  ) -> tuple[types.Update, Mapping[str, types.Array]]:
+    sent, told, finite = update(message, item.batch, key)
     bad = [name for name, good in finite.items() if not good]
     if bad:
       raise ValueError(
@@ -143,7 +146,7 @@ def _exchange(setup: experiment.Setup):
         f'{bad[0]} ({len(bad)} of {len(finite)} arrays); check the weights, '
         'the images and the defence'
       )
-    return sent
+    return sent, told
 
   def key_of(item: experiment.Item, history: History) -> types.Array:
     key = keys.at(root, item.case)
@@ -162,12 +165,13 @@ def _exchange(setup: experiment.Setup):
     message: types.ServerMessage,
   ) -> types.Observation:
     key = key_of(item, history)
-    sent = setup.source.update or played(item, message, key)
+    received = setup.source.update
+    sent, told = (received, {}) if received else played(item, message, key)
     if item.control:
       delta = _noise_like(keys.named(key, 'noise'), sent.delta)
       sent = sent._replace(delta=delta)
     shown, sent = threat.observed(setup.granted, message, sent)
-    return types.Observation(shown, sent, side)
+    return types.Observation(shown, sent, {**side, **told})
 
   return send, answer
 

@@ -13,6 +13,7 @@ import jax
 from giajax import keys
 from giajax import trees
 from giajax import types
+from giajax.clients import base as clients
 from giajax.clients import CLIENTS
 from giajax.data import base as data
 from giajax.data import DATASETS
@@ -66,6 +67,7 @@ def system(
     return factories.make(CLIENTS, resolved['client'], 'client', **parts)
 
   agreed = client()
+  _check_passes(task, agreed)
   viewer = functools.partial(network, 'lax')
   return records.System(
     images, aim, agreed.net, viewer, agreed, defense, client
@@ -170,6 +172,17 @@ def task(entry: Mapping[str, Any], images: data.Dataset) -> tasks.Task:
       'function loss(out, y)'
     )
   return made
+
+
+def _check_passes(task: tasks.Task, client: clients.Client) -> None:
+  """Requires one pass of a client of which something is to be granted."""
+  names = [name for name, fact in task.facts.items() if fact.of_pass]
+  if names and client.local_steps > 1:
+    raise ValueError(
+      f'Expected a client of one local step for task.{names[0]}, which is that '
+      f'of its one pass; got {client.local_steps} steps; set client.name='
+      "'fedsgd'"
+    )
 
 
 def _defense(entry, num_classes, task) -> defenses.Defense:

@@ -23,12 +23,14 @@ from giajax.models.classification import resnet
 from giajax.models.classification import swin
 from giajax.models.classification import vgg
 from giajax.models.classification import vit
+from giajax.models.detection import detr
 from giajax.models.detection import yolov8
 from giajax.models.detection import yolov8_basicblock
 
 # For objects and where they are: a Net of these returns a dict of `boxes` and
 # `scores`.
 DETECTORS = {
+  'detr_resnet50': detr.detr,
   'yolov8n': yolov8.yolov8,
   'yolov8n_basicblock': yolov8_basicblock.yolov8_basicblock,
 }

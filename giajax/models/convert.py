@@ -279,14 +279,12 @@ def _advice(kinds, wrong, spec):
   if kinds == {'not floating'}:
     return 'save the arrays as float32'
   if kinds == {'misshapen'}:
-    # Only the classifier's outputs differ?
+    # Only the classifier's outputs differ? DETR has one more, for nothing.
     outputs = {got[:1] for got, _ in wrong.values()}
-    rest = all(
-      got[1:] == want[1:] and want[0] == spec.num_classes
-      for got, want in wrong.values()
-    )
-    if rest and len(outputs) == 1:
-      ((classes,),) = outputs
+    more = {want[0] - spec.num_classes for _, want in wrong.values()}
+    rest = all(got[1:] == want[1:] for got, want in wrong.values())
+    if rest and len(outputs) == 1 and more in ({0}, {1}):
+      classes = outputs.pop()[0] - more.pop()
       return f'the classes differ: build it with num_classes={classes}'
   return 'choose the matching architecture and options, or rename prefixes'
 

@@ -38,16 +38,19 @@ class Fact(NamedTuple):
   """A part of the targets that an attacker is granted, or optimises.
 
   Attributes:
-    of: the function from targets to it.
+    of: the function from targets to it; None if `of_pass` is given.
     draw: `(key, count, known) -> free`, the parameters at which an attack that
       optimises it begins, a tree of arrays [B, ...]; `known` holds the facts
       that the attack is granted. None if nothing can be optimised.
     relax: the function from free parameters to it, softly.
+    of_pass: `(out, y) -> value`, of a fact that follows from what the network
+      returned when the client passed its images through it.
   """
 
-  of: Callable[[Any], Any] = _whole
+  of: Callable[[Any], Any] | None = _whole
   draw: Callable[[types.Array, int, Mapping[str, Any]], Any] | None = None
   relax: Callable[[Any], Any] = _whole
+  of_pass: Callable[[Any, Any], Any] | None = None
 
 
 class Task(NamedTuple):

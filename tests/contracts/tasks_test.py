@@ -39,8 +39,20 @@ def _objects(count, seed):
   return objects.Objects(boxes, classes, rng.random((count, 3)) < 0.7)
 
 
+def _queried(count, seed):
+  """Returns what a detector of the form of DETR gives."""
+  boxes, scores = jax.random.split(jax.random.key(seed))
+  drawn = jax.random.normal(boxes, (count, 2, 9, 4)) - 1
+  return {
+    'boxes': jax.nn.sigmoid(drawn),
+    'scores': jax.random.normal(scores, (count, 2, 9, K + 1)),
+  }
+
+
+# Other forms of rows, with their arguments.
+_FORMS = {'detr': ('detection', {'loss': 'detr'})}
 # Outputs and hard targets, `(count, seed)`, of tasks that draw none.
-_MADE = {'detection': (_detected, _objects)}
+_MADE = {'detection': (_detected, _objects), 'detr': (_queried, _objects)}
 
 
 class TaskCase(NamedTuple):
@@ -51,11 +63,13 @@ class TaskCase(NamedTuple):
   targets: Callable[[int, int], Any]
 
 
-@pytest.fixture(params=sorted(TASKS))
+@pytest.fixture(params=sorted({*TASKS, *_FORMS}))
 def task_case(request):
-  factory = TASKS[request.param]
-  sized = 'image_shape' in inspect.signature(factory).parameters
-  task = factory(K, image_shape=IMAGE) if sized else factory(K)
+  name, kwargs = _FORMS.get(request.param, (request.param, {}))
+  factory = TASKS[name]
+  if 'image_shape' in inspect.signature(factory).parameters:
+    kwargs = {**kwargs, 'image_shape': IMAGE}
+  task = factory(K, **kwargs)
   if request.param in _MADE:
     return TaskCase(task, *_MADE[request.param])
 

@@ -1,12 +1,20 @@
-"""Small audits of a detector."""
+"""Small audits of detectors."""
 
+import jax
 import numpy as np
 import pytest
 
 from giajax.engine import build
+from giajax.engine import exchange
 from giajax.engine import run as engine
 from giajax.report import report
 from giajax.results import collection
+from giajax.tasks.parts import set_matching
+
+# A detector of the form of DETR, and what is granted to an oracle of it.
+CELLS = {'name': 'tests.detectors:cells'}
+ORACLE = {'name': 'detection', 'loss': 'detr', 'matching': 'oracle'}
+TOLD = ('labels', 'boxes', 'matching')
 
 
 def _config(**changes):
@@ -78,6 +86,78 @@ def test_all_targets_are_optimised_by_moments_or_not(tmp_path):
     (row,) = engine.audit(config, tmp_path / form)
     found.append(row['score'])
   np.testing.assert_allclose(*found, rtol=1e-3)
+
+
+def test_all_targets_of_a_set_are_optimised(tmp_path):
+  attack = {'name': 'inverting_gradients', 'num_steps': 3, 'joint': True}
+  config = _config(
+    model=CELLS,
+    task={'name': 'detection', 'loss': 'detr', 'slots': 3},
+    attack=attack,
+    threat__grants=(),
+  )
+  (row,) = engine.audit(config, tmp_path)
+  assert np.isfinite(row['score']) and not row['labels_granted']
+  run = collection.read(tmp_path)
+  claimed = collection.targets(run, run.rows[0], 'y_hat')
+  assert claimed['classes'].shape[-1] == 3 and claimed['valid'].all()
+
+
+def test_an_oracle_tells_the_matching_of_the_client_and_no_more():
+  grants = {'threat__grants': TOLD, 'cases__batch_size': 2}
+  oracle = build.setup(
+    build.resolve(_config(model=CELLS, task=ORACLE, **grants))
+  )
+  task = {**ORACLE, 'matching': 'each step'}
+  plain = build.setup(build.resolve(_config(model=CELLS, task=task, **grants)))
+  item = oracle.source.item(oracle, 0)
+  seen, own = (exchange.player(s)(item)[0] for s in (oracle, plain))
+  jax.tree.map(np.testing.assert_array_equal, seen.update, own.update)
+  out = plain.net.apply(plain.variables, item.batch.x).out
+  expected = set_matching.match(out, item.batch.y)
+  np.testing.assert_array_equal(seen.side['matching'], expected)
+  assert {*seen.side} == {*TOLD} and {*own.side} == {*TOLD} - {'matching'}
+
+
+def test_an_oracle_is_named_as_a_reason(tmp_path):
+  config = _config(model=CELLS, task=ORACLE, threat__grants=TOLD)
+  (row,) = engine.audit(config, tmp_path)
+  assert row['setting'] == 'diagnostic'
+  assert 'known matching' in row['setting_reasons']
+  assert np.isfinite(row['score'])
+  page = report.write(tmp_path).read_text()
+  assert 'The attacker was told which predictions' in page
+
+
+@pytest.mark.parametrize(
+  ('changes', 'words'),
+  [
+    (dict(threat__grants=('labels', 'boxes')), '[(]batch_size.*out matching;'),
+    (
+      dict(labels='present_classes', threat__grants=TOLD),
+      "labels='granted' for task.matching='oracle'",
+    ),
+    (
+      dict(
+        threat__grants=TOLD,
+        attack={'name': 'inverting_gradients', 'joint': True},
+      ),
+      'whose matching can be optimised',
+    ),
+    (
+      dict(
+        threat__grants=TOLD,
+        client={'name': 'fedavg', 'epochs': 2, 'learning_rate': 0.1},
+      ),
+      'one local step for task.matching.*got 2 steps',
+    ),
+  ],
+)
+def test_what_an_oracle_does_not_go_with_is_refused(tmp_path, changes, words):
+  config = _config(model=CELLS, task=ORACLE, **changes)
+  with pytest.raises(ValueError, match=words) as error:
+    engine.audit(config, tmp_path)
+  assert '\n' not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -3,47 +3,30 @@
 import pathlib
 from typing import NamedTuple
 
+from golden import detection_cases
 from golden import draws
 import numpy as np
 
 FOLDER = pathlib.Path(__file__).resolve().parent / 'detection'
-_SMALL = {
-  'backbone_width': 1 / 16,
-  'width': 16,
-  'heads': 2,
-  'hidden': 2,
-  'queries': 8,
-  'dropout': 0.0,
-}
-_ONE = {**_SMALL, 'depth': 18, 'encoder_layers': 1, 'decoder_layers': 1}
-_TRAINED = {**_ONE, 'stages': 2, 'batch_norm': 'trained'}
-# Images that are not square tell rows from columns. With a larger gain, float32
-# loses digits of the attention's gradients in inference mode.
 CASES = {
   'detr': draws.Case(
-    'detr', (64, 64, 3), 5, {**_TRAINED, 'stages': 3}, gain=0.7
+    'detr_resnet50',
+    (64, 64, 3),
+    5,
+    {**detection_cases.TRAINED, 'stages': 3},
+    gain=0.7,
   ),
   'detr_auxiliary': draws.Case(
-    'detr',
+    'detr_resnet50',
     (32, 48, 3),
     5,
     {
-      **_SMALL,
+      **detection_cases.SMALL,
       'depth': 50,
       'stages': 1,
       'encoder_layers': 2,
       'decoder_layers': 2,
     },
-    gain=0.7,
-  ),
-  'detr_encoder': draws.Case(
-    'detr', (32, 40, 3), 5, {**_TRAINED, 'decoder_layers': 0}, gain=0.7
-  ),
-  'detr_convolutions': draws.Case(
-    'detr',
-    (32, 40, 3),
-    5,
-    {**_TRAINED, 'encoder_layers': 0, 'decoder_layers': 0},
     gain=0.7,
   ),
 }

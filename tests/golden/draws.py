@@ -6,40 +6,17 @@ them. Gradients and statistics are held as norms and seeded projections.
 
 from collections.abc import Mapping
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any
 import zlib
 
+from golden import detection_cases
+from golden.case import Case
+from golden.case import MODES
 import numpy as np
 
 FOLDER = pathlib.Path(__file__).resolve().parent / 'models'
 BATCH_SIZE = 2
-MODES = ('eval', 'train')
 _PROJECTIONS = 8
-
-
-class Case(NamedTuple):
-  """A row of MODELS at a size that is quick to evaluate."""
-
-  row: str
-  image_shape: tuple[int, int, int]
-  num_classes: int = 10
-  options: Mapping[str, Any] = {}
-  # Modes in which every test run takes derivatives; GIAJAX_SLOW=1 takes all.
-  quick: tuple[str, ...] = ()
-  # Evaluate in float64: of half a million ReLUs behind statistics of 8 values,
-  # rounding to float32 switches some. In inference mode MaxViT-T turns it into
-  # an error of 1e-4 of the logits, and more of their derivatives.
-  double: bool = False
-  # Tried when the golden is made; of large networks only a few can be.
-  seeds: int = 40
-  # Of the kernels: residuals that add up would saturate a deep network's loss
-  # in inference mode.
-  gain: float = 1.0
-
-  def form(self, choice: str | None) -> str:
-    """Returns the form of a network: chosen, or by image size."""
-    small = min(self.image_shape[:2]) <= 64
-    return choice or ('cifar' if small else 'imagenet')
 
 
 CASES = {
@@ -354,53 +331,11 @@ CASES = {
     {'width': 16, 'depth': 2, 'heads': 2, 'lora_rank': 2, 'activation': 'silu'},
     ('train',),
   ),
-  # In training mode rounding to float32 turns into errors of 1e-4 of their
-  # derivatives, in torch as here.
-  'yolov8n': Case(
-    'yolov8n', (64, 32, 3), 5, {'width': 1 / 16}, ('train',), double=True
-  ),
-  'yolov8n_deep': Case(
-    'yolov8n',
-    (64, 32, 3),
-    7,
-    {'width': 1 / 16, 'depth': 2 / 3, 'norm': 'layer', 'activation': 'gelu'},
-  ),
-  'yolov8n_basicblock': Case(
-    'yolov8n_basicblock',
-    (32, 96, 3),
-    5,
-    {'width': 1 / 16},
-    ('eval',),
-    double=True,
-  ),
-  'yolov8n_before': Case(
-    'yolov8n_basicblock',
-    (32, 64, 3),
-    5,
-    {
-      'width': 1 / 16,
-      'blocks': (1, 1, 1, 1),
-      'placement': 'before',
-      'stem': 'yolov8',
-    },
-  ),
-  'yolov8n_c2f': Case(
-    'yolov8n_basicblock',
-    (32, 64, 3),
-    5,
-    {
-      'width': 1 / 16,
-      'blocks': (1, 2, 1, 1),
-      'neck_blocks': 2,
-      'block': 'c2f',
-      'activation': 'silu',
-    },
-    double=True,
-  ),
   'vit_tiny': Case('vit_tiny', (32, 32, 3)),
   'vit_small': Case('vit_small', (32, 32, 3)),
   'vit_base': Case('vit_base', (32, 32, 3)),
   'vit_large': Case('vit_large', (32, 32, 3)),
+  **detection_cases.CASES,
 }
 
 

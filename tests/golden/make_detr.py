@@ -28,7 +28,7 @@ APART = 1e-3  # between the edges of a box and those of its object
 
 def build(case, seed):
   """Returns the network with the drawn weights."""
-  net = torch_detr.Detr(case, case.options).double()
+  net = torch_detr.Detr(case, **case.options).double()
   state = {
     name: torch.from_numpy(
       detr_cases.weight(name, tuple(value.shape), case, seed)
@@ -37,10 +37,6 @@ def build(case, seed):
     if not name.endswith('num_batches_tracked')
   }
   net.load_state_dict(state, strict=False)
-  if case.options.get('batch_norm') != 'trained':
-    for module in net.modules():
-      if isinstance(module, nn.BatchNorm2d):
-        module.requires_grad_(False)
   return net
 
 
@@ -66,12 +62,16 @@ def evaluate(case, seed, train):
 
   def gradient(pixels, **kwargs):
     net = build(case, seed).train(train)
-    boxes, scores = net(normalised(pixels))
-    loss, terms, matching = torch_detr.loss(boxes, scores, objects)
+    out = net(normalised(pixels))
+    loss, terms, matching = torch_detr.loss(**out, objects=objects)
     params = {n: p for n, p in net.named_parameters() if p.requires_grad}
     grads = torch.autograd.grad(loss, list(params.values()), **kwargs)
-    out = {'boxes': boxes, 'scores': scores, 'loss': loss, **terms}
-    return net, out, matching, dict(zip(params, grads))
+    return (
+      net,
+      {**out, 'loss': loss, **terms},
+      matching,
+      dict(zip(params, grads)),
+    )
 
   *_, observed = gradient(images('target', case, seed))
   net, out, matching, grads = gradient(x, create_graph=True)
@@ -136,9 +136,9 @@ def margin(case, seed):
     for train, name in itertools.product(modes, ('candidate', 'target')):
       with torch.no_grad():
         net = build(case, seed).train(train)
-        boxes, scores = net(normalised(images(name, case, seed)))
-        *_, matching = torch_detr.loss(boxes, scores, objects)
-      if not clear(boxes, matching, objects):
+        out = net(normalised(images(name, case, seed)))
+        *_, matching = torch_detr.loss(**out, objects=objects)
+      if not clear(out['boxes'], matching, objects):
         return 0.0
   finally:
     nn.functional.relu = relu

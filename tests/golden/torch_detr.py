@@ -1,5 +1,6 @@
 """DETR, its matching and its loss in torch, by the paper and for goldens.
 
+The network returns `{'boxes': [B, L, Q, 4], 'scores': [B, L, Q, K + 1]}`.
 Nothing of giajax is imported, and nothing is vectorised: attention is torch's,
 the matching scipy's, the overlap torchvision's, and the loss goes over objects
 one at a time.
@@ -83,9 +84,10 @@ class Layer(nn.Module):
 class Detr(nn.Module):
   """The whole network, under the names of the authors' weights."""
 
-  def __init__(self, case, options):
+  def __init__(self, case, **options):
     super().__init__()
     o, dim = options, options['width']
+    self.frozen = o.get('batch_norm') != 'trained'
     hidden = int(o['hidden'] * dim)
     body = Body(o['depth'], o['stages'], round(64 * o['backbone_width']))
     self.backbone = nn.ModuleList([nn.ModuleDict({'body': body})])
@@ -108,9 +110,24 @@ class Detr(nn.Module):
       nn.Linear(dim, n) for n in (dim, dim, 4)
     )
     self.class_embed = nn.Linear(dim, case.num_classes + 1)
+    if self.frozen:
+      for norm in self.norms():
+        norm.requires_grad_(False)
+
+  def norms(self):
+    """Returns those of the backbone."""
+    return [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)]
+
+  def train(self, mode=True):
+    """Sets the mode, but not that of norms that are not trained."""
+    super().train(mode)
+    if self.frozen:
+      for norm in self.norms():
+        norm.eval()
+    return self
 
   def forward(self, x):
-    """Maps [B, 3, H, W] to boxes [B, L, Q, 4] and scores [B, L, Q, K + 1]."""
+    """Maps [B, 3, H, W] to boxes and scores."""
     x = self.input_proj(self.backbone[0]['body'](x))
     place = positions(*x.shape[2:], x.shape[1])
     x = x.flatten(2).transpose(1, 2)
@@ -123,9 +140,10 @@ class Detr(nn.Module):
       for layer in self.transformer.decoder.layers:
         y = layer(y, queries, x, place)
         read.append(self.transformer.decoder.norm(y))
-    return torch.stack([self.boxes(y) for y in read], 1), torch.stack(
-      [self.class_embed(y) for y in read], 1
-    )
+    return {
+      'boxes': torch.stack([self.boxes(y) for y in read], 1),
+      'scores': torch.stack([self.class_embed(y) for y in read], 1),
+    }
 
   def boxes(self, y):
     """Maps [B, Q, D] to centres in [0, 1]."""
@@ -203,3 +221,6 @@ def loss(boxes, scores, objects):
   terms = {name: torch.stack(values) for name, values in terms.items()}
   whole = terms['class'] + 5 * terms['l1'] + 2 * terms['giou']
   return whole.sum(), terms, matching
+
+
+NETS = {'detr_resnet50': Detr}

@@ -11,6 +11,7 @@ import math
 from golden import torch_attention
 from golden import torch_convolutional
 from golden import torch_detection
+from golden import torch_detr
 from golden import torch_mobile
 from golden import torch_residual
 from torch import nn
@@ -127,5 +128,6 @@ NETS = {
   **torch_convolutional.NETS,
   **torch_attention.NETS,
   **torch_detection.NETS,
+  **torch_detr.NETS,
   **torch_residual.NETS,
 }

@@ -15,6 +15,7 @@ from giajax import trees
 from giajax import types
 from giajax.models import base
 from giajax.models import convert
+from giajax.ops import moments
 
 
 class Subject(NamedTuple):
@@ -118,6 +119,26 @@ def _evaluate_mode(name: str, train: bool) -> Evaluation:
     )
     (value, found), dx = program(subject.x, observed, variables)
   return Evaluation(observed, *found, value, dx)
+
+
+def _check_moments(
+  found: moments.Moments, gradient: types.Tree, observed: types.Tree
+) -> None:
+  g, t = trees.named_leaves(gradient), trees.named_leaves(observed)
+  assert found.dot.keys() == found.squared.keys() == g.keys()
+  scale = max(float(np.linalg.norm(v)) for v in [*g.values(), *t.values()])
+  for leaf in g:
+    a, b = np.asarray(g[leaf], np.float64), np.asarray(t[leaf], np.float64)
+    tolerance = dict(rtol=1e-4, atol=1e-6 * scale**2)
+    np.testing.assert_allclose(found.dot[leaf], (a * b).sum(), **tolerance)
+    np.testing.assert_allclose(found.squared[leaf], (a * a).sum(), **tolerance)
+    np.testing.assert_allclose(found.target[leaf], (b * b).sum(), **tolerance)
+
+
+@pytest.fixture(scope='session')
+def check_moments() -> Callable[..., None]:
+  """Returns `(moments, gradient, observed)`, which compares leaf by leaf."""
+  return _check_moments
 
 
 @pytest.fixture(scope='session')

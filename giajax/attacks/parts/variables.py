@@ -122,7 +122,8 @@ def _joint(
     if facts[name].draw is None:
       raise ValueError(
         f'Expected a task whose {name} can be optimised for joint={joint!r}; '
-        'got one of a loss alone; choose an attack that needs labels'
+        'got one that can only grant them; name others, or choose an attack '
+        'that needs them'
       )
   return {name: facts[name] for name in names}
 

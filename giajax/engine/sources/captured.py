@@ -246,7 +246,8 @@ def _truth(
 
 def _hidden(known, stats) -> frozenset[str]:
   """Returns the grants that nobody can give."""
-  hidden = set() if jax.tree.leaves(stats) else {'bn_buffers_after'}
+  hidden = {'matching'}  # that of the client's own pass
+  hidden |= set() if jax.tree.leaves(stats) else {'bn_buffers_after'}
   return frozenset(hidden | (set(_ABOUT_IMAGES) if known is None else set()))
 
 
@@ -273,5 +274,5 @@ def _check_setup(setup, known, hidden) -> None:
       f'Expected an attack that does without {", ".join(wanted)}, which '
       'nobody knows of this captured update; got attack='
       f'{setup.attack_name!r}; name a label rule in labels, add source.truth '
-      'or a dataset, or choose another attack'
+      'or a dataset, or choose another attack or task.matching'
     )

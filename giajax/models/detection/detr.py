@@ -18,7 +18,19 @@ used once, and so covers all parameters.
 Without a decoder, each cell of the last feature map has a prediction in the
 place of a query, and without an encoder as well, positions are used nowhere.
 These forms are not in the paper; LeakPro's example of DETR has them, to say
-what the transformer contributes.
+what the transformer contributes. Its smaller networks, from 28.9 to 2.9 million
+parameters at 91 classes, are options of this one:
+
+  r18             depth=18, batch_norm='trained', dropout=0.0, auxiliary=False
+  r18-s3          and stages=3
+  r18-shallow     r18 and encoder_layers=1, decoder_layers=1, width=128,
+                  heads=4, hidden=4
+  r18-shallow-s3  and stages=3
+  r18-nodec       and decoder_layers=0
+  r18-notrans     and encoder_layers=0
+
+The authors' weights have 91 classes, the raw numbers of COCO up to 90, and so
+92 logits; `convert` reads them by these names.
 
 Of some parameters the update says nothing. The first decoder layer starts from
 zeros, so that its attention to itself has the same value at each query:

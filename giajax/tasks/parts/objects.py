@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from giajax import types
 from giajax.tasks import base
 
 
@@ -27,6 +29,20 @@ class Objects(NamedTuple):
 def of(y: Any) -> Objects:
   """Returns targets as Objects; a dict of arrays of these names is taken."""
   return Objects(**y) if isinstance(y, Mapping) else Objects(*y)
+
+
+def hot(classes: types.Array, count: int, dtype: Any) -> types.Array:
+  """Returns classes [..., G], or their probabilities, as [..., G, K].
+
+  Args:
+    classes: integers, of which one outside [0, K) has probability 0, or
+      probabilities [..., G, K], which are returned as they are.
+    count: K.
+    dtype: the type of the probabilities of integers.
+  """
+  if jnp.issubdtype(classes.dtype, jnp.floating):
+    return classes
+  return jax.nn.one_hot(classes, count, dtype=dtype)
 
 
 def check(y: Any, count: int, num_classes: int) -> None:

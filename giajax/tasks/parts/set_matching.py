@@ -3,26 +3,29 @@
 Of each image and each decoder layer, the predictions q are assigned to the
 objects g such that the total of
 
-  cost(q, g) = 5 |b_q - b_g|_1 - 2 GIoU(b_q, b_g) - p_q(c_g)              (1)
+  cost(q, g) = 5 |b_q - b_g|_1 - 2 GIoU(b_q, b_g) - sum_k y_gk p_q(k)     (1)
 
-is least, where b are boxes as centre, width and height, and p = softmax(scores)
-over K classes and, as the last, nothing. The loss is the sum over the layers of
+is least, where b are boxes as centre, width and height, y_g is 1 for the class
+of g and else 0, and p = softmax(scores) over K classes and, as the last,
+nothing. The loss is the sum over the layers of
 
-  sum_q w_q -log p_q(c_q) / sum_q w_q                                     (2)
+  sum_q w_q -sum_k y_qk log p_q(k) / sum_q w_q                            (2)
     + sum_(q, g) (5 |b_q - b_g|_1 + 2 (1 - GIoU(b_q, b_g))) / N           (3)
 
-over all predictions q of the batch and all matched pairs (q, g) of it. A
-prediction without an object has the class nothing and the weight w = 0.1, any
-other w = 1; N is the number of objects in the batch, at least 1. So the loss is
-not a mean over images. The assignment is constant under differentiation, also
-in that of an attacker; targets are not.
+over all predictions q of the batch and all matched pairs (q, g) of it, where
+y_q is that of the object of q. A prediction without an object has the class
+nothing and the weight w = 0.1, any other w = 1; N is the number of objects in
+the batch, at least 1. So the loss is not a mean over images. The assignment is
+constant under differentiation, also in that of an attacker; targets are not.
 
 Carion et al., End-to-End Object Detection with Transformers, ECCV 2020, arXiv
 2005.12872. Deviations from the authors' code: boxes without an area overlap
-nothing instead of making NaN, and batches without objects have a loss.
+nothing instead of making NaN, batches without objects have a loss, and y may
+be any probabilities of the classes, as an attack optimises them.
 """
 
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +40,19 @@ WEIGHTS = {'class': 1.0, 'l1': 5.0, 'giou': 2.0}
 _NOTHING = 0.1  # the weight of predictions without an object
 # What costs that are not finite count as: among NaN, the search has no end.
 _WORST = 1e4
+_EXACT = jax.lax.Precision.HIGHEST
+
+
+class Matched(NamedTuple):
+  """Objects, and which predictions answer for them.
+
+  Attributes:
+    objects: those of B images.
+    matching: [B, L, G] int32, the prediction of each object.
+  """
+
+  objects: records.Objects
+  matching: Any
 
 
 def loss(
@@ -128,11 +144,9 @@ def match(
   )
   # [B, L, Q, G] from here on.
   l1, overlap = _compare(out['boxes'][..., None, :], own[:, None, None])
-  p = jax.nn.softmax(out['scores'])
-  shape = (*p.shape[:3], classes.shape[1])
-  index = jnp.broadcast_to(classes[:, None, None], shape)
-  # Padding may have any class.
-  p = jnp.take_along_axis(p, jnp.clip(index, 0, p.shape[-1] - 1), axis=-1)
+  p = jax.nn.softmax(out['scores'])[..., :-1]
+  hot = records.hot(classes, p.shape[-1], p.dtype)
+  p = jnp.einsum('blqk,bgk->blqg', p, hot, precision=_EXACT)
   cost = WEIGHTS['l1'] * l1 - WEIGHTS['giou'] * overlap - WEIGHTS['class'] * p
   cost = jnp.where(jnp.isfinite(cost), cost, _WORST)
   cost = jnp.where(valid[:, None, None], cost, 0)
@@ -154,15 +168,16 @@ def _assign(cost):
 def _cross_entropy(scores, objects, matching):
   """Returns the weighted mean (2) over all predictions of each layer, [L]."""
   *_, count, classes = scores.shape
-  own = matching[..., None] == jnp.arange(count)
-  own &= objects.valid[:, None, :, None]  # [B, L, G, Q]
-  taken = own.any(2)
-  label = jnp.where(own, objects.classes[:, None, :, None], 0).sum(2)
-  label = jnp.where(taken, label, classes - 1)
+  valid = objects.valid[:, None]  # [B, 1, G]
+  taken = (matching[..., None] == jnp.arange(count)) & valid[..., None]
+  rest = jnp.where(taken.any(2), 0, _NOTHING)  # [B, L, Q]
   log_p = jax.nn.log_softmax(scores)
-  log_p = jnp.take_along_axis(log_p, label[..., None], axis=-1)[..., 0]
-  weight = jnp.where(taken, 1, _NOTHING)
-  return -(weight * log_p).sum((0, 2)) / weight.sum((0, 2))
+  own = jnp.where(valid, matching, 0)[..., None]
+  own = jnp.take_along_axis(log_p[..., :-1], own, axis=2)  # [B, L, G, K]
+  hot = records.hot(objects.classes, classes - 1, scores.dtype)
+  own = jnp.where(valid, (own * hot[:, None]).sum(-1), 0)
+  total = own.sum((0, 2)) + (rest * log_p[..., -1]).sum((0, 2))
+  return -total / (valid.sum() + rest.sum((0, 2)))
 
 
 def _check(out, objects):

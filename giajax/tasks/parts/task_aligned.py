@@ -113,7 +113,7 @@ def terms(
   boxes = boxes_of(logits, place, stride)
   assigned = assign(scores, boxes, y._replace(boxes=truth), place)
   # Gathered outside of what is constant: boxes and classes may be optimised.
-  hot = _hot(y.classes, scores.shape[-1], scores.dtype)
+  hot = records.hot(y.classes, scores.shape[-1], scores.dtype)
   own, hot = (
     jnp.take_along_axis(leaf, assigned.owner[..., None], axis=1)
     for leaf in (truth, hot)
@@ -169,7 +169,7 @@ def assign(
 def _assign(probabilities, boxes, y, place) -> Assignment:
   """The same for one image."""
   classes = probabilities.shape[-1]
-  hot = _hot(y.classes, classes, probabilities.dtype)
+  hot = records.hot(y.classes, classes, probabilities.dtype)
   sides = jnp.concatenate(
     [place[None] - y.boxes[:, None, :2], y.boxes[:, None, 2:] - place[None]], -1
   )
@@ -188,13 +188,6 @@ def _assign(probabilities, boxes, y, place) -> Assignment:
   scale = overlap.max(1) / (aligned.max(1) + _EPS)
   strength = jnp.sum(aligned * scale[:, None], axis=0)
   return Assignment(strength, jnp.argmax(taken, axis=0), taken.any(0))
-
-
-def _hot(classes: types.Array, count: int, dtype: Any) -> types.Array:
-  """Returns classes, or probabilities of them, as [..., G, K]."""
-  if jnp.issubdtype(classes.dtype, jnp.floating):
-    return classes
-  return jax.nn.one_hot(classes, count, dtype=dtype)
 
 
 def complete_iou(a: types.Array, b: types.Array) -> types.Array:

@@ -226,6 +226,10 @@ def test_a_changed_checkpoint_is_another_run(tmp_path):
   assert any(str(target) in name for name in inputs)
 
 
+def test_nobody_knows_the_matching_of_a_received_update(folder):
+  assert 'matching' in _setup(captures.config(folder)).source.hidden
+
+
 def test_closed_forms_start_nowhere(folder, tmp_path):
   config = captures.config(folder, source={'truth': ''})
   config.attack, config.labels = {'name': 'linear_layer'}, 'granted'

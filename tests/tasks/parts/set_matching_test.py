@@ -72,13 +72,15 @@ def reference(out, objects):
   boxes, scores = (np.asarray(out[k], np.float64) for k in ('boxes', 'scores'))
   log_p = special.log_softmax(scores, -1)
   count = max(int(objects.valid.sum()), 1)
+  classes = np.asarray(objects.classes)
+  y = classes if classes.ndim == 3 else np.eye(K)[classes]
   layers, found = [], {}
   for layer in range(boxes.shape[1]):
     nats = weights = l1 = overlap = 0.0
     for image in range(len(boxes)):
       own = [
-        (np.asarray(objects.boxes[image, g], np.float64), int(c))
-        for g, c in enumerate(objects.classes[image])
+        (np.asarray(objects.boxes[image, g], np.float64), y[image, g])
+        for g in range(len(y[image]))
         if objects.valid[image, g]
       ]
       pairs = [
@@ -90,8 +92,8 @@ def reference(out, objects):
           [
             5 * pairs[q][g][0]
             - 2 * pairs[q][g][1]
-            - np.exp(log_p[image, layer, q, c])
-            for g, (_, c) in enumerate(own)
+            - hot @ np.exp(log_p[image, layer, q, :K])
+            for g, (_, hot) in enumerate(own)
           ]
           for q in range(boxes.shape[2])
         ]
@@ -100,21 +102,39 @@ def reference(out, objects):
       of = dict(zip(columns.tolist(), rows.tolist()))
       found[image, layer] = [of[g] for g in range(len(own))]
       label = {q: own[g][1] for g, q in of.items()}
-      for q in range(boxes.shape[2]):
-        weight = 1.0 if q in label else 0.1
-        nats -= weight * log_p[image, layer, q, label.get(q, K)]
-        weights += weight
+      for q, nothing in enumerate(log_p[image, layer, :, K]):
+        if q in label:
+          nats, weights = (
+            nats - label[q] @ log_p[image, layer, q, :K],
+            weights + 1,
+          )
+        else:
+          nats, weights = nats - 0.1 * nothing, weights + 0.1
       l1 += sum(pairs[q][g][0] for g, q in of.items())
       overlap += sum(1 - pairs[q][g][1] for g, q in of.items())
     layers.append((nats / weights, l1 / count, overlap / count))
   return dict(zip(('class', 'l1', 'giou'), np.array(layers).T)), found
 
 
+def softened(objects, seed):
+  """Returns the objects with drawn probabilities of the classes."""
+  rng = np.random.default_rng(seed)
+  p = rng.dirichlet(np.ones(K), objects.classes.shape).astype(np.float32)
+  return objects._replace(classes=jnp.asarray(p))
+
+
+def hardened(objects):
+  """Returns the objects with probabilities of 0 and 1."""
+  return objects._replace(classes=jax.nn.one_hot(objects.classes, K))
+
+
+@pytest.mark.parametrize('soft', [False, True])
 @pytest.mark.parametrize('counts', [(3, 1), (0, 2), (3, 3), (0, 0)])
 @pytest.mark.parametrize('queries', [3, 6])
-def test_terms_and_matching_equal_loops_and_scipy(counts, queries):
+def test_terms_and_matching_equal_loops_and_scipy(counts, queries, soft):
   for seed in range(5):
     out, objects = drawn(seed, counts, queries=queries)
+    objects = softened(objects, seed) if soft else objects
     expected, assignments = reference(out, objects)
     matching = MATCH(out, objects)
     assert matching.shape == (2, 2, 3)
@@ -131,6 +151,36 @@ def test_terms_and_matching_equal_loops_and_scipy(counts, queries):
     loss = LOSS(out, objects)
     np.testing.assert_allclose(loss, whole.sum(), rtol=1e-5)
     assert loss.shape == ()
+
+
+def test_probabilities_of_0_and_1_are_classes():
+  for seed in range(5):
+    out, objects = drawn(seed, (3, 2))
+    hot = hardened(objects)
+    np.testing.assert_array_equal(MATCH(out, hot), MATCH(out, objects))
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7),
+      SLOPE(out, hot),
+      SLOPE(out, objects),
+    )
+
+
+def test_probabilities_have_the_slope_of_the_matched_predictions():
+  """In (2), that of y_gk is -log p_q(k) / sum_q w_q for the q of g."""
+  out, objects = drawn(8, (2, 1), layers=1)
+  objects = softened(objects, 8)
+  matching = np.asarray(MATCH(out, objects))[:, 0]
+
+  @jax.jit
+  @jax.grad
+  def slope(p):
+    return set_matching.loss(out, objects._replace(classes=p))
+
+  log_p = special.log_softmax(np.asarray(out['scores'], np.float64), -1)
+  expected = np.zeros(objects.classes.shape)
+  for i, g in zip(*np.nonzero(np.asarray(objects.valid))):
+    expected[i, g] = -log_p[i, 0, matching[i, g], :K] / (3 + 0.1 * (2 * 6 - 3))
+  np.testing.assert_allclose(slope(objects.classes), expected, rtol=1e-5)
 
 
 def test_many_assignments_equal_those_of_scipy():
