@@ -47,8 +47,8 @@ def system(
   images = images or dataset(resolved['dataset'])
   num_images = num_images or resolved['cases']['batch_size']
   classes = images.num_classes
-  aim = task(resolved['task'], images)
-  defense = _defense(resolved['defense'], classes, aim)
+  task = task_of(resolved['task'], images)
+  defense = _defense(resolved['defense'], classes, task)
 
   def network(lowering, alter=None):
     net = model(
@@ -63,14 +63,14 @@ def system(
 
   def client(alter=None):
     net = network(resolved['run']['lowering'], alter)
-    parts = {'net': net, 'task': aim, 'num_images': num_images}
+    parts = {'net': net, 'task': task, 'num_images': num_images}
     return factories.make(CLIENTS, resolved['client'], 'client', **parts)
 
   agreed = client()
   _check_passes(task, agreed)
   viewer = functools.partial(network, 'lax')
   return records.System(
-    images, aim, agreed.net, viewer, agreed, defense, client
+    images, task, agreed.net, viewer, agreed, defense, client
   )
 
 
@@ -148,7 +148,7 @@ def model(entry: Mapping[str, Any], **parts: Any) -> models.Net:
   return net
 
 
-def task(entry: Mapping[str, Any], images: data.Dataset) -> tasks.Task:
+def task_of(entry: Mapping[str, Any], images: data.Dataset) -> tasks.Task:
   """Returns the task of a config's entry, for the targets of a data set.
 
   Args:
@@ -158,20 +158,20 @@ def task(entry: Mapping[str, Any], images: data.Dataset) -> tasks.Task:
   Raises:
     ValueError: an unknown name or argument, or no task.
   """
-  made = factories.make(
+  task = factories.make(
     TASKS,
     entry,
     'task',
     num_classes=images.num_classes,
     image_shape=images.image_shape,
   )
-  if not isinstance(made, tasks.Task):
+  if not isinstance(task, tasks.Task):
     raise ValueError(
       f'Expected a Task from task.name={entry["name"]!r}; got '
-      f'{type(made).__name__}; return a giajax.tasks.base.Task, or name a '
+      f'{type(task).__name__}; return a giajax.tasks.base.Task, or name a '
       'function loss(out, y)'
     )
-  return made
+  return task
 
 
 def _check_passes(task: tasks.Task, client: clients.Client) -> None:

@@ -224,7 +224,7 @@ def scores(
     known_rate: whether the client knows the learning rate times the steps of
       the round.
   """
-  view = base.view(honest.net, systems.task(honest.task, honest.dataset))
+  view = base.view(honest.net, systems.task_of(honest.task, honest.dataset))
   after_round = one_round(honest)
   for model in range(len(honest.paths)):
     before = variables(honest, model)
@@ -275,7 +275,7 @@ def one_round(
   def update(count: int):
     client = fedavg.fedavg(
       honest.net,
-      systems.task(honest.task, images),
+      systems.task_of(honest.task, images),
       num_images=count * size,
       batch_size=size,
       learning_rate=_RATE,
