@@ -18,13 +18,15 @@ them. PART is one of
            and without hidden weights; batch 1 of the paper's table is left
            out
   forms    the attack's forms, measurements and disguises, at 64 images
+  detector an imprint of 100 bins in front of YOLOv8-n, whose targets are boxes,
+           by batch size, at 256 pixels; the folder holds images and labels
   loki     LOKI on the mean of four clients of 16 images, by protocol
 
 CIFAR-10 needs `--config.dataset.data_dir=DIR`, a folder
 `--config.dataset.path=DIR`.
 
 `runlocal` has 20 batches per point, five in `fedavg` and `loki`, and two in
-`imagenet`. Its network is LeNet, except in `imagenet`.
+`imagenet` and `detector`. Its network is LeNet, except in these two.
 """
 
 from giajax.engine import build
@@ -50,7 +52,7 @@ _FORMS = (
 _HIDING = ('none', 'weights')
 _PARTS = (
   *('batch', 'cifar100', 'imagenet'),
-  *('bins', 'labels', 'fedavg', 'forms', 'loki'),
+  *('bins', 'detector', 'labels', 'fedavg', 'forms', 'loki'),
 )
 
 
@@ -80,6 +82,7 @@ def get_config(arg=None):
     'cifar100': _cifar100,
     'imagenet': _imagenet,
     'bins': _bins,
+    'detector': _detector,
     'labels': _labels,
     'fedavg': _fedavg,
     'forms': _forms,
@@ -131,6 +134,23 @@ def _bins(config, local):
     source=_SOURCE.replace('Table IV', 'its figure of bins'),
     metrics=('exact', 'psnr'),
     columns=_columns('attack.bins', [(k, _allowed(k, 32)) for k in _BINS]),
+  )
+
+
+def _detector(config, local):
+  config.dataset = dict(name='coco_folder', path='', size=256)
+  config.model = dict(name='yolov8n')
+  config.task = dict(name='detection')
+  config.attack.bins = 100
+  config.cases.count = 2 if local else 16
+  sizes = (1, 4, 8)
+  config.sweep = {'cases.batch_size': sizes}
+  config.study = dict(
+    source='Fowl et al., ICLR 2022, arXiv 2110.13057, without a detector',
+    metrics=('exact', 'psnr', 'seconds_per_update'),
+    columns=_columns(
+      'cases.batch_size', [(b, _allowed(100, b)) for b in sizes]
+    ),
   )
 
 
