@@ -29,6 +29,8 @@ class Dataset(NamedTuple):
     take: indices [B] -> Batch.
     files: the files that `take` reads.
     scale: the units of the channels, None for [0, 1].
+    objects: the number of objects in each image, [size] int32; None where
+      targets are no objects.
     content: where each image is in its letterbox, [size, 4] int32 (top, left,
       bottom, right) in pixels; None where images fill theirs.
   """
@@ -42,6 +44,7 @@ class Dataset(NamedTuple):
   take: Callable[[npt.ArrayLike], types.Batch]
   files: tuple[pathlib.Path, ...] = ()
   scale: scales.Scale | None = None
+  objects: np.ndarray | None = None
   content: np.ndarray | None = None
 
   def content_of(self, indices: npt.ArrayLike) -> np.ndarray:

@@ -28,6 +28,8 @@ class Request(NamedTuple):
   repeats: int = 2
   alpha: float = 0.5
   given: npt.ArrayLike | None = None
+  objects: tuple[int, int] = (1, 3)
+  counts: np.ndarray | None = None  # of objects, [size]
 
 
 _Rule = Callable[[np.random.Generator, np.ndarray, Request], np.ndarray]
@@ -44,6 +46,8 @@ def indices(
   repeats: int = 2,
   alpha: float = 0.5,
   given: npt.ArrayLike | None = None,
+  objects: tuple[int, int] = (1, 3),
+  counts: np.ndarray | None = None,
 ) -> np.ndarray:
   """Returns which images form the batch of a case, [B] int32, all different.
 
@@ -59,6 +63,10 @@ def indices(
     alpha: the concentration of the rule 'dirichlet', > 0; a small one is far
       from IID.
     given: the indices [B], for the rule 'given' only; the same in every case.
+    objects: the least and the largest number of objects in an image, for the
+      rule 'objects'.
+    counts: the number of objects in each image of the data set, [size] int32;
+      None where its targets are no objects.
 
   Raises:
     ValueError: an unknown rule, a negative seed or case, a batch that the
@@ -83,7 +91,7 @@ def indices(
       "Expected indices in given exactly when rule='given'; got "
       f'rule={rule!r}, given={given}; set both or neither'
     )
-  request = Request(batch_size, clients, repeats, alpha, given)
+  request = Request(batch_size, clients, repeats, alpha, given, objects, counts)
   rows = draw(_generator(seed, case), labels, request)
   return rows.astype(np.int32)
 
@@ -288,10 +296,38 @@ def _class_a_client(
   )
 
 
+def _objects(
+  generator: np.random.Generator,
+  labels: np.ndarray,
+  request: Request,
+) -> np.ndarray:
+  """Images of so many objects, from the least to the largest number."""
+  least, most = request.objects
+  if request.counts is None:
+    raise ValueError(
+      "Expected a data set with boxes for rule='objects'; got one of "
+      f"{len(labels)} images without; use rule='random'"
+    )
+  if not 0 <= least <= most:
+    raise ValueError(
+      'Expected objects from a least to a largest number; got '
+      f'objects={(least, most)}; use (1, 3)'
+    )
+  usable = np.flatnonzero((request.counts >= least) & (request.counts <= most))
+  if request.batch_size > len(usable):
+    raise ValueError(
+      f'Expected batch_size <= {len(usable)}, the images of {least} to {most} '
+      f"objects, for rule='objects'; got batch_size={request.batch_size}; "
+      'lower it or widen objects'
+    )
+  return generator.choice(usable, request.batch_size, replace=False)
+
+
 RULES: dict[str, _Rule] = {
   'class_a_client': _class_a_client,
   'dirichlet': _dirichlet,
   'given': _given,
+  'objects': _objects,
   'random': _random,
   'repeated_label': _repeated_label,
   'same_label': _same_label,

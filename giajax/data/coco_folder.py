@@ -20,6 +20,8 @@ from giajax.data import letterbox
 from giajax.data import with_boxes
 from giajax.tasks.parts import objects as records
 
+_COCO, _COCO_IDS = 80, 90  # classes, and the highest id of COCO's own
+
 
 def load(
   *,
@@ -137,8 +139,14 @@ def _row(line: str, where: str, num_classes: int) -> list[float]:
       f'{line.strip()[:60]!r} in {where}; correct the line'
     )
   if not numbers[0].is_integer() or not 0 <= numbers[0] < num_classes:
+    advice = 'set dataset.num_classes to the label set of these files'
+    if num_classes == _COCO and _COCO <= numbers[0] <= _COCO_IDS:
+      advice = (
+        'map COCO’s own ids, 1 to 90 with gaps, to 0 to 79, if that is what '
+        'these files hold'
+      )
     raise ValueError(
       f'Expected a class in [0, {num_classes}); got {numbers[0]:g} in {where}; '
-      'set dataset.num_classes to the label set of these files'
+      f'{advice}'
     )
   return numbers

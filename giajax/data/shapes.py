@@ -2,11 +2,13 @@
 
 Image i has one to four shapes on photograph i mod 16, where they were drawn by
 a generator of its own: the same on every machine. Class 0 is a rectangle, class
-1 a disc; later shapes cover earlier ones.
+1 a disc; later shapes cover earlier ones. The split 'train' has other shapes on
+the same photographs, for a detector to learn from.
 """
 
 import numpy as np
 
+from giajax import registry
 from giajax.data import base
 from giajax.data import photographs
 from giajax.data import with_boxes
@@ -15,10 +17,15 @@ from giajax.tasks.parts import objects as records
 _CLASSES = ('rectangle', 'disc')
 _MOST = 4  # shapes in an image
 _IMAGES = 100_000  # whose shapes are drawn at once
+_SPLITS = {'test': (), 'train': (1,)}  # what their generators are named by
 
 
 def load(
-  *, size: int = 64, count: int = 32, max_objects: int = _MOST
+  *,
+  size: int = 64,
+  count: int = 32,
+  max_objects: int = _MOST,
+  split: str = 'test',
 ) -> base.Dataset:
   """Rectangles and discs on photographs.
 
@@ -26,9 +33,11 @@ def load(
     size: the side of the images, which 32 divides.
     count: the number of images.
     max_objects: the number of slots for objects, at least 4.
+    split: 'test', or 'train' for others.
 
   Raises:
-    ValueError: a size that 32 does not divide, no image, or fewer slots.
+    ValueError: a size that 32 does not divide, no image, fewer slots, or an
+      unknown split.
   """
   with_boxes.check_size(size, max_objects)
   if not 1 <= count <= _IMAGES or max_objects < _MOST:
@@ -36,8 +45,9 @@ def load(
       f'Expected count from 1 to {_IMAGES} and max_objects >= {_MOST}; got '
       f'count={count}, max_objects={max_objects}; correct them'
     )
+  stream = registry.lookup(_SPLITS, split, 'split')
   ground = photographs.load(size=size)
-  shapes = [_shapes(i) for i in range(count)]
+  shapes = [_shapes(i, stream) for i in range(count)]
 
   def read(index: int) -> np.ndarray:
     x = np.array(ground.take([index % ground.size]).x[0])
@@ -46,7 +56,7 @@ def load(
     return x
 
   return with_boxes.dataset(
-    name='shapes',
+    name='shapes' if split == 'test' else f'shapes, {split}',
     size=size,
     class_names=_CLASSES,
     objects=[
@@ -59,9 +69,11 @@ def load(
   )
 
 
-def _shapes(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _shapes(
+  index: int, stream: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Returns boxes [n, 4], classes [n] and colours [n, 3] of an image."""
-  rng = np.random.default_rng([index, 20])
+  rng = np.random.default_rng([index, 20, *stream])
   count = int(rng.integers(1, _MOST + 1))
   sides = rng.uniform(0.2, 0.5, (count, 2))
   kinds = rng.integers(0, len(_CLASSES), count)

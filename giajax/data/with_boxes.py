@@ -98,6 +98,7 @@ def dataset(
     note=printable.line(note),
     take=take,
     files=tuple(pathlib.Path(path).absolute() for path in files),
+    objects=y.valid.sum(1).astype(np.int32),
     content=np.array([at.corners for at in places], np.int32)
     if places
     else None,

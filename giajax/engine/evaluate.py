@@ -282,7 +282,7 @@ def _noise(key: types.Array, shape: tuple[int, ...]) -> types.Array:
 def _of_noise(x, x_hat, beside, scorers) -> dict[str, np.ndarray]:
   """Returns the metrics of what the attack made of noise.
 
-  Metrics that need features of a network are NaN.
+  Metrics that need more than images are NaN.
   """
   images = scoring.of_images(x, x_hat)
   facts = {'x': x, 'x_hat': x_hat, **images, **_prior(beside)}

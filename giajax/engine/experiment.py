@@ -35,6 +35,7 @@ class Cases(NamedTuple):
     repeats: the argument of the rule 'repeated_label'.
     alpha: the argument of the rule 'dirichlet'.
     given: the indices of the rule 'given', [B], or None.
+    objects: the least and the largest number of the rule 'objects'.
     seed: the seed of the draws.
   """
 
@@ -45,6 +46,7 @@ class Cases(NamedTuple):
   repeats: int
   alpha: float
   given: npt.ArrayLike | None
+  objects: tuple[int, int]
   seed: int
 
   def indices(self, dataset: data.Dataset, case: int) -> np.ndarray:
@@ -54,7 +56,8 @@ class Cases(NamedTuple):
       ValueError: the data set cannot fill the batch.
     """
     rules = {k: v for k, v in self._asdict().items() if k != 'count'}
-    return case_rules.indices(dataset.labels, case=case, **rules)
+    counts = dataset.objects
+    return case_rules.indices(dataset.labels, case=case, counts=counts, **rules)
 
 
 # The index of an image that is none of the data set's.

@@ -44,6 +44,7 @@ class Recipe(NamedTuple):
     learning_rate: the learning rate of the first step.
     momentum: the momentum of SGD, in [0, 1).
     weight_decay: the weight decay of every parameter, >= 0.
+    warmup_steps: the steps over which the learning rate of a model rises.
     critic_steps: the steps of the discriminator in each step of a generator.
     critic_width: the number of channels behind its first layer.
     flip: whether real images are mirrored at random for a generator.
@@ -55,6 +56,7 @@ class Recipe(NamedTuple):
   learning_rate: float | None = None
   momentum: float | None = None
   weight_decay: float | None = None
+  warmup_steps: int | None = None
   critic_steps: int | None = None
   critic_width: int | None = None
   flip: bool | None = None
@@ -133,20 +135,50 @@ def loss(
   return _total(each, net, variables, dataset) / dataset.size
 
 
+def worth(
+  net: models.Net,
+  task: tasks.Task,
+  variables: types.Variables,
+  dataset: data.Dataset,
+) -> dict[str, float]:
+  """Returns what a network is rated by, by names; {} for nothing but targets.
+
+  Args:
+    net: as for `accuracy`, like `variables` and `dataset`.
+    task: what it learns.
+    variables: its weights.
+    dataset: the test set.
+  """
+  if task.worth is None:
+    return {}
+  read = task.worth.read
+  passes = _passes(
+    lambda out, y, valid: (read(out), y), net, variables, dataset
+  )
+  kept, y = jax.tree.map(lambda *parts: np.concatenate(parts), *passes)
+  whole = jax.tree.map(lambda leaf: leaf[: dataset.size], (kept, y))
+  return dict(zip(task.worth.names, task.worth.rate(*whole)))
+
+
 def _total(measure, net, variables, dataset) -> float:
   """Returns the sum of a measure `(out, y, valid) -> []` over a data set."""
+  return sum(map(float, _passes(measure, net, variables, dataset)))
+
+
+def _passes(measure, net, variables, dataset) -> list[Any]:
+  """Returns what `(out, y, valid)` gives for each pass over a data set."""
 
   @jax.jit
   def run(variables, batch, valid):
     output = net.apply(variables, batch.x, train=False, key=jax.random.key(0))
     return measure(output.out, batch.y, valid)
 
-  count, total = min(_EVALUATED, dataset.size), 0.0
+  count, passes = min(_EVALUATED, dataset.size), []
   for first in range(0, dataset.size, count):
     indices = np.arange(first, first + count)
     batch = dataset.take(indices % dataset.size)  # the last pass is filled up
-    total += float(run(variables, batch, indices < dataset.size))
-  return total
+    passes.append(jax.device_get(run(variables, batch, indices < dataset.size)))
+  return passes
 
 
 def model(resolved: Mapping[str, Any], recipe: Recipe, split: str) -> Lesson:
@@ -171,12 +203,17 @@ def model(resolved: Mapping[str, Any], recipe: Recipe, split: str) -> Lesson:
 
   def facts(variables):
     measure = accuracy if readable else loss
-    value = measure(system.net, system.task, variables, tested)
-    return {measure.__name__: value, 'tested_on': tested.name}
+    own = system.net, system.task, variables, tested
+    rated = {measure.__name__: measure(*own), **worth(*own)}
+    return {**rated, 'tested_on': tested.name}
 
   def said(facts):
     if not readable:
       return f'a mean loss of {facts["loss"]:.4g} on {facts["tested_on"]}'
+    if system.task.worth is not None:
+      names = system.task.worth.names
+      numbers = ', '.join(f'{name} {facts[name]:.3f}' for name in names)
+      return f'{numbers} on {facts["tested_on"]}'
     of = '' if system.task.exclusive else 'the targets of '
     return f'{facts["accuracy"]:.2%} of {of}{facts["tested_on"]} right'
 

@@ -34,6 +34,7 @@ DEFAULTS: dict[str, Any] = {
     'repeats': 2,
     'alpha': 0.5,
     'given': None,
+    'objects': (1, 3),
   },
   'model': {'name': 'convnet'},
   'weights': {'path': '', 'rename': {}},
@@ -83,6 +84,7 @@ _SEVERAL = ('defense',)  # they take lists, applied in order
 # The annotations of values whose default does not say what they may be.
 _ANNOTATIONS = {
   'cases.given': Sequence[int] | None,
+  'cases.objects': tuple[int, int],
   'defense': dict | Sequence[dict],
   'threat.grants': Sequence[str],
   'threat.level': str | None,
@@ -106,8 +108,16 @@ _RANGES = {
   'run.cases_per_batch': (0, require.LARGEST_WHOLE),
   'run.save_seconds': (0, require.LARGEST_NUMBER),
 }
+_UNHASHED = ('run', 'study')
 _HASHED_IF_SET = (
-  *('auxiliary', 'image_share', 'precision', 'regions', 'source'),
+  *(
+    'auxiliary',
+    'cases.objects',
+    'image_share',
+    'precision',
+    'regions',
+    'source',
+  ),
   *('ssim_range6', 'sweep'),
 )
 _NONE = type(None)
@@ -198,12 +208,14 @@ def config_hash(resolved: Mapping[str, Any]) -> str:
   A point of a sweep has the hash of the config that runs it alone. A key that
   is younger than some results enters it where it is not at its default.
   """
-  content = {
-    key: value
-    for key, value in resolved.items()
-    if key not in ('run', 'study')
-    and not (key in _HASHED_IF_SET and value == DEFAULTS[key])
-  }
+  content = {k: v for k, v in plain(resolved).items() if k not in _UNHASHED}
+  for name in _HASHED_IF_SET:
+    *path, key = name.split('.')
+    own, default = content, plain(DEFAULTS)
+    for section in path:
+      own, default = own[section], default[section]
+    if key in own and own[key] == default[key]:
+      del own[key]
   text = json.dumps(content, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -25,6 +25,7 @@ def federated(
   learning_rate: float = 0.1,
   momentum: float = 0.9,
   weight_decay: float = 5e-4,
+  warmup_steps: int = 0,
 ) -> base.Learner:
   """SGD with the updates of a client.
 
@@ -35,9 +36,11 @@ def federated(
     num_steps: the number of steps T; the learning rate falls to 0 along a
       cosine.
     batch_size: the number of images behind one update.
-    learning_rate: the learning rate of the first step.
+    learning_rate: the highest learning rate, that of the first step without
+      warm-up.
     momentum: the momentum of SGD, in [0, 1).
     weight_decay: the weight decay of every parameter, >= 0.
+    warmup_steps: the steps over which the learning rate rises from 0, below T.
 
   Raises:
     ValueError: a number out of range.
@@ -47,9 +50,20 @@ def federated(
   require.positive(learning_rate, 'learning_rate', advice='use 0.1')
   require.fraction(momentum, 'momentum', zero=True, one=False)
   require.not_negative(weight_decay, 'weight_decay')
+  require.whole(warmup_steps, 'warmup_steps', least=0)
+  if warmup_steps >= num_steps:
+    raise ValueError(
+      f'Expected warmup_steps below the {num_steps} steps of the training; got '
+      f'warmup_steps={warmup_steps}; lower it, or train for more epochs'
+    )
+  schedule = optax.warmup_cosine_decay_schedule(
+    0.0 if warmup_steps else learning_rate,
+    learning_rate,
+    warmup_steps,
+    num_steps,
+  )
   optimizer = optax.chain(
-    optax.add_decayed_weights(weight_decay),
-    optax.sgd(optax.cosine_decay_schedule(learning_rate, num_steps), momentum),
+    optax.add_decayed_weights(weight_decay), optax.sgd(schedule, momentum)
   )
 
   def init(key):

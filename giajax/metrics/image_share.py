@@ -70,9 +70,8 @@ SHARE = base.Metric(
   label='share of the image',
   unit='',
   form='.2g',
-  meaning='One minus the cosine between the client’s update and the one of '
-  'noise with the same targets, before any defence: 0 for an update that says '
-  'nothing of its image.',
+  meaning='One minus the cosine between the undefended update and that of '
+  'noise with the same targets; 0 if it says nothing of its image.',
   source='',
   needs=('history', 'received_stats', 'batch', 'noise'),
   prepare=prepare,

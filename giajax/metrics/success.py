@@ -191,7 +191,7 @@ def verdict(
   if vanishes(image_share):
     reason += (
       f' The update hardly contains the images ({image_share:.0e} of it depends'
-      ' on them): they vanish under these weights, and are not safe under others.'
+      ' on them): they vanish under these weights, and others may keep them.'
     )
   return Judgement('resists', reason)
 

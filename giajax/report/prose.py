@@ -163,7 +163,7 @@ def caveats(run: collection.Run) -> list[str]:
   if any(map(_vanishes, run.rows)):
     caveats.append(
       'An update that resists here hardly contains its images: they vanish '
-      'under these weights, and are not safe under others.'
+      'under these weights, and others may keep them.'
     )
   causes = dict.fromkeys(
     row['degenerate'] for row in run.rows if row['verdict'] == 'untested'

@@ -1,6 +1,6 @@
 """Task: a loss, and targets that an attack can optimise."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import types as builtins
 from typing import Any, NamedTuple, Protocol
 
@@ -53,6 +53,21 @@ class Fact(NamedTuple):
   of_pass: Callable[[Any, Any], Any] | None = None
 
 
+class Worth(NamedTuple):
+  """What a network is worth that is no mean over images.
+
+  Attributes:
+    read: a function from a network's output to what is kept of it, a tree of
+      arrays [B, ...].
+    rate: `(kept, y) -> numbers`, of all images of a data set, on the host.
+    names: what readers call the numbers.
+  """
+
+  read: Callable[[Any], Any]
+  rate: Callable[[Any, Any], Sequence[float]]
+  names: tuple[str, ...]
+
+
 class Task(NamedTuple):
   """What a network is trained to do.
 
@@ -74,6 +89,8 @@ class Task(NamedTuple):
     join: a function from the values of all facts, by name, to the targets.
     exclusive: whether the loss is the cross-entropy of exclusive classes, which
       label rules and some closed forms rest on.
+    worth: what a trained network is rated by, beside the share of its targets;
+      None for nothing else.
   """
 
   loss: Callable[[Any, Any], types.Array]
@@ -85,6 +102,7 @@ class Task(NamedTuple):
   facts: Mapping[str, Fact] = builtins.MappingProxyType({'labels': Fact()})
   join: Callable[[Mapping[str, Any]], Any] = lambda facts: facts['labels']
   exclusive: bool = False
+  worth: Worth | None = None
 
 
 def labels(

@@ -10,6 +10,7 @@ from giajax import keys
 from giajax import registry
 from giajax import types
 from giajax.tasks import base
+from giajax.tasks.parts import average_precision
 from giajax.tasks.parts import boxes as geometry
 from giajax.tasks.parts import detections
 from giajax.tasks.parts import objects
@@ -19,6 +20,7 @@ from giajax.tasks.parts import task_aligned
 _LEAST = 0.01  # of a side of a box that an attack optimises
 _SURE = 0.25  # the least score of an object that a detector finds
 _FOUND = 100  # boxes of a detector that are looked at
+_RATED = 600  # classes of boxes that it is rated by, repetitions included
 
 
 class Form(NamedTuple):
@@ -27,12 +29,14 @@ class Form(NamedTuple):
   Attributes:
     loss: `(out, objects, image_shape) -> []`.
     predict: `(out, image_shape) -> Objects`, what the detector finds.
+    detect: `(out, image_shape) -> Detections`, all that it is rated by.
     match: `(out, objects) -> matching`, where the loss also takes `Matched`,
       objects with the predictions that answer for them; None if it does not.
   """
 
   loss: Callable[..., types.Array]
   predict: Callable[..., objects.Objects]
+  detect: Callable[..., detections.Detections]
   match: Callable[..., types.Array] | None = None
 
 
@@ -41,10 +45,23 @@ def _of_points(out: Any, image_shape: tuple[int, int, int]) -> objects.Objects:
   return _inside(found.boxes, found.classes, found.scores)
 
 
+def _all_of_points(
+  out: Any, image_shape: tuple[int, int, int]
+) -> detections.Detections:
+  found = detections.decoded(out, image_shape, _RATED, every_class=True)
+  return detections.suppressed(found)
+
+
 def _of_queries(out: Any, image_shape: tuple[int, int, int]) -> objects.Objects:
+  return _inside(*_all_of_queries(out, image_shape))
+
+
+def _all_of_queries(
+  out: Any, image_shape: tuple[int, int, int]
+) -> detections.Detections:
   del image_shape
   scores = jax.nn.softmax(out['scores'][:, -1])[..., :-1]  # but for nothing
-  return _inside(
+  return detections.Detections(
     geometry.to_corners(out['boxes'][:, -1]),
     scores.argmax(-1).astype(jnp.int32),
     scores.max(-1),
@@ -72,8 +89,8 @@ def _of_pairs(
 
 
 FORMS = {
-  'yolo': Form(task_aligned.loss, _of_points),
-  'detr': Form(_of_pairs, _of_queries, set_matching.match),
+  'yolo': Form(task_aligned.loss, _of_points, _all_of_points),
+  'detr': Form(_of_pairs, _of_queries, _all_of_queries, set_matching.match),
 }
 # Whether an attack is told which predictions answer for which objects.
 MATCHINGS = {'each step': False, 'oracle': True}
@@ -154,6 +171,11 @@ def detection(
     additive=False,
     facts=facts,
     join=_joined,
+    worth=base.Worth(
+      lambda out: form.detect(out, image_shape),
+      average_precision.of_coco,
+      ('AP50', 'AP'),
+    ),
   )
 
 

@@ -6,10 +6,12 @@ import pytest
 from giajax.data import cases
 
 LABELS = np.repeat(np.arange(5, dtype=np.int32), [1, 2, 3, 4, 10])
+COUNTS = np.arange(20) % 6
 DRAWN = [rule for rule in cases.RULES if rule != 'given']
 
 
 def draw(rule='random', *, seed=0, case=0, batch_size=3, **more):
+  more = {'counts': COUNTS, **more}
   return cases.indices(
     LABELS, seed=seed, case=case, batch_size=batch_size, rule=rule, **more
   )
@@ -123,6 +125,31 @@ def test_a_label_is_repeated_as_often_as_asked():
       found = draw('repeated_label', case=case, batch_size=4, repeats=repeats)
       counts = np.bincount(LABELS[found])
       assert sorted(counts[counts > 0]) == [1] * (4 - repeats) + [repeats]
+
+
+@pytest.mark.parametrize('objects', [(1, 3), (0, 0), (5, 9)])
+def test_images_of_so_many_objects(objects):
+  least, most = objects
+  found = {
+    int(i)
+    for case in range(40)
+    for i in draw('objects', case=case, objects=objects)
+  }
+  assert found == {*np.flatnonzero((least <= COUNTS) & (most >= COUNTS))}
+
+
+@pytest.mark.parametrize(
+  ('changes', 'words'),
+  [
+    (dict(counts=None), "data set with boxes for rule='objects'"),
+    (dict(objects=(3, 1)), r'from a least to a largest.*objects=\(3, 1\)'),
+    (dict(objects=(5, 9), batch_size=4), 'batch_size <= 3, the images of 5'),
+  ],
+)
+def test_odd_numbers_of_objects_are_refused(changes, words):
+  with pytest.raises(ValueError, match=words) as error:
+    draw('objects', **changes)
+  assert '\n' not in str(error.value)
 
 
 def test_a_class_a_client():

@@ -119,3 +119,30 @@ def test_odd_objects_are_refused(changes, words):
 def test_other_targets_are_no_objects():
   with pytest.raises(ValueError, match='a data set with boxes'):
     objects.check(np.zeros(3, int), 3, 3)
+
+
+@pytest.mark.parametrize(
+  ('text', 'kwargs', 'words'),
+  [
+    ('84 .5 .5 .5 .5\n', {'num_classes': 80}, 'COCO’s own ids, 1 to 90'),
+    ('84 .5 .5 .5 .5\n', {'num_classes': 84}, 'to the label set of these'),
+    ('91 .5 .5 .5 .5\n', {'num_classes': 80}, 'to the label set of these'),
+  ],
+)
+def test_ids_of_another_label_set_are_named(tmp_path, text, kwargs, words):
+  folder = _folder(tmp_path, text, names='')
+  with pytest.raises(ValueError, match=words) as error:
+    coco_folder.load(path=folder, size=64, **kwargs)
+  assert '\n' not in str(error.value) and 'a.txt:1' in str(error.value)
+
+
+def test_objects_are_counted_and_the_splits_differ():
+  tested, taught = (
+    shapes.load(size=64, count=16, split=split) for split in ('test', 'train')
+  )
+  valid = tested.take(range(16)).y.valid
+  np.testing.assert_array_equal(tested.objects, valid.sum(1))
+  assert (tested.take([3]).x != taught.take([3]).x).any()
+  assert tested.name == 'shapes' and 'train' in taught.name
+  with pytest.raises(ValueError, match=r"test, train\); got split='held_out'"):
+    shapes.load(split='held_out')

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+from PIL import Image
 import pytest
 
 from giajax.engine import build
@@ -52,6 +53,32 @@ def test_known_objects_are_drawn_and_named(tmp_path):
   assert '<rect' not in redacted
 
 
+def test_what_is_beside_bars_is_scored_apart(tmp_path):
+  for name in ('images', 'labels'):
+    (tmp_path / name).mkdir()
+  rng = np.random.default_rng(0)
+  for i in range(3):
+    pixels = rng.integers(0, 256, (20, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / f'images/{i}.png')
+    (tmp_path / f'labels/{i}.txt').write_text('0 .5 .5 .5 .5\n')
+  data = dict(name='coco_folder', path=str(tmp_path), size=64, num_classes=1)
+  config = _config(dataset=data, regions__content=True, ssim_range6=True)
+  config.attack.num_steps = 2
+  (row,) = engine.audit(config, tmp_path / 'run')
+  run = collection.read(tmp_path / 'run')
+  x, x_hat = (collection.array(run, row, n)[0] for n in ('x', 'x_hat'))
+  own = np.square(x - x_hat)[16:48].mean()
+  assert row['psnr_in_content'] == pytest.approx(-10 * np.log10(own), abs=1e-3)
+  # The mean image knows the bars, and nothing else.
+  mean = row['baselines']['mean_image']
+  assert mean['psnr_in_content'] == pytest.approx(
+    mean['psnr'] - 10 * np.log10(2), abs=0.01
+  )
+  assert mean['ssim_in_content'] < mean['ssim']
+  assert row['ssim_range6'] < row['ssim_range6_grey'] < 1
+  assert 'lpips_in_content' not in row
+
+
 def test_classes_are_inferred_and_boxes_optimised(tmp_path):
   config = _config(
     labels='present_classes',
@@ -62,11 +89,16 @@ def test_classes_are_inferred_and_boxes_optimised(tmp_path):
       'joint': ('boxes',),
     },
     cases__count=2,
+    cases__rule='objects',
+    cases__objects=(2, 3),
   )
   for row in engine.audit(config, tmp_path):
     assert not row['labels_granted'] and 0 <= row['labels_recovered'] <= 1
     assert 'known boxes' not in row['setting_reasons']
   run = collection.read(tmp_path)
+  for row in run.rows:
+    valid = collection.targets(run, row, 'y')['valid']
+    assert 2 <= valid.sum() <= 3
   claimed = collection.targets(run, run.rows[0], 'y_hat')
   assert (
     claimed['boxes'].shape[-1] == 4 and claimed['classes'].dtype.kind == 'i'

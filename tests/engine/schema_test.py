@@ -106,6 +106,11 @@ def test_hash_names_what_decides_results():
   older = _defaults()
   del older['auxiliary']
   assert plain == schema.config_hash(older)
+  del older['cases']['objects']
+  assert plain == schema.config_hash(older)
+  cases = {'rule': 'objects'}, {'rule': 'objects', 'objects': (2, 2)}
+  hashes = {schema.config_hash(_defaults(cases=own)) for own in cases}
+  assert len({plain, *hashes}) == 3
   point = _defaults()
   del point['sweep']  # as the points of a sweep are
   assert plain == schema.config_hash(point)

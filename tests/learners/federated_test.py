@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from giajax import trees
+from giajax import types
 from giajax.defenses import noise
 from giajax.engine import learning
 from giajax.engine import lessons
@@ -51,6 +53,30 @@ def test_first_step_by_hand():
     gradient,
     end.params,
   )
+
+
+def test_the_learning_rate_rises_first():
+  rates = dict(epochs=1, batch_size=60, learning_rate=0.5, momentum=0.0)
+  learner = pupils.pupil(**rates, weight_decay=0.0, warmup_steps=2)
+  key = jax.random.key(0)
+  batch = types.Batch(jnp.asarray(pupils.X[:60]), jnp.asarray(pupils.Y[:60]))
+  first, _ = learner.step(key, learner.init(key), batch)
+  second, _ = learner.step(key, first, batch)
+  plain = pupils.pupil(**rates, weight_decay=0.0)
+  whole, _ = plain.step(key, plain.init(key), batch)
+
+  def moved(state):
+    return jax.tree.map(jnp.subtract, state[0].params, pupils.START.params)
+
+  assert trees.squared_norm(moved(first)) == 0
+  # The second step takes the gradient of the start, at half of the rate.
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b / 2, atol=1e-5),
+    moved(second),
+    moved(whole),
+  )
+  with pytest.raises(ValueError, match=r'below the 4 steps.*warmup_steps=4'):
+    pupils.pupil(**rates, warmup_steps=4)
 
 
 def test_a_defence_costs_accuracy():

@@ -8,14 +8,29 @@ classes that occur. Lin et al., Microsoft COCO, ECCV 2014, arXiv 1405.0312;
 crowds and size ranges are left out.
 """
 
-import jax.numpy as jnp
+from collections.abc import Sequence
+
+import jax
 import numpy as np
 
-from giajax.tasks.parts import boxes as geometry
 from giajax.tasks.parts import detections
 from giajax.tasks.parts import objects
 
 _RECALLS = np.linspace(0, 1, 101)
+_IOUS = tuple(np.arange(50, 100, 5) / 100)
+
+
+def of_coco(
+  found: detections.Detections, y: objects.Objects
+) -> tuple[float, float]:
+  """Returns AP50, at an IoU of .5, and AP, the mean over .5, .55, ..., .95.
+
+  Args:
+    found: as for `average_precision`, like `y`.
+    y: the objects.
+  """
+  values = average_precisions(found, y, _IOUS)
+  return float(values[0]), float(values.mean())
 
 
 def average_precision(
@@ -30,11 +45,25 @@ def average_precision(
     y: the objects of these images.
     iou: the threshold.
   """
-  y = objects.Objects(*map(np.asarray, y))
-  values = [
-    _of_class(found, y, int(k), iou) for k in np.unique(y.classes[y.valid])
-  ]
-  return float(np.mean(values)) if values else float('nan')
+  return float(average_precisions(found, y, (iou,))[0])
+
+
+def average_precisions(
+  found: detections.Detections, y: objects.Objects, ious: Sequence[float]
+) -> np.ndarray:
+  """Returns the average precision at each of T thresholds, [T].
+
+  Args:
+    found: as for `average_precision`, like `y`.
+    y: the objects.
+    ious: the thresholds.
+  """
+  found, y = jax.tree.map(np.asarray, (found, y))
+  classes = np.unique(y.classes[y.valid])
+  if not len(classes):
+    return np.full(len(ious), np.nan)
+  each = [_of_class(found, y, k, np.array(ious)) for k in classes]
+  return np.mean(each, axis=0)
 
 
 def recalled(
@@ -64,30 +93,46 @@ def recalled(
   return count
 
 
-def _of_class(found, y, label, iou) -> float:
-  """Returns the average precision of one class."""
+def _of_class(found, y, label, ious) -> np.ndarray:
+  """Returns the average precision of one class at each threshold, [T]."""
   scores, hits = [], []
   total = 0
   for b, valid in enumerate(y.valid):
     own = valid & (y.classes[b] == label)
     total += int(own.sum())
-    sure = np.asarray(found.scores[b])
-    order = np.flatnonzero((np.asarray(found.classes[b]) == label) & (sure > 0))
+    sure = found.scores[b]
+    order = np.flatnonzero((found.classes[b] == label) & (sure > 0))
     order = order[np.argsort(-sure[order], kind='stable')]
-    pairs = _ious(np.asarray(found.boxes[b])[order], y.boxes[b][own])
-    free = np.ones(pairs.shape[1], bool)
-    for row in pairs:
-      usable = np.where(free, row, -1.0)
-      best = int(usable.argmax()) if len(usable) else -1
-      hit = best >= 0 and usable[best] >= iou
-      if hit:
-        free[best] = False
-      hits.append(hit)
-    scores += sure[order].tolist()
-  if not scores:
+    hits.append(_hits(_ious(found.boxes[b][order], y.boxes[b][own]), ious))
+    scores.append(sure[order])
+  order = np.argsort(-np.concatenate(scores), kind='stable')
+  hits = np.concatenate(hits)[order]
+  return np.array([_area(own, total) for own in hits.T])
+
+
+def _hits(pairs: np.ndarray, ious: np.ndarray) -> np.ndarray:
+  """Returns which detections take an object at each threshold, [n, T].
+
+  Args:
+    pairs: the IoU of detections, the surest first, with objects, [n, m].
+    ious: the thresholds, [T].
+  """
+  hits = np.zeros((len(pairs), len(ious)), bool)
+  free = np.ones((len(ious), pairs.shape[1]), bool)
+  near = pairs.max(axis=1, initial=-1) >= ious.min()
+  for i in np.flatnonzero(near):
+    usable = np.where(free, pairs[i], -1.0)
+    hits[i] = usable.max(axis=1) >= ious
+    taken = np.flatnonzero(hits[i])
+    free[taken, usable[taken].argmax(axis=1)] = False
+  return hits
+
+
+def _area(hits: np.ndarray, total: int) -> float:
+  """Returns the mean precision over recalls, of detections by their score."""
+  if not len(hits):
     return 0.0
-  order = np.argsort(-np.array(scores), kind='stable')
-  right = np.cumsum(np.array(hits)[order])
+  right = np.cumsum(hits)
   recall, precision = right / total, right / np.arange(1, len(right) + 1)
   highest = np.maximum.accumulate(precision[::-1])[::-1]
   places = np.searchsorted(recall, _RECALLS)
@@ -97,4 +142,9 @@ def _of_class(found, y, label, iou) -> float:
 
 def _ious(a: np.ndarray, b: np.ndarray) -> np.ndarray:
   """Returns the IoU of boxes [n, 4] and [m, 4], [n, m]."""
-  return np.asarray(geometry.iou(jnp.asarray(a)[:, None], jnp.asarray(b)[None]))
+  low = np.maximum(a[:, None, :2], b[None, :, :2])
+  high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+  inner = np.prod(np.maximum(high - low, 0), axis=-1)
+  areas = [np.prod(np.maximum(v[:, 2:] - v[:, :2], 0), -1) for v in (a, b)]
+  union = areas[0][:, None] + areas[1][None] - inner
+  return inner / np.where(union > 0, union, 1)

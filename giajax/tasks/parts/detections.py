@@ -77,8 +77,9 @@ def suppressed(found: Detections, iou: float = 0.7) -> Detections:
     found: detections, the surest first.
     iou: the IoU above which two boxes of one class are one object.
   """
-  kept = jax.vmap(functools.partial(_kept, iou=iou))
-  return found._replace(scores=kept(*found))
+  # One after the other: the overlaps of all images would take gigabytes.
+  kept = functools.partial(_kept, iou=iou)
+  return found._replace(scores=jax.lax.map(lambda one: kept(*one), found))
 
 
 def _kept(boxes, classes, scores, iou) -> types.Array:

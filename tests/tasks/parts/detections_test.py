@@ -82,3 +82,18 @@ def test_average_precision_by_hand():
   assert ap(found, two) == pytest.approx(0.5)  # of one class all, of one none
   assert np.isnan(ap(found, _objects(np.zeros((0, 4)), [])))
   assert ap(found._replace(scores=0 * found.scores), y) == 0
+
+
+def test_average_precision_at_several_thresholds():
+  y = _objects([[0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1]], [0, 0])
+  # IoUs of .92 and .52: both are found at .5, one up to .9, none at .95.
+  boxes = [[0, 0, 0.5, 0.46], [0.5, 0.5, 1, 0.76]]
+  found = _found(boxes, [0, 0], [0.9, 0.8])
+  half = 51 / 101
+  expected = [1, *[half] * 8, 0]
+  ious = np.arange(50, 100, 5) / 100
+  values = average_precision.average_precisions(found, y, ious)
+  np.testing.assert_allclose(values, expected)
+  np.testing.assert_allclose(
+    average_precision.of_coco(found, y), (1, np.mean(expected))
+  )
