@@ -10,10 +10,11 @@ and the classes of its objects. `--config.client.train_mode=True` trains as a
 client does, with BatchNorm statistics of the batch.
 `--config.attack.joint="('boxes',)"` has the attack find the boxes as well.
 
-In inference mode, untrained weights hand on hardly anything of the image: what
-the update says is about the boxes. Load weights, or train some, before calling
-a detector safe. `runlocal` has drawn shapes at 64 pixels, a quarter of the
-width and a few steps.
+`image_share` says how much of the update depends on the image: nearly all of it
+in training mode and with trained weights, and a billionth or less with fresh
+weights in inference mode. A small share does not mean that nothing is found.
+`runlocal` has drawn shapes at 64 pixels, a quarter of the width and a few
+steps.
 """
 
 from giajax.engine import build

@@ -7,6 +7,7 @@
     --peer=/path/to/python
   python -m giajax.launch.benchmark --only=resnet20:1 --local_steps=8
   python -m launch.benchmark --suite=generative --peer=/path/to/python
+  python -m launch.benchmark --suite=detection --peer=/path/to/python
 
 A workload is Inverting Gradients on one update of random numbers. Its images
 have 32x32 pixels unless its name says `network:batch:size`. Each workload runs
@@ -16,7 +17,8 @@ repetitions.
 
 With --peer, the two run alternately, and the ratio compares processor time per
 restart-step. The peer is breaching by default. For the zoo, which is every
-architecture at 32x32 and 224x224, it is the same step written in PyTorch
+classifier at 32x32 and 224x224, and for detectors at 256x256, whose targets are
+boxes of two classes, it is the same step written in PyTorch
 (`tests/golden/torch_speed.py` of a checkout), which needs an interpreter with
 torch and torchvision. Both have the cores that this command may use, which
 `taskset` limits, and the peer's threads sleep while they wait.

@@ -162,7 +162,7 @@ _GENERATIVE = Suite(
 _DETECTION = _ZOO._replace(
   names=[
     f'{network}:{batch}:256'
-    for network in ('yolov8n', 'yolov8n_basicblock')
+    for network in ('yolov8n', 'yolov8n_basicblock', 'detr_small')
     for batch in (1, 4)
   ],
 )

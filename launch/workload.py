@@ -64,7 +64,21 @@ FLAGS = (
     0,
   ),
 )
-_MODELS = {'convnet64': {'name': 'convnet', 'width': 64}}
+_MODELS: dict[str, dict[str, Any]] = {
+  'convnet64': {'name': 'convnet', 'width': 64},
+  'detr_small': {
+    'name': 'detr_resnet50',
+    'depth': 18,
+    'stages': 3,
+    'encoder_layers': 1,
+    'decoder_layers': 1,
+    'width': 128,
+    'heads': 4,
+    'hidden': 4,
+    'batch_norm': 'trained',
+    'dropout': 0.0,
+  },
+}
 # Those of other libraries, each beside giajax's own.
 FOREIGN = {
   'linen_resnet18': 'resnet18',
@@ -219,16 +233,21 @@ def setup(workload: Workload, options: Options) -> experiment.Setup:
   if options.local_steps:
     client = {'name': 'fedavg', 'epochs': options.local_steps}
   network = workload.network
-  detects = network in DETECTORS
+  model = _MODELS.get(network, {'name': network})
+  detects = model['name'] in DETECTORS
+  task = {'name': 'classification'}
+  if detects:
+    form = 'detr' if model['name'].startswith('detr') else 'yolo'
+    task = {'name': 'detection', 'loss': form}
   config = build.resolve(
     {
       'dataset': {
         'name': 'shapes' if detects else 'photographs',
         'size': workload.size,
       },
-      'task': {'name': 'detection' if detects else 'classification'},
+      'task': task,
       'cases': {'batch_size': workload.batch},
-      'model': _MODELS.get(network, {'name': network}),
+      'model': model,
       'client': client,
       'threat': {'grants': ('labels', 'boxes') if detects else ('labels',)},
       'noise_controls': 0,
@@ -312,7 +331,8 @@ def _observation(
   classes = setup.net.spec.num_classes
   message = types.ServerMessage(setup.variables)
   shown, update = threat.observed(setup.granted, message, update)
-  side = threat.side(setup.granted, batch, classes, lambda: batch.x)
+  facts = setup.world.task.facts
+  side = threat.side(setup.granted, batch, classes, lambda: batch.x, facts)
   return shown, types.Observation(types.NO_MESSAGE, update, side)
 
 

@@ -188,16 +188,17 @@ def verdict(
     'This attack found no more than a guess would, which says nothing about '
     f'stronger attacks: {scores}.'
   )
-  if vanishes(image_share):
+  if is_faint(image_share):
     reason += (
-      f' The update hardly contains the images ({image_share:.0e} of it depends'
-      ' on them): they vanish under these weights, and others may keep them.'
+      f' Only {image_share:.0e} of the update depends on the images, less than '
+      'a cosine in float32 can tell. Other attacks may still see it, and other '
+      'weights keep more.'
     )
   return Judgement('resists', reason)
 
 
-def vanishes(share: float) -> bool:
-  """Returns whether an update hardly contains its images.
+def is_faint(share: float) -> bool:
+  """Returns whether an update depends so little on its images.
 
   Args:
     share: of the update that depends on them; NaN if it was not measured.

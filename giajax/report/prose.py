@@ -160,10 +160,10 @@ def caveats(run: collection.Run) -> list[str]:
     )
   if 'resists' in verdicts:
     caveats.append('Resisting this attack is no proof against a stronger one.')
-  if any(map(_vanishes, run.rows)):
+  if any(map(_is_faint, run.rows)):
     caveats.append(
-      'An update that resists here hardly contains its images: they vanish '
-      'under these weights, and others may keep them.'
+      'An update that resists here hardly depends on its images, less than a '
+      'cosine in float32 can tell: that says nothing about other weights.'
     )
   causes = dict.fromkeys(
     row['degenerate'] for row in run.rows if row['verdict'] == 'untested'
@@ -176,10 +176,10 @@ def caveats(run: collection.Run) -> list[str]:
   return caveats
 
 
-def _vanishes(row: Mapping[str, Any]) -> bool:
-  """Returns whether an update resists only because its images vanish in it."""
+def _is_faint(row: Mapping[str, Any]) -> bool:
+  """Returns whether an update resists that hardly depends on its images."""
   share = wording.number(row.get('image_share'))
-  return row['verdict'] == 'resists' and success.vanishes(share)
+  return row['verdict'] == 'resists' and success.is_faint(share)
 
 
 def _is_falling(run: collection.Run, row: Mapping[str, Any]) -> bool:

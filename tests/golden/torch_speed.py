@@ -10,6 +10,7 @@ torch and torchvision, nothing of giajax.
 
 import argparse
 import contextlib
+import functools
 import json
 import pathlib
 import sys
@@ -20,9 +21,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 with contextlib.suppress(ImportError):  # what a torch without GPU lacks
   import torchvision_cpu  # noqa: F401
 
-from golden import draws
+from golden import case as cases
 from golden import torch_detection
+from golden import torch_detr
 from golden import torch_nets
+from golden import torch_set_matching
 from golden import torch_task_aligned
 import numpy as np
 import torch
@@ -32,11 +35,43 @@ from launch import timing
 CLASSES = 16  # of the photographs
 SHAPES, SLOTS = 2, 4  # the classes of the shapes, and how many an image holds
 _LEAST_SECONDS = 1.0  # for which steps are timed
+_DETR = {
+  'detr_small': {
+    'depth': 18,
+    'stages': 3,
+    'backbone_width': 1,
+    'batch_norm': 'trained',
+    'encoder_layers': 1,
+    'decoder_layers': 1,
+    'width': 128,
+    'heads': 4,
+    'hidden': 4,
+    'queries': 100,
+    'dropout': 0.0,
+  }
+}
+
+
+def detects(network):
+  """Returns whether a network finds objects, of which shapes have two kinds."""
+  return network in {*torch_detection.NETS, *_DETR}
+
+
+def build(network, size):
+  """Returns a network in inference mode."""
+  classes = SHAPES if detects(network) else CLASSES
+  case = cases.Case(network, (size, size, 3), classes)
+  if network not in _DETR:
+    return torch_nets.NETS[network](case).eval()
+  # Its positions are as constant as parameters.
+  place = torch_detr.positions
+  torch_detr.positions = functools.cache(lambda *shape: place(*shape).float())
+  return torch_detr.Detr(case, **_DETR[network]).eval()
 
 
 def objective(network, batch, size):
   """Returns the loss of an output, of classes or of drawn objects."""
-  if network not in torch_detection.NETS:
+  if not detects(network):
     y = torch.arange(batch) % CLASSES
     return lambda out: torch.nn.functional.cross_entropy(out, y)
   rng = np.random.default_rng(0)
@@ -45,6 +80,8 @@ def objective(network, batch, size):
   boxes = np.concatenate([corner, corner + sides], -1).astype(np.float32)
   kinds = torch.from_numpy(rng.integers(0, SHAPES, (batch, SLOTS)))
   objects = torch.from_numpy(boxes), kinds, torch.ones_like(kinds).bool()
+  if network in _DETR:
+    return lambda out: torch_set_matching.loss(out, objects)
   return lambda out: torch_task_aligned.loss(out, objects, size, size)
 
 
@@ -56,9 +93,7 @@ def main():
     parser.add_argument(f'--{name}', type=int, required=True)
   args = parser.parse_args()
   torch.manual_seed(0)
-  classes = SHAPES if args.network in torch_detection.NETS else CLASSES
-  case = draws.Case(args.network, (args.size, args.size, 3), classes)
-  net = torch_nets.NETS[args.network](case).eval()
+  net = build(args.network, args.size)
   params = list(net.parameters())
   loss = objective(args.network, args.batch, args.size)
 

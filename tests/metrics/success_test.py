@@ -82,11 +82,11 @@ def test_verdict(psnr, ssim, baseline_psnr, baseline_ssim, word):
 
 
 @pytest.mark.parametrize('share', [np.nan, 1e-3, 1e-9])
-def test_what_vanishes_is_not_called_safe(share):
+def test_what_is_faint_is_not_called_safe(share):
   scores = dict(ssim=0.1, baseline_psnr=12.0, baseline_ssim=0.1)
   found = success.verdict(psnr=12.0, **scores, image_share=share)
   assert found.word == 'resists'
-  assert ('1e-09 of it depends' in found.reason) == (share == 1e-9)
+  assert ('Only 1e-09 of' in found.reason) == (share == 1e-9)
   found = success.verdict(psnr=14.0, **scores, image_share=share)
   assert found.word == 'partial' and 'depends' not in found.reason
 
