@@ -45,6 +45,8 @@ from giajax.verify.parts import passes
 # Filters of fewer weights resemble each other, or a single pixel, by chance.
 LEAST_WEIGHTS = 16
 LEAST_PROBE = 8  # images; the thresholds do not hold for fewer
+# Checks to which trained detectors are suspicious although they are honest.
+OF_CLASSIFIERS = frozenset(('dsnr', 'proportional_rows', 'scale'))
 
 
 class Verdict(NamedTuple):
@@ -204,6 +206,7 @@ def not_run(why: str) -> Verdict:
 
 
 OTHER_WEIGHTS = not_run('The weights are not those of the agreed network.')
+UNMEASURED = not_run('Its threshold is for classifiers.')
 NO_READER = not_run(
   'No linear layer but the classifier reads images as a whole.'
 )

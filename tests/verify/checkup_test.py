@@ -55,14 +55,16 @@ def test_a_detector_has_checks_but_no_classifier():
   probe = checkup.draw_probe(images, net, task, size=8, case=0, seed=0)
   message = types.ServerMessage(net.init(handmade.KEY))
   result = checkup.check(view, message, probe)
-  assert {'dominance', 'dsnr', 'scale', 'architecture'} <= {*result.ran}
+  assert {'dominance', 'sign_split', 'architecture'} <= {*result.ran}
+  assert not base.OF_CLASSIFIERS & {*result.ran}
   assert result.verdicts['class_bias'].evidence == 'No classifier.'
   assert not result.flagged
   leaves = trees.named_leaves(message.variables.params)
-  leaves['levels.0.stem.kernel'] *= 1000
-  loud = types.Variables(trees.nested(leaves), message.variables.stats)
-  result = checkup.check(view, types.ServerMessage(loud), probe)
-  assert 'scale' in result.flagged
+  stem = leaves['levels.2.stem.kernel']
+  leaves['front.kernel'] = handmade.mirrored(stem.reshape(-1, stem.shape[-1]))
+  altered = types.Variables(trees.nested(leaves), message.variables.stats)
+  result = checkup.check(view, types.ServerMessage(altered), probe)
+  assert {'architecture', 'sign_split'} <= {*result.flagged}
 
 
 def test_chosen_checks_run_in_order():
