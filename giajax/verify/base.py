@@ -21,7 +21,7 @@ objected to at most 1 % of these models. At least one check objected to 0.7 % of
 the 152 fresh check-ups and to 0.8 % of the 120 trained ones
 (`configs/studies/results/thresholds.md`). Detectors were looked at later: the
 checks of `OF_CLASSIFIERS` object to trained ones and leave them out, and of the
-others none objected to 28 fresh and 12 trained check-ups, too few to say more.
+others none objected to 28 fresh and 10 trained check-ups, too few to say more.
 `sign_split` got its threshold from fresh ones. Networks from federated rounds
 were not among them. On probes of 2 to 4 images some checks object to most honest
 models, so a probe of fewer than `LEAST_PROBE` images is refused.
