@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import scipy.stats
+import scipy  # which loads its parts where they are used
 
 from giajax import registry
 from giajax import trees

@@ -1,24 +1,33 @@
 """Fixtures that several test files share, and what runs in one process."""
 
 from collections.abc import Iterator
+import ctypes
 import gc
 import importlib.metadata
 import os
 import pathlib
 import signal
+import tempfile
 
 import pytest
 
 # A test runs a program once or twice, so that compiling is what takes time:
-# most of it without LLVM's optimisations and without XLA's fusion emitters, a
-# flag that later versions do not know (and do not start with).
+# most of it without LLVM's optimisations, without XLA's fusion emitters and in
+# one piece. Later versions may not know the latter (and not start with them).
 _FLAGS = [
   '--xla_backend_optimization_level=0',
   '--xla_llvm_disable_expensive_passes=true',
 ]
 if importlib.metadata.version('jaxlib').startswith('0.10.'):
   _FLAGS.append('--xla_cpu_use_fusion_emitters=false')
+  _FLAGS.append('--xla_cpu_parallel_codegen_split_count=1')
 os.environ['XLA_FLAGS'] = ' '.join([os.environ.get('XLA_FLAGS', ''), *_FLAGS])
+
+# All processes of one run, and no other run, share what they compiled.
+if 'PYTEST_XDIST_WORKER' not in os.environ:
+  _COMPILED = tempfile.TemporaryDirectory(prefix='giajax-compiled-')
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = _COMPILED.name
+  os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
 # Tracing makes millions of small objects and hardly any garbage: by default
 # a tenth of the suite's time is spent looking for it.
@@ -49,6 +58,9 @@ def bounded_memory() -> Iterator[None]:
 
     jax.clear_caches()
     gc.collect()
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, 'malloc_trim'):
+      libc.malloc_trim(0)  # glibc keeps what is freed
 
 
 @pytest.fixture(scope='session')
@@ -61,6 +73,21 @@ def shared_data() -> pathlib.Path:
   return path
 
 
+# What takes a minute or so is begun first: at the end it would run alone.
+_LONG = (
+  'launch/accelerator/main_test.py',
+  'engine/kill_test.py',
+  'engine/run_test.py',
+  'engine/together_test.py',
+  'launch/benchmark_test.py',
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+  """Has pytest-xdist keep the order, not begin with the most tests."""
+  config.option.loadscopereorder = False
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(
   config: pytest.Config, items: list[pytest.Item]
@@ -70,8 +97,11 @@ def pytest_collection_modifyitems(
   All tests of a row share its evaluation (in `models` across files), those of
   a file its fixtures.
   """
+  root = pathlib.Path(__file__).parents[1]
+  long = [root / 'tests' / name for name in _LONG]
+  items.sort(key=lambda item: item.path not in long)
   for item in items:
-    path = item.path.relative_to(pathlib.Path(__file__).parents[1])
+    path = item.path.relative_to(root)
     parameters = getattr(getattr(item, 'callspec', None), 'params', {})
     row = parameters.get('case', parameters.get('name'))
     shared = path.parent if path.parent.name == 'models' and row else path

@@ -15,7 +15,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.stats
+import scipy  # which loads its parts where they are used
 
 from giajax.metrics import exact
 from giajax.report import advice

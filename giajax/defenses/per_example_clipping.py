@@ -16,8 +16,6 @@ as that of a detector, g_i is the gradient of a batch of one.
 
 import math
 
-import dp_accounting
-from dp_accounting import rdp
 import jax
 import jax.numpy as jnp
 
@@ -137,18 +135,17 @@ def multiplier(
     ValueError: a value outside its range.
   """
   _check(epsilon, delta, sampling_rate, rounds)
+  import dp_accounting  # it takes a second, of commands that do not need it
+  from dp_accounting import rdp
+
+  def event(noise_multiplier):
+    one = dp_accounting.GaussianDpEvent(noise_multiplier)
+    sampled = dp_accounting.PoissonSampledDpEvent(sampling_rate, one)
+    return dp_accounting.SelfComposedDpEvent(sampled, rounds)
+
   return dp_accounting.calibrate_dp_mechanism(
-    rdp.RdpAccountant,
-    lambda noise: _event(noise, sampling_rate, rounds),
-    epsilon,
-    delta,
+    rdp.RdpAccountant, event, epsilon, delta
   )
-
-
-def _event(noise_multiplier, sampling_rate, rounds):
-  one = dp_accounting.GaussianDpEvent(noise_multiplier)
-  sampled = dp_accounting.PoissonSampledDpEvent(sampling_rate, one)
-  return dp_accounting.SelfComposedDpEvent(sampled, rounds)
 
 
 def _check(epsilon, delta, sampling_rate, rounds):

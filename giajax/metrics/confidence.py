@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import scipy.stats
+import scipy  # which loads its parts where they are used
 
 from giajax import registry
 

@@ -17,6 +17,7 @@ from giajax import trees
 from giajax import types
 from giajax.models import base
 from giajax.models import layers
+from giajax.models.parts import counters
 from giajax.models.parts import foreign
 from giajax.models.parts import mixed
 from giajax.models.parts import modes
@@ -59,7 +60,7 @@ def pure(make: Callable[[nnx.Rngs], nnx.Module], name: str) -> Pure:
     ValueError: more parameters than JAX can number, or variables that are
       neither parameters nor running statistics nor random streams.
   """
-  abstract = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
+  abstract = nnx.eval_shape(lambda: make(counters.rngs(default=0)))
   graphdef, params, stats, streams = foreign.split(abstract, name)
   size = sum(math.prod(p.shape) for p in jax.tree.leaves(params))
   if size > _MOST_PARAMETERS:
@@ -72,7 +73,7 @@ def pure(make: Callable[[nnx.Rngs], nnx.Module], name: str) -> Pure:
 
   # Not compiled as a whole: XLA takes seconds for one draw per parameter.
   def init(key: types.Array) -> types.Variables:
-    rngs = nnx.Rngs(params=key, default=keys.named(key, 'default'))
+    rngs = counters.rngs(params=key, default=keys.named(key, 'default'))
     _, params, stats, _ = foreign.split(make(rngs), name)
     return types.Variables(pack_params(params), pack_stats(stats))
 

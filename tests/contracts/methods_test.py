@@ -79,13 +79,13 @@ def sample(net_name, batch_size=3):
 
 
 def shapes(tree):
-  return jax.tree.map(lambda leaf: (jnp.shape(leaf), leaf.dtype), tree)
+  return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
 
 
 # Priors.
 
 
-@pytest.fixture(params=sorted(PRIORS))
+@pytest.fixture(scope='module', params=sorted(PRIORS))
 def prior(request):
   net, variables, batch = sample('normed')
   client = fedsgd.fedsgd(net, TASK, train_mode=True)
@@ -141,7 +141,9 @@ def _detected():
 _OTHER_RULES = {'present_classes': _detected}
 
 
-@pytest.fixture(params=sorted(labels.RULES.keys() - _OTHER_RULES.keys()))
+@pytest.fixture(
+  scope='module', params=sorted(labels.RULES.keys() - _OTHER_RULES.keys())
+)
 def ruled(request):
   b = 1 if request.param == 'idlg' else 3
   net, variables, batch = sample('mlp', b)
@@ -281,7 +283,7 @@ def test_defended_update_keeps_its_form(defense):
   changed = defense.on_batch(key, batch)
   assert shapes(changed.x) == shapes(batch.x)
   assert changed.x.min() >= 0 and changed.x.max() <= 1
-  plain = client.update(key, message, changed)
+  plain = jax.eval_shape(client.update, key, message, changed)
   guarded = defenses.protect(client, defense)
   found = jax.jit(guarded.update)(key, message, batch)
   assert shapes(found) == shapes(plain)
@@ -293,7 +295,7 @@ def test_defended_update_keeps_its_form(defense):
     again,
   )
   believed = defense.on_belief(client)
-  surrogate = believed.update(key, message, changed)
+  surrogate = jax.eval_shape(believed.update, key, message, changed)
   assert shapes(surrogate) == shapes(plain)
   # What cannot be had of the defended update is not offered.
   assert guarded.moments is None

@@ -63,13 +63,20 @@ class TaskCase(NamedTuple):
   targets: Callable[[int, int], Any]
 
 
-@pytest.fixture(params=sorted({*TASKS, *_FORMS}))
+@pytest.fixture(scope='module', params=sorted({*TASKS, *_FORMS}))
 def task_case(request):
+  """Returns a row, with its functions compiled once for all tests."""
   name, kwargs = _FORMS.get(request.param, (request.param, {}))
   factory = TASKS[name]
   if 'image_shape' in inspect.signature(factory).parameters:
     kwargs = {**kwargs, 'image_shape': IMAGE}
   task = factory(K, **kwargs)
+  task = task._replace(
+    loss=jax.jit(task.loss),
+    predict=jax.jit(task.predict),
+    harden=jax.jit(task.harden),
+    same=jax.jit(task.same),
+  )
   if request.param in _MADE:
     return TaskCase(task, *_MADE[request.param])
 
@@ -128,7 +135,7 @@ def test_known_facts_shape_those_that_are_drawn(task_case):
       return task.loss(outputs(5, 1), task.join(values))
 
     free = fact.draw(jax.random.key(2), 5, known)
-    slopes = jax.tree.leaves(jax.grad(loss)(free))
+    slopes = jax.tree.leaves(jax.jit(jax.grad(loss))(free))
     assert all(np.isfinite(leaf).all() for leaf in slopes)
     assert any(np.any(np.asarray(leaf) != 0) for leaf in slopes)
 

@@ -29,7 +29,7 @@ def defended(policy, images=8, seed=0):
   x = jnp.broadcast_to(PIXELS / np.float32(255), (images, SIDE, SIDE, 3))
   batch = types.Batch(x, jnp.arange(images))
   change = augmentation.augmentation(policy=policy).on_batch
-  found = change(jax.random.key(seed), batch)
+  found = jax.jit(change)(jax.random.key(seed), batch)
   np.testing.assert_array_equal(found.y, batch.y)
   assert found.x.shape == x.shape and found.x.dtype == x.dtype
   assert found.x.min() >= 0 and found.x.max() <= 1

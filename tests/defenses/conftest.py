@@ -1,4 +1,4 @@
-"""What these tests share: quick compilation, and a client of one leaf."""
+"""What these tests share: a client of one leaf."""
 
 import jax
 import jax.numpy as jnp
@@ -7,13 +7,6 @@ import pytest
 from giajax import types
 from giajax.clients import base as clients
 from giajax.models.classification import mlp
-
-
-@pytest.fixture(autouse=True, scope='module')
-def quick_compilation():
-  jax.config.update('jax_disable_most_optimizations', True)
-  yield
-  jax.config.update('jax_disable_most_optimizations', False)
 
 
 @pytest.fixture

@@ -16,19 +16,28 @@ from launch import workload
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def _run(*flags):
-  return subprocess.run(
-    [sys.executable, '-m', 'launch.benchmark', '--tries=1', *flags],
+@pytest.fixture
+def run(capsys, monkeypatch):
+  """Returns `(*flags) -> (stdout, stderr)` of the benchmark in this process."""
+  monkeypatch.chdir(_ROOT)  # where the workloads' processes find `launch`
+
+  def measure(*flags):
+    benchmark.main(['', '--tries=1', *flags])
+    return capsys.readouterr()
+
+  return measure
+
+
+def test_one_object_a_workload_and_a_failed_one_is_named():
+  flags = ('--restarts=1', '--steps=2', '--rounds=1', '--json')
+  done = subprocess.run(
+    [sys.executable, '-m', 'launch.benchmark', '--tries=1']
+    + ['--only=nosuch:1,lenet:1', *flags],
     cwd=_ROOT,
     capture_output=True,
     text=True,
     check=False,
   )
-
-
-def test_one_object_a_workload_and_a_failed_one_is_named():
-  flags = ('--restarts=1', '--steps=2', '--rounds=1', '--json')
-  done = _run('--only=nosuch:1,lenet:1', *flags)
   assert done.returncode == 1
   first, last = done.stderr.strip().splitlines()
   assert first.startswith('nosuch:1: exit code 2: ')
@@ -48,19 +57,19 @@ def test_one_object_a_workload_and_a_failed_one_is_named():
     assert found[key] is None
 
 
-def test_out_is_gone_on_with(tmp_path):
+def test_out_is_gone_on_with(tmp_path, run):
   flags = ('--restarts=1', '--steps=1', '--rounds=1', f'--out={tmp_path}/rows')
-  first = _run('--only=mlp:1', *flags)
-  second = _run('--only=mlp:1,nosuch:1', *flags)
-  *table, row, space, note = first.stdout.splitlines()
+  first = run('--only=mlp:1', *flags)
+  second = run('--only=mlp:1,nosuch:1', *flags)
+  *table, row, space, note = first.out.splitlines()
   assert row.startswith('| mlp:1 ')
   assert {line.count('|') for line in (*table, row)} == {13}
   # One step is too short for its other load to be known.
   assert ' – * |' in row and space == '' and note == timing.NOTE
-  assert second.stdout == first.stdout, 'measured again'
+  assert second.out == first.out, 'measured again'
   assert (tmp_path / 'rows').read_text().count('\n') == 1
-  other = _run('--only=nosuch:1', *flags, '--steps=2')
-  assert 'nosuch:1: exit code 2' in other.stderr
+  other = run('--only=nosuch:1', *flags, '--steps=2')
+  assert 'nosuch:1: exit code 2' in other.err
 
 
 def _measured(monkeypatch, loads, *flags):
@@ -185,17 +194,17 @@ def test_help_of_both_commands(capsys):
     assert out.startswith(module.__doc__.strip()) and '--lowering=auto' in out
 
 
-def test_a_peer_with_another_network_is_refused(tmp_path):
+def test_a_peer_with_another_network_is_refused(tmp_path, run):
   peer = tmp_path / 'peer'
   peer.write_text('#!/bin/sh\necho \'{"parameters": 7}\'\n')
   peer.chmod(0o755)
   flags = ('--restarts=1', '--steps=2', '--rounds=1', '--suite=zoo')
-  done = _run('--only=lenet:1', *flags, f'--peer={peer}')
-  assert done.returncode == 1
-  assert (
-    'Expected the same network of the peer for lenet:1; got ' in done.stderr
-  )
-  assert 'parameters of 7, not 24,052; fix' in done.stderr  # sixteen classes
+  with pytest.raises(
+    SystemExit, match=r'Expected the same network of the peer for lenet:1; got '
+  ) as caught:
+    run('--only=lenet:1', *flags, f'--peer={peer}')
+  # Sixteen classes.
+  assert 'parameters of 7, not 24,052; fix' in str(caught.value)
 
 
 _OWN = {

@@ -51,13 +51,20 @@ def _compiled(function, *inputs):
   return function.lower(*inputs).compile(), [2.0, 1.0]
 
 
+@functools.cache
+def _victim():
+  """Returns the network of all cases, and its client's update."""
+  net = mlp.mlp(_SHAPE, _CLASSES)
+  client = fedsgd.fedsgd(net, classification.classification(_CLASSES))
+  return net, jax.jit(client.update)
+
+
 def _gradient(case, x, y):
   """Returns the gradient of images under the network of a case."""
-  net = mlp.mlp(_SHAPE, _CLASSES)
+  net, update = _victim()
   variables = convert.from_state_dict(archives.under(case, 'victim', ''), net)
-  client = fedsgd.fedsgd(net, classification.classification(_CLASSES))
   message, batch = types.ServerMessage(variables), types.Batch(x, y)
-  return client.update(jax.random.key(0), message, batch)[0].delta
+  return update(jax.random.key(0), message, batch)[0].delta
 
 
 def _observed(case):
@@ -80,7 +87,8 @@ def test_ci_net_begins_where_the_case_says():
     generator, weights = _generator(
       case, f'generator.{i}', 'ci_net', latent=3, width=2
     )
-    x = generator.apply(weights, case['z'][i], train=True).out
+    draw = jax.jit(lambda w, z, g=generator: g.apply(w, z, train=True).out)
+    x = draw(weights, case['z'][i])
     found = distance(_gradient(case, x, case['y']), _observed(case))
     assert found == pytest.approx(loss, rel=1e-4)
 
@@ -93,8 +101,10 @@ def test_ggl_found_the_first_candidate_of_the_case():
   ((loss,),) = figures['losses']
   assert len(case['z']) == 6
 
+  draw = jax.jit(lambda z: generator.apply(weights, z, case['y']).out)
+
   def objective(z):
-    x = generator.apply(weights, z[None], case['y']).out
+    x = draw(z[None])
     gradient = _gradient(case, x, case['y'])
     mean, variance = z.mean(), z.var()
     moments = (mean**2 + variance - 1 - np.log(variance)) / 2

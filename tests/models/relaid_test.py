@@ -103,7 +103,7 @@ def observed(net, size, side=(), **kwargs):
   made = world(net, size, **kwargs)
   message = types.ServerMessage(net.init(KEY))
   batch = types.Batch(X[:size], Y[:size])
-  update, _ = made.client.update(KEY, message, batch)
+  update, _ = jax.jit(made.client.update)(KEY, message, batch)
   return made, types.Observation(message, update, dict(side)), batch
 
 
@@ -111,7 +111,7 @@ def observed(net, size, side=(), **kwargs):
 def test_the_first_layer_gives_its_pixels_in_their_places(way):
   made, obs, batch = observed(NETS[way](), 1)
   attack = linear_layer.linear_layer(made)
-  found = attack.read(attack.init(KEY, obs, {}), obs, {})
+  found = jax.jit(attack.read)(attack.init(KEY, obs, {}), obs, {})
   assert METRICS['psnr'].score(found.batch.x[0], batch.x[0]) > 60
   assert found.batch.y[0] == batch.y[0]
 
@@ -179,7 +179,7 @@ def test_matching_by_moments_is_matching(train_mode):
   for each in (made, other):
     attack = inverting_gradients.inverting_gradients(each, num_steps=3)
     state = attack.init(KEY, obs, attack.hparams)
-    _, info = attack.step(KEY, state, obs, attack.hparams)
+    _, info = jax.jit(attack.step)(KEY, state, obs, attack.hparams)
     losses.append(info.loss)
   assert made.client.moments and not other.client.moments
   np.testing.assert_allclose(*losses, rtol=1e-4)
@@ -195,11 +195,12 @@ def test_statistics_of_a_batch_are_at_their_least_at_its_images(row, make):
   if row == 'huang':  # as if the client had started from its own statistics
     obs = obs._replace(update=obs.update._replace(stats=own_statistics(made)))
   attack = ATTACKS[row](made)
+  step = jax.jit(attack.step)
   terms = []
   for start in (batch.x, X[2:4]):
     state = attack.init(KEY, obs, attack.hparams)
     state = at_images(state, start, made.net.spec)
-    _, info = attack.step(KEY, state, obs, attack.hparams)
+    _, info = step(KEY, state, obs, attack.hparams)
     terms.append(float(info.terms['bn_statistics']))
   assert terms[0] < 1e-3 * terms[1]
 
@@ -251,9 +252,14 @@ def test_a_layer_in_front_of_ordinary_layers_gives_their_images():
   side = {
     'proxy_data': X * 0.1 + jnp.linspace(0.1, 0.8, 8)[:, None, None, None]
   }
-  message = attack.craft(KEY, sent, side, ())
-  update, _ = fedsgd.fedsgd(given, TASK).update(KEY, message, batch)
-  found = attack.read({}, types.Observation(message, update, side), {})
+
+  @jax.jit
+  def run(sent, batch, side):
+    message = attack.craft(KEY, sent, side, ())
+    update, _ = fedsgd.fedsgd(given, TASK).update(KEY, message, batch)
+    return attack.read({}, types.Observation(message, update, side), {})
+
+  found = run(sent, batch, side)
   psnr = METRICS['psnr'].score(found.batch.x[:, None], batch.x[None])
   assert (np.asarray(psnr).max(0) > 40).sum() >= 3
 

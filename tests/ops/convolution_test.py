@@ -139,7 +139,7 @@ def _derivatives(case, lowering, shared):
     return *first(x, kernel), *jax.grad(second, (0, 1))(x, kernel)
 
   mapped = jax.vmap(run, (0, None if shared else 0))
-  return jax.jit(mapped)(x, kernel)
+  return jax.device_get(jax.jit(mapped)(x, kernel))
 
 
 def _arrays(case, restarts, shared):

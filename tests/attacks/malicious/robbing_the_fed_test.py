@@ -188,8 +188,9 @@ def test_a_network_that_normalises_each_image_sees_the_level():
   crafting = attack(net, **options)
   altered = crafting.on_net(net)
   sent = types.ServerMessage(altered.init(key))
-  message = crafting.craft(key, sent, {}, ())
-  delta = SGD(altered).update(key, message, types.Batch(x, y))[0].delta
+  message = jax.jit(crafting.craft)(key, sent, {}, ())
+  update = jax.jit(SGD(altered).update)
+  delta = update(key, message, types.Batch(x, y))[0].delta
   # Without the stripes this is 1e-8, float32's rounding of zero.
   front = delta['front']
   assert np.linalg.norm(front['first']['bias']) > 1e-4 * np.linalg.norm(

@@ -141,17 +141,23 @@ def test_an_attack_runs_on_the_bias_of_the_classifier_alone():
   message = types.ServerMessage(net.init(jax.random.key(0)))
   x = jax.random.uniform(jax.random.key(1), (1, 3, 3, 3))
   batch = types.Batch(x, jnp.array([7], jnp.int32))
-  update = there.client.update(jax.random.key(2), message, batch)[0]
+  update = jax.jit(there.client.update)(jax.random.key(2), message, batch)[0]
   obs = types.Observation(message, update, {})
-  state = attack.init(jax.random.key(3), obs, attack.hparams)
-  state, info = attack.step(jax.random.key(4), state, obs, attack.hparams)
-  found = attack.read(state, obs, attack.hparams)
+
+  def run(attack):
+    @jax.jit
+    def one_step(obs, hp):
+      state = attack.init(jax.random.key(3), obs, hp)
+      state, info = attack.step(jax.random.key(4), state, obs, hp)
+      return attack.read(state, obs, hp), info
+
+    return one_step(obs, attack.hparams)
+
+  found, info = run(attack)
   assert found.batch.y.tolist() == [7] and info.finite
   matching = ATTACKS['inverting_gradients'](there, num_steps=2)
   rule = labels.bias_corrected(there)
-  matching = compose.with_labels(matching, rule)
-  state = matching.init(jax.random.key(3), obs, matching.hparams)
-  _, info = matching.step(jax.random.key(4), state, obs, matching.hparams)
+  _, info = run(compose.with_labels(matching, rule))
   assert info.finite
 
 

@@ -1,5 +1,7 @@
 """Tests of the rule that reads the classes of a detector's objects."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +23,19 @@ NET = detectors.net((64, 64, 3), K)
 TASK = TASKS['detection'](K, image_shape=NET.spec.image_shape)
 CLIENT = fedsgd.fedsgd(NET, TASK)
 RULE = labels.present_classes(worlds.World(NET, TASK, CLIENT, 1))
-MESSAGE = types.ServerMessage(NET.init(jax.random.key(0)))
+UPDATE, INFER = jax.jit(CLIENT.update), jax.jit(RULE.infer)
+
+
+@functools.cache
+def sent():
+  """Returns what the server sends."""
+  return types.ServerMessage(NET.init(jax.random.key(0)))
+
+
+def infer(message, batch):
+  """Returns what the rule makes of a client's update."""
+  update = UPDATE(jax.random.key(0), message, batch)[0]
+  return INFER(jax.random.key(1), types.Observation(message, update, {}))
 
 
 def test_biases_of_the_scores_are_found():
@@ -38,8 +52,7 @@ def test_biases_of_the_scores_are_found():
 def test_no_absent_class_is_named(index):
   batch = DATASETS['shapes'](size=64, count=4).take([index])
   y = batch.y._replace(classes=batch.y.classes + 2)
-  update = CLIENT.update(jax.random.key(0), MESSAGE, types.Batch(batch.x, y))[0]
-  found = RULE.infer(jax.random.key(1), types.Observation(MESSAGE, update, {}))
+  found = infer(sent(), types.Batch(batch.x, y))
   assert found['classes'].shape == found['valid'].shape == (1, K)
   named = {*np.asarray(found['classes'][found['valid']]).tolist()}
   assert named <= {*np.asarray(y.classes[y.valid]).tolist()}
@@ -47,11 +60,6 @@ def test_no_absent_class_is_named(index):
 
 def test_a_sure_target_is_named():
   """A point that lies on its object has a slope below 0."""
-  out = {
-    'boxes': jnp.zeros((1, 84, 4, 16)),
-    'scores': jnp.full((1, 84, K), -9.0),
-  }
-  del out
   boxes = jnp.array([[[0.1, 0.1, 0.9, 0.9]]])
   y = TASK.join(
     {
@@ -59,13 +67,12 @@ def test_a_sure_target_is_named():
       'labels': {'classes': jnp.array([[4]]), 'valid': jnp.array([[True]])},
     }
   )
-  params = MESSAGE.variables.params
+  variables = sent().variables
   biases = {name: jnp.full(K, -7.0) for name in score_biases.names(NET)}
-  low = trees.replaced(params, biases)
-  message = types.ServerMessage(MESSAGE.variables._replace(params=low))
+  low = trees.replaced(variables.params, biases)
+  message = types.ServerMessage(variables._replace(params=low))
   x = jnp.full((1, 64, 64, 3), 0.5)
-  update = CLIENT.update(jax.random.key(0), message, types.Batch(x, y))[0]
-  found = RULE.infer(jax.random.key(1), types.Observation(message, update, {}))
+  found = infer(message, types.Batch(x, y))
   assert found['classes'][0, 0] == 4 and found['valid'][0, 0]
   assert not found['valid'][0, 1:].any()
 
