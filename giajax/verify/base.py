@@ -23,8 +23,8 @@ the 152 fresh check-ups and to 0.8 % of the 120 trained ones
 checks of `OF_CLASSIFIERS` object to trained ones and leave them out, and of the
 others none objected to 28 fresh and 10 trained check-ups, too few to say more.
 `sign_split` got its threshold from fresh ones. Networks from federated rounds
-were not among them. On probes of 2 to 4 images some checks object to most honest
-models, so a probe of fewer than `LEAST_PROBE` images is refused.
+were not among them. On probes of 2 to 4 images some checks object to most
+honest models, so a probe of fewer than `LEAST_PROBE` images is refused.
 
 Checks that try the model run it in inference mode, with the BatchNorm buffers
 that the server sent. A client in training mode normalises by its own batch
