@@ -126,8 +126,8 @@ REASONS: dict[str, str] = {
   ),
   'known matching': (
     'The attacker was told which predictions of the network answer for which '
-    'objects when it sees the images themselves. Otherwise those of the '
-    'candidate answer, which often are others.'
+    'objects when it sees the images themselves. Otherwise the attack matches '
+    'those of its own candidate, often differently.'
   ),
   'known images': (
     'The attack started from the images themselves, in part. What it ends '

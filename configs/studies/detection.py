@@ -64,7 +64,7 @@ def get_config(arg=None):
   config.ssim_range6 = True
   config.regions.update(content=True, boxes=True)
   if local:
-    config.dataset = dict(name='shapes', size=64, count=1_000)
+    config.dataset = dict(name='shapes', size=64, count=1_000, split='test')
     config.model.width = 0.0625
     config.cases.count = 2
     config.attack.num_steps = 500

@@ -146,7 +146,7 @@ def _detector(config, local):
   sizes = (1, 4, 8)
   config.sweep = {'cases.batch_size': sizes}
   config.study = dict(
-    source='Fowl et al., ICLR 2022, arXiv 2110.13057, without a detector',
+    source='Fowl et al., ICLR 2022, arXiv 2110.13057, which has no detector',
     metrics=('exact', 'psnr', 'seconds_per_update'),
     columns=_columns(
       'cases.batch_size', [(b, _allowed(100, b)) for b in sizes]

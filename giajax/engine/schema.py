@@ -110,15 +110,14 @@ _RANGES = {
 }
 _UNHASHED = ('run', 'study')
 _HASHED_IF_SET = (
-  *(
-    'auxiliary',
-    'cases.objects',
-    'image_share',
-    'precision',
-    'regions',
-    'source',
-  ),
-  *('ssim_range6', 'sweep'),
+  'auxiliary',
+  'cases.objects',
+  'image_share',
+  'precision',
+  'regions',
+  'source',
+  'ssim_range6',
+  'sweep',
 )
 _NONE = type(None)
 _WORDS = {

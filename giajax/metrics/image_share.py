@@ -6,12 +6,14 @@ u is what the client computes of its batch, before any defence, and v what it
 computes of images of uniform noise in [0, 1] with the same targets, under the
 weights that it received and with the same random draws. Where s is 1, the
 update of the batch has nothing in common with that of noise; where it is 0, the
-update is that of the targets alone, and no attack finds an image in it.
+update is that of the targets alone, and no attack finds an image in it. It is a
+square: updates that differ by a thousandth of their length have s = 5e-7. It is
+above 1 where the two point away from each other.
 
 Formed as a difference of unit vectors, in float64, s keeps its digits however
-small it is. What the client computed in float32 was rounded before, which
-leaves about 1e-12 of two updates that are equal; the cosine itself, as attacks
-compute it in float32, is rounded at 1e-7. Ours.
+small it is. What the client computed in float32 was rounded before: values of
+about 1e-12 and less may be rounding. The cosine itself, as attacks compute it
+in float32, is rounded at 1e-7, but the slope that they follow is not. Ours.
 """
 
 from collections.abc import Callable, Mapping

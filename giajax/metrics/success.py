@@ -190,15 +190,15 @@ def verdict(
   )
   if is_faint(image_share):
     reason += (
-      f' Only {image_share:.0e} of the update depends on the images, less than '
-      'a cosine in float32 can tell. Other attacks may still see it, and other '
-      'weights keep more.'
+      ' The update differs from that of noise by a cosine of only '
+      f'{image_share:.0e}, less than one in float32 can tell: other attacks, '
+      'or the same under other weights, may find more.'
     )
   return Judgement('resists', reason)
 
 
 def is_faint(share: float) -> bool:
-  """Returns whether an update depends so little on its images.
+  """Returns whether an update hardly differs from that of noise.
 
   Args:
     share: of the update that depends on them; NaN if it was not measured.

@@ -162,8 +162,8 @@ def caveats(run: collection.Run) -> list[str]:
     caveats.append('Resisting this attack is no proof against a stronger one.')
   if any(map(_is_faint, run.rows)):
     caveats.append(
-      'An update that resists here hardly depends on its images, less than a '
-      'cosine in float32 can tell: that says nothing about other weights.'
+      'Updates that resist here hardly differ from those of noise; under other '
+      'weights they may give away more.'
     )
   causes = dict.fromkeys(
     row['degenerate'] for row in run.rows if row['verdict'] == 'untested'
@@ -177,7 +177,7 @@ def caveats(run: collection.Run) -> list[str]:
 
 
 def _is_faint(row: Mapping[str, Any]) -> bool:
-  """Returns whether an update resists that hardly depends on its images."""
+  """Returns whether an update resists that hardly differs from noise."""
   share = wording.number(row.get('image_share'))
   return row['verdict'] == 'resists' and success.is_faint(share)
 

@@ -19,7 +19,7 @@ for CIFAR-10 and of MobileNetV2 for ImageNet. A probe was 16 test images of
 CIFAR-10, or photographs for MobileNetV2. By construction each check alone
 objected to at most 1 % of these models. At least one check objected to 0.7 % of
 the 152 fresh check-ups and to 0.8 % of the 120 trained ones
-(`configs/studies/results/thresholds.md`). Detectors were looked at later: the
+(`configs/studies/results/thresholds.md`). YOLOv8 was looked at later: the
 checks of `OF_CLASSIFIERS` object to trained ones and leave them out, and of the
 others none objected to 28 fresh and 10 trained check-ups, too few to say more.
 `sign_split` got its threshold from fresh ones. Networks from federated rounds
@@ -48,7 +48,7 @@ from giajax.verify.parts import passes
 # Filters of fewer weights resemble each other, or a single pixel, by chance.
 LEAST_WEIGHTS = 16
 LEAST_PROBE = 8  # images; the thresholds do not hold for fewer
-# Checks to which trained detectors are suspicious although they are honest.
+# Checks that object to honest trained detectors.
 OF_CLASSIFIERS = frozenset(('dsnr', 'proportional_rows', 'scale'))
 
 

@@ -15,7 +15,7 @@ fewer than eight units, whose median is a matter of chance, and layers with
 fewer than `base.LEAST_WEIGHTS` weights per unit are passed over.
 
 It does not see halves that were drawn independently, mirrors with noise of
-10 %, nor a few mirrored rows among others.
+10 %, or a few mirrored rows among others.
 """
 
 import numpy as np

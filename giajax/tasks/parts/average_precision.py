@@ -5,7 +5,7 @@ object of its class and image of largest IoU, if that is at least a threshold
 and no surer detection has it. The precision at a recall is the highest at that
 recall or above, and AP its mean over the recalls 0, 0.01, ..., 1 and over the
 classes that occur. Lin et al., Microsoft COCO, ECCV 2014, arXiv 1405.0312;
-crowds and size ranges are left out.
+crowds, size ranges and the limit of 100 detections an image are left out.
 """
 
 from collections.abc import Sequence
