@@ -113,8 +113,8 @@ def detection(
   returns. An attack finds it anew for each of its candidates, and often finds
   another answer than the client: according to LeakPro's study of DETR, 60 %
   of the matches of 20 objects change on the way from noise to the image. What
-  that costs the attack is shown by `matching='oracle'`: the predictions that the
-  client matched are one more fact, the grant 'matching', and the candidate
+  that costs the attack is shown by `matching='oracle'`: the predictions that
+  the client matched are one more fact, the grant 'matching', and the candidate
   keeps them. The client's own update is the same.
 
   Args:
