@@ -23,11 +23,12 @@ if importlib.metadata.version('jaxlib').startswith('0.10.'):
   _FLAGS.append('--xla_cpu_parallel_codegen_split_count=1')
 os.environ['XLA_FLAGS'] = ' '.join([os.environ.get('XLA_FLAGS', ''), *_FLAGS])
 
-# All processes of one run, and no other run, share what they compiled.
-if 'PYTEST_XDIST_WORKER' not in os.environ:
-  _COMPILED = tempfile.TemporaryDirectory(prefix='giajax-compiled-')
-  os.environ['JAX_COMPILATION_CACHE_DIR'] = _COMPILED.name
-  os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+# The tests of a process, and the commands that they start, share what they have
+# compiled. Other processes do not: JAX may read what another one still writes,
+# and warns of it where tests read every line.
+_COMPILED = tempfile.TemporaryDirectory(prefix='giajax-compiled-')
+os.environ['JAX_COMPILATION_CACHE_DIR'] = _COMPILED.name
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
 # Tracing makes millions of small objects and hardly any garbage: by default
 # a tenth of the suite's time is spent looking for it.
