@@ -86,9 +86,9 @@ def test_what_is_faint_is_not_called_safe(share):
   scores = dict(ssim=0.1, baseline_psnr=12.0, baseline_ssim=0.1)
   found = success.verdict(psnr=12.0, **scores, image_share=share)
   assert found.word == 'resists'
-  assert ('Only 1e-09 of' in found.reason) == (share == 1e-9)
+  assert ('a cosine of only 1e-09' in found.reason) == (share == 1e-9)
   found = success.verdict(psnr=14.0, **scores, image_share=share)
-  assert found.word == 'partial' and 'depends' not in found.reason
+  assert found.word == 'partial' and 'cosine' not in found.reason
 
 
 def test_verdict_takes_medians_and_counts_failures():
