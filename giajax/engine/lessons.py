@@ -41,8 +41,8 @@ class Recipe(NamedTuple):
     seed: the seed of the initial weights, the order of the images and all
       draws.
     batch_size: the number of images behind one step.
-    learning_rate: the highest learning rate, that of the first step or, with
-      warm-up, of the one after it.
+    learning_rate: the highest learning rate, that of the first step without
+      warm-up.
     momentum: the momentum of SGD, in [0, 1).
     weight_decay: the weight decay of every parameter, >= 0.
     warmup_steps: the steps over which the learning rate of a model rises.

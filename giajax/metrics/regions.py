@@ -40,10 +40,8 @@ def psnr_in(x: np.ndarray, x_hat: np.ndarray, inside: np.ndarray) -> np.ndarray:
     inside: the pixels of the region, [B, H, W] bool.
   """
   errors = np.square(x.astype(np.float64) - x_hat).mean(-1)
-  floor = 10 ** (-psnr.CAP / 10)
-  return _mean(
-    errors, inside, lambda mse: -10 * np.log10(np.maximum(mse, floor))
-  )
+  floor = np.float32(10 ** (-psnr.CAP / 10))
+  return -10 * np.log10(np.maximum(_mean(errors, inside), floor))
 
 
 def ssim_in(x: np.ndarray, x_hat: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -118,15 +116,11 @@ def _rectangles(
   return inside & (columns >= left) & (columns < right)
 
 
-def _mean(
-  values: np.ndarray,
-  inside: np.ndarray,
-  then: Callable[[np.ndarray], np.ndarray] = lambda mean: mean,
-) -> np.ndarray:
-  """Returns a function of means over regions, [B] float32; NaN if empty."""
+def _mean(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
+  """Returns the means over regions, [B] float32; NaN if empty."""
   counts = inside.sum((1, 2))
   means = np.where(inside, values, 0.0).sum((1, 2)) / np.maximum(counts, 1)
-  return np.where(counts > 0, then(means), np.nan).astype(np.float32)
+  return np.where(counts > 0, means, np.nan).astype(np.float32)
 
 
 _Measure = Callable[..., np.ndarray]

@@ -103,7 +103,7 @@ def dataset_entry(model: Mapping[str, Any], data_dir: str) -> dict[str, Any]:
     model: the network's entry in a config.
     data_dir: as for `entry`; detectors have drawn shapes.
   """
-  return _SHAPES if model['name'] in DETECTORS else entry(data_dir)
+  return _SHAPES if _detects(model) else entry(data_dir)
 
 
 def fresh(
@@ -125,8 +125,8 @@ def trained(folder: str, images: data.Dataset) -> Iterator[Honest]:
     groups.setdefault(path.stem.partition('-epoch')[0], []).append(path)
   for name, paths in groups.items():
     facts = json.loads(paths[0].with_suffix('.json').read_text())
-    row = facts['config']['model']
-    yield _honest(name, 'trained', row, _images(row, images), paths)
+    row, task = facts['config']['model'], facts['config']['task']
+    yield _honest(name, 'trained', row, _images(row, images), paths, task)
 
 
 def published(folder: str, images: data.Dataset) -> Iterator[Honest]:
@@ -175,21 +175,23 @@ def imagenet(folder: pathlib.Path) -> data.Dataset:
   )
 
 
+def _detects(model) -> bool:
+  return model['name'] in DETECTORS
+
+
 def _images(model, images) -> data.Dataset:
   """Returns the images of a network: those given, or shapes."""
-  detects = model['name'] in DETECTORS
-  return systems.dataset(_SHAPES) if detects else images
+  return systems.dataset(_SHAPES) if _detects(model) else images
 
 
-def _honest(name, kind, entry, images, paths) -> Honest:
+def _honest(name, kind, entry, images, paths, task=None) -> Honest:
   net = systems.model(
     entry,
     image_shape=images.image_shape,
     num_classes=images.num_classes,
     lowering='lax',
   )
-  detects = entry['name'] in DETECTORS
-  task = dict(name='detection' if detects else 'classification')
+  task = task or dict(name='detection' if _detects(entry) else 'classification')
   return Honest(name, kind, entry, net, task, images, tuple(map(str, paths)))
 
 
