@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from giajax.data import DATASETS
 from giajax.engine import build
 from giajax.engine import experiment as records
+from giajax.engine import factories
 from giajax.engine import generators
 from giajax.engine import identity
 from giajax.engine import systems
@@ -122,4 +124,9 @@ def _decides(changed: Mapping[str, Any]) -> dict[str, Any]:
 
 def _taught(entry: Mapping[str, Any], split: str) -> dict[str, Any]:
   """Returns the entry of a training set."""
-  return {**entry, 'split': split} if 'split' in entry else dict(entry)
+  taken = factories.parameters(DATASETS, entry, 'dataset')
+  if 'split' not in taken or split == entry.get(
+    'split', taken['split'].default
+  ):
+    return dict(entry)
+  return {**entry, 'split': split}
