@@ -11,6 +11,7 @@ import tempfile
 import time
 
 from giajax.engine import build
+from giajax.results import collection
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 _errors = {}  # where each process writes its stderr to
@@ -108,6 +109,13 @@ def kill(process):
     process.kill()
   process.wait()
   _errors.pop(process).unlink()
+
+
+def arrays(workdir):
+  """Returns the arrays of each row, such as '0000/x_hat'."""
+  run = collection.read(workdir)
+  with run.arrays:
+    return {name: run.arrays[name] for name in run.arrays}
 
 
 def digest(workdir):

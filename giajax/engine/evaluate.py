@@ -17,8 +17,8 @@ from giajax import keys
 from giajax import trees
 from giajax import types
 from giajax.data import cases
+from giajax.engine import beside
 from giajax.engine import experiment
-from giajax.engine import features
 from giajax.engine import guesses as guess_rules
 from giajax.engine import setting as settings
 from giajax.metrics import assignment
@@ -74,10 +74,11 @@ def evaluate(
   slots = assignment.assign(truth.x, batch.x[chosen], valid)
   x_hat = _take(batch.x[chosen], slots)
   origin, x_start = _start(setup, truth, start, chosen)
-  known = guess_rules.of_item(setup, item, seed)
-  guesses = {'attack': x_hat, origin: x_start, **known}
-  beside, about = _scored(setup, item, guesses, history, seed)
-  values = beside.pop('attack')
+  known = beside.of_item(setup, item, seed)
+  found = {'attack': x_hat, origin: x_start}
+  scores = beside.scores(setup, known.facts, found)
+  values = scores.pop('attack')
+  about = _about(setup, item, known.facts, history, seed)
   row = {
     'score': float(reconstruction.score[chosen]),
     **_of_row(values | about),
@@ -88,9 +89,11 @@ def evaluate(
     ),
     'psnr_oracle': _oracle(truth, reconstruction),
     'finite_restarts': int(finite.sum()),
-    'baselines': {name: _listed(scores) for name, scores in beside.items()},
+    'baselines': {
+      name: _listed(own) for name, own in (scores | {**known.scores}).items()
+    },
   }
-  pictures = {f'x_{name}': x for name, x in known.items()}
+  pictures = {f'x_{name}': x for name, x in known.images.items()}
   arrays = {
     **{n: x for n, x in pictures.items() if n in columns.OPTIONAL},
     'x': truth.x,
@@ -132,22 +135,22 @@ def conclude(
   further = {}
   if 'baselines' not in row:
     return _unjudged(row, control, control_score)
-  beside = {
+  around = {
     name: {metric: np.asarray(v) for metric, v in scores.items()}
     for name, scores in row['baselines'].items()
   }
   if control is not None:
     x_hat = _assigned(arrays['x'], control, np.ones(len(control), bool))
-    beside['noise_gradient'] = _of_noise(arrays['x'], x_hat, beside, scorers)
+    around['noise_gradient'] = _of_noise(arrays['x'], x_hat, around, scorers)
     further['x_noise_gradient'] = x_hat
-  judgement = _judgement(row, arrays, beside)
+  judgement = _judgement(row, arrays, around)
   concluded = {
     **row,
-    'baselines': {name: _of_row(scores) for name, scores in beside.items()},
+    'baselines': {name: _of_row(scores) for name, scores in around.items()},
     'verdict': judgement.word,
     'reason': judgement.reason,
   }
-  table = np.stack([np.stack([*scores.values()]) for scores in beside.values()])
+  table = np.stack([np.stack([*scores.values()]) for scores in around.values()])
   return concluded, {**further, 'baselines': table.astype(np.float32)}
 
 
@@ -228,33 +231,11 @@ def images(setup: experiment.Setup, case: int) -> set[int]:
   return needed
 
 
-def _scored(setup, item, guesses, history, seed):
-  """Returns the metrics of each guess by its name, and those of the batch."""
-  size, x = len(item.indices), item.batch.x
-  shared, own = features.facts(setup, item, guesses, seed)
-  images = {
-    name: scoring.of_images(x, x_hat) for name, x_hat in guesses.items()
-  }
-  facts = {'x': x, 'batch': item.batch, **shared, **_prior(images)}
-  facts |= _content(setup, item)
-  scores = {
-    name: scoring.scores(
-      setup.scorers,
-      {**facts, **own[name], **images[name], 'x_hat': x_hat},
-      'guess',
-      size,
-    )
-    for name, x_hat in guesses.items()
-  }
-  facts = shared | _of_batch(setup, item, history, seed)
-  return scores, scoring.scores(setup.scorers, facts, 'batch', size)
-
-
-def _content(setup, item) -> dict[str, np.ndarray]:
-  """Returns where the images are in their letterboxes, if that is known."""
-  if experiment.ELSEWHERE in item.indices:
-    return {}
-  return {'content': setup.dataset.content_of(item.indices)}
+def _about(setup, item, known, history, seed):
+  """Returns the metrics of the batch."""
+  facts = {n: known[n] for n in ('features', 'rivals') if n in known}
+  facts |= _of_batch(setup, item, history, seed)
+  return scoring.scores(setup.scorers, facts, 'batch', len(item.indices))
 
 
 def _of_batch(setup, item, history, seed) -> dict[str, Any]:
@@ -279,22 +260,16 @@ def _noise(key: types.Array, shape: tuple[int, ...]) -> types.Array:
   return 0.5 + keys.uniform(key, shape, 0.5)
 
 
-def _of_noise(x, x_hat, beside, scorers) -> dict[str, np.ndarray]:
+def _of_noise(x, x_hat, around, scorers) -> dict[str, np.ndarray]:
   """Returns the metrics of what the attack made of noise.
 
   Metrics that need more than images are NaN.
   """
   images = scoring.of_images(x, x_hat)
-  facts = {'x': x, 'x_hat': x_hat, **images, **_prior(beside)}
-  names = next(iter(beside.values()))
+  facts = {'x': x, 'x_hat': x_hat, **images, **beside.prior(around)}
+  names = next(iter(around.values()))
   functions = {name: scorers.get(name) for name in names}
   return scoring.scores(functions, facts, 'guess', len(x))
-
-
-def _prior(scores) -> dict[str, np.ndarray]:
-  """Returns what is known about the mean image, if there is one."""
-  mean = scores.get('mean_image')
-  return {} if mean is None else {'ssim_mean_image': mean['ssim']}
 
 
 def _listed(scores) -> dict[str, list[float]]:
@@ -366,8 +341,12 @@ def _start_of(setup, start, chosen) -> np.ndarray:
 
 def _oracle(truth, reconstruction) -> float:
   """PSNR of the restart that somebody who knows the truth would choose."""
-  x, valid = reconstruction.batch.x, reconstruction.valid
-  return max(_psnr_assigned(truth.x, *one) for one in zip(x, valid))
+  pairs = zip(reconstruction.batch.x, reconstruction.valid)
+  x_hat = np.stack([_assigned(truth.x, *pair) for pair in pairs])
+  x = np.broadcast_to(truth.x, x_hat.shape)
+  every = _psnr(*(a.reshape(-1, *truth.x.shape[1:]) for a in (x, x_hat)))
+  psnr = np.mean(np.asarray(every).reshape(x_hat.shape[:2]), axis=1)
+  return float(np.max(np.where(np.isfinite(psnr), psnr, -np.inf)))
 
 
 def _psnr_assigned(truth, x, valid) -> float:
@@ -395,11 +374,11 @@ def _take_targets(y, slots) -> types.Tree:
   return jax.tree.map(take, y)
 
 
-def _judgement(row, values, beside) -> success.Judgement:
+def _judgement(row, values, around) -> success.Judgement:
   def best(metric):
-    medians = {n: float(np.median(v[metric])) for n, v in beside.items()}
+    medians = {n: float(np.median(v[metric])) for n, v in around.items()}
     name = max(medians, key=lambda n: np.nan_to_num(medians[n], nan=-np.inf))
-    return beside[name][metric]
+    return around[name][metric]
 
   return success.verdict(
     psnr=values['psnr'],

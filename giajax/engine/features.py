@@ -46,32 +46,45 @@ class Same:
 
 
 def facts(
-  setup: experiment.Setup,
-  item: experiment.Item,
-  guesses: Mapping[str, np.ndarray],
-  seed: int,
-) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-  """Returns what the network computes from the true images and each guess.
+  setup: experiment.Setup, item: experiment.Item, seed: int
+) -> dict[str, Any]:
+  """Returns what the network computes from the true images.
 
   Args:
     setup: the setup of the point.
     item: the truth.
-    guesses: [B, H, W, C] by name; image i of each is meant to be image i.
     seed: the seed of the experiment.
 
   Returns:
-    'features' and 'rivals' as in `metrics.base.FACTS`, and 'features_hat' by
-    the name of a guess; empty dicts if the network cannot report its features.
+    'features' and 'rivals' as in `metrics.base.FACTS`; an empty dict if the
+    network cannot report its features.
   """
-  images = np.concatenate([item.batch.x, *guesses.values()])
-  features = view(setup, images).features
+  features = view(setup, item.batch.x).features
   if not features.shape[1]:
-    return {}, {name: {} for name in guesses}
-  truth, *others = features.reshape(-1, len(item.indices), features.shape[1])
-  return (
-    {'features': truth, 'rivals': rivals(setup, item, seed)},
-    {name: {'features_hat': f} for name, f in zip(guesses, others)},
-  )
+    return {}
+  return {'features': features, 'rivals': rivals(setup, item, seed)}
+
+
+def of_guesses(
+  setup: experiment.Setup, guesses: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, Any]]:
+  """Returns what the network computes from guesses.
+
+  Args:
+    setup: the setup of the point.
+    guesses: [B, H, W, C] by name; image i of each is meant to be image i.
+
+  Returns:
+    'features_hat' as in `metrics.base.FACTS`, by the name of a guess; empty
+    dicts if the network cannot report its features.
+  """
+  if not guesses:
+    return {}
+  features = view(setup, np.concatenate([*guesses.values()])).features
+  if not features.shape[1]:
+    return {name: {} for name in guesses}
+  each = features.reshape(len(guesses), -1, features.shape[1])
+  return {name: {'features_hat': f} for name, f in zip(guesses, each)}
 
 
 def rivals(

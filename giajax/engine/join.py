@@ -1,6 +1,6 @@
 """From a part's outcome to rows, and from all rows to the files of a run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import functools
 import pathlib
 from typing import Any
@@ -21,8 +21,14 @@ from giajax.metrics import METRICS
 from giajax.results import collection
 from giajax.results import columns as result_columns
 from giajax.results import rows as result_rows
+from giajax.results import stacks
 
 Rows = list[dict[str, Any]]
+_Concluded = tuple[dict[str, Any], dict[str, np.ndarray]]  # a row, its arrays
+# What a part holds of its controls: their points and cases [N, 2], images, and
+# the attacker's score.
+_CONTROL = ('control/at', 'control/x', 'control/score')
+_AGAIN = 'remove the parts and run again'
 
 
 def degenerates(
@@ -60,17 +66,17 @@ def score(
     facts: the further columns of each item.
 
   Returns:
-    Rows that still lack the comparison with their control, and arrays: those of
-    the rows, and what the attack made of the controls.
+    Rows that still lack the comparison with their control, and arrays: the
+    block of the rows, and what the attack made of the controls.
   """
-  setup, rows, arrays = part.cohort.setup, [], {}
+  setup, rows, controls = part.cohort.setup, [], []
+  arrays: dict[int, dict[str, np.ndarray]] = {}
   for n, (work, item) in enumerate(zip(part.work, items)):
     final, finite = _pick(outcome.final, n), outcome.finite[n]
     if work.control:
       chosen = evaluate.choose(final.score, finite)
-      name = _control(work.point.index, work.case)
-      arrays[name] = final.batch.x[chosen]
-      arrays[f'{name}/score'] = np.float32(final.score[chosen])
+      at = work.point.index, work.case
+      controls.append((at, final.batch.x[chosen], final.score[chosen]))
       continue
     scored, item_arrays = evaluate.evaluate(
       setup,
@@ -83,11 +89,10 @@ def score(
     )
     rows.append({**_facts(part.cohort, work), **scored, **facts[n]})
     item_arrays |= {'trace': outcome.trace[n], 'trace_step': marks}
-    arrays |= {
-      result_rows.key(work.row, name): value
-      for name, value in item_arrays.items()
-    }
-  return rows, arrays
+    arrays[work.row] = item_arrays
+  members = stacks.block(0, arrays) if arrays else {}
+  made = zip(_CONTROL, zip(*controls))
+  return rows, members | {name: np.asarray(values) for name, values in made}
 
 
 def join(
@@ -112,36 +117,89 @@ def join(
     return []
   for partial in (*folder.glob('.*.partial'), *folder.glob('parts/.*.partial')):
     partial.unlink(missing_ok=True)
-  arrays: dict[str, np.ndarray] = {}
-  rows: dict[int, dict[str, Any]] = {}
+  setups = {w.row: c.setup for c in cohorts for w in c.work if not w.control}
+  rows: Rows = []
+  concluded = _all_concluded(folder, owner, setups)
+  workdir.write_arrays(folder / 'recon.npz', _blocks(concluded, rows))
+  rows.sort(key=lambda row: row['row'])
+  workdir.write_text(folder / 'results.jsonl', result_rows.lines(rows))
+  return rows
+
+
+def _all_concluded(
+  folder: pathlib.Path, owner: str, setups: Mapping[int, experiment.Setup]
+) -> Iterator[_Concluded]:
+  """Yields each row as it is written, one part after the other."""
+  controls, seen = {}, set()
+  if any(setup.noise_controls for setup in setups.values()):
+    controls = _controls(folder, owner)
   for path in plan.files(folder):
-    name = plan.owner(owner, path.stem)
-    part_rows, part_arrays = workdir.read_part(path, name)
-    _check(path, part_rows, part_arrays)
-    rows |= {row['row']: row for row in part_rows}
-    arrays |= part_arrays
-  wanted = {w.row: c.setup for c in cohorts for w in c.work if not w.control}
-  if rows.keys() != wanted.keys():
+    with workdir.part(path, plan.owner(owner, path.stem)) as (rows, members):
+      arrays = stacks.Stacks(members, str(path), _AGAIN)
+      _check(path, rows, arrays)
+      for row in rows:
+        number = row['row']
+        if number in seen:  # two shards did the same
+          continue
+        seen.add(number)
+        if number not in setups:
+          break
+        own = {
+          name: arrays[result_rows.key(number, name)]
+          for name in arrays.names(number)
+        }
+        scorers = setups[number].scorers
+        row, further = _concluded(row, own, controls, scorers)
+        yield result_rows.checked(row), own | further
+  if seen != setups.keys():
     raise ValueError(
-      f'Expected {folder / "parts"} to hold rows 0 to {len(wanted) - 1}; got '
-      f'{len(rows)} rows, others than these; remove the parts and run again'
+      f'Expected {folder / "parts"} to hold rows 0 to {len(setups) - 1}; got '
+      f'{len(seen)} rows, others than these; {_AGAIN}'
     )
-  ordered = []
-  for number in sorted(rows):
-    row, further = _concluded(rows[number], arrays, wanted[number].scorers)
-    ordered.append(result_rows.checked(row))
-    arrays |= {
-      result_rows.key(number, name): value for name, value in further.items()
-    }
-  recon = {k: arrays[k] for k in sorted(arrays) if not k.startswith('control/')}
-  workdir.write_arrays(folder / 'recon.npz', recon)
-  workdir.write_text(folder / 'results.jsonl', result_rows.lines(ordered))
-  return ordered
 
 
-def _check(
-  path: pathlib.Path, rows: Rows, arrays: Mapping[str, np.ndarray]
-) -> None:
+def _controls(
+  folder: pathlib.Path, owner: str
+) -> dict[tuple[int, int], tuple[np.ndarray, float]]:
+  """Returns what was made of each control, and its score, by point and case."""
+  made = {}
+  for path in plan.files(folder):
+    with workdir.part(path, plan.owner(owner, path.stem)) as (_, members):
+      if _CONTROL[0] not in members:
+        continue
+      if any(name not in members for name in _CONTROL):
+        raise ValueError(
+          f'Expected {path} to hold {", ".join(_CONTROL)}; got some of them; '
+          f'{_AGAIN}'
+        )
+      places, images, scores = (members[name] for name in _CONTROL)
+      if places.shape != (len(images), 2) or scores.shape != (len(images),):
+        raise ValueError(
+          f'Expected {path} to hold a point, a case and a score of each '
+          f'control; got others; {_AGAIN}'
+        )
+      for place, x, score in zip(places.tolist(), images, scores):
+        made[tuple(place)] = x, float(score)
+  return made
+
+
+def _blocks(
+  concluded: Iterable[_Concluded], rows: Rows
+) -> Iterator[tuple[str, np.ndarray]]:
+  """Yields the members of all blocks, and appends their rows to `rows`."""
+  number, block, cohort = 0, {}, -1
+  for row, arrays in concluded:
+    size = stacks.rows_per_block(arrays)
+    if block and (row['cohort'] != cohort or len(block) >= size):
+      yield from stacks.block(number, block).items()
+      number, block = number + 1, {}
+    cohort = row['cohort']
+    block[row['row']] = arrays
+    rows.append(row)
+  yield from stacks.block(number, block).items()
+
+
+def _check(path: pathlib.Path, rows: Rows, arrays: stacks.Stacks) -> None:
   """Raises ValueError for a part whose rows and arrays this run did not write.
 
   Args:
@@ -171,27 +229,24 @@ def _check(
       )
 
 
-def _concluded(row, arrays, scorers):
+def _concluded(row, arrays, controls, scorers) -> _Concluded:
   known = 'baselines' in row
-  own = {
-    name: arrays[result_rows.key(row['row'], name)]
-    for name in (('x', 'psnr', 'ssim') if known else ('x_hat',))
-  }
+  own = {n: arrays[n] for n in (('x', 'psnr', 'ssim') if known else ('x_hat',))}
   shape = own['x' if known else 'x_hat'].shape[1:]
   # The first case's stands for those of the others, if they have none.
-  name = _control(row['point'], row['case'])
-  own_control = name in arrays
+  place = row['point'], row['case']
+  own_control = place in controls
   if not own_control:
-    name = _control(row['point'], 0)
-  control = arrays.get(name)
+    place = row['point'], 0
+  control, score = controls.get(place, (None, np.nan))
   if control is not None and (
     control.dtype.kind != 'f' or control.shape[1:] != shape
   ):
     raise ValueError(
-      f'Expected {name!r} in the parts to hold images of {[*shape]}; got '
-      f'{[*control.shape]} of {control.dtype}; remove the parts and run again'
+      f'Expected the control of case {place[1]} at point {place[0]} to hold '
+      f'images of {[*shape]}; got {[*control.shape]} of {control.dtype}; '
+      f'{_AGAIN}'
     )
-  score = float(arrays.get(f'{name}/score', np.nan))
   row, further = evaluate.conclude(row, own, control, scorers, score)
   if not own_control:
     further.pop('x_noise_gradient', None)
@@ -200,10 +255,6 @@ def _concluded(row, arrays, scorers):
 
 def _pick(tree, n):
   return jax.tree.map(lambda leaf: leaf[n], tree)
-
-
-def _control(point: int, case: int) -> str:
-  return f'control/{point:04d}/{case:04d}'
 
 
 def _facts(cohort: plan.CohortWork, work: plan.Work) -> dict[str, Any]:

@@ -140,8 +140,9 @@ def finished(folder: pathlib.Path) -> dict[int, list[tuple[int, int]]]:
 
 def files(folder: pathlib.Path) -> list[pathlib.Path]:
   """Returns the files of the parts that are in a workdir, in order."""
-  every = sorted((folder / 'parts').glob('*.npz'))
-  return [path for path in every if _NAME.fullmatch(path.stem)]
+  every = (folder / 'parts').glob('*.npz')
+  named = [path for path in every if _NAME.fullmatch(path.stem)]
+  return sorted(named, key=lambda path: [*map(int, path.stem.split('-'))])
 
 
 def saved(folder: pathlib.Path) -> list[str]:
@@ -172,7 +173,9 @@ def set_aside(folder: pathlib.Path, run: str) -> None:
   """
   for path in files(folder):
     try:
-      workdir.read_part(path, owner(run, path.stem))
+      with workdir.part(path, owner(run, path.stem)) as (_, arrays):
+        for name in arrays:
+          arrays[name]  # which checks its bytes
     except ValueError as error:
       _log.warning('setting aside a part: %s', error)
       workdir.set_aside(path, path)

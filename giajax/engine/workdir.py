@@ -6,7 +6,7 @@ checkpoints/    the state of running ones
 results.jsonl, recon.npz, figures/, report.html   made at the end
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import contextlib
 import fcntl
 import itertools
@@ -16,6 +16,7 @@ import pathlib
 import reprlib
 import secrets
 from typing import Any
+import zipfile
 
 import numpy as np
 
@@ -259,16 +260,25 @@ def write_text(path: pathlib.Path, text: str) -> None:
   _write(path, lambda made: made.write_text(text, encoding='utf-8'))
 
 
-def write_arrays(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
+def write_arrays(
+  path: pathlib.Path, arrays: Iterable[tuple[str, np.ndarray]]
+) -> None:
   """Writes an npz, whole or not at all; the same arrays give the same bytes.
 
+  Args:
+    path: the file.
+    arrays: names and arrays, of which one at a time is in memory.
+
   Raises:
-    ValueError: the folder cannot be written.
+    ValueError: the folder cannot be written, or making an array raised it.
   """
 
   def write(made):
-    with open(made, 'wb') as file:
-      np.savez(file, **arrays)  # pyrefly: ignore
+    with zipfile.ZipFile(made, 'w') as archive:
+      for name, array in arrays:
+        member = zipfile.ZipInfo(f'{name}.npy')  # of no date
+        with archive.open(member, 'w', force_zip64=True) as file:
+          np.lib.format.write_array(file, array, allow_pickle=False)
 
   _write(path, write)
 
@@ -277,7 +287,7 @@ def write_part(
   path: pathlib.Path,
   owner: str,
   rows: Sequence[Mapping[str, Any]],
-  arrays: Mapping[str, Any],
+  arrays: Mapping[str, np.ndarray],
 ) -> None:
   """Writes the results of a finished part, whole or not at all.
 
@@ -290,37 +300,44 @@ def write_part(
   Raises:
     ValueError: the folder cannot be written.
   """
-  text = {'owner': np.str_(owner), 'rows': np.str_(json.dumps(rows))}
-  write_arrays(path, {**text, **arrays})
+  text = {'owner': np.asarray(owner), 'rows': _bytes(json.dumps(rows))}
+  write_arrays(path, {**text, **arrays}.items())
 
 
-def read_part(path: pathlib.Path, owner: str) -> tuple[list[dict], dict]:
-  """Returns the rows and arrays of a finished part.
+@contextlib.contextmanager
+def part(
+  path: pathlib.Path, owner: str
+) -> Iterator[tuple[list[dict], archives.Arrays]]:
+  """Opens a finished part.
 
   Args:
     path: the file, whose members have checksums.
     owner: what the part has to belong to.
 
+  Yields:
+    Its rows, and its arrays, which are read as they are asked for.
+
   Raises:
     ValueError: the part is damaged, or belongs to something else.
   """
   kind, advice = _PART
-  with archives.Arrays(path, *_PART) as part:
-    arrays = dict(part)
-  try:
-    text = arrays.pop('rows', np.str_()).item()
-    rows = files.parsed(str(text), finite=False)
-    kinds.check(rows, [dict], 'its rows', 'remove it')
-  except ValueError as error:
-    raise UnusableError(
-      f'Expected a whole {kind}; got {path} ({error}); {advice}'
-    ) from error
-  if str(arrays.pop('owner', '')) != owner:
-    raise UnusableError(
-      f'Expected a part of this run; got {path}, which is of another one; '
-      f'{advice}'
-    )
-  return rows, arrays
+  with archives.Arrays(path, *_PART) as arrays:
+    try:
+      text = arrays['rows'] if 'rows' in arrays else _bytes('')
+      if text.dtype != np.uint8:
+        raise ValueError(f'rows of {text.dtype}')
+      rows = files.parsed(text.tobytes(), finite=False)
+      kinds.check(rows, [dict], 'its rows', 'remove it')
+    except ValueError as error:
+      raise UnusableError(
+        f'Expected a whole {kind}; got {path} ({error}); {advice}'
+      ) from error
+    if 'owner' not in arrays or str(arrays['owner']) != owner:
+      raise UnusableError(
+        f'Expected a part of this run; got {path}, which is of another one; '
+        f'{advice}'
+      )
+    yield rows, arrays
 
 
 def unwritable(folder: pathlib.Path, error: Exception) -> UnusableError:
@@ -338,6 +355,10 @@ def _flock(path, kind):
   with open(path, 'a+', encoding='utf-8') as handle:
     fcntl.flock(handle, kind)
     yield
+
+
+def _bytes(text: str) -> np.ndarray:
+  return np.frombuffer(text.encode(), np.uint8)
 
 
 def _write(path, write):

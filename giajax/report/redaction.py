@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from giajax.results import stacks
+
 _SIDE = 4  # blocks along the shorter side of an image
 
 
@@ -15,7 +17,7 @@ class Redacted(Mapping[str, np.ndarray]):
     arrays: those of `recon.npz`, by 'ROW/NAME'.
   """
 
-  def __init__(self, arrays: Mapping[str, np.ndarray]):
+  def __init__(self, arrays: stacks.Stacks):
     self._arrays = arrays
 
   def __getitem__(self, name: str) -> np.ndarray:
@@ -40,6 +42,10 @@ class Redacted(Mapping[str, np.ndarray]):
   def __contains__(self, name: object) -> bool:
     """Returns whether an array exists and may be shown."""
     return name in self._arrays and str(name).partition('/')[2] != 'x'
+
+  def names(self, row: int) -> list[str]:
+    """Returns the names of the arrays of a row that are left."""
+    return [name for name in self._arrays.names(row) if name != 'x']
 
   def __enter__(self) -> 'Redacted':
     """Returns itself."""

@@ -16,6 +16,7 @@ from giajax.metrics import success
 from giajax.results import columns
 from giajax.results import records
 from giajax.results import rows as row_format
+from giajax.results import stacks
 from giajax.results import wording
 
 SAMPLE_LIMIT = 16
@@ -48,7 +49,8 @@ def read(workdir: pathlib.Path) -> Run:
   rows = _rows(_existing(workdir / 'results.jsonl'))
   path = _existing(workdir / 'recon.npz')
   with contextlib.ExitStack() as stack:
-    arrays = stack.enter_context(archives.Arrays(path, advice=_AGAIN))
+    members = stack.enter_context(archives.Arrays(path, advice=_AGAIN))
+    arrays = stacks.Stacks(members, str(path), _AGAIN)
     heads = {key: arrays.head(key) for key in arrays}
     check_arrays(rows, heads, str(path))
     for row in rows:
@@ -127,7 +129,8 @@ def targets(run: Run, row: Mapping[str, Any], name: str) -> Any:
     ValueError: the archive is torn there.
   """
   key = _key(row, name)
-  names = [n for n in run.arrays if n == key or n.startswith(f'{key}.')]
+  own = [_key(row, n) for n in run.arrays.names(row['row'])]
+  names = [n for n in own if n == key or n.startswith(f'{key}.')]
   return trees.under(key, {n: run.arrays[n] for n in names})
 
 
@@ -259,7 +262,7 @@ def _key(row: Mapping[str, Any], name: str) -> str:
   return row_format.key(row['row'], name)
 
 
-def _check_chosen(arrays: archives.Arrays, row: Mapping[str, Any]) -> None:
+def _check_chosen(arrays: stacks.Stacks, row: Mapping[str, Any]) -> None:
   count = len(arrays[_key(row, 'finite')])
   chosen = int(arrays[_key(row, 'chosen')])
   if not 0 <= chosen < count:

@@ -255,6 +255,9 @@ OPTIONAL = {
 }
 
 
+_KNOWN = ARRAYS | OPTIONAL
+
+
 def is_scored(row: Mapping[str, Any]) -> bool:
   """Returns whether a row compares with images that are known."""
   return any(COLUMNS[name].needs_truth for name in row if name in COLUMNS)
@@ -318,8 +321,8 @@ def check_arrays(
   sizes = {'S': len(baselines)}
   if baselines:
     sizes['M'] = len(next(iter(baselines.values())))
-  for name, found in arrays.items():
-    array = (ARRAYS | OPTIONAL)[name.partition('.')[0]]
+  for name in sorted(arrays, key=_place):
+    array, found = _KNOWN[name.partition('.')[0]], arrays[name]
     shape, dtype = found.shape, found.dtype
     axes = array.axes.removesuffix('*')
     pairs = [*zip(axes, shape)]
@@ -339,6 +342,12 @@ def check_arrays(
       )
 
 
+def _place(name: str) -> int:
+  """Returns where an array stands in the tables; images come first."""
+  return _PLACES[name.partition('.')[0]]
+
+
+_PLACES = {name: i for i, name in enumerate(_KNOWN)}
 _TYPES = {
   'f': 'floats',
   'iu': 'whole numbers',

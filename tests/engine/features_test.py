@@ -45,7 +45,8 @@ def test_guesses_are_told_apart(setup):
     'wrong': np.asarray(setup.dataset.take([2, 3]).x),
     'lost': np.full_like(x, np.nan),
   }
-  shared, own = features.facts(setup, item, guesses, 0)
+  shared = features.facts(setup, item, 0)
+  own = features.of_guesses(setup, guesses)
   scores = {
     name: scoring.scores(setup.scorers, {**shared, **facts}, 'guess', 2)
     for name, facts in own.items()
@@ -64,8 +65,8 @@ def test_guesses_are_told_apart(setup):
 def test_features_are_what_the_classifier_reads(setup):
   item = _item(setup, 0, 5)
   x = 0.5 * item.batch.x
-  shared, own = features.facts(setup, item, {'dark': x}, 0)
-  found = fmse.fmse(shared['features'], own['dark']['features_hat'])
+  own = features.of_guesses(setup, {'dark': x})['dark']['features_hat']
+  found = fmse.fmse(features.facts(setup, item, 0)['features'], own)
   taps = ('layers.1.input',)
   f, g = (
     setup.net.apply(setup.variables, v, taps=taps).taps[taps[0]]
@@ -85,7 +86,8 @@ def test_any_number_of_images_is_one_compilation(setup):
   setup = setup._replace(viewer=lambda: net._replace(apply=counted))
   for indices in ((0, 1), (12, 11), tuple(range(13))):
     item = _item(setup, *indices)
-    features.facts(setup, item, {'a': item.batch.x}, 0)
+    features.facts(setup, item, 0)
+    features.of_guesses(setup, {'a': item.batch.x})
   assert len(traced) == 1
 
 
@@ -113,7 +115,8 @@ def test_rivals_are_read_once(setup):
 def test_network_without_layers_says_nothing(setup):
   blind = setup._replace(viewer=lambda: setup.net._replace(probe=None))
   item = _item(setup, 0)
-  assert features.facts(blind, item, {'a': item.batch.x}, 0) == ({}, {'a': {}})
+  assert features.facts(blind, item, 0) == {}
+  assert features.of_guesses(blind, {'a': item.batch.x}) == {'a': {}}
   logits = features.view(blind, item.batch.x).out
   expected = setup.net.apply(setup.variables, item.batch.x).out
   np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-6)

@@ -191,5 +191,5 @@ def test_images_known_before_are_told_before_the_run(tmp_path, caplog):
     assert 'images in the auxiliary data' in row['setting_reasons']
     assert 'nearest_auxiliary' in row['baselines']
   with archives.Arrays(folder / 'recon.npz') as arrays:
-    assert arrays['0000/x_nearest_auxiliary'].shape == (1, 12, 12, 3)
+    assert arrays['0000/x_nearest_auxiliary'].shape == (2, 1, 12, 12, 3)
   assert 'may have been remembered' in (folder / 'report.html').read_text()

@@ -65,9 +65,9 @@ def test_a_case_is_compared_with_its_own_control(tmp_path):
     cases__count=3, attack__num_steps=2, restarts=1, noise_controls=2
   )
   rows = run.audit(config, tmp_path)
-  with np.load(tmp_path / 'recon.npz') as arrays:
-    made = [arrays.get(f'{i:04d}/x_noise_gradient') for i in range(3)]
-    truth = [arrays[f'{i:04d}/x'] for i in range(3)]
+  arrays = tiny.arrays(tmp_path)
+  made = [arrays.get(f'{i:04d}/x_noise_gradient') for i in range(3)]
+  truth = [arrays[f'{i:04d}/x'] for i in range(3)]
   assert made[2] is None
   assert np.abs(made[0] - made[1]).max() > 1e-3
   for row, x, control in zip(rows, truth, (made[0], made[1], made[0])):
@@ -99,34 +99,48 @@ def _rows(**changes):
   """Returns a change of the rows of a part."""
 
   def change(arrays):
-    (row,) = json.loads(str(arrays['rows']))
+    (row,) = json.loads(arrays['rows'].tobytes())
     rows = [{k: v for k, v in (row | changes).items() if v is not None}]
-    return {'rows': np.str_(json.dumps(rows))}
+    return _text(json.dumps(rows))
 
   return change
 
 
+def _text(text):
+  return {'rows': np.frombuffer(text.encode(), np.uint8)}
+
+
 # What is changed in a part, and what the error says.
 _FOREIGN = (
-  (lambda a: {'rows': np.str_('{')}, 'a whole part'),
-  (lambda a: {'rows': np.str_('[1]')}, 'a whole part'),
-  (lambda a: {'rows': np.str_('[' * 9999)}, 'nested too deeply'),
+  (lambda a: _text('{'), 'a whole part'),
+  (lambda a: _text('[1]'), 'a whole part'),
+  (lambda a: _text('[' * 9999), 'nested too deeply'),
   (lambda a: {'rows': np.arange(3)}, 'a whole part'),
-  (lambda a: {'rows': np.str_('[]')}, 'to hold rows 0 to 0; got 0 rows'),
+  (lambda a: _text('[]'), 'to hold rows 0 to 0; got 0 rows'),
   (_rows(psnr='high'), "float or null under 'psnr'"),
   (_rows(psnr=None), 'got none of psnr'),
   (_rows(row=7), "got no array '0007/x'"),
+  (lambda a: {'0000/row': np.array([7])}, "got no array '0000/x'"),
+  (lambda a: {'0000/row': np.zeros(1)}, 'no numbers of rows'),
+  (lambda a: {'0000/row': np.array([0, 0])}, 'a row is negative or comes'),
+  (lambda a: {'0001/row': np.array([0])}, 'row 0 in two blocks'),
+  (lambda a: {'0001/x': np.zeros(3)}, "no array '0001/row'"),
   (_rows(sweep={'seed': float('inf')}), "finite numbers under 'sweep.seed'"),
   (_rows(baselines={}), 'for every baseline'),
   (_rows(baselines={'start': {'psnr': [1.0]}}), 'for every baseline'),
   (_rows(baselines={'start': 1}), "dict under 'baselines.start'"),
-  (lambda a: {'0000/x': np.zeros(3)}, "'x' of row 0"),
-  (lambda a: {'0000/y': a['0000/y'][:0]}, r"'y' of row 0 .* \[1\] of numbers"),
-  (lambda a: {'0000/psnr': np.array(['x'])}, "'psnr' of row 0"),
+  (lambda a: {'0000/x': np.zeros(3)}, r"'0000/x' of \[3\] for 1 rows"),
+  (lambda a: {'0000/x': np.zeros((1, 3))}, "'x' of row 0"),
   (
-    lambda a: {'control/0000/0000': np.zeros(3)},
-    "'control/0000/0000' in the parts",
+    lambda a: {'0000/y': a['0000/y'][:, :0]},
+    r"'y' of row 0 .* \[1\] of numbers",
   ),
+  (lambda a: {'0000/psnr': np.array([['x']])}, "'psnr' of row 0"),
+  (
+    lambda a: {'control/x': np.zeros((1, 3))},
+    'control of case 0 at point 0 to hold images',
+  ),
+  (lambda a: {'control/at': np.zeros(2)}, 'a point, a case and a score'),
 )
 
 

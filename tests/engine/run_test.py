@@ -40,13 +40,8 @@ _COLUMNS = (
 )
 
 
-def _arrays(workdir):
-  with np.load(workdir / 'recon.npz') as file:
-    return {name: file[name] for name in file.files}
-
-
 def _assert_close(workdir, expected):
-  found = _arrays(workdir)
+  found = tiny.arrays(workdir)
   assert [*found] == [*expected]
   for name, value in expected.items():
     np.testing.assert_allclose(
@@ -94,7 +89,7 @@ def test_end_to_end(whole):
     assert {*row['baselines']} == {
       *('start', 'mean_image', 'other_image', 'noise_gradient'),
     }
-  arrays = _arrays(workdir)
+  arrays = tiny.arrays(workdir)
   assert arrays['0000/x_hat'].shape == (1, 12, 12, 3)
   np.testing.assert_array_equal(arrays['0001/trace_step'], [4, 8, 12])
   assert np.all(np.diff(arrays['0000/trace']) < 0)
@@ -145,7 +140,7 @@ def test_processes_that_share_no_workdir_are_refused(tmp_path, monkeypatch):
 def test_run_flags_change_no_result(whole, tmp_path, flags):
   workdir, rows = whole
   found = run.audit(tiny.config(**flags), tmp_path)
-  _assert_close(tmp_path, _arrays(workdir))
+  _assert_close(tmp_path, tiny.arrays(workdir))
   for row, expected in zip(found, rows):
     assert row['verdict'] == expected['verdict']
     assert row['config_hash'] == expected['config_hash']
@@ -188,7 +183,7 @@ def test_shards_join_to_the_same_results(whole, tmp_path):
   assert not (tmp_path / 'results.jsonl').exists()
   rows = run.audit(tiny.config(), tmp_path, shard=(0, 2))
   assert len(rows) == 2
-  _assert_close(tmp_path, _arrays(workdir))
+  _assert_close(tmp_path, tiny.arrays(workdir))
 
 
 def test_another_split_continues_what_is_there(whole, tmp_path):
@@ -197,7 +192,7 @@ def test_another_split_continues_what_is_there(whole, tmp_path):
   run.audit(tiny.config(run__cases_per_batch=2), tmp_path)
   names = sorted(path.name for path in (tmp_path / 'parts').iterdir())
   assert names == [f'000-0000{i}-0000{i + 1}.npz' for i in range(3)]
-  _assert_close(tmp_path, _arrays(workdir))
+  _assert_close(tmp_path, tiny.arrays(workdir))
 
 
 def test_signal_at_any_piece_saves_and_continues(whole, tmp_path):
@@ -329,7 +324,7 @@ def test_a_closed_form_that_takes_steps_is_no_baseline_of_its_own(tmp_path):
   )
   (row,) = run.audit(config, tmp_path)
   assert row['verdict'] == 'leaks' and 'start' not in row['baselines']
-  np.testing.assert_array_equal(_arrays(tmp_path)['0000/x_start'], 0.5)
+  np.testing.assert_array_equal(tiny.arrays(tmp_path)['0000/x_start'], 0.5)
 
 
 def test_closed_form_has_no_steps_and_a_grey_baseline(tmp_path):
@@ -346,7 +341,7 @@ def test_closed_form_has_no_steps_and_a_grey_baseline(tmp_path):
   assert {*row['baselines']} == {
     *('grey_image', 'mean_image', 'other_image', 'noise_gradient'),
   }
-  arrays = _arrays(tmp_path)
+  arrays = tiny.arrays(tmp_path)
   assert arrays['0000/trace'].shape == (1, 0)
   np.testing.assert_array_equal(arrays['0000/x_start'], 0.5)
 
@@ -381,7 +376,7 @@ def test_restarts_that_leave_the_numbers_are_counted(tmp_path):
   )
   rows = run.audit(config, tmp_path, finish=report.write)
   assert [row['finite_restarts'] for row in rows] == [0, 0]
-  for name, value in _arrays(tmp_path).items():
+  for name, value in tiny.arrays(tmp_path).items():
     if name.endswith('x_hat'):
       assert np.all(np.isfinite(value))
   assert (tmp_path / 'report.html').exists()
@@ -402,7 +397,7 @@ def test_inferred_labels(tmp_path):
 def test_given_images(tmp_path):
   cases = {'count': 1, 'batch_size': 2, 'rule': 'given', 'given': (9, 3)}
   run.audit(tiny.config(cases=cases, attack__num_steps=2), tmp_path)
-  np.testing.assert_array_equal(_arrays(tmp_path)['0000/y'], (9, 3))
+  np.testing.assert_array_equal(tiny.arrays(tmp_path)['0000/y'], (9, 3))
 
 
 def test_mistakes_leave_no_workdir(tmp_path):
@@ -435,7 +430,7 @@ def test_float64_is_a_reference_from_end_to_end(tmp_path):
   with jax.enable_x64(True):
     (row,) = run.audit(config, tmp_path)
   assert row['finite_restarts'] == 1
-  arrays = _arrays(tmp_path)
+  arrays = tiny.arrays(tmp_path)
   assert arrays['0000/x'].dtype == arrays['0000/x_hat'].dtype == np.float64
   assert arrays['0000/scores'].dtype == np.float64
 

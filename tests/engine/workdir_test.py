@@ -81,7 +81,7 @@ def test_pipes_are_not_waited_for(tmp_path):
   with pytest.raises(ValueError, match='not a regular file'):
     workdir.check(tmp_path, _meta())
   with pytest.raises(ValueError, match='not a regular file'):
-    workdir.read_part(tmp_path / 'part.npz', 'run part')
+    _read(tmp_path / 'part.npz', 'run part')
 
 
 def test_a_file_in_the_way(tmp_path):
@@ -100,34 +100,48 @@ def test_a_file_in_the_way(tmp_path):
 def test_same_arrays_same_bytes(tmp_path):
   arrays = {'b': np.arange(3.0), 'a/x': np.zeros((2, 2), bool)}
   for name in ('1.npz', '2.npz'):
-    workdir.write_arrays(tmp_path / name, arrays)
+    workdir.write_arrays(tmp_path / name, arrays.items())
   assert (tmp_path / '1.npz').read_bytes() == (tmp_path / '2.npz').read_bytes()
 
 
 def test_full_disk_keeps_the_old_file(tmp_path):
   path = tmp_path / 'recon.npz'
-  workdir.write_arrays(path, {'x': np.zeros(3)})
+  workdir.write_arrays(path, [('x', np.zeros(3))])
   old = path.read_bytes()
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)
   resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
   try:
     with pytest.raises(ValueError, match=r'File too large; free some space'):
-      workdir.write_arrays(path, {'x': np.zeros(9999)})
+      workdir.write_arrays(path, [('x', np.zeros(9999))])
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
   assert path.read_bytes() == old
   assert [p.name for p in tmp_path.iterdir()] == ['recon.npz']
 
 
+def test_arrays_are_as_numpy_writes_them(tmp_path):
+  arrays = {'b': np.arange(3.0), 'a/x': np.zeros((2, 2), bool)}
+  workdir.write_arrays(tmp_path / 'a.npz', arrays.items())
+  with np.load(tmp_path / 'a.npz') as found:
+    assert found.files == [*arrays]
+    for name, array in arrays.items():
+      np.testing.assert_array_equal(found[name], array, strict=True)
+
+
+def _read(path, owner):
+  with workdir.part(path, owner) as (rows, arrays):
+    return rows, dict(arrays)
+
+
 def test_parts_come_back(tmp_path):
   path = tmp_path / 'part.npz'
   rows = [{'row': 0, 'psnr': float('nan')}]
   workdir.write_part(path, 'run part', rows, {'0000/x': np.ones(2)})
-  found, arrays = workdir.read_part(path, 'run part')
+  found, arrays = _read(path, 'run part')
   assert found[0]['row'] == 0
-  assert [*arrays] == ['0000/x']
+  assert [*arrays] == ['owner', 'rows', '0000/x']
   with pytest.raises(ValueError, match=r'^Expected a part of this run; got'):
-    workdir.read_part(path, 'another part')
+    _read(path, 'another part')
 
 
 def _process(**changes):

@@ -14,6 +14,7 @@ from giajax.report import report
 from giajax.report import sorting
 from giajax.results import collection
 from giajax.results import columns
+from giajax.results import stacks
 
 
 def _arrays(rng, b, c, r, length, size):
@@ -92,21 +93,22 @@ def _workdir(
       for i, (p, k) in enumerate(rows)
     )
   )
-  arrays = {
-    f'{i:04d}/{name}': value
-    for i in range(len(rows))
-    for name, value in _arrays(rng, b, c, r, length, size).items()
-  }
-  np.savez(path / 'recon.npz', **arrays)
+  arrays = {i: _arrays(rng, b, c, r, length, size) for i in range(len(rows))}
+  np.savez(path / 'recon.npz', **stacks.block(0, arrays))
   return path
 
 
 def _change(path, **changes):
-  with np.load(path / 'recon.npz') as arrays:
-    np.savez(
-      path / 'recon.npz',
-      **dict(arrays) | {f'0000/{k}': v for k, v in changes.items()},
-    )
+  """Changes arrays of the first row, or adds some to it alone."""
+  with np.load(path / 'recon.npz') as file:
+    arrays = dict(file)
+  for name, value in changes.items():
+    if f'0000/{name}' in arrays:
+      arrays[f'0000/{name}'][0] = value
+    else:
+      arrays[f'0000/{name}'] = np.asarray(value)[None]
+      arrays[f'0000/{name}/row'] = np.zeros(1, int)
+  np.savez(path / 'recon.npz', **arrays)
 
 
 def _html(path):
@@ -189,7 +191,7 @@ def test_what_was_known_before_is_shown_beside_what_came_back(tmp_path):
   before = _html(path)
   assert 'nearest auxiliary' not in before and 'auxiliary data' not in before
   with np.load(path / 'recon.npz') as arrays:
-    x = arrays['0000/x']
+    x = arrays['0000/x'][0]
   _change(path, x_class_sample=x, x_nearest_auxiliary=1 - x)  # of one point
   meta = json.loads((path / 'config.json').read_text())
   meta['config']['auxiliary'] = dict(name='tfds', dataset='cifar10', split='a')

@@ -8,6 +8,7 @@ import pytest
 from giajax.results import collection
 from giajax.results import columns
 from giajax.results import kinds
+from giajax.results import stacks
 from giajax.results import study
 
 _EMPTY = {int: 0, float: None, str: '', bool: False, list: [], dict: {}}
@@ -44,7 +45,8 @@ def _workdir(folder, **changes):
   (folder / 'results.jsonl').write_text(_text(own, changes.get('row', {})))
   if 'advice' in changes:
     (folder / 'advice.json').write_text(json.dumps(changes['advice']))
-  np.savez(folder / 'recon.npz', **{f'0000/{k}': v for k, v in content.items()})
+  own = {name: np.asarray(value) for name, value in content.items()}
+  np.savez(folder / 'recon.npz', **stacks.block(0, {0: own}))
 
 
 def _read(folder):
@@ -123,9 +125,11 @@ def test_what_a_workdir_holds(tmp_path):
 def test_a_header_of_a_trillion_numbers_is_not_believed(tmp_path):
   _workdir(tmp_path)
   path = tmp_path / 'recon.npz'
-  shape, other = b"'shape': (1, 4, 4, 3), }", b"'shape': (9999999, 999999), }"
+  shape, other = b"'shape': (1, 1, 4, 4, 3), }", b"'shape': (1, 9999999999), }"
   data = path.read_bytes()
-  path.write_bytes(data.replace(shape + b' ' * 5, other))
+  at = data.index(shape)
+  data = data[:at] + other.ljust(len(shape)) + data[at + len(shape) :]
+  path.write_bytes(data)
   assert other in path.read_bytes()
   with pytest.raises(ValueError, match='of another length than its shape'):
     _read(tmp_path)
