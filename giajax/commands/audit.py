@@ -93,7 +93,7 @@ def run(arguments: flags.Arguments) -> int:
     command=arguments.command,
     finish=functools.partial(report.write, redact=values.redact or None),
   )
-  for row in rows:
-    print(result_rows.summary_line(row))
+  for line in result_rows.summary(rows):
+    print(line)
   print(printable.line(f'report: {values.workdir}/report.html'))
   return summary.exit_code(rows, values.fail_on)

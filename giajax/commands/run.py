@@ -63,8 +63,8 @@ def run(arguments: flags.Arguments) -> int:
       command=re.sub(r' --?shard[= ]\S+', '', arguments.command),
       finish=functools.partial(report.write, redact=values.redact or None),
     )
-  for row in rows:
-    print(result_rows.summary_line(row))
+  for line in result_rows.summary(rows):
+    print(line)
   if rows:
     page = pathlib.Path(values.workdir) / 'report.html'
     print(printable.line(f'report: {page}'))

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from giajax import same
 from giajax.engine import experiment
 from giajax.engine import features
 from giajax.engine import guesses
@@ -45,7 +46,7 @@ def of_item(
   Raises:
     ValueError: an image that cannot be read.
   """
-  memory = _memory(features.Same(setup), seed)
+  memory = _memory(same.Same(setup), seed)
   if item.case in memory:
     return memory[item.case]
   made = _of_item(setup, item, seed)
@@ -114,7 +115,7 @@ def _content(setup, item) -> dict[str, np.ndarray]:
 
 
 @functools.lru_cache(maxsize=1)  # it keeps images alive
-def _memory(same: features.Same, seed: int) -> dict[int, Beside]:
+def _memory(setup: same.Same, seed: int) -> dict[int, Beside]:
   """Returns what was computed already, by case."""
-  del same, seed  # whose memory it is
+  del setup, seed  # whose memory it is
   return {}

@@ -42,7 +42,8 @@ def observer(
   """Returns a function that runs clients and returns what the attacker sees.
 
   Its result has a leading axis [N], except for the message of an honest server,
-  which all items share.
+  which all items share. What differs between items is their case and whether
+  they are controls: the clients of equal ones run once.
 
   Args:
     setup: the experiment.
@@ -54,7 +55,9 @@ def observer(
   merge = attack.merge if last else jax.jit(attack.merge)
 
   def observe(items: Sequence[experiment.Item]) -> types.Observation:
-    observations = [merge(play(item)) for item in items]
+    each = {(item.case, item.control): item for item in items}
+    seen = {name: merge(play(item)) for name, item in each.items()}
+    observations = [seen[item.case, item.control] for item in items]
     if not honest:
       return _stacked(observations)
     message = observations[0].message

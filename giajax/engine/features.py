@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from giajax import same
 from giajax import types
 from giajax.data import cases
 from giajax.engine import experiment
@@ -30,19 +31,6 @@ class Activations(NamedTuple):
 
   features: Any  # [n, F] array, F = 0 if the network cannot report them
   out: Any  # [n, K] logits, or another tree of arrays [n, ...]
-
-
-class Same:
-  """Any value, as a key that equals only itself."""
-
-  def __init__(self, value: Any):
-    self.value = value
-
-  def __hash__(self) -> int:
-    return id(self.value)
-
-  def __eq__(self, other: object) -> bool:
-    return isinstance(other, Same) and self.value is other.value
 
 
 def facts(
@@ -109,7 +97,7 @@ def rivals(
     ).tolist()
     for i in item.indices
   ]
-  memory = _memory(setup.viewer, setup.dataset.take, Same(setup.variables))
+  memory = _memory(setup.viewer, setup.dataset.take, same.Same(setup.variables))
   missing = sorted({i for one in indices for i in one} - memory.keys())
   fresh = {}
   for i in range(0, len(missing), _BLOCK):

@@ -22,8 +22,8 @@ from giajax.engine import program as programs
 from giajax.engine import workdir
 
 # The bytes that the observed updates of one part may take, on the host and on
-# each device.
-_PART_BYTES = 1e9
+# each device. A CPU runs one update after the other, and gains nothing by more.
+_PART_BYTES, _CPU_PART_BYTES = 1e9, 2.5e8
 _NAME = re.compile(r'\d+-\d+-\d+')  # of a part
 _log = logging.getLogger('giajax')
 
@@ -226,4 +226,5 @@ def _width(setup, count) -> int:
   if setup.run.cases_per_batch:
     return min(setup.run.cases_per_batch, count)
   together = programs.items_together(setup.world, setup.restarts)
-  return min(max(1, int(_PART_BYTES / size)), together or count, count)
+  most = _CPU_PART_BYTES if together is None else _PART_BYTES
+  return min(max(1, int(most / size)), together or count, count)

@@ -78,6 +78,7 @@ FAMILIES = (
   'defense',
   'attack',
 )
+_PLAIN = json.loads(json.dumps(DEFAULTS))
 # Keys that name something else, which is checked where that is known.
 _FREE = ('study', 'sweep', 'weights.rename')
 _SEVERAL = ('defense',)  # they take lists, applied in order
@@ -210,7 +211,7 @@ def config_hash(resolved: Mapping[str, Any]) -> str:
   content = {k: v for k, v in plain(resolved).items() if k not in _UNHASHED}
   for name in _HASHED_IF_SET:
     *path, key = name.split('.')
-    own, default = content, plain(DEFAULTS)
+    own, default = content, _PLAIN
     for section in path:
       own, default = own[section], default[section]
     if key in own and own[key] == default[key]:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from giajax import same
 from giajax import threat
 from giajax import trees
 from giajax import types
@@ -37,7 +38,7 @@ def describe(
   Raises:
     ValueError: an image of the sample that cannot be read.
   """
-  rules, accuracy = _measured(features.Same(setup), seed)
+  rules, accuracy = _measured(same.Same(setup), seed)
   word, reasons = rules(known_before=known_before)
   return {
     'setting': word,
@@ -48,10 +49,10 @@ def describe(
 
 @functools.lru_cache(maxsize=1)  # it keeps the weights alive
 def _measured(
-  same: features.Same, seed: int
+  of: same.Same, seed: int
 ) -> tuple[Callable[..., tuple[str, list[str]]], float]:
   """Returns `threat.setting` with all that a setup decides, and accuracy."""
-  setup = same.value
+  setup = of.value
   trained, accuracy = setup.source.trained, math.nan
   if setup.dataset.size:
     exclusive = setup.world.task.exclusive

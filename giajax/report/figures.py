@@ -14,6 +14,7 @@ from giajax import files
 from giajax.metrics import METRICS
 from giajax.report import gallery
 from giajax.report import markup
+from giajax.report import overview
 from giajax.report import plots
 from giajax.report import prose
 from giajax.report import values
@@ -38,7 +39,7 @@ class Figures(NamedTuple):
   """What the page shows besides the images."""
 
   curves: Sequence[Plot]  # one per row; empty for closed-form attacks
-  sweep: Sequence[Plot]  # one per metric; empty with a single point
+  sweep: Sequence[Plot]  # one per metric or key; empty with a single point
 
 
 def draw(
@@ -65,7 +66,12 @@ def draw(
   curves = [(plots.curve, row, plots.curve_name(run, row)) for row in shown]
   sweep = []
   scored = all(map(columns.is_scored, run.rows))
-  if len(collection.points(run)) > 1 and scored:
+  if overview.is_large(run) and scored:
+    sweep = [
+      (plots.marginal, key, f'PSNR over {wording.axis_label(key)}')
+      for key in collection.swept(run)[:_PANELS]
+    ]
+  elif len(collection.points(run)) > 1 and scored:
     sweep = [
       (plots.sweep, name, f'{METRICS[name].title} over the sweep')
       for name in dict.fromkeys(('psnr', 'ssim', *study.drawn(run)))

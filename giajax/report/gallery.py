@@ -35,7 +35,7 @@ def gallery(
   run: collection.Run, samples: Sequence[collection.Sample]
 ) -> markup.Html:
   """Returns originals next to recoveries and the attack's starts."""
-  total = sum(len(collection.array(run, row, 'x_hat')) for row in run.rows)
+  total = sum(collection.count(run, row) for row in run.rows)
   which = (
     f'{len(samples)} of {total} images, drawn with the fixed seed '
     f'{collection.SAMPLE_SEED} before any metric was looked at: a sample, not '

@@ -10,6 +10,7 @@ from giajax.report import context
 from giajax.report import figures
 from giajax.report import gallery
 from giajax.report import markup
+from giajax.report import overview
 from giajax.report import prose
 from giajax.report import remedies
 from giajax.report import sorting
@@ -133,19 +134,31 @@ def _numbers(run: collection.Run) -> markup.Html:
   )
   if not any(row.get('baselines') for row in run.rows):
     note += ' No baseline was scored in this run.'
-  every = tag(
-    'details',
-    tag('summary', f'Every case ({len(run.rows)})'),
-    tables.cases(run),
-    open='' if len(run.rows) <= _OPEN_CASES else None,
-  )
   return _section(
     'The numbers',
     tag('p', note, class_='note'),
     tables.summary(run),
-    every,
+    *_cases(run),
     _meanings(run),
   )
+
+
+def _cases(run: collection.Run) -> list[markup.Html]:
+  """Returns a table of every update, or of some of very many."""
+  count = len(run.rows)
+  if overview.is_large(run):
+    return [
+      tag('details', tag('summary', title), tables.cases(run, rows))
+      for title, rows in overview.ends(run).items()
+    ]
+  return [
+    tag(
+      'details',
+      tag('summary', f'Every case ({count})'),
+      tables.cases(run, run.rows),
+      open='' if count <= _OPEN_CASES else None,
+    )
+  ]
 
 
 def _meanings(run: collection.Run) -> markup.Html:
@@ -195,6 +208,12 @@ def _sweep(run: collection.Run, plots: figures.Figures) -> markup.Html | None:
     'Each dot is a case, the line is their median, and the dashed line is the '
     'best baseline: where the two meet, the attack does no better than a guess.'
   )
+  if overview.is_large(run):
+    text = (
+      'Each line is a median over the updates at one value, whatever the other '
+      'keys are; the band holds half of them. The dashed line is the best '
+      'baseline.'
+    )
   if study.drawn(run):
     text += ' Diamonds are the figures of the paper.'
   return _section(

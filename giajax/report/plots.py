@@ -9,6 +9,7 @@ import matplotlib.ticker
 import numpy as np
 
 from giajax.metrics import METRICS
+from giajax.report import overview
 from giajax.report import prose
 from giajax.results import collection
 from giajax.results import study
@@ -174,6 +175,45 @@ def sweep(axes: matplotlib.axes.Axes, run: collection.Run, metric: str) -> None:
     if sum(map(len, names)) > _TICKS:
       axes.tick_params(axis='x', labelrotation=90, labelsize=6.5)
     axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+
+
+def marginal(axes: matplotlib.axes.Axes, run: collection.Run, key: str) -> None:
+  """Paints PSNR over one key of a large sweep, whatever the others are.
+
+  Args:
+    axes: what to paint on.
+    run: the run.
+    key: the key, for each value of which the median of all updates, the band of
+      their middle half, and the best baseline are painted.
+  """
+  groups = overview.groups(run, key)
+  values = [group.value for group in groups]
+  scale = _scale(values)
+  at = range(len(groups)) if scale == 'even' else [float(v) for v in values]
+  psnr = [[wording.number(r.get('psnr')) for r in g.rows] for g in groups]
+  floors = [
+    collection.median(collection.best_baseline(r, 'psnr') for r in g.rows)
+    for g in groups
+  ]
+  low, middle, high = np.transpose(
+    [np.nanpercentile([*v, np.nan], (25, 50, 75)) for v in psnr]
+  )
+  axes.fill_between(at, low, high, color=ACCENT, alpha=0.2, lw=0)
+  axes.plot(at, middle, color=ACCENT, lw=1.6)
+  axes.plot(at, floors, color=COOL, lw=1, linestyle='--')
+  ends = [
+    (middle[-1], 'recovered', ACCENT),
+    (floors[-1], 'best baseline', COOL),
+  ]
+  _label_ends(axes, ends)
+  axes.set_title(METRICS['psnr'].title)
+  axes.set_xlabel(wording.axis_label(key))
+  axes.set_xscale('linear' if scale == 'even' else scale)
+  if scale == 'even':
+    names = [_short(value, values) for value in values]
+    axes.set_xticks(at, names)
+    if sum(map(len, names)) > _TICKS:
+      axes.tick_params(axis='x', labelrotation=90, labelsize=6.5)
 
 
 def _label_ends(

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from giajax import archives
 from giajax.results import stacks
 
 _SIDE = 4  # blocks along the shorter side of an image
@@ -42,6 +43,10 @@ class Redacted(Mapping[str, np.ndarray]):
   def __contains__(self, name: object) -> bool:
     """Returns whether an array exists and may be shown."""
     return name in self._arrays and str(name).partition('/')[2] != 'x'
+
+  def head(self, name: str) -> archives.Head:
+    """Returns the shape and type of an array."""
+    return self._arrays.head(name)
 
   def names(self, row: int) -> list[str]:
     """Returns the names of the arrays of a row that are left."""

@@ -5,12 +5,15 @@ verdict       the worst word of `metrics.success.WORDS` among the rows
 reason        what it rests on, in a sentence
 worst         the row that it comes from: row, case, sweep, attack, verdict,
               and of its worst image: image, psnr, ssim
-rows          the same of every row, with score, labels_recovered and setting
+rows          the same of every row, with score, labels_recovered and setting;
+              of the gravest 200, if there are more
+counts        the number of rows of each verdict
 psnr, ssim    of the worst row: median, low, high (95 %, null for few images)
 checks        what was found about a received update before the attack
 hash, inputs, versions, device, date
 """
 
+import collections
 from collections.abc import Mapping, Sequence
 import json
 import math
@@ -21,8 +24,10 @@ import numpy as np
 from giajax import registry
 from giajax.metrics import confidence
 from giajax.metrics import success
+from giajax.report import overview
 from giajax.results import collection
 from giajax.results import columns
+from giajax.results import rows as result_rows
 
 _SCHEMA = 1
 _THRESHOLDS = {'leaks': None, 'partial': None}
@@ -53,7 +58,8 @@ def summary(run: collection.Run) -> dict[str, Any]:
     'verdict': worst['verdict'],
     'reason': worst['reason'],
     'worst': _row(run, worst),
-    'rows': [_row(run, row) for row in run.rows],
+    'rows': [_row(run, row) for row in _shown(run)],
+    'counts': collections.Counter(row['verdict'] for row in run.rows),
     **{metric: _interval(run, worst, metric) for metric in ('psnr', 'ssim')},
     'checks': [*source.get('checks', ())],
     **facts,
@@ -92,6 +98,14 @@ def exit_code(rows: Sequence[Mapping[str, Any]], word: str) -> int:
       for row in rows
     )
   )
+
+
+def _shown(run: collection.Run) -> Sequence[Mapping[str, Any]]:
+  """Returns the rows that are told of, in their order."""
+  if not overview.is_large(run):
+    return run.rows
+  worst = result_rows.by_gravity(run.rows)[: result_rows.MANY]
+  return sorted(worst, key=lambda row: row['row'])
 
 
 def _row(run: collection.Run, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,14 +4,18 @@ from collections.abc import Iterable, Mapping, Sequence
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from giajax.metrics import baselines
 from giajax.metrics import confidence
 from giajax.metrics import METRICS
 from giajax.metrics import success
 from giajax.report import markup
+from giajax.report import overview
 from giajax.report import prose
 from giajax.results import collection
 from giajax.results import columns
+from giajax.results import rows as result_rows
 from giajax.results import wording
 
 _STRIP = 130  # width of a strip of dots, in pixels
@@ -70,11 +74,16 @@ def summary(run: collection.Run) -> markup.Html:
   groups = list(collection.points(run).values())
   if len(groups) == 1:
     return _comparison(run, methods(run, groups[0]))
+  if overview.is_large(run):
+    return markup.join(
+      _comparison(run, methods(run, run.rows)), overview.by_value(run)
+    )
   return _by_point(run, groups)
 
 
 def unscored(run: collection.Run) -> markup.Html:
   """Returns what is known about updates whose images nobody knows."""
+  rows = run.rows[: result_rows.MANY]
   keys = collection.swept(run)
   names = ('score_start', 'score', 'score_noise', 'agreement')
   head = [
@@ -95,13 +104,20 @@ def unscored(run: collection.Run) -> markup.Html:
         _finite(row),
       ],
     )
-    for row in run.rows
+    for row in rows
   ]
   return _table(_line('th', head), body)
 
 
-def cases(run: collection.Run) -> markup.Html:
-  """Returns a table of every row, one line each."""
+def cases(
+  run: collection.Run, rows: Sequence[Mapping[str, Any]]
+) -> markup.Html:
+  """Returns a table of some rows, one line each.
+
+  Args:
+    run: the run.
+    rows: the rows.
+  """
   keys, metrics = collection.swept(run), shown(run)
   head = [
     *('case', *map(wording.axis_label, keys), 'verdict'),
@@ -112,7 +128,7 @@ def cases(run: collection.Run) -> markup.Html:
     _ORACLE,
   ]
   body = []
-  for row in run.rows:
+  for row in rows:
     cells = [
       f'{row["case"]}',
       *(wording.plain((row.get('sweep') or {}).get(k)) for k in keys),
@@ -217,14 +233,17 @@ def _pair(entry: Method | None) -> markup.Html:
 
 
 def _strip(values: Sequence[float], low: float, high: float) -> markup.Html:
+  """Returns a dot for each value; of very many, one for each percentile."""
   middle = {'y1': 7, 'y2': 7}
   axis = markup.tag('line', x1=0, x2=_STRIP, **middle)
+  finite = [v for v in values if math.isfinite(v)]
+  if len(finite) > result_rows.MANY:
+    finite = np.percentile(finite, range(101)).tolist()
   dots = [
     markup.tag(
       'circle', cx=f'{(v - low) / (high - low) * _STRIP:.1f}', cy=7, r=3
     )
-    for v in values
-    if math.isfinite(v)
+    for v in finite
   ]
   return markup.tag(
     'svg', axis, *dots, width=_STRIP, height=14, aria_hidden='true'

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 import contextlib
+import functools
 import math
 import pathlib
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ import numpy as np
 
 from giajax import archives
 from giajax import files
+from giajax import same
 from giajax import trees
 from giajax.metrics import METRICS
 from giajax.metrics import success
@@ -117,6 +119,11 @@ def array(run: Run, row: Mapping[str, Any], name: str) -> np.ndarray:
   return run.arrays[_key(row, name)]
 
 
+def count(run: Run, row: Mapping[str, Any]) -> int:
+  """Returns the number of images that a row has."""
+  return run.arrays.head(_key(row, 'x_hat')).shape[0]
+
+
 def has(run: Run, row: Mapping[str, Any], name: str) -> bool:
   """Returns whether an optional array exists."""
   return _key(row, name) in run.arrays
@@ -196,13 +203,7 @@ def near(run: Run, row: Mapping[str, Any]) -> np.ndarray:
 
 def worst(run: Run) -> Mapping[str, Any]:
   """Returns the row of the gravest verdict; of these, that of highest PSNR."""
-  return min(
-    run.rows,
-    key=lambda row: (
-      success.gravity(row['verdict']),
-      -np.nan_to_num(wording.number(row.get('psnr')), nan=-np.inf),
-    ),
-  )
+  return row_format.by_gravity(run.rows)[0]
 
 
 def points(run: Run) -> dict[int, list[Mapping[str, Any]]]:
@@ -215,11 +216,7 @@ def points(run: Run) -> dict[int, list[Mapping[str, Any]]]:
 
 def swept(run: Run) -> list[str]:
   """Returns the sweep's keys that take more than one value."""
-  values: dict[str, set[str]] = {}
-  for row in run.rows:
-    for key, value in (row.get('sweep') or {}).items():
-      values.setdefault(key, set()).add(repr(value))
-  return [key for key, texts in values.items() if len(texts) > 1]
+  return _swept(same.Same(run.rows))
 
 
 def sample(
@@ -241,9 +238,10 @@ def sample(
     draw = rng.choice(sorted(groups), limit, replace=False)
     groups = {point: groups[point] for point in sorted(draw.tolist())}
   each = max(1, limit // max(1, len(groups)))
-  sizes = {row['row']: len(array(run, row, 'x_hat')) for row in run.rows}
+  chosen = [row for rows in groups.values() for row in rows]
+  sizes = {row['row']: count(run, row) for row in chosen}
   slots = sorted(
-    {(row['case'], i) for row in run.rows for i in range(sizes[row['row']])}
+    {(row['case'], i) for row in chosen for i in range(sizes[row['row']])}
   )
   order = [slots[i] for i in rng.permutation(len(slots))]
   samples = []
@@ -252,6 +250,15 @@ def sample(
     exist = [s for s in order if s[0] in cases and s[1] < sizes[_id(cases, s)]]
     samples += [Sample(cases[c], i) for c, i in sorted(exist[:each])]
   return samples
+
+
+@functools.lru_cache(maxsize=1)  # it keeps the rows alive
+def _swept(rows: same.Same) -> list[str]:
+  values: dict[str, set[str]] = {}
+  for row in rows.value:
+    for key, value in (row.get('sweep') or {}).items():
+      values.setdefault(key, set()).add(repr(value))
+  return [key for key, texts in values.items() if len(texts) > 1]
 
 
 def _id(cases: Mapping[int, Mapping[str, Any]], slot: tuple[int, int]) -> int:

@@ -1,15 +1,20 @@
 """Rows of `results.jsonl`: as lines of the file, and as sentences."""
 
+import collections
 from collections.abc import Mapping, Sequence
 import json
 import math
 from typing import Any
 
+import numpy as np
+
 from giajax import printable
+from giajax.metrics import success
 from giajax.results import columns
 from giajax.results import wording
 
 Row = Mapping[str, Any]
+MANY = 200  # rows, beyond which nobody reads a line of each
 
 
 def checked(row: Row) -> dict[str, Any]:
@@ -29,6 +34,34 @@ def lines(rows: Sequence[Row]) -> str:
 def key(row: int, name: str) -> str:
   """Returns the name of an array of a row in `recon.npz`: '0007/x_hat'."""
   return f'{row:04d}/{name}'
+
+
+def summary(rows: Sequence[Row]) -> list[str]:
+  """Returns the outcome of a run for the terminal: a line for each update.
+
+  Of very many, it is a line for each verdict, and that of the update of highest
+  PSNR among the gravest.
+  """
+  if len(rows) <= MANY:
+    return [*map(summary_line, rows)]
+  counts = collections.Counter(str(row['verdict']) for row in rows)
+  words = [word for word in success.WORDS if word in counts]
+  worst = by_gravity(rows)[0]
+  return [
+    *(f'{word}: {counts[word]} of {len(rows)} updates' for word in words),
+    f'the worst of them: row {worst["row"]}, {summary_line(worst)}',
+  ]
+
+
+def by_gravity(rows: Sequence[Row]) -> list[Row]:
+  """Returns rows by the gravity of their verdicts, and then by PSNR."""
+  return sorted(
+    rows,
+    key=lambda row: (
+      success.gravity(row['verdict']),
+      -np.nan_to_num(wording.number(row.get('psnr')), nan=-np.inf),
+    ),
+  )
 
 
 def summary_line(row: Row) -> str:
