@@ -9,8 +9,8 @@ from giajax.commands import flags
 from giajax.commands import process
 
 COMMANDS = (
-  *('advise', 'audit', 'convert', 'craft', 'init', 'report', 'run', 'train'),
-  'verify',
+  *('advise', 'audit', 'collect', 'convert', 'craft', 'init', 'report', 'run'),
+  *('status', 'train', 'verify'),
 )
 
 

@@ -98,7 +98,8 @@ def read(
   Args:
     command: what comes before the arguments, such as 'giajax train'.
     usage: a line such as 'giajax convert SOURCE --out=FILE'. A word in capitals
-      is a required argument, and a flag is a required flag.
+      is a required argument, with dots at its end one or several, and a flag is
+      a required flag.
     flags: the flags that the command takes, besides --help.
     argv: the arguments.
 
@@ -191,7 +192,8 @@ def _check(
   names = [word for word in usage.split() if word.isupper()]
   missing = names[len(words) :]
   missing += [f'--{name}' for name in required if not values[name].value]
-  surplus = words[len(names) :]
+  several = bool(names) and names[-1].endswith('...')
+  surplus = [] if several else words[len(names) :]
   if missing or surplus:
     advice = f'remove {surplus[0]!r}' if surplus else f'add {missing[0]}'
     raise ValueError(

@@ -20,6 +20,7 @@ from giajax.metrics import degenerate
 from giajax.metrics import METRICS
 from giajax.results import collection
 from giajax.results import columns as result_columns
+from giajax.results import parquet
 from giajax.results import rows as result_rows
 from giajax.results import stacks
 
@@ -123,6 +124,8 @@ def join(
   workdir.write_arrays(folder / 'recon.npz', _blocks(concluded, rows))
   rows.sort(key=lambda row: row['row'])
   workdir.write_text(folder / 'results.jsonl', result_rows.lines(rows))
+  with workdir.writing(folder):
+    parquet.write(folder / 'results.parquet', rows)
   return rows
 
 

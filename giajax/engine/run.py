@@ -34,6 +34,7 @@ from giajax.engine import loop
 from giajax.engine import mesh
 from giajax.engine import plan
 from giajax.engine import program as programs
+from giajax.engine import progress
 from giajax.engine import provenance
 from giajax.engine import signals
 from giajax.engine import together
@@ -139,20 +140,15 @@ def _run(folder, cohorts, owner, shard, hooks, stop, finish) -> join.Rows:
     sum(part.stop - part.start for part in todo),
     wording.plural(len(todo), 'part'),
   )
-  _read_images(todo)
-  widths = plan.widths(cohorts, shard)
-  compiler = _Compiler()
-  for number, parts in itertools.groupby(todo, lambda p: p.cohort.number):
-    parts = list(parts)
-    setup = parts[0].cohort.setup
-    play = exchange.player(setup)
-    observe = exchange.observer(setup, play)
-    for part in parts:
-      if together.agreed((stop.asked,))[0]:
-        raise Interrupted('stopped between two parts, which are saved')
-      width = widths[number]
-      tools = play, observe, compiler
-      _run_part(folder, part, width, owner, tools, hooks, stop)
+  sizes = [
+    sum(part.stop - part.start for part in parts)
+    for parts in (plan.parts(cohorts, {}, shard), todo)
+  ]
+  told = progress.Progress(folder if _leads() else None, shard, *sizes)
+  with told:
+    _read_images(todo)
+    widths = plan.widths(cohorts, shard)
+    _run_parts(folder, todo, widths, owner, [*hooks, told], stop, told)
   if not _leads():
     return []
   with folders.joining(folder):
@@ -162,6 +158,24 @@ def _run(folder, cohorts, owner, shard, hooks, stop, finish) -> join.Rows:
         finish(folder)
       checkpoint.remove(folder / 'checkpoints', plan.saved(folder))
     return rows
+
+
+def _run_parts(folder, todo, widths, owner, hooks, stop, told) -> None:
+  """Runs parts to their end, one after the other."""
+  compiler = _Compiler()
+  for number, parts in itertools.groupby(todo, lambda p: p.cohort.number):
+    parts = list(parts)
+    setup = parts[0].cohort.setup
+    play = exchange.player(setup)
+    observe = exchange.observer(setup, play)
+    for part in parts:
+      if together.agreed((stop.asked,))[0]:
+        raise Interrupted('stopped between two parts, which are saved')
+      told.begins(part.stop - part.start)
+      width = widths[number]
+      tools = play, observe, compiler
+      _run_part(folder, part, width, owner, tools, hooks, stop)
+      told.ends()
 
 
 def _read_images(parts: Sequence[plan.Part]) -> None:

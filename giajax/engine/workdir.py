@@ -3,7 +3,9 @@
 config.json     what was run, made at the start
 parts/          the results of finished parts of the experiment
 checkpoints/    the state of running ones
-results.jsonl, recon.npz, figures/, report.html   made at the end
+progress/       how far each shard is
+results.jsonl, results.parquet, recon.npz, figures/, report.html
+                made at the end
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -198,10 +200,11 @@ def withdraw(folder: pathlib.Path) -> None:
 
 def leave(folder: pathlib.Path) -> None:
   """Removes the locks and the empty folders of a workdir, and it if empty."""
-  for path in (*folder.glob(f'{_LOCK}*'), *folder.glob('.*.partial')):
+  marks = (f'{_LOCK}*', '.*.partial', 'progress/*')
+  for path in itertools.chain(*map(folder.glob, marks)):
     path.unlink(missing_ok=True)
   empty = [*(folder / 'checkpoints').glob('*'), folder / 'checkpoints']
-  for path in (*empty, folder / 'parts', folder):
+  for path in (*empty, folder / 'parts', folder / 'progress', folder):
     with contextlib.suppress(OSError):
       path.rmdir()
 

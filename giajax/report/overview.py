@@ -1,7 +1,7 @@
 """What a report shows of a run of very many updates: sums, ends, a sample.
 
-Nobody reads a table of ten thousand lines. Beyond `rows.MANY` updates, the
-page has distributions and medians over each key of the sweep, and of the updates
+Nobody reads a table of ten thousand lines. Beyond `rows.MANY` updates, the page
+has distributions and medians over each key of the sweep, and of the updates
 themselves those that came back best and worst, and a sample. All of them are in
 `results.jsonl` and `results.parquet`.
 """

@@ -1,0 +1,72 @@
+"""Prints how far the runs in one or several workdirs are.
+
+giajax status DIR...
+
+A DIR is the workdir of a run, or a folder with workdirs somewhere in it. Each
+shard has a line: what is finished, whether it still runs, and why it does not.
+Runs are not disturbed by this.
+"""
+
+import math
+import pathlib
+import time
+
+import tqdm
+
+from giajax import paths
+from giajax import printable
+from giajax.commands import flags
+from giajax.engine import progress
+from giajax.results import gathered
+
+USAGE = 'giajax status DIR...'
+FLAGS = ()
+
+
+def run(arguments: flags.Arguments) -> int:
+  """Prints a line for each workdir and each of its shards."""
+  folders = [paths.expanded(word, 'DIR') for word in arguments.words]
+  for workdir in gathered.workdirs(folders):
+    for line in _lines(workdir):
+      print(printable.line(line))
+  return 0
+
+
+def _lines(workdir: pathlib.Path) -> list[str]:
+  shards = progress.shards(workdir)
+  if (workdir / 'results.jsonl').is_file():
+    return [f'{workdir}: finished']
+  if not shards:
+    return [f'{workdir}: not begun']
+  count = shards[0].count
+  updates = sum(shard.facts['updates'] for shard in shards)
+  done = sum(shard.share * shard.facts['updates'] for shard in shards)
+  missing = sorted({*range(count)} - {shard.index for shard in shards})
+  lines = [f'{workdir}: {done:.0f} of {updates} updates{_left(shards)}']
+  lines += [f'  shard {s.index}/{count}: {_of_shard(s)}' for s in shards]
+  lines += [f'  shard {i}/{count}: not begun' for i in missing]
+  return lines
+
+
+def _of_shard(shard: progress.Shard) -> str:
+  facts = shard.facts
+  text = f'{facts["finished"]} of {facts["updates"]} updates, '
+  if shard.is_gone():
+    return text + 'ended without a word; the same command continues'
+  silent = tqdm.tqdm.format_interval(time.time() - facts['written'])
+  if facts['state'] != 'running':
+    error = f': {facts["error"]}' if facts['error'] else ''
+    return f'{text}{facts["state"]} {silent} ago{error}'
+  if facts['steps']:
+    text += f'step {facts["step"]} of {facts["steps"]} of the next '
+    text += f'{facts["running"]}, '
+  return f'{text}running, heard {silent} ago{_left([shard])}'
+
+
+def _left(shards: list[progress.Shard]) -> str:
+  """Returns the time that the slowest of some shards needs, if it is known."""
+  known = [s.seconds_left for s in shards if not math.isnan(s.seconds_left)]
+  left = max(known, default=math.nan)
+  if math.isnan(left):
+    return ''
+  return f', {tqdm.tqdm.format_interval(left)} left'

@@ -1,0 +1,189 @@
+"""How far a run is, in a file of its workdir that others may read meanwhile.
+
+Shard 1 of 4 writes `progress/1-of-4.json`, whole or not at all, every few
+seconds: see `KIND`. `giajax status` reads these files.
+"""
+
+from collections.abc import Sequence
+import contextlib
+import json
+import os
+import pathlib
+import re
+import socket
+import time
+from typing import Any, NamedTuple
+
+from giajax.engine import hooks
+from giajax.engine import signals
+from giajax.engine import workdir
+from giajax.results import records
+
+_EVERY = 5.0  # seconds between two writes
+_NAME = re.compile(r'\d+-of-\d+')
+_COUNT = range(1 << 53)
+KIND = {
+  'host': str,
+  'pid': _COUNT,
+  'state': str,  # 'running', 'done', 'stopped' or 'failed'
+  'error': str,  # the last line of what ended it, '' for nothing
+  'updates': _COUNT,  # of this shard, controls included
+  'finished': _COUNT,  # of these
+  'before': _COUNT,  # of these, by an earlier process
+  'running': _COUNT,  # that are attacked right now
+  'step': _COUNT,  # of them
+  'steps': _COUNT,
+  'started': float,  # by time.time()
+  'written': float,
+}
+
+
+class Shard(NamedTuple):
+  """Where a shard is."""
+
+  index: int
+  count: int
+  facts: dict[str, Any]  # see `KIND`
+
+  @property
+  def share(self) -> float:
+    """The share of its updates that is finished, begun ones in part."""
+    facts = self.facts
+    return self._done(facts['finished']) / max(1, facts['updates'])
+
+  @property
+  def seconds_left(self) -> float:
+    """The seconds that are left at the pace of its process; NaN if unknown."""
+    facts = self.facts
+    done = self._done(facts['finished'])
+    pace = done - facts['before']
+    if facts['state'] != 'running' or pace <= 0:
+      return float('nan')
+    elapsed = facts['written'] - facts['started']
+    return (facts['updates'] - done) * elapsed / pace
+
+  def is_gone(self) -> bool:
+    """Returns whether its process ended without saying so, as far as known."""
+    facts = self.facts
+    if facts['state'] != 'running' or facts['host'] != socket.gethostname():
+      return False
+    try:
+      os.kill(facts['pid'], 0)
+    except ProcessLookupError:
+      return True
+    except PermissionError:
+      return False
+    return False
+
+  def _done(self, finished: int) -> float:
+    facts = self.facts
+    begun = facts['running'] * facts['step'] / max(1, facts['steps'])
+    return finished + begun
+
+
+class Progress:
+  """Writes how far a shard is, as long as the `with` lasts; a hook as well.
+
+  Args:
+    folder: the workdir, None for a process that only computes.
+    shard: (i, n).
+    updates: the number of updates of the shard.
+    left: how many of these are left.
+  """
+
+  def __init__(
+    self,
+    folder: pathlib.Path | None,
+    shard: tuple[int, int],
+    updates: int,
+    left: int,
+  ):
+    self._folder = folder and folder / 'progress'
+    self._name = '{}-of-{}.json'.format(*shard)
+    self._due = 0.0
+    finished = updates - left
+    self._facts = {
+      'host': socket.gethostname(),
+      'pid': os.getpid(),
+      'state': 'running',
+      'error': '',
+      'updates': updates,
+      'finished': finished,
+      'before': finished,
+      'running': 0,
+      'step': 0,
+      'steps': 0,
+      'started': time.time(),
+      'written': 0.0,
+    }
+
+  def begins(self, updates: int) -> None:
+    """Notes that a part of so many updates begins."""
+    self._facts |= {'running': updates, 'step': 0, 'steps': 0}
+    self._write()
+
+  def ends(self) -> None:
+    """Notes that this part is finished."""
+    self._facts['finished'] += self._facts['running']
+    self._facts |= {'running': 0, 'step': 0, 'steps': 0}
+    self._write()
+
+  def __call__(self, status: hooks.Status) -> None:
+    """Notes the step."""
+    self._facts |= {'step': status.step, 'steps': status.steps}
+    if time.monotonic() >= self._due:
+      self._write()
+
+  def __enter__(self) -> 'Progress':
+    """Writes that the shard is running."""
+    if self._folder:
+      with workdir.writing(self._folder):
+        self._folder.mkdir(exist_ok=True)
+    self._write()
+    return self
+
+  def __exit__(self, kind, error, trace) -> None:
+    """Writes how it ended."""
+    state = 'done' if error is None else 'failed'
+    if isinstance(error, signals.Interrupted):
+      state = 'stopped'
+    lines = str(error or '').strip().splitlines()
+    said = lines[-1] if lines else '' if error is None else kind.__name__
+    self._facts |= {'state': state, 'error': said}
+    with contextlib.suppress(ValueError):  # a full disk has been told of
+      self._write()
+
+  def _write(self) -> None:
+    if self._folder is None:
+      return
+    self._facts['written'] = time.time()
+    self._due = time.monotonic() + _EVERY
+    text = json.dumps(self._facts)
+    workdir.write_text(self._folder / self._name, text)
+
+
+def shards(folder: pathlib.Path) -> list[Shard]:
+  """Returns where the shards of a workdir are, in order.
+
+  Of shards of several splits, those of the one that was written last count.
+
+  Args:
+    folder: the workdir.
+
+  Raises:
+    ValueError: a file of another form.
+  """
+  found = []
+  for path in sorted((folder / 'progress').glob('*.json')):
+    if _NAME.fullmatch(path.stem):
+      index, count = map(int, path.stem.split('-of-'))
+      facts = records.read(path, KIND, 'remove it')
+      found.append(Shard(index, count, facts))
+  return sorted(_latest(found))
+
+
+def _latest(found: Sequence[Shard]) -> list[Shard]:
+  if not found:
+    return []
+  last = max(found, key=lambda shard: shard.facts['written'])
+  return [shard for shard in found if shard.count == last.count]

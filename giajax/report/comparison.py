@@ -1,0 +1,71 @@
+"""A page that compares the points of many workdirs."""
+
+from collections.abc import Sequence
+
+from giajax.report import markup
+from giajax.report import sorting
+from giajax.report import stylesheet
+from giajax.results import gathered
+from giajax.results import wording
+
+tag = markup.tag
+_MOST = 1000  # points on the page: those that give most away
+_TITLE = 'giajax: results of several runs'
+
+
+def page(found: gathered.Gathered, points: Sequence[gathered.Point]) -> str:
+  """Returns a page of HTML, whose table is sorted by a click on its titles.
+
+  Args:
+    found: the rows.
+    points: their sums.
+  """
+  order = sorted(points, key=lambda p: -p.psnr if p.psnr == p.psnr else 0.0)
+  keys = list(points[0].at) if points else []
+  shown = order[:_MOST]
+  text = (
+    f'{wording.plural(len(found.rows), "update")} at '
+    f'{wording.plural(len(points), "point")}; medians over the updates of each.'
+  )
+  if len(shown) < len(points):
+    text += f' The {len(shown)} of highest PSNR are listed.'
+  head = [*map(wording.axis_label, keys), *TITLES]
+  lines = [tag('tr', *(tag('td', c) for c in cells(point))) for point in shown]
+  table = tag(
+    'table',
+    tag('thead', tag('tr', *(tag('th', cell) for cell in head))),
+    tag('tbody', *lines),
+  )
+  body = tag(
+    'body',
+    tag(
+      'main',
+      tag('h1', _TITLE),
+      tag('p', text, class_='note'),
+      tag('div', table, class_='scroll'),
+      tag('script', markup.Html(sorting.SCRIPT)),
+    ),
+  )
+  head_ = tag(
+    'head',
+    tag('meta', charset='utf-8'),
+    tag('meta', name='viewport', content='width=device-width, initial-scale=1'),
+    tag('title', _TITLE),
+    tag('style', markup.Html(stylesheet.CSS)),
+  )
+  return f'<!doctype html>\n{tag("html", head_, body, lang="en")}\n'
+
+
+TITLES = ('updates', 'PSNR (dB)', 'SSIM', 'leak', 'gravest verdict')
+
+
+def cells(point: gathered.Point) -> list[str]:
+  """Returns a point as the cells of a table, those of `TITLES` last."""
+  return [
+    *(wording.plain(value) for value in point.at.values()),
+    str(point.updates),
+    wording.figure(point.psnr, 1),
+    wording.figure(point.ssim),
+    wording.share(point.leaking),
+    point.worst,
+  ]
