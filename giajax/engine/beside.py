@@ -4,8 +4,9 @@ Attacks on one update differ between the points of a sweep; the true images, the
 guesses and their scores do not, and are computed once for each case.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import functools
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,43 +57,67 @@ def of_item(
   return made
 
 
+def look(
+  setup: experiment.Setup,
+  guessed: Sequence[tuple[np.ndarray, Mapping[str, np.ndarray]]],
+) -> list[dict[str, dict[str, np.ndarray]]]:
+  """Returns what only the pixels decide, for many updates at once.
+
+  Args:
+    setup: the setup of the point.
+    guessed: the true images of each update and the guesses at them, all of
+      them [B, H, W, C]; image i of each is meant to be image i.
+
+  Returns:
+    For each update and guess its 'x_hat', its metrics that read only images,
+    and 'features_hat' if the network can report its features.
+  """
+  pairs = [(x, x_hat) for x, own in guessed for x_hat in own.values()]
+  if not pairs:
+    return [{} for _ in guessed]
+  x, x_hat = map(np.concatenate, zip(*pairs))
+  facts = {**scoring.of_images(x, x_hat), **features.hat(setup, x_hat)}
+  each = (
+    {k: v[i : i + len(p)] for k, v in facts.items()} | {'x_hat': p}
+    for i, p in _places(pairs)
+  )
+  return [{name: next(each) for name in own} for _, own in guessed]
+
+
+def _places(pairs) -> Iterator[tuple[int, np.ndarray]]:
+  """Yields where each guess begins among all images, and the guess."""
+  sizes = [len(x_hat) for _, x_hat in pairs]
+  begins = itertools.accumulate(sizes, initial=0)
+  return ((i, x_hat) for i, (_, x_hat) in zip(begins, pairs))
+
+
 def scores(
   setup: experiment.Setup,
   facts: Mapping[str, Any],
-  images: Mapping[str, np.ndarray],
+  seen: Mapping[str, Mapping[str, np.ndarray]],
 ) -> dict[str, dict[str, np.ndarray]]:
-  """Returns the metrics [B] of further guesses, by their names.
+  """Returns the metrics [B] of guesses, by their names.
 
   Args:
     setup: the setup of the point.
     facts: facts about the true images.
-    images: [B, H, W, C] by name; image i of each is meant to be image i.
+    seen: what `look` returns for the guesses.
   """
-  own = {n: scoring.of_images(facts['x'], x) for n, x in images.items()}
-  return _scores(setup, facts, images, own)
+  return {
+    name: scoring.scores(
+      setup.scorers, {**facts, **own}, 'guess', len(own['x_hat'])
+    )
+    for name, own in seen.items()
+  }
 
 
 def _of_item(setup, item, seed) -> Beside:
   images = guesses.of_item(setup, item, seed)
   x = item.batch.x
-  own = {name: scoring.of_images(x, x_hat) for name, x_hat in images.items()}
-  facts = {'x': x, 'batch': item.batch, **prior(own)}
+  (seen,) = look(setup, [(x, images)])
+  facts = {'x': x, 'batch': item.batch, **prior(seen)}
   facts |= _content(setup, item) | features.facts(setup, item, seed)
-  return Beside(images, facts, _scores(setup, facts, images, own))
-
-
-def _scores(setup, facts, images, own):
-  """Returns the same; `own` are the metrics that read only images."""
-  seen = features.of_guesses(setup, images)
-  return {
-    name: scoring.scores(
-      setup.scorers,
-      {**facts, **seen[name], **own[name], 'x_hat': x_hat},
-      'guess',
-      len(x_hat),
-    )
-    for name, x_hat in images.items()
-  }
+  return Beside(images, facts, scores(setup, facts, seen))
 
 
 def prior(

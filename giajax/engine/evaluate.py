@@ -5,10 +5,10 @@ assigned within their batch, measured, and compared with what guesses reach. The
 oracle's choice is reported under its own name.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import functools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -41,46 +41,94 @@ def choose(scores: types.Array, finite: np.ndarray) -> int:
   return int(np.argmin(np.where(usable, values, np.inf)))
 
 
+class Attacked(NamedTuple):
+  """An update, and what an attack made of it.
+
+  Attributes:
+    item: the truth; where the images are unknown, nothing is scored.
+    reconstruction: the reconstructions of R restarts, host arrays.
+    start: the read-out of the R starts.
+    finite: the restarts that stayed finite, [R] bool.
+  """
+
+  item: experiment.Item
+  reconstruction: types.Reconstruction
+  start: types.Reconstruction
+  finite: np.ndarray
+
+
+class Chosen(NamedTuple):
+  """What the attacker chose, put beside the true images.
+
+  Attributes:
+    restart: the restart.
+    slots: the slot of each image, [B]; see `metrics.assignment`.
+    seen: what `beside.look` returns for its images and for the start's.
+  """
+
+  restart: int
+  slots: np.ndarray
+  seen: Mapping[str, Mapping[str, np.ndarray]]
+
+
+def chosen(
+  setup: experiment.Setup, attacked: Sequence[Attacked]
+) -> list[Chosen]:
+  """Returns what was chosen of many updates whose images are known.
+
+  Args:
+    setup: the setup of their points.
+    attacked: the updates.
+  """
+  places, guessed = [], []
+  for item, final, start, finite in attacked:
+    restart = choose(final.score, finite)
+    found, x = final.batch.x[restart], item.batch.x
+    slots = assignment.assign(x, found, final.valid[restart])
+    origin, x_start = _start(setup, item.batch, start, restart)
+    places.append((restart, slots))
+    guessed.append((x, {'attack': _take(found, slots), origin: x_start}))
+  looked = beside.look(setup, guessed)
+  return [
+    Chosen(restart, slots, seen)
+    for (restart, slots), seen in zip(places, looked)
+  ]
+
+
 def evaluate(
   setup: experiment.Setup,
-  item: experiment.Item,
-  reconstruction: types.Reconstruction,
-  start: types.Reconstruction,
-  finite: np.ndarray,
+  attacked: Attacked,
   seed: int,
   history: Callable[[], base.History] | None = None,
+  choice: Chosen | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
   """Scores one item.
 
   Args:
     setup: the setup of the point.
-    item: the truth; where the images are unknown, nothing is scored.
-    reconstruction: the reconstructions of R restarts, host arrays.
-    start: the read-out of the R starts.
-    finite: the restarts that stayed finite, [R] bool.
+    attacked: the update.
     seed: the seed of the experiment.
     history: a function that plays the item's rounds again, for a metric that
       needs what the attacker saw; None leaves such metrics NaN.
+    choice: what `chosen` returned for the update, None to find it here.
 
   Returns:
     A row of results, to be completed by `conclude`, and the arrays behind it.
   """
+  item, reconstruction, _, finite = attacked
   if item.batch is None:
-    return _unscored(setup, reconstruction, start, finite, seed)
+    return _unscored(setup, attacked, seed)
+  restart, slots, seen = choice or chosen(setup, [attacked])[0]
   truth, batch = item.batch, reconstruction.batch
-  chosen = choose(reconstruction.score, finite)
-  valid = reconstruction.valid[chosen]
-  y_hat = jax.tree.map(lambda leaf: np.asarray(leaf[chosen]), batch.y)
-  slots = assignment.assign(truth.x, batch.x[chosen], valid)
-  x_hat = _take(batch.x[chosen], slots)
-  origin, x_start = _start(setup, truth, start, chosen)
+  valid = reconstruction.valid[restart]
+  y_hat = jax.tree.map(lambda leaf: np.asarray(leaf[restart]), batch.y)
+  x_hat, x_start = (own['x_hat'] for own in seen.values())
   known = beside.of_item(setup, item, seed)
-  found = {'attack': x_hat, origin: x_start}
-  scores = beside.scores(setup, known.facts, found)
+  scores = beside.scores(setup, known.facts, seen)
   values = scores.pop('attack')
   about = _about(setup, item, known.facts, history, seed)
   row = {
-    'score': float(reconstruction.score[chosen]),
+    'score': float(reconstruction.score[restart]),
     **_of_row(values | about),
     **_claimed(values, slots),
     **_labels(setup, truth.y, y_hat, valid, slots),
@@ -105,7 +153,7 @@ def evaluate(
     **about,
     'scores': reconstruction.score,
     'finite': finite,
-    'chosen': np.int32(chosen),
+    'chosen': np.int32(restart),
   }
   return row, arrays
 
@@ -154,8 +202,9 @@ def conclude(
   return concluded, {**further, 'baselines': table.astype(np.float32)}
 
 
-def _unscored(setup, reconstruction, start, finite, seed):
+def _unscored(setup, attacked, seed):
   """Returns the row and the arrays of an update whose images are unknown."""
+  _, reconstruction, start, finite = attacked
   batch, chosen = reconstruction.batch, choose(reconstruction.score, finite)
   steps = setup.attack.num_steps
   row = {

@@ -5,7 +5,7 @@ the server and its clients agreed on. No attack may see those of the true
 images.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 import functools
 from typing import Any, NamedTuple
 
@@ -53,26 +53,19 @@ def facts(
   return {'features': features, 'rivals': rivals(setup, item, seed)}
 
 
-def of_guesses(
-  setup: experiment.Setup, guesses: Mapping[str, np.ndarray]
-) -> dict[str, dict[str, Any]]:
+def hat(setup: experiment.Setup, x_hat: np.ndarray) -> dict[str, np.ndarray]:
   """Returns what the network computes from guesses.
 
   Args:
     setup: the setup of the point.
-    guesses: [B, H, W, C] by name; image i of each is meant to be image i.
+    x_hat: [n, H, W, C] the guesses.
 
   Returns:
-    'features_hat' as in `metrics.base.FACTS`, by the name of a guess; empty
-    dicts if the network cannot report its features.
+    'features_hat' as in `metrics.base.FACTS`, [n, F]; an empty dict if the
+    network cannot report its features.
   """
-  if not guesses:
-    return {}
-  features = view(setup, np.concatenate([*guesses.values()])).features
-  if not features.shape[1]:
-    return {name: {} for name in guesses}
-  each = features.reshape(len(guesses), -1, features.shape[1])
-  return {name: {'features_hat': f} for name, f in zip(guesses, each)}
+  features = view(setup, x_hat).features
+  return {'features_hat': features} if features.shape[1] else {}
 
 
 def rivals(

@@ -72,21 +72,24 @@ def score(
   """
   setup, rows, controls = part.cohort.setup, [], []
   arrays: dict[int, dict[str, np.ndarray]] = {}
-  for n, (work, item) in enumerate(zip(part.work, items)):
-    final, finite = _pick(outcome.final, n), outcome.finite[n]
+  attacked = [
+    evaluate.Attacked(item, *(_pick(tree, n) for tree in outcome[:3]))
+    for n, item in enumerate(items)
+  ]
+  choices = _choices(setup, part.work, attacked)
+  for n, (work, own) in enumerate(zip(part.work, attacked)):
     if work.control:
-      chosen = evaluate.choose(final.score, finite)
+      final = own.reconstruction
+      restart = evaluate.choose(final.score, own.finite)
       at = work.point.index, work.case
-      controls.append((at, final.batch.x[chosen], final.score[chosen]))
+      controls.append((at, final.batch.x[restart], final.score[restart]))
       continue
     scored, item_arrays = evaluate.evaluate(
       setup,
-      item,
-      final,
-      _pick(outcome.start, n),
-      finite,
+      own,
       setup.seed,
-      functools.partial(play, item),
+      functools.partial(play, own.item),
+      choices.get(n),
     )
     rows.append({**_facts(part.cohort, work), **scored, **facts[n]})
     item_arrays |= {'trace': outcome.trace[n], 'trace_step': marks}
@@ -94,6 +97,22 @@ def score(
   members = stacks.block(0, arrays) if arrays else {}
   made = zip(_CONTROL, zip(*controls))
   return rows, members | {name: np.asarray(values) for name, values in made}
+
+
+def _choices(
+  setup: experiment.Setup,
+  work: Sequence[plan.Work],
+  attacked: Sequence[evaluate.Attacked],
+) -> dict[int, evaluate.Chosen]:
+  """Returns what was chosen of the updates that are scored, by their place."""
+  places = [
+    n
+    for n, (one, own) in enumerate(zip(work, attacked))
+    if not one.control and own.item.batch is not None
+  ]
+  return dict(
+    zip(places, evaluate.chosen(setup, [attacked[n] for n in places]))
+  )
 
 
 def join(

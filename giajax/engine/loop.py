@@ -52,8 +52,8 @@ class Job(NamedTuple):
 class Outcome(NamedTuple):
   """The outcome of a part: host arrays without padding."""
 
-  start: types.Reconstruction  # [N, R]
   final: types.Reconstruction  # [N, R]
+  start: types.Reconstruction  # [N, R]
   finite: np.ndarray  # [N, R] bool
   trace: np.ndarray  # [N, R, L] float32
   # spent on steps and on reading `final`, over all processes that worked on it,
@@ -97,7 +97,7 @@ def run(
         end = _steps(job, end, opened, hooks, stop)
     final, reading = _read(job, end.carry)
   finite = _fetch(job, end.carry.alive) & np.isfinite(final.score)
-  return Outcome(start, final, finite, end.trace, end.seconds + reading)
+  return Outcome(final, start, finite, end.trace, end.seconds + reading)
 
 
 def _read(job, carry) -> tuple[types.Reconstruction, float]:

@@ -37,12 +37,16 @@ def test_guesses_are_scored_as_the_attack_is():
   item = setup.source.item(setup, 0)
   found = beside.of_item(setup, item, 0)
   assert {*found.scores} == {*found.images} == {'mean_image', 'other_image'}
-  again = beside.scores(setup, found.facts, found.images)
+  x = item.batch.x
+  others = setup.source.item(setup, 1).batch.x
+  (_, seen) = beside.look(setup, [(others, {'a': x}), (x, found.images)])
+  again = beside.scores(setup, found.facts, seen)
   for name, own in found.scores.items():
     assert own.keys() == again[name].keys()
     for metric, values in own.items():
       np.testing.assert_array_equal(values, again[name][metric])
-  exact = beside.scores(setup, found.facts, {'attack': item.batch.x})['attack']
+  (seen,) = beside.look(setup, [(x, {'attack': x})])
+  exact = beside.scores(setup, found.facts, seen)['attack']
   assert exact['psnr'] == 100 and exact['fmse'] == 0
   np.testing.assert_array_equal(
     found.facts['ssim_mean_image'], found.scores['mean_image']['ssim']

@@ -44,19 +44,23 @@ def _found(*images, scores=None):
   return types.Reconstruction(types.Batch(x, y), valid, np.float32(scores))
 
 
+def _evaluated(setup, *attacked):
+  return evaluate.evaluate(setup, evaluate.Attacked(*attacked), 0)
+
+
 def test_order_is_repaired_and_the_oracle_stands_apart(case):
   setup, item = case
   x = item.batch.x
   grey = np.full_like(x, 0.5)
   found = _found(grey, x[::-1])
-  row, arrays = evaluate.evaluate(
-    setup, item, found, _found(grey, grey), np.ones(2, bool), 0
+  row, arrays = _evaluated(
+    setup, item, found, _found(grey, grey), np.ones(2, bool)
   )
   assert arrays['chosen'] == 0  # by score, though the other is perfect
   assert row['psnr'] < 20
   assert row['psnr_oracle'] > 60
-  row, arrays = evaluate.evaluate(
-    setup, item, found, _found(grey, grey), np.array([False, True]), 0
+  row, arrays = _evaluated(
+    setup, item, found, _found(grey, grey), np.array([False, True])
   )
   np.testing.assert_array_equal(arrays['x_hat'], x)
   assert row['finite_restarts'] == 1
@@ -85,9 +89,7 @@ def test_a_control_has_the_metrics_of_the_experiment(case):
     scorers={**setup.scorers, 'lpips': lambda x, x_hat: x_hat.mean((1, 2, 3))}
   )
   found = _found(item.batch.x)
-  row, arrays = evaluate.evaluate(
-    setup, item, found, found, np.ones(1, bool), 0
-  )
+  row, arrays = _evaluated(setup, item, found, found, np.ones(1, bool))
   dark = np.full_like(item.batch.x, 0.25)
   row, _ = evaluate.conclude(row, arrays, dark, setup.scorers)
   assert row['baselines']['noise_gradient']['lpips'] == pytest.approx(0.25)
@@ -99,7 +101,7 @@ def test_claimed_images_are_averaged_apart(case):
 
   def row(*valid):
     claims = found._replace(valid=np.array([valid]))
-    return evaluate.evaluate(setup, item, claims, found, np.ones(1, bool), 0)[0]
+    return _evaluated(setup, item, claims, found, np.ones(1, bool))[0]
 
   one, none = row(False, True), row(False, False)
   assert one['claimed'] == 1 and one['psnr_claimed'] > 60 > one['psnr']
@@ -111,8 +113,8 @@ def test_claimed_images_are_averaged_apart(case):
 def test_failed_restarts_are_scored_as_failures(case):
   setup, item = case
   bad = np.full_like(item.batch.x, np.nan)
-  row, arrays = evaluate.evaluate(
-    setup, item, _found(bad), _found(item.batch.x), np.zeros(1, bool), 0
+  row, arrays = _evaluated(
+    setup, item, _found(bad), _found(item.batch.x), np.zeros(1, bool)
   )
   row, _ = evaluate.conclude(row, arrays, bad, setup.scorers)
   assert row['finite_restarts'] == 0
@@ -125,7 +127,7 @@ def test_whole_data_set_as_a_batch_has_no_images_left():
   setup = build.setup(resolved)
   item = simulated.item(setup, 0)
   found = _found(item.batch.x)
-  row, _ = evaluate.evaluate(setup, item, found, found, np.ones(1, bool), 0)
+  row, _ = _evaluated(setup, item, found, found, np.ones(1, bool))
   assert [*row['baselines']] == ['start']
 
 
@@ -136,7 +138,7 @@ def _scored(setup, item, y, x=None, valid=True):
     np.full((1, len(y)), valid),
     np.zeros(1, np.float32),
   )
-  return evaluate.evaluate(setup, item, claims, claims, np.ones(1, bool), 0)[0]
+  return _evaluated(setup, item, claims, claims, np.ones(1, bool))[0]
 
 
 def test_labels_are_learned_whichever_image_they_stand_at():
@@ -181,8 +183,8 @@ def test_granted_labels_are_called_so(case, grant):
 def test_an_update_of_zeros_is_no_resistance(case):
   setup, item = case
   grey = np.full_like(item.batch.x, 0.5)
-  row, arrays = evaluate.evaluate(
-    setup, item, _found(grey), _found(grey), np.ones(1, bool), 0
+  row, arrays = _evaluated(
+    setup, item, _found(grey), _found(grey), np.ones(1, bool)
   )
   words = {
     reason: evaluate.conclude(
@@ -211,9 +213,7 @@ def test_an_image_that_was_known_before_leaks_nothing(case):
     'private': setup,
   }.items():
     found = _found(shifted)
-    row, arrays = evaluate.evaluate(
-      one, item, found, _found(grey), np.ones(1, bool), 0
-    )
+    row, arrays = _evaluated(one, item, found, _found(grey), np.ones(1, bool))
     verdicts[name] = evaluate.conclude(row, arrays, grey, setup.scorers)[0][
       'verdict'
     ]

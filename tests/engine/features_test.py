@@ -46,10 +46,11 @@ def test_guesses_are_told_apart(setup):
     'lost': np.full_like(x, np.nan),
   }
   shared = features.facts(setup, item, 0)
-  own = features.of_guesses(setup, guesses)
   scores = {
-    name: scoring.scores(setup.scorers, {**shared, **facts}, 'guess', 2)
-    for name, facts in own.items()
+    name: scoring.scores(
+      setup.scorers, {**shared, **features.hat(setup, guess)}, 'guess', 2
+    )
+    for name, guess in guesses.items()
   }
   nan = np.nan  # the second image is alone in its class
   np.testing.assert_array_equal(scores['exact']['iip'], [1, nan])
@@ -65,7 +66,7 @@ def test_guesses_are_told_apart(setup):
 def test_features_are_what_the_classifier_reads(setup):
   item = _item(setup, 0, 5)
   x = 0.5 * item.batch.x
-  own = features.of_guesses(setup, {'dark': x})['dark']['features_hat']
+  own = features.hat(setup, x)['features_hat']
   found = fmse.fmse(features.facts(setup, item, 0)['features'], own)
   taps = ('layers.1.input',)
   f, g = (
@@ -87,7 +88,7 @@ def test_any_number_of_images_is_one_compilation(setup):
   for indices in ((0, 1), (12, 11), tuple(range(13))):
     item = _item(setup, *indices)
     features.facts(setup, item, 0)
-    features.of_guesses(setup, {'a': item.batch.x})
+    features.hat(setup, item.batch.x)
   assert len(traced) == 1
 
 
@@ -116,7 +117,7 @@ def test_network_without_layers_says_nothing(setup):
   blind = setup._replace(viewer=lambda: setup.net._replace(probe=None))
   item = _item(setup, 0)
   assert features.facts(blind, item, 0) == {}
-  assert features.of_guesses(blind, {'a': item.batch.x}) == {'a': {}}
+  assert features.hat(blind, item.batch.x) == {}
   logits = features.view(blind, item.batch.x).out
   expected = setup.net.apply(setup.variables, item.batch.x).out
   np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-6)
