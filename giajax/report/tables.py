@@ -144,14 +144,11 @@ def cases(
 
 
 def _scores(run, rows, baseline) -> dict[str, list[float]]:
-  return {
-    metric: [
-      value
-      for row in rows
-      for value in collection.scores(run, row, metric, baseline)
-    ]
-    for metric in _of_guesses(METRICS)
-  }
+  found: dict[str, list[float]] = {}
+  for row in rows:
+    for metric, own in collection.scores_of(run, row, baseline).items():
+      found.setdefault(metric, []).extend(own)
+  return found
 
 
 def _comparison(run: collection.Run, entries: Sequence[Method]) -> markup.Html:

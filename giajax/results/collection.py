@@ -179,6 +179,20 @@ def scores(
   return values[at].astype(float).tolist()
 
 
+def scores_of(
+  run: Run, row: Mapping[str, Any], baseline: str | None = None
+) -> dict[str, list[float]]:
+  """Returns every metric of guesses, as `scores` does one."""
+  names = [name for name, metric in METRICS.items() if metric.about == 'guess']
+  means = (row.get('baselines') or {}).get(baseline) or {}
+  if baseline is None or not means or not has(run, row, 'baselines'):
+    return {name: scores(run, row, name, baseline) for name in names}
+  at = [*row['baselines']].index(baseline)
+  values = array(run, row, 'baselines')[at].astype(float).tolist()
+  known = dict(zip(means, values))
+  return {name: known.get(name, [math.nan]) for name in names}
+
+
 def best_baseline(row: Mapping[str, Any], metric: str) -> float:
   """Returns the best of a row's baselines, NaN if there is none."""
   names = row.get('baselines') or {}

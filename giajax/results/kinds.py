@@ -63,7 +63,8 @@ def _misfits(
 
 def _fits(value: Any, kind: Any) -> bool:
   if isinstance(kind, tuple):
-    return any(not any(_misfits(value, one, '')) for one in kind)
+    simple = type(value) in kind
+    return simple or any(not any(_misfits(value, one, '')) for one in kind)
   if isinstance(kind, range):
     return type(value) is int and value in kind
   if kind is object:
