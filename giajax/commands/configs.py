@@ -19,6 +19,7 @@ from giajax.commands import literals
 from giajax.engine import own_code
 from giajax.engine import schema
 from giajax.engine import tables
+from giajax.results import axes
 
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 # An installed package holds them; in a checkout they are next to it.
@@ -162,7 +163,7 @@ def _annotation(path: Sequence[str], config: Mapping[str, Any]) -> Any:
       return Any
     return parameter.annotation
   if section == 'sweep' and rest:
-    return tuple
+    return tuple | dict
   node: Any = schema.DEFAULTS
   for part in path:
     if not isinstance(node, Mapping) or part not in node:
@@ -176,15 +177,17 @@ def _leave_sweep(config: dict[str, Any], key: str) -> None:
   sweep = config.get('sweep')
   if not isinstance(sweep, dict):
     return
-  named = {n for v in sweep.get('variant') or () for n in v if n != 'name'}
+  named = {n for v in sweep.get(axes.VARIANT) or () for n in v if n != 'name'}
+  for group in (axes.ZIP, axes.RANDOM):
+    named |= {*(sweep.get(group) or ())} - {'count', 'seed'}
   for swept in [*sweep, *named]:
     if key == swept and swept in sweep:
       del sweep[swept]
       _log.info('--config.%s replaces the sweep over %s', key, swept)
     elif swept in named and f'{key}.'.startswith(f'{swept}.'):
       raise ValueError(
-        f'Expected a key that the variants leave alone; got --config.{key}, '
-        f'which they set; set --config.sweep'
+        'Expected a key that variants, zip and random leave alone; got '
+        f'--config.{key}, which one of them sets; set --config.sweep'
       )
     elif key.startswith(f'{swept}.'):
       raise ValueError(

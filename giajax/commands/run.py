@@ -13,6 +13,7 @@ from giajax.commands import flags
 from giajax.commands import process
 from giajax.engine import hooks
 from giajax.engine import run as engine
+from giajax.engine import schema
 from giajax.engine import together
 from giajax.report import report
 from giajax.report import summary
@@ -24,6 +25,7 @@ FLAGS = (
   flags.Flag('workdir', 'The folder that the results are written to.'),
   flags.FAIL_ON,
   flags.REDACT,
+  flags.Flag('yes', 'Goes on, however many updates there are.', False, bool),
   flags.Flag(
     'shard',
     'The part of the work that this process does: I of N parts, I from 0.',
@@ -50,6 +52,8 @@ def run(arguments: flags.Arguments) -> int:
   """Runs an audit and prints one line per row of its results."""
   values = arguments.values
   config = configs.load(arguments)
+  if values.yes:
+    config['run'] = {**config['run'], 'most_updates': schema.MOST_UPDATES}
   summary.check_threshold(values.fail_on, config)
   place = values.coordinator, values.processes, values.process
   with together.joined(*place, values.join_seconds):

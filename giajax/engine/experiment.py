@@ -105,12 +105,14 @@ class RunFlags(NamedTuple):
     restarts_per_batch: restarts that are vmapped together; 0 for automatic.
     cases_per_batch: updates that are attacked together; 0 for automatic.
     save_seconds: the seconds between two checkpoints.
+    most_updates: the number of updates beyond which nothing runs.
   """
 
   lowering: str
   restarts_per_batch: int
   cases_per_batch: int
   save_seconds: float
+  most_updates: int
 
 
 class System(NamedTuple):

@@ -16,11 +16,9 @@ import time
 from typing import Any
 
 import jax
-import numpy as np
 
 from giajax import paths
-from giajax import types
-from giajax.attacks import base as attacks
+from giajax.engine import arguments
 from giajax.engine import build
 from giajax.engine import checkpoint
 from giajax.engine import evaluate
@@ -32,6 +30,7 @@ from giajax.engine import identity
 from giajax.engine import join
 from giajax.engine import loop
 from giajax.engine import mesh
+from giajax.engine import pace
 from giajax.engine import plan
 from giajax.engine import program as programs
 from giajax.engine import progress
@@ -83,6 +82,7 @@ def audit(
   folder = paths.expanded(workdir, 'workdir')
   _check_shard(shard)
   folders.check(folder, provenance.named(config))
+  pace.check_size(config)
   whole = build.experiment(config, grounds)
   meta = provenance.meta(whole, card, command)
   own = json.dumps({**meta, 'workdir': str(folder.absolute())})
@@ -236,7 +236,7 @@ def _run_part(folder, part, width, owner, tools, hooks, stop) -> None:
   play, observe, compiler = tools
   observation = observe(items)
   degenerates = join.degenerates(setup, observation, len(items))
-  inputs = _inputs(part, observation, where)
+  inputs = arguments.of_part(part, observation, where)
   del observation  # it may be gigabytes
   program = compiler(part.cohort, where, inputs)
   saved = folder / 'checkpoints' / part.name
@@ -264,39 +264,6 @@ def _run_part(folder, part, width, owner, tools, hooks, stop) -> None:
     name = plan.owner(owner, part.name)
     folders.write_part(plan.path(folder, part), name, rows, arrays)
     checkpoint.remove(saved.parent, [part.name])
-
-
-def _inputs(part, obs: types.Observation, where: mesh.Layout):
-  """Returns (message, obs, hp, seeds) as global arrays, items padded."""
-  work, setup = part.work, part.cohort.setup
-  pad = where.items - len(work)
-
-  def padded(leaf):
-    if not pad:  # an update may be gigabytes
-      return leaf
-    return np.concatenate([leaf, np.repeat(leaf[-1:], pad, axis=0)])
-
-  hp = {
-    name: np.stack([w.point.hp[name] for w in work])
-    for name in setup.attack.hparams
-  }
-  message = types.NO_MESSAGE
-  if setup.attack.craft is attacks.honest:
-    message, obs = obs.message, obs._replace(message=message)
-  obs, hp = jax.tree.map(padded, (obs, hp))
-  seeds = programs.seeds(
-    setup.seed,
-    [w.case for w in work],
-    [w.control for w in work],
-    where,
-  )
-  item = mesh.P(mesh.ITEM)
-  return (
-    mesh.put(message, where, mesh.P()),
-    mesh.put(obs, where, item),
-    mesh.put(hp, where, item),
-    mesh.put(seeds, where, mesh.P(mesh.ITEM, mesh.RESTART)),
-  )
 
 
 def _leads() -> bool:

@@ -63,6 +63,7 @@ DEFAULTS: dict[str, Any] = {
     'restarts_per_batch': 0,
     'cases_per_batch': 0,
     'save_seconds': 30.0,
+    'most_updates': 100_000,
   },
 }
 # A row of a family: its keys are the row's arguments, checked by `build`. No
@@ -93,21 +94,22 @@ _ANNOTATIONS = {
   'trainable.include': Sequence[str],
   'weights.rename': Mapping[str, str],
 }
-# The most updates that an experiment attacks, and the most points of its sweep:
-# each is numbered, and each point is built, before the first of them runs.
-MOST = {'updates': 100_000, 'points': 20_000}
+# The most updates that an experiment may attack: each is numbered, and each
+# point is built, before the first of them runs.
+MOST_UPDATES = 10_000_000
 _RANGES = {
   'seed': (0, require.LARGEST_WHOLE),
   'restarts': (1, require.LARGEST_WHOLE),
   'records': (1, 100_000),
-  'noise_controls': (0, MOST['updates']),
-  'cases.count': (1, MOST['updates']),
+  'noise_controls': (0, MOST_UPDATES),
+  'cases.count': (1, MOST_UPDATES),
   'cases.batch_size': (1, require.LARGEST_WHOLE),
   'cases.clients': (1, require.LARGEST_WHOLE),
   'threat.proxy_images': (1, require.LARGEST_WHOLE),
   'run.restarts_per_batch': (0, require.LARGEST_WHOLE),
   'run.cases_per_batch': (0, require.LARGEST_WHOLE),
   'run.save_seconds': (0, require.LARGEST_NUMBER),
+  'run.most_updates': (1, MOST_UPDATES),
 }
 _UNHASHED = ('run', 'study')
 _HASHED_IF_SET = (

@@ -1,20 +1,18 @@
 """From one config with a sweep to the settings of its points.
 
-A sweep is `{'dotted.key': (value, ...), ...}`; its points are the product, the
-last key fastest. Its key 'variant' changes several keys at once: each value is
-`{'name': text, 'dotted.key': value, ...}`, and rows know it by its name.
+What a sweep may say, see `results.axes`.
 """
 
 from collections.abc import Mapping, Sequence
 import itertools
 import json
-import math
 from typing import Any, NamedTuple
 
 from giajax.engine import schema
+from giajax.results import axes
 from giajax.results import study
 
-VARIANT = 'variant'
+VARIANT = axes.VARIANT
 
 
 class Setting(NamedTuple):
@@ -29,33 +27,71 @@ def expand(config: Mapping[str, Any]) -> list[Setting]:
   """Returns the points of a config, each resolved.
 
   Raises:
-    ValueError: a swept key that does not exist, no values for it, or more
-      points or updates than one experiment may have.
+    ValueError: a swept key that does not exist or that two axes set, no values
+      for it, or more points or updates than one experiment may have.
   """
   resolved = schema.resolve(config)
   swept = resolved.pop('sweep')
-  for key, values in swept.items():
-    if (
-      not isinstance(values, Sequence) or isinstance(values, str) or not values
-    ):
-      raise ValueError(
-        f'Expected a list of values for sweep[{key!r}]; got {values!r}; give '
-        'at least one'
-      )
-  _check_variants(swept.get(VARIANT, ()))
-  _check_number(math.prod(map(len, swept.values())), 'points', 'the sweep')
-  study.check(resolved['study'], swept, resolved)
-  points = []
-  for index, values in enumerate(itertools.product(*swept.values())):
-    overrides = dict(zip(swept, values))
-    variant = dict(overrides.pop(VARIANT, {}))
-    named = {VARIANT: variant.pop('name')} if VARIANT in swept else {}
-    _check_apart(variant, overrides)
-    own = changed(resolved, {**variant, **overrides})
-    points.append(Setting(index, {**named, **overrides}, own))
-  updates = sum(point.config['cases']['count'] for point in points)
-  _check_number(updates, 'updates', 'cases.count and the sweep')
-  return points
+  places = axes.axes(swept)
+  _check_once(places)
+  if size(config) > resolved['run']['most_updates']:
+    raise too_many(resolved, size(config))
+  study.check(resolved['study'], axes.values(swept), resolved)
+  every = enumerate(itertools.product(*places))
+  return [_setting(resolved, index, chosen) for index, chosen in every]
+
+
+def first(config: Mapping[str, Any]) -> Setting:
+  """Returns the first point of a config, however many there are.
+
+  Raises:
+    ValueError: see `expand`.
+  """
+  resolved = schema.resolve(config)
+  swept = resolved.pop('sweep')
+  return _setting(resolved, 0, [axis[0] for axis in axes.axes(swept)])
+
+
+def size(config: Mapping[str, Any]) -> int:
+  """Returns how many updates a config attacks, controls aside, at most.
+
+  Raises:
+    ValueError: see `expand`.
+  """
+  resolved = schema.resolve(config)
+  swept = resolved['sweep']
+  counts = axes.values(swept).get('cases.count', [resolved['cases']['count']])
+  most = max((n for n in counts if type(n) is int), default=1)
+  return axes.count(swept) * most
+
+
+def too_many(
+  resolved: Mapping[str, Any], updates: int, time: str = ''
+) -> ValueError:
+  """Returns the error for a config of more updates than it allows.
+
+  Args:
+    resolved: the config.
+    updates: how many it has.
+    time: how long they take, in words.
+  """
+  limit = resolved['run']['most_updates']
+  steps = f' and {updates * resolved["restarts"]:,} restarts'
+  return ValueError(
+    f'Expected at most {limit:,} updates; got {updates:,} updates{steps} from '
+    f'cases.count and the sweep{time}; make it smaller, or add --yes, which '
+    'raises run.most_updates'
+  )
+
+
+def _setting(resolved, index, chosen) -> Setting:
+  """Returns a point, whose place on each axis is chosen."""
+  overrides = {k: v for place in chosen for k, v in place.items()}
+  variant = dict(overrides.pop(VARIANT, {}))
+  named = {VARIANT: variant.pop('name')} if variant else {}
+  _check_apart(variant, overrides)
+  own = changed(resolved, {**variant, **overrides})
+  return Setting(index, {**named, **overrides}, own)
 
 
 def changed(
@@ -91,12 +127,14 @@ def only(config: Mapping[str, Any], point: int | None) -> Setting:
   return points[point or 0]
 
 
-def _check_variants(variants: Sequence[Any]) -> None:
-  names = [v.get('name') if isinstance(v, Mapping) else None for v in variants]
-  if not all(isinstance(n, str) for n in names) or len({*names}) < len(names):
+def _check_once(places: Sequence[Sequence[Mapping[str, Any]]]) -> None:
+  """Raises ValueError for a key that two axes set."""
+  keys = [key for axis in places for key in axis[0]]
+  twice = [key for key in keys if keys.count(key) > 1]
+  if twice:
     raise ValueError(
-      "Expected sweep['variant'] to hold dicts, each with a name of its own "
-      f'and dotted keys of the config; got names {names}; name each of them'
+      f'Expected each key on one axis of the sweep; got {twice[0]!r} on '
+      f'{keys.count(twice[0])}; take it out of the others'
     )
 
 
@@ -113,15 +151,6 @@ def _check_apart(
         f'Expected keys of one setting in a variant; got {key!r}, which is '
         f'one of {what}; take it out of one of them'
       )
-
-
-def _check_number(number: int, what: str, where: str) -> None:
-  most = schema.MOST[what]
-  if number > most:
-    raise ValueError(
-      f'Expected at most {most} {what} in one experiment; got {number} from '
-      f'{where}; make several experiments of it'
-    )
 
 
 def _set(tree: dict[str, Any], key: str, value: Any) -> None:

@@ -12,7 +12,7 @@ _SOME = range(1, 1 << 53)
 _MANY = range(1 << 53)
 # `config.json`; what a config holds further is checked where it is used.
 RUN = {
-  'config': {'study?': dict, 'sweep?': {str: list}},
+  'config': {'study?': dict, 'sweep?': {str: (list, dict)}},
   'hash?': str,
   'precision?': str,
   'inputs?': kinds.NAMED,

@@ -34,6 +34,7 @@ from giajax import require
 from giajax.metrics import baselines
 from giajax.metrics import confidence
 from giajax.metrics import METRICS
+from giajax.results import axes
 from giajax.results import collection
 from giajax.results import columns
 from giajax.results import pointwise
@@ -130,9 +131,9 @@ def check_run(run: collection.Run) -> None:
   if not has(run):
     return
   config = run.meta['config']
-  sweep = config.get('sweep') or {}
+  sweep = axes.values(config.get('sweep') or {})
   check(config['study'], sweep, config)
-  points = math.prod(map(len, sweep.values()))
+  points = axes.count(config.get('sweep') or {})
   for row in run.rows:
     at = row['sweep']
     if (

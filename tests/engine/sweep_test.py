@@ -30,6 +30,7 @@ def test_product_with_the_last_key_fastest():
   'swept, words',
   [
     ({'seed': 3}, 'a list of values'),
+    ({'seed': (0,), 'zip': {'seed': (1,)}}, "each key on one axis .* 'seed'"),
     ({'seed': []}, 'a list of values'),
     ({'model.name': 'mlp'}, 'a list of values'),
     ({'sede': [1]}, "did you mean 'seed'"),
@@ -38,8 +39,11 @@ def test_product_with_the_last_key_fastest():
     ({'seed.x': [1]}, 'swept keys of the config'),
     ({'restarts': [1, 0]}, 'restarts of at least 1'),
     ({'sweep.seed': [1]}, 'swept keys of the config'),
-    ({'seed': [*range(100)], 'restarts': [1] * 201}, '20000 points .* 20100 '),
-    ({'cases.count': [99_999, 2]}, '100000 updates .* got 100001 from cases'),
+    (
+      {'seed': [*range(100)], 'restarts': [1] * 501},
+      '100,000 updates; got 100,200 updates and 200,400 restarts',
+    ),
+    ({'cases.count': [50_001, 2]}, '100,000 updates; got 100,002 updates'),
   ],
 )
 def test_mistakes_are_named(swept, words):
