@@ -10,7 +10,7 @@ from giajax.commands import process
 
 COMMANDS = (
   *('advise', 'audit', 'collect', 'convert', 'craft', 'init', 'report', 'run'),
-  *('status', 'train', 'verify'),
+  *('status', 'train', 'tune', 'verify'),
 )
 
 
