@@ -166,7 +166,12 @@ def _start_jax(address: str, processes: int, process: int) -> None:
   jax.config.update('jax_check_proxy_envs', False)
   bound = None if process else address
   jax.distributed.initialize(
-    address, processes, process, coordinator_bind_address=bound
+    address,
+    processes,
+    process,
+    # In a job of Slurm, JAX would leave each process one of its devices.
+    cluster_detection_method='deactivate',
+    coordinator_bind_address=bound,
   )
   interrupts.renew()  # JAX takes SIGTERM for itself
   counts = np.bincount([device.process_index for device in jax.devices()])
