@@ -84,7 +84,7 @@ def audit(
   folders.check(folder, provenance.named(config))
   whole = build.experiment(config, grounds)
   meta = provenance.meta(whole, card, command)
-  place = {'workdir': str(folder.absolute()), 'shard': '%d/%d' % shard}
+  place = {'workdir': str(folder.absolute()), 'shard': '{}/{}'.format(*shard)}
   own = json.dumps({**meta, **place})
   folders.check_alike([*map(json.loads, together.texts(own))])
   folders.check(folder, meta)
