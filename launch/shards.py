@@ -4,10 +4,13 @@ A launcher adds to the words of the command what its scheduler knows: the number
 of the shard, or the number of a process and the address of process 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+import itertools
+import os
 import pathlib
 import re
 import sys
+from typing import Any
 
 from giajax import paths
 from giajax.commands import configs
@@ -72,6 +75,47 @@ def words(
     f'--workdir={workdir or values.workdir}',
     *(f'--config.{key}={text}' for key, text in arguments.overrides.items()),
   ]
+
+
+def config_file(arguments: flags.Arguments) -> pathlib.Path | None:
+  """Returns the config file of the user's, None for one of giajax's own."""
+  name = arguments.values.config.partition(':')[0]
+  path = paths.expanded(name, '--config')
+  return path if path.suffix == '.py' else None
+
+
+def config_argument(arguments: flags.Arguments) -> str:
+  """Returns what stands behind the name of the config, with its colon."""
+  _, colon, argument = arguments.values.config.partition(':')
+  return colon + argument
+
+
+def check_files(arguments: flags.Arguments, mount: str = '') -> None:
+  """Raises ValueError for a config that names files which workers lack.
+
+  Args:
+    arguments: the command line of the launcher.
+    mount: where workers see what this machine need not see.
+  """
+  for text in _texts(configs.load(arguments)):
+    name = text.rpartition(':')[0] or text
+    local = re.search('[/.]', name) and os.path.exists(os.path.expanduser(name))
+    if local and not (mount and pathlib.Path(name).is_relative_to(mount)):
+      where = f'below {mount}' if mount else 'on a disk that they share'
+      raise ValueError(
+        f'Expected a config whose files all workers have; got {text!r}, which '
+        f'is a file of this machine; put it {where}, and name it there'
+      )
+
+
+def _texts(value: Any) -> Iterator[str]:
+  """Yields every text in a config."""
+  if isinstance(value, str):
+    yield value
+  elif isinstance(value, Mapping):
+    yield from itertools.chain.from_iterable(map(_texts, value.values()))
+  elif isinstance(value, list | tuple):
+    yield from itertools.chain.from_iterable(map(_texts, value))
 
 
 def shard(index: int | str, count: int | str) -> str:

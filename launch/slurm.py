@@ -88,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _resources(values: Any) -> batch_script.Resources:
   names = batch_script.Resources._fields
-  return batch_script.Resources(*(values[name].value for name in names))
+  return batch_script.Resources(*(getattr(values, name) for name in names))
 
 
 def _submit(text: str, logs: pathlib.Path) -> str:

@@ -45,8 +45,8 @@ ReturnToService=2
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 KillWait=10
-SlurmdTimeout=5
-MessageTimeout=5
+SlurmdTimeout=2
+MessageTimeout=2
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=1,bf_interval=1,sched_min_interval=0,\
 batch_sched_delay=0
