@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 
+import commandline
 import loopback_slurm
 import pytest
 import tiny
@@ -78,6 +79,20 @@ def test_an_array_of_shards(tmp_path, capsys):
     "--config.model.name=$(touch x)'`touch y`",
     '--shard=3/4',
   ]
+
+
+@pytest.mark.parametrize(
+  'index, words',
+  [
+    ('4', 'Expected shard i/n with 0 <= i < n; got 4/4'),
+    ('', 'Expected --shard=I/N; got --shard=/4'),
+  ],
+)
+def test_a_script_that_is_no_task_of_its_array(tmp_path, capsys, index, words):
+  script = _script(capsys, f'--workdir={tmp_path / "run"}', '--array=4')
+  command = _commands(tmp_path, script, SLURM_ARRAY_TASK_ID=index)
+  command = command[command.index('giajax.main') + 1 :]
+  assert words in commandline.complaint(capsys, *command)
 
 
 def test_processes_of_several_nodes(tmp_path, capsys):
