@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from . import shards
 
-_MOST = 5  # restarts of a task that saves nothing
+_MOST = 5  # restarts in a row of a task that saves nothing
 # Slurm asks the steps of a job to stop. Its script waits for how they end.
 _SCRIPT = """\
 #!/bin/bash
@@ -21,17 +21,25 @@ saved() {{  # a sum of the names of what is saved
     grep -E '^(parts/[0-9-]+\\.npz|checkpoints/[0-9-]+/[0-9]+)$' | cksum
 }}
 
+back() {{
+  say 'back into the queue, to continue from what is saved'
+  scontrol requeue "$job"
+}}
+
 trap : TERM  # scancel sends it to the script as well
+idle={workdir}/logs/$job.idle  # a line for each attempt that saved nothing
 before=$(saved)
 {run} "${{command[@]}}"
 code=$?
 if [ $code = 85 ] || [ $code = 137 ]; then
   if [ "$(squeue --noheader --jobs="$job" --format=%T)" != RUNNING ]; then
     say 'cancelled; the same command runs what is left'
-  elif [ "$(saved)" != "$before" ] ||
-    {{ [ $code = 85 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {most} ]; }}; then
-    say 'back into the queue, to continue from what is saved'
-    scontrol requeue "$job"
+  elif [ "$(saved)" != "$before" ]; then
+    rm -f "$idle"
+    back
+  elif [ $code = 85 ] && echo >> "$idle" &&
+    [ "$(wc -l < "$idle")" -le {most} ]; then
+    back
   else
     say "Expected a run that gets further; got exit code $code and nothing" \\
       'new that is saved; raise --time or the memory, and submit it again'

@@ -16,10 +16,10 @@ preempted, and by `scancel --signal=TERM JOB`. It saves its state, ends with
 exit code 85, and this task alone goes back into the queue, to continue to the
 bits of a run that nobody disturbed. A task whose node fails goes back as well,
 by Slurm itself, and so does one that was killed by SIGKILL after it had saved
-something new. A time limit that is too short does not run forever: a task that
-stops without having saved anything new goes back only if it was restarted less
-than five times before. Any other exit code ends a task, and `scancel JOB` ends
-it too. Whatever ended, the same command, given again, runs what is left.
+something new. A task that stops without having saved anything new goes back
+five times in a row, so that a time limit that is too short does not run
+forever. Any other exit code ends a task, and `scancel JOB` ends it too.
+Whatever ended, the same command, given again, runs what is left.
 
 In a checkout that is not installed, the command is `python -m launch.slurm`.
 """

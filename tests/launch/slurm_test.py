@@ -124,22 +124,24 @@ def test_processes_of_several_nodes(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-  'code, state, restarts, said',
+  'code, state, idle, said',
   [
     (0, 'RUNNING', 0, None),
     (2, 'RUNNING', 0, None),
     (85, 'RUNNING', 0, 'back into the queue'),
+    (85, 'RUNNING', 4, 'back into the queue'),
     (85, 'RUNNING', 5, 'Expected a run that gets further; got exit code 85'),
     (85, 'COMPLETING', 0, 'cancelled'),
     (137, 'RUNNING', 0, 'Expected a run that gets further; got exit code 137'),
   ],
 )
 def test_what_goes_back_without_progress(
-  tmp_path, capsys, code, state, restarts, said
+  tmp_path, capsys, code, state, idle, said
 ):
   script = _script(capsys, f'--workdir={tmp_path}')
-  variables = {'SLURM_JOB_ID': '7', 'SLURM_RESTART_COUNT': str(restarts)}
-  lines = _commands(tmp_path, script, code, state, **variables)
+  (tmp_path / 'logs').mkdir()
+  (tmp_path / 'logs' / '7.idle').write_text(idle * '\n')
+  lines = _commands(tmp_path, script, code, state, SLURM_JOB_ID='7')
   lines = lines[lines.index(f'--workdir={tmp_path}') + 1 :]
   assert bool(lines) == bool(said)
   if said:
@@ -162,14 +164,14 @@ def test_what_goes_back_without_progress(
 def test_progress(tmp_path, capsys, code, path, counts):
   workdir = tmp_path / 'tmp'
   script = _script(capsys, f'--workdir={workdir}')
-  made = workdir / path
+  made, idle = workdir / path, workdir / 'logs' / '7.idle'
+  idle.parent.mkdir(parents=True)
+  idle.write_text(5 * '\n')
   run = f'mkdir -p {made.parent}; touch {made}; srun '
-  lines = _commands(
-    *(tmp_path, script.replace('srun ', run), code),
-    SLURM_JOB_ID='7',
-    SLURM_RESTART_COUNT='5',
-  )
+  script = script.replace('srun ', run)
+  lines = _commands(tmp_path, script, code, SLURM_JOB_ID='7')
   assert ('requeue' in lines) == counts
+  assert idle.exists() != counts
 
 
 @pytest.mark.parametrize(
@@ -282,20 +284,25 @@ def test_array(cluster, tmp_path, monkeypatch, capsys):
   job = _Job(cluster, tmp_path, 4, '--array=4')
   assert job.submit('--array=4') == 2
   assert 'which is that of job' in capsys.readouterr().err
-  tasks = [f'_{i}' for i in range(4)]
-  cluster.wait(lambda: sum(map(job.saved, range(4))) > 1)
-  cluster.ask('sbatch', '--partition=urgent', '--output=none', '--wrap=:')
-  cluster.wait(lambda: any(_BACK in job.log(task) for task in tasks))
-  preempted = next(i for i in range(4) if _BACK in job.log(tasks[i]))
-  killed = next(i for i in range(4) if i != preempted and job.saved(i))
-  job.kill(f'SLURM_ARRAY_TASK_ID={killed}')
+  task = 'SLURM_ARRAY_TASK_ID={}'.format
+  cluster.wait(lambda: all(cluster.processes(task(i)) for i in range(4)))
+  there = 'SLURMD_NODENAME=node1'
+  killed = next(i for i in range(4) if cluster.processes(task(i), there))
+  cluster.wait(lambda: job.saved(killed))
+  urgent = '--partition=urgent', '--nodelist=node0', '--output=none'
+  cluster.ask('sbatch', *urgent, '--wrap=:')
+  job.kill(task(killed))
   job.check()
+  logs = [job.log(f'_{i}') for i in range(4)]
+  back = {i for i in range(4) if logs[i].count(_BACK) == 1}
+  (preempted,) = back - {killed}
+  assert killed in back
+  assert sum(log.count(_BACK) for log in logs) == 2
   saved = 'giajax: stopped and saved at step '
-  for i, log in enumerate(map(job.log, tasks)):
-    assert log.count(_BACK) == (i in (preempted, killed))
+  for i, log in enumerate(logs):
+    assert ('asked to stop' in log or saved in log) == (i == preempted)
     continued = i == killed or saved in log
     assert log.count('continuing at step ') == continued
-    assert ('asked to stop' in log or saved in log) == (i == preempted)
 
 
 def test_processes_on_two_nodes(cluster, tmp_path, monkeypatch):
@@ -306,10 +313,11 @@ def test_processes_on_two_nodes(cluster, tmp_path, monkeypatch):
   job.kill('SLURM_PROCID=1')
   cluster.wait(lambda: _BACK in job.log())
   assert 'got the end of process 1; see what it' in job.log()
-  cluster.wait(lambda: 'continuing at step' in job.log())
+  cluster.wait(lambda: not cluster.processes('SLURM_PROCID=1'))
+  cluster.wait(lambda: cluster.processes('SLURM_PROCID=1'))  # again
   cluster.kill_node(1)
   cluster.wait(lambda: cluster.ask('squeue', '-ho%T') == 'PENDING\n')
   cluster.start_node(1)
   job.check()
-  assert job.log().count('continuing at step') == 4  # twice in each process
-  assert job.log().count(_BACK) == 1  # else by Slurm
+  assert job.log().count('continuing at step') == 2  # in each process
+  assert job.log().count(_BACK) == 1  # the second time, it was Slurm
