@@ -23,23 +23,18 @@ import sys
 import threading
 
 from giajax import interrupts
-from giajax import paths
 from giajax import printable
-from giajax.commands import configs
 from giajax.commands import flags
-from giajax.engine import sweep
 
 from . import children
+from . import shards
 
 COMMAND = 'python -m giajax.launch.local'
 USAGE = f'{COMMAND} --config=NAME --workdir=DIR'
 FLAGS = (
-  flags.CONFIG,
-  flags.Flag('workdir', 'The folder that the results are written to.'),
+  *shards.FLAGS,
   flags.Flag('processes', 'The number of parallel processes.', 2, int, 1),
-  flags.Flag(
-    'dry_run', 'Prints the commands without running them.', False, bool
-  ),
+  shards.dry_run('the commands'),
 )
 
 
@@ -50,32 +45,13 @@ def main(argv: Sequence[str]) -> int:
   if arguments.help:
     print(flags.help_text(__doc__, FLAGS))
     return 0
-  paths.expanded(arguments.values.workdir, '--workdir')
-  sweep.expand(configs.load(arguments))  # not in each process anew
+  shards.workdir(arguments)  # checks it
   values = arguments.values
-  overrides = [f'--config.{k}={v}' for k, v in arguments.overrides.items()]
-  plan = commands(values.config, values.workdir, values.processes, overrides)
+  plan = shards.commands(shards.words(arguments), values.processes)
   if values.dry_run:
     print('\n'.join(printable.line(shlex.join(command)) for command in plan))
     return 0
   return _launch(plan)
-
-
-def commands(
-  config: str, workdir: str, processes: int, rest: Sequence[str] = ()
-) -> list[list[str]]:
-  """Returns the command of each shard and, last, of the joining pass.
-
-  Args:
-    config: the name or the path of the config.
-    workdir: the folder that the results are written to.
-    processes: the number of shards, at least 1.
-    rest: the further arguments of giajax.
-  """
-  base = [sys.executable, '-m', 'giajax.main']
-  base += [f'--config={config}', f'--workdir={workdir}', *rest]
-  shards = [[*base, f'--shard={i}/{processes}'] for i in range(processes)]
-  return [*shards, base]
 
 
 def _launch(plan: Sequence[Sequence[str]]) -> int:

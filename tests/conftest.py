@@ -81,6 +81,7 @@ _LONG = (
   'engine/run_test.py',
   'engine/together_test.py',
   'launch/benchmark_test.py',
+  'launch/slurm_test.py',
 )
 
 

@@ -4,7 +4,8 @@
           a config that they leave in it is checked
   text    behind a python block is what that block prints, but for the numbers;
           elsewhere it is declared to be no code
-  sh      holds commands whose flags, configs and arguments exist
+  sh      holds commands whose flags, configs and arguments exist; those with
+          --dry_run are run
   diff    keeps lines that the file it names has
 
 Commands inside a sentence or a table are checked like those of a block.
@@ -234,7 +235,7 @@ def check_command(words, where):
 
 
 def check_module(name, words, where):
-  """Reads the flags of a command, and its config; runs nothing."""
+  """Reads the flags of a command, and its config; makes only dry runs."""
   module = importlib.import_module(name)
   if hasattr(module, '__path__'):  # `python -m` runs a package's __main__
     module = importlib.import_module(f'{name}.__main__')
@@ -246,6 +247,8 @@ def check_module(name, words, where):
     read = flags.read(name, usage, module.FLAGS, words)
     if flags.CONFIG in module.FLAGS:
       check_config(configs.load(read), where)
+    if '--dry_run' in words:
+      assert module.main([name, *words]) == 0, where
   except ValueError as error:
     pytest.fail(f'{where}: {error}')
 

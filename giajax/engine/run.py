@@ -85,7 +85,8 @@ def audit(
   pace.check_size(config)
   whole = build.experiment(config, grounds)
   meta = provenance.meta(whole, card, command)
-  own = json.dumps({**meta, 'workdir': str(folder.absolute())})
+  place = {'workdir': str(folder.absolute()), 'shard': '{}/{}'.format(*shard)}
+  own = json.dumps({**meta, **place})
   folders.check_alike([*map(json.loads, together.texts(own))])
   folders.check(folder, meta)
   cohorts = plan.cohorts(whole)
@@ -281,10 +282,4 @@ def _check_shard(shard: tuple[int, int]) -> None:
     raise ValueError(
       f'Expected shard i/n with 0 <= i < n; got {index}/{count}; number them '
       'from 0'
-    )
-  if count > 1 and jax.process_count() > 1:
-    raise ValueError(
-      'Expected either shards or several processes of one run; got shard '
-      f'{index}/{count} in {jax.process_count()} processes; leave out '
-      '--processes to run each shard by itself, or leave out --shard'
     )

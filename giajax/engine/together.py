@@ -21,6 +21,9 @@ _link: links.Link | None = None  # of this process to the others of its run
 def check(coordinator: str, processes: int, process: int) -> tuple[str, int]:
   """Returns the host and the port of process 0.
 
+  Where machines are started together, as in Kubernetes, the name of another one
+  has an address only when that runs. Process 0 knows its own at once.
+
   Args:
     coordinator: host:port of process 0.
     processes: the number of processes.
@@ -47,6 +50,8 @@ def check(coordinator: str, processes: int, process: int) -> tuple[str, int]:
   try:
     socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)
   except (OSError, UnicodeError) as error:
+    if process and isinstance(error, socket.gaierror):
+      return host, number  # of a machine that may still have to start
     reason = getattr(error, 'strerror', None) or error
     raise ValueError(
       'Expected a --coordinator whose host has an address; got '
@@ -166,7 +171,12 @@ def _start_jax(address: str, processes: int, process: int) -> None:
   jax.config.update('jax_check_proxy_envs', False)
   bound = None if process else address
   jax.distributed.initialize(
-    address, processes, process, coordinator_bind_address=bound
+    address,
+    processes,
+    process,
+    # In a job of Slurm, JAX would leave each process one of its devices.
+    cluster_detection_method='deactivate',
+    coordinator_bind_address=bound,
   )
   interrupts.renew()  # JAX takes SIGTERM for itself
   counts = np.bincount([device.process_index for device in jax.devices()])

@@ -32,7 +32,7 @@ from giajax.results import records
 _LOCK = '.lock'
 _PART = ('part of a run', 'remove it and run again')
 _ELSEWHERE = 'choose another --workdir'
-_ALIKE = ('config', 'inputs', 'precision', 'versions', 'workdir')
+_ALIKE = ('config', 'inputs', 'precision', 'versions', 'workdir', 'shard')
 _CLAIMED = {**records.RUN, 'config': dict, 'hash': str}
 
 
@@ -156,7 +156,8 @@ def check_alike(metas: Sequence[Mapping[str, Any]]) -> None:
   """Raises ValueError where the processes of one run mean different runs.
 
   Args:
-    metas: what each process would write to `config.json`, and its 'workdir'.
+    metas: what each process would write to `config.json`, and its 'workdir'
+      and 'shard'.
   """
   first = metas[0]
   for number, other in enumerate(metas):

@@ -1,5 +1,6 @@
 """Tests of several processes that run one audit together."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,16 +14,16 @@ from giajax.engine import together
 
 _CHANGES = (
   'attack__num_steps=4000, run__save_seconds=0.0, cases__count=1, '
-  'noise_controls=0'
+  'noise_controls=0, restarts=4'
 )
 
 
-def _pair(config, workdir, *changes):
-  """Starts two processes; the second one has further flags."""
+def _pair(config, workdir, *changes, shared=()):
+  """Starts two processes of two devices; the second one has further flags."""
   flags = [f'--config={config}', f'--workdir={workdir}', '--processes=2']
-  flags += [f'--coordinator=localhost:{tiny.port()}']
+  flags += [f'--coordinator=localhost:{tiny.port()}', *shared]
   return [
-    tiny.start(*flags, f'--process={i}', *(changes if i else ()))
+    tiny.start(*flags, f'--process={i}', *(changes if i else ()), devices=2)
     for i in range(2)
   ]
 
@@ -81,15 +82,6 @@ def test_addresses():
   assert together.check('[::1]:65535', 2, 0) == ('::1', 65535)
 
 
-def test_shards_of_one_run_are_refused(tmp_path, capsys, monkeypatch):
-  monkeypatch.setattr('jax.process_count', lambda: 2)
-  config = commandline.write(tmp_path)
-  said = commandline.complaint(
-    capsys, f'--config={config}', f'--workdir={tmp_path / "run"}', '--shard=0/2'
-  )
-  assert 'got shard 0/2 in 2 processes; leave out --processes' in said
-
-
 def test_one_that_is_alone(tmp_path, capsys, monkeypatch):
   monkeypatch.setattr(together, '_link', None)
   address = f'localhost:{tiny.port()}'
@@ -101,6 +93,18 @@ def test_one_that_is_alone(tmp_path, capsys, monkeypatch):
   assert said.startswith(
     f'giajax: Expected process 0 at --coordinator={address}; got Connection '
     'refused; start it by the same command with --process=0'
+  )
+
+
+def test_a_machine_whose_name_has_no_address_yet(tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(together, '_link', None)
+  said = commandline.complaint(
+    capsys,
+    *('--config=smoke', f'--workdir={tmp_path / "run"}', '--processes=2'),
+    *('--coordinator=nowhere.invalid:80', '--process=1', '--join_seconds=1'),
+  )
+  assert said.startswith(
+    'giajax: Expected process 0 at --coordinator=nowhere.invalid:80; got '
   )
 
 
@@ -148,10 +152,10 @@ def test_a_request_to_one_that_does_not_look_ends_both_alike():
 
 
 def test_two_processes_stop_end_and_continue_together(tmp_path):
-  """To the bits of one process that nobody disturbs."""
+  """To the bits of one process with as many devices that nobody disturbs."""
   config = tiny.write(tmp_path / 'pair.py', _CHANGES)
   alone, workdir = tmp_path / 'alone', tmp_path / 'run'
-  tiny.finish(tiny.start(f'--config={config}', f'--workdir={alone}', devices=2))
+  tiny.finish(tiny.start(f'--config={config}', f'--workdir={alone}', devices=4))
 
   def started():
     pair = _pair(config, workdir)
@@ -180,3 +184,39 @@ def test_two_processes_stop_end_and_continue_together(tmp_path):
   for process in pair:
     assert 'continuing at step' in tiny.finish(process)
   assert tiny.digest(workdir) == tiny.digest(alone)
+
+
+def test_two_processes_run_one_shard(tmp_path):
+  """And another process the other one."""
+  changes = 'noise_controls=0, run__cases_per_batch=1, restarts=4'
+  config = tiny.write(tmp_path / 'pair.py', changes)
+  alone, workdir = tmp_path / 'alone', tmp_path / 'run'
+  flags = f'--config={config}', f'--workdir={workdir}', '--shard=0/2'
+  for process in _pair(config, workdir, shared=['--shard=1/2']):
+    assert '1 left, in 1 part' in tiny.finish(process)
+  assert not (workdir / 'recon.npz').exists()
+  tiny.finish(tiny.start(*flags, devices=4))
+  tiny.finish(tiny.start(f'--config={config}', f'--workdir={alone}', devices=4))
+  assert tiny.digest(workdir) == tiny.digest(alone)
+
+
+_SLURM = """
+import sys
+import jax
+from giajax.engine import together
+together.agreed = lambda values: values
+together._start_jax(sys.argv[1], 1, 0)
+print(jax.config.values['jax_cuda_visible_devices'])
+"""
+
+
+def test_a_job_of_slurm_leaves_all_devices_to_a_process():
+  names = 'JOB_ID', 'STEP_NODELIST', 'NTASKS', 'PROCID', 'LOCALID'
+  done = subprocess.run(
+    [sys.executable, '-c', _SLURM, f'127.0.0.1:{tiny.port()}'],
+    cwd=tiny.ROOT,
+    env={**os.environ, **{f'SLURM_{name}': '0' for name in names}},
+    capture_output=True,
+    text=True,
+  )
+  assert done.stdout == 'all\n', done.stderr

@@ -147,7 +147,8 @@ def test_parts_come_back(tmp_path):
 def _process(**changes):
   config = {'seed': 0, 'run': {'lowering': 'auto'}}
   meta = {'config': config, 'inputs': {}, 'precision': 'float32'}
-  return {**meta, 'versions': {'jax': '1'}, 'workdir': '/a', **changes}
+  place = {'workdir': '/a', 'shard': '0/2'}
+  return {**meta, 'versions': {'jax': '1'}, **place, **changes}
 
 
 @pytest.mark.parametrize(
@@ -165,6 +166,7 @@ def _process(**changes):
     ({'precision': 'float64'}, "precision='float32' as in process 0; got"),
     ({'versions': {'jax': '2'}}, "jax='1' as in process 0; got jax='2'"),
     ({'workdir': '/b'}, "workdir='/a' as in process 0; got workdir='/b' in"),
+    ({'shard': '1/2'}, "shard='0/2' as in process 0; got shard='1/2' in"),
   ],
 )
 def test_processes_of_one_run_mean_the_same(changes, words):

@@ -1,0 +1,133 @@
+"""Runs an experiment as a job of Slurm: an array of shards, each on some nodes.
+
+  python -m giajax.launch.slurm --config=NAME --workdir=DIR --array=8
+    [--nodes=N] [--gpus_per_node=N] [--time=LIMIT] [--config.KEY=VALUE]
+    [--dry_run]
+
+Writes a batch script to DIR/logs and submits it, from a login node. The
+workdir, the working directory and this Python are on a disk that all nodes
+share. Each shard is a task of one job array. With several nodes, or several
+processes on a node, the processes of a shard run it together, on the devices of
+all of them. The shard that finds all others finished writes the report, so that
+no further job has to wait for them.
+
+A run is asked to stop --grace seconds before its time limit, when it is
+preempted, and by `scancel --signal=TERM JOB`. It saves its state, ends with
+exit code 85, and this task alone goes back into the queue, to continue to the
+bits of a run that nobody disturbed. A task whose node fails goes back as well,
+by Slurm itself, and so does one that was killed by SIGKILL after it had saved
+something new. A task that stops without having saved anything new goes back
+five times in a row, so that a time limit that is too short does not run
+forever. Any other exit code ends a task, and `scancel JOB` ends it too.
+Whatever ended, the same command, given again, runs what is left.
+
+In a checkout that is not installed, the command is `python -m launch.slurm`.
+"""
+
+from . import errors
+
+if __name__ == '__main__':
+  errors.begin('starts again')
+
+from collections.abc import Sequence
+import pathlib
+import shutil
+import sys
+from typing import Any
+
+from giajax import printable
+from giajax.commands import flags
+
+from . import batch_script
+from . import children
+from . import shards
+
+COMMAND = 'python -m giajax.launch.slurm'
+USAGE = f'{COMMAND} --config=NAME --workdir=DIR'
+FLAGS = (
+  *shards.FLAGS,
+  flags.Flag('array', 'The number of shards.', 1, int, 1),
+  flags.Flag('nodes', 'The nodes that work on a shard together.', 1, int, 1),
+  flags.Flag('processes_per_node', 'The processes on each of them.', 1, int, 1),
+  flags.Flag('gpus_per_node', 'The GPUs on each of them.', 0, int, 0),
+  flags.Flag('cpus_per_node', 'The cores on each of them.', 0, int, 0),
+  flags.Flag('time', 'The time limit, in a form that Slurm reads.'),
+  flags.Flag(
+    'grace', 'The seconds to save in, before the time limit.', 60, int, 1
+  ),
+  flags.Flag('partition', 'The partition.'),
+  flags.Flag('account', 'The account that pays.'),
+  flags.Flag(
+    'sbatch',
+    'Further options of sbatch, such as --qos=low,--mem=32G.',
+    [],
+    list,
+  ),
+  shards.dry_run('the batch script'),
+)
+
+
+@errors.reported
+def main(argv: Sequence[str]) -> int:
+  """Runs a command line and returns its exit code."""
+  arguments = flags.read(COMMAND, USAGE, FLAGS, argv[1:])
+  if arguments.help:
+    print(flags.help_text(__doc__, FLAGS))
+    return 0
+  values = arguments.values
+  workdir = shards.workdir(arguments).absolute()
+  words = shards.words(arguments, workdir=str(workdir))
+  text = batch_script.text(words, workdir, _resources(values), values.sbatch)
+  if values.dry_run:
+    print(printable.page(text), end='')
+    return 0
+  number = _submit(text, workdir / 'logs')
+  print(printable.line(f'job {number}; its output goes to {workdir}/logs'))
+  return 0
+
+
+def _resources(values: Any) -> batch_script.Resources:
+  names = batch_script.Resources._fields
+  return batch_script.Resources(*(getattr(values, name) for name in names))
+
+
+def _submit(text: str, logs: pathlib.Path) -> str:
+  """Submits a script, which is kept in a folder; returns the job's number.
+
+  Raises:
+    ValueError: the folder cannot be written, a job already runs there, or Slurm
+      does not take the script.
+  """
+  if not shutil.which('sbatch'):
+    raise ValueError(
+      'Expected a machine from which jobs of Slurm are submitted; got one '
+      'without sbatch; use a login node, or see the script by --dry_run'
+    )
+  script, last = logs / 'job.sh', logs / 'job'
+  try:
+    logs.mkdir(parents=True, exist_ok=True)
+    before = last.read_text() if last.exists() else ''
+    if before and children.run(['squeue', '-h', f'--jobs={before}']).stdout:
+      raise ValueError(
+        f'Expected a --workdir that no job uses; got {logs.parent}, which is '
+        f'that of job {before}; wait for it, or end it by scancel {before}'
+      )
+    script.write_text(text)
+    done = children.run(['sbatch', '--parsable', str(script)])
+    if done.returncode:
+      reason = (done.stderr.strip().splitlines() or ['no reason'])[-1]
+      raise ValueError(
+        f'Expected Slurm to take {script}; got {reason}; correct the flags'
+      )
+    number = done.stdout.strip().partition(';')[0]  # the cluster follows
+    last.write_text(number)
+  except OSError as error:
+    raise ValueError(
+      f'Expected a --workdir that can be written; got {logs.parent} '
+      f'({error.strerror}); choose another'
+    ) from error
+  return number
+
+
+if __name__ == '__main__':
+  sys.exit(main(sys.argv))
