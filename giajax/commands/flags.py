@@ -89,6 +89,27 @@ POINT = Flag(
   int,
 )
 
+# How several processes share the work.
+SPLIT = (
+  Flag(
+    'shard',
+    'The part of the work that this process does: I of N parts, I from 0.',
+    '0/1',
+  ),
+  Flag(
+    'processes',
+    'The number of processes that run one audit together.',
+    1,
+    int,
+    1,
+  ),
+  Flag('process', 'The number of this process, from 0.', 0, int, 0),
+  Flag(
+    'coordinator', 'HOST:PORT of process 0, if there is more than one process.'
+  ),
+  Flag('join_seconds', 'How long to wait for the other processes.', 60, int, 1),
+)
+
 
 def read(
   command: str, usage: str, flags: Sequence[Flag], argv: Sequence[str]

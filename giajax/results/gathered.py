@@ -1,6 +1,7 @@
 """Rows of many workdirs in one table, as far as their runs are finished."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+import csv
 import json
 import math
 import pathlib
@@ -75,6 +76,21 @@ def gather(folders: Sequence[pathlib.Path]) -> Gathered:
         seen.add(key)
         rows.append({WORKDIR: str(workdir), **parquet.flat(row)})
   return Gathered(rows, torn, again, unfinished)
+
+
+def write(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
+  """Writes flat rows to a .parquet file, or to a .csv file.
+
+  Raises:
+    OSError: it cannot be written.
+  """
+  if path.suffix == '.parquet':
+    parquet.write(path, rows)
+    return
+  with files.written(path) as made, open(made, 'w', newline='') as file:
+    writer = csv.DictWriter(file, list(parquet.kinds(rows)))
+    writer.writeheader()
+    writer.writerows(rows)
 
 
 def points(rows: Iterable[Mapping[str, Any]]) -> list[Point]:
