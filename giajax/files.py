@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import stat
+import sys
 from typing import Any, BinaryIO
 import unicodedata
 
@@ -152,7 +153,7 @@ def _check_depth(value: Any, depth: int = 0) -> None:
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  made = dict(pairs)
+  made = {sys.intern(key): value for key, value in pairs}  # rows share them
   if len(made) < len(pairs):
     counts = collections.Counter(key for key, _ in pairs)
     ((twice, _),) = counts.most_common(1)

@@ -139,8 +139,10 @@ def fedavg(
       return (params, output.stats, velocity), results
 
     still = jax.tree.map(jnp.zeros_like, start.params)
+    # An attack differentiates the steps: it keeps the weights between them, and
+    # computes what is inside of one again, so that memory hardly grows with S.
     (params, stats, _), (outs, penalties) = jax.lax.scan(
-      step,
+      jax.checkpoint(step, prevent_cse=False),
       (start.params, start.stats, still),
       (jnp.arange(steps), order),
     )

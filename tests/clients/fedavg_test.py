@@ -181,3 +181,27 @@ def test_another_number_of_images_is_refused():
   message, batch = sample()
   with pytest.raises(ValueError, match=r'Expected 4 images.*got 3'):
     make().update(KEY, message, jax.tree.map(lambda v: v[:3], batch))
+
+
+def _memory(epochs):
+  """Returns the bytes that a derivative by the images takes on the way."""
+  wide = mlp.mlp((4, 4, 1), K, widths=(64,))
+  client = fedavg.fedavg(
+    wide, TASK, num_images=256, epochs=epochs, learning_rate=RATE
+  )
+  message = types.ServerMessage(wide.init(jax.random.key(2)))
+  x = jax.random.uniform(jax.random.key(1), (256, 4, 4, 1))
+
+  def distance(x):
+    batch = types.Batch(x, jnp.arange(256) % K)
+    delta = client.update(KEY, message, batch)[0].delta
+    return sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(delta))
+
+  compiled = jax.jit(jax.grad(distance)).lower(x).compile()
+  return compiled.memory_analysis().temp_size_in_bytes
+
+
+def test_the_memory_of_an_attack_hardly_grows_with_the_steps():
+  """An activation has 16,384 numbers, and the weights 1,283."""
+  few, many = _memory(2), _memory(18)
+  assert many - few < 16 * 4 * 16_384 / 2
