@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 import math
+import textwrap
 from typing import Any, NamedTuple
 
 import matplotlib.axes
@@ -28,6 +29,7 @@ DARK = {
 }
 _TICKS = 16  # characters of all tick labels that fit next to each other
 _TICK = 24  # characters of one tick label
+_TITLE = 38  # characters in a line over a curve
 RC = {
   'font.family': 'sans-serif',
   'font.sans-serif': ['Helvetica Neue', 'Helvetica', 'Arial', 'DejaVu Sans'],
@@ -77,7 +79,7 @@ def curve(
     axes.set_yscale('log')
     axes.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     axes.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(_power))
-  axes.set_title(curve_name(run, row))
+  axes.set_title('\n'.join(textwrap.wrap(curve_name(run, row), _TITLE)))
   axes.set_xlabel('step')
   axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4, integer=True))
 
@@ -168,7 +170,7 @@ def sweep(axes: matplotlib.axes.Axes, run: collection.Run, metric: str) -> None:
   _label_ends(axes, ends)
   axes.set_title(METRICS[metric].title)
   axes.set_xlabel(axis.name)
-  axes.set_xscale(axis.scale)
+  _scale_x(axes, axis.scale)
   if axis.ticks:
     names = list(axis.ticks.values())
     axes.set_xticks(list(axis.ticks), names, minor=False)
@@ -208,12 +210,19 @@ def marginal(axes: matplotlib.axes.Axes, run: collection.Run, key: str) -> None:
   _label_ends(axes, ends)
   axes.set_title(METRICS['psnr'].title)
   axes.set_xlabel(wording.axis_label(key))
-  axes.set_xscale('linear' if scale == 'even' else scale)
+  _scale_x(axes, 'linear' if scale == 'even' else scale)
   if scale == 'even':
     names = [_short(value, values) for value in values]
     axes.set_xticks(at, names)
     if sum(map(len, names)) > _TICKS:
       axes.tick_params(axis='x', labelrotation=90, labelsize=6.5)
+
+
+def _scale_x(axes: matplotlib.axes.Axes, scale: str) -> None:
+  axes.set_xscale(scale)
+  if scale == 'log':
+    axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(_power))
+    axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
 
 
 def _label_ends(

@@ -55,3 +55,13 @@ def test_metrics_that_are_drawn_are_those_with_figures():
   about = {'paper': _PAPER, 'metrics': ['cw_ssim', 'ssim', 'psnr']}
   assert study.drawn(_run(about)) == ['ssim', 'psnr']
   assert study.drawn(_run({})) == []
+
+
+def test_the_numbers_of_a_logarithmic_axis_are_text():
+  figure = matplotlib.figure.Figure()
+  axes = figure.subplots()
+  axes.plot([1e-3, 1e-1], [1, 2])
+  plots._scale_x(axes, 'log')
+  figure.draw_without_rendering()
+  texts = [tick.get_text() for tick in axes.get_xticklabels(which='both')]
+  assert '0.01' in texts and not any('$' in text for text in texts)
