@@ -177,9 +177,11 @@ def _leave_sweep(config: dict[str, Any], key: str) -> None:
   sweep = config.get('sweep')
   if not isinstance(sweep, dict):
     return
-  named = {n for v in sweep.get(axes.VARIANT) or () for n in v if n != 'name'}
-  for group in (axes.ZIP, axes.RANDOM):
-    named |= {*(sweep.get(group) or ())} - {'count', 'seed'}
+  variants = sweep.get(axes.VARIANT)
+  listed = variants if isinstance(variants, list) else []
+  named = {n for v in listed if isinstance(v, dict) for n in v if n != 'name'}
+  for group in (sweep.get(axes.ZIP), sweep.get(axes.RANDOM)):
+    named |= {*(group if isinstance(group, dict) else ())} - {'count', 'seed'}
   for swept in [*sweep, *named]:
     if key == swept and swept in sweep:
       del sweep[swept]

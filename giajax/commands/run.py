@@ -43,11 +43,15 @@ def run(arguments: flags.Arguments) -> int:
   values = arguments.values
   config = configs.load(arguments)
   if values.yes:
-    config['run'] = {**config['run'], 'most_updates': schema.MOST_UPDATES}
+    config['run'] = {
+      **schema.resolve(config)['run'],
+      'most_updates': schema.MOST_UPDATES,
+    }
   summary.check_threshold(values.fail_on, config)
   shard = process.shard(values.shard)
   folder = paths.expanded(values.workdir, '--workdir')
-  written = [writers.writer(name, folder, shard) for name in values.log]
+  names = values.log if values.process == 0 else []
+  written = [writers.writer(name, folder, shard) for name in names]
   place = values.coordinator, values.processes, values.process
   with together.joined(*place, values.join_seconds):
     rows = engine.audit(

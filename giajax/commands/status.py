@@ -27,15 +27,21 @@ def run(arguments: flags.Arguments) -> int:
   """Prints a line for each workdir and each of its shards."""
   folders = [paths.expanded(word, 'DIR') for word in arguments.words]
   for workdir in gathered.workdirs(folders):
-    for line in _lines(workdir):
+    try:
+      lines = _lines(workdir)
+    except ValueError as error:  # of one workdir; the others follow
+      lines = [f'{workdir}: {error}']
+    for line in lines:
       print(printable.line(line))
   return 0
 
 
 def _lines(workdir: pathlib.Path) -> list[str]:
-  shards = progress.shards(workdir)
-  if (workdir / 'results.jsonl').is_file():
+  if (workdir / 'summary.json').is_file():
     return [f'{workdir}: finished']
+  if (workdir / 'results.jsonl').is_file():
+    return [f'{workdir}: attacked, without a report']
+  shards = progress.shards(workdir)
   if not shards:
     return [f'{workdir}: not begun']
   count = shards[0].count
@@ -53,7 +59,7 @@ def _of_shard(shard: progress.Shard) -> str:
   text = f'{facts["finished"]} of {facts["updates"]} updates, '
   if shard.is_gone():
     return text + 'ended without a word; the same command continues'
-  silent = tqdm.tqdm.format_interval(time.time() - facts['written'])
+  silent = tqdm.tqdm.format_interval(max(0, time.time() - facts['written']))
   if facts['state'] != 'running':
     error = f': {facts["error"]}' if facts['error'] else ''
     return f'{text}{facts["state"]} {silent} ago{error}'

@@ -127,14 +127,17 @@ def _looker(
   tap = inspect.features(net)
   taps = () if tap is None else (tap,)
 
-  @jax.jit
-  def look(variables, x):
-    output = net.apply(variables, x, taps=taps)
+  def of_one(variables, x):
+    output = net.apply(variables, x[None], taps=taps)
+    out = jax.tree.map(lambda leaf: leaf[0], output.out)
     if tap is None:
-      return Activations(jnp.zeros((len(x), 0)), output.out)
-    return Activations(output.taps[tap].reshape(len(x), -1), output.out)
+      return Activations(jnp.zeros(0), out)
+    return Activations(output.taps[tap].reshape(-1), out)
 
-  return look
+  # One after the other: in a batch, the bits of an image depend on its place.
+  return jax.jit(
+    lambda variables, x: jax.lax.map(lambda one: of_one(variables, one), x)
+  )
 
 
 @functools.lru_cache(maxsize=1)  # it keeps the weights alive

@@ -3,9 +3,10 @@
 Many settings are tried for a few steps, the best of them for more, and the last
 ones for all (K. Jamieson and A. Talwalkar, AISTATS 2016, arXiv 1502.07943,
 algorithm 1). "Best" is the attacker's own score, the distance between updates,
-as nobody else knows the truth; so only what leaves that score comparable may
-differ between the settings. Each round starts anew, because schedules end
-with the last step, and is an experiment that may be stopped and continued.
+as nobody else knows the truth; so only the traced knobs of the attack may
+differ between the settings, none of which enters that score. Each round starts
+anew, because schedules end with the last step, and is an experiment that may be
+stopped and continued.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,14 +18,12 @@ import numpy as np
 
 from giajax import paths
 from giajax import require
+from giajax.engine import build
 from giajax.engine import run
 from giajax.engine import schema
 from giajax.engine import sweep
 from giajax.results import axes
 from giajax.results import wording
-
-# Keys of an attack that decide what its score means.
-_MEANING = ('attack.name', 'attack.distance', 'attack.num_steps')
 
 
 class Round(NamedTuple):
@@ -138,13 +137,14 @@ def _check(
     for place in axis:
       keys |= {*place.get(axes.VARIANT, {})} - {'name'}
   keys -= {axes.VARIANT}
-  wrong = sorted(
-    key for key in keys if not key.startswith('attack.') or key in _MEANING
-  )
+  first = build.setup(settings[0].config)
+  knobs = {f'attack.{name}' for name in first.attack.hparams}
+  wrong = sorted(keys - knobs)
   if wrong:
     raise ValueError(
-      'Expected a sweep over arguments of the attack that leave the meaning of '
-      f'its score alone; got {", ".join(wrong)}; take it out of the sweep'
+      f'Expected a sweep over {", ".join(sorted(knobs))}, which leave the '
+      f'meaning of the score alone; got {", ".join(wrong)}; take it out of the '
+      'sweep'
     )
   if len(settings) < 2:
     raise ValueError(

@@ -20,6 +20,7 @@ from giajax.attacks import base as attacks
 from giajax.engine import experiment
 from giajax.engine import program as programs
 from giajax.engine import workdir
+from giajax.results import stacks
 
 # The bytes that the observed updates of one part may take, on the host and on
 # each device. A CPU runs one update after the other, and gains nothing by more.
@@ -174,6 +175,7 @@ def set_aside(folder: pathlib.Path, run: str) -> None:
   for path in files(folder):
     try:
       with workdir.part(path, owner(run, path.stem)) as (_, arrays):
+        stacks.Stacks(arrays, str(path), 'it runs again')
         for name in arrays:
           arrays[name]  # which checks its bytes
     except ValueError as error:

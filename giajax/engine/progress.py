@@ -5,8 +5,8 @@ seconds: see `KIND`. `giajax status` reads these files.
 """
 
 from collections.abc import Sequence
-import contextlib
 import json
+import logging
 import os
 import pathlib
 import re
@@ -20,11 +20,13 @@ from giajax.engine import workdir
 from giajax.results import records
 
 _EVERY = 5.0  # seconds between two writes
+_log = logging.getLogger('giajax')
 _NAME = re.compile(r'\d+-of-\d+')
 _COUNT = range(1 << 53)
+_LATEST = 1e11  # seconds since 1970
 KIND = {
   'host': str,
-  'pid': _COUNT,
+  'pid': range(1, 1 << 31),
   'state': str,  # 'running', 'done', 'stopped' or 'failed'
   'error': str,  # the last line of what ended it, '' for nothing
   'updates': _COUNT,  # of this shard, controls included
@@ -59,8 +61,8 @@ class Shard(NamedTuple):
     pace = done - facts['before']
     if facts['state'] != 'running' or pace <= 0:
       return float('nan')
-    elapsed = facts['written'] - facts['started']
-    return (facts['updates'] - done) * elapsed / pace
+    elapsed = max(0.0, facts['written'] - facts['started'])
+    return max(0.0, facts['updates'] - done) * elapsed / pace
 
   def is_gone(self) -> bool:
     """Returns whether its process ended without saying so, as far as known."""
@@ -100,7 +102,7 @@ class Progress:
   ):
     self._folder = folder and folder / 'progress'
     self._name = '{}-of-{}.json'.format(*shard)
-    self._due = 0.0
+    self._due, self._told = 0.0, False
     finished = updates - left
     self._facts = {
       'host': socket.gethostname(),
@@ -150,8 +152,7 @@ class Progress:
     lines = str(error or '').strip().splitlines()
     said = lines[-1] if lines else '' if error is None else kind.__name__
     self._facts |= {'state': state, 'error': said}
-    with contextlib.suppress(ValueError):  # a full disk has been told of
-      self._write()
+    self._write()
 
   def _write(self) -> None:
     if self._folder is None:
@@ -159,7 +160,12 @@ class Progress:
     self._facts['written'] = time.time()
     self._due = time.monotonic() + _EVERY
     text = json.dumps(self._facts)
-    workdir.write_text(self._folder / self._name, text)
+    try:
+      workdir.write_text(self._folder / self._name, text)
+    except ValueError as error:  # what is attacked matters more
+      if not self._told:
+        _log.warning('going on without progress: %s', error)
+      self._told = True
 
 
 def shards(folder: pathlib.Path) -> list[Shard]:
@@ -178,6 +184,11 @@ def shards(folder: pathlib.Path) -> list[Shard]:
     if _NAME.fullmatch(path.stem):
       index, count = map(int, path.stem.split('-of-'))
       facts = records.read(path, KIND, 'remove it')
+      if not 0 <= facts['started'] <= _LATEST >= facts['written'] >= 0:
+        raise ValueError(
+          f'Expected {path} to hold times; got {facts["started"]} and '
+          f'{facts["written"]}; remove it'
+        )
       found.append(Shard(index, count, facts))
   return sorted(_latest(found))
 

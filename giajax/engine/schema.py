@@ -186,6 +186,7 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     ValueError: a key that does not exist, or a value of another kind.
   """
   resolved = _merge(DEFAULTS, plain(config), '')
+  json.loads(json.dumps(resolved), parse_int=_check_whole)
   lowerings = {'auto': None, **convolution.LOWERINGS}
   registry.lookup(lowerings, resolved['run']['lowering'], 'run.lowering')
   registry.lookup(precision.PRECISIONS, resolved['precision'], 'precision')
@@ -202,6 +203,15 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
         f'Expected {name} of at {limit}; got {name}={value!r}; {advice}'
       )
   return resolved
+
+
+def _check_whole(word: str) -> None:
+  """Raises ValueError for a whole number that no file of results can hold."""
+  if abs(int(word)) >= 1 << 63:
+    raise ValueError(
+      f'Expected whole numbers of 64 bits in the config; got {word[:25]}; write '
+      f'it as {float(word):g}, or correct it'
+    )
 
 
 def config_hash(resolved: Mapping[str, Any]) -> str:

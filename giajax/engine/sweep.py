@@ -6,6 +6,7 @@ What a sweep may say, see `results.axes`.
 from collections.abc import Mapping, Sequence
 import itertools
 import json
+import math
 from typing import Any, NamedTuple
 
 from giajax.engine import schema
@@ -59,10 +60,13 @@ def size(config: Mapping[str, Any]) -> int:
     ValueError: see `expand`.
   """
   resolved = schema.resolve(config)
-  swept = resolved['sweep']
-  counts = axes.values(swept).get('cases.count', [resolved['cases']['count']])
+  places = axes.axes(resolved['sweep'])
+  counts = [resolved['cases']['count']]
+  for place in itertools.chain(*places):
+    own = {**place, **place.get(VARIANT, {})}
+    counts += [own['cases.count']] if 'cases.count' in own else []
   most = max((n for n in counts if type(n) is int), default=1)
-  return axes.count(swept) * most
+  return math.prod(map(len, places)) * most
 
 
 def too_many(
@@ -79,8 +83,8 @@ def too_many(
   steps = f' and {updates * resolved["restarts"]:,} restarts'
   return ValueError(
     f'Expected at most {limit:,} updates; got {updates:,} updates{steps} from '
-    f'cases.count and the sweep{time}; make it smaller, or add --yes, which '
-    'raises run.most_updates'
+    f'cases.count and the sweep{time}; make it smaller, or set '
+    f'--config.run.most_updates={updates}, as --yes of giajax does'
   )
 
 

@@ -271,7 +271,7 @@ def write_arrays(
 
   Args:
     path: the file.
-    arrays: names and arrays, of which one at a time is in memory.
+    arrays: names and arrays, which may be made while they are written.
 
   Raises:
     ValueError: the folder cannot be written, or making an array raised it.

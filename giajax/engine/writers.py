@@ -1,9 +1,9 @@
 """Hooks that write the curve of a run for other programs.
 
 Each writes, at every piece of a run, the attacker's lowest objective, the
-restarts that are still finite, and the restart-steps per second. Parts follow
-each other on the axis of steps. They need a package each, which giajax does not
-install by itself.
+restarts that are still finite, and the restart-steps per second. The parts that
+a process runs follow each other on the axis of steps. They need a package each,
+which giajax does not install by itself.
 """
 
 from collections.abc import Callable, Mapping
@@ -96,8 +96,9 @@ class _Curve:
   def __call__(self, status: hooks.Status) -> None:
     write = self._write = self._write or self._make()
     last = self._last
-    if status.step <= last.step:  # another part began
-      self._before += last.steps
+    ended = last.step == last.steps
+    if ended or status.step <= last.step or status.steps != last.steps:
+      self._before += last.steps  # another part began
       last = hooks.Status(0, 0, 0, 0, 0.0, 0.0)
     seconds = status.seconds - last.seconds
     values = {'best': status.best, 'alive': status.alive / status.restarts}

@@ -81,5 +81,5 @@ def _of_many(scores: np.ndarray, statistic: str, level: float) -> Interval:
       float(scores.mean() - margin), float(scores.mean() + margin)
     )
   ordered, margin = np.sort(scores), z * np.sqrt(n) / 2
-  low, high = int(np.floor(n / 2 - margin)), int(np.ceil(n / 2 + margin))
-  return Interval(float(ordered[low]), float(ordered[high]))
+  low = int(np.floor(n / 2 - margin))
+  return Interval(float(ordered[low]), float(ordered[n - 1 - low]))

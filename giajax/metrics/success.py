@@ -5,6 +5,7 @@ therefore never means that nothing leaks, only that this attack found no more
 than a guess would. Labels are judged apart from images.
 """
 
+from collections.abc import Sequence
 import math
 from typing import NamedTuple
 
@@ -46,6 +47,19 @@ WORDS = {
   'unscored': 'nobody knows the images, so what came back was not compared',
   'untested': 'the update could not give its images away',
 }
+
+
+def leaking(words: Sequence[str]) -> float:
+  """Returns the share of verdicts that say that something leaks.
+
+  Updates of unknown images do not count; NaN if there are no others.
+
+  Args:
+    words: the words of verdicts.
+  """
+  known = [word for word in words if word != 'unscored']
+  leaks = [word in ('leaks', 'partial') for word in known]
+  return float(np.mean(leaks)) if known else math.nan
 
 
 def gravity(word: str) -> int:

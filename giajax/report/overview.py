@@ -11,16 +11,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from giajax.metrics import success
 from giajax.report import markup
 from giajax.results import collection
-from giajax.results import columns
 from giajax.results import rows as result_rows
 from giajax.results import wording
 
 tag = markup.tag
 _LINES = 10  # updates of each kind
 _VALUES = 12  # of a key that are shown
-_LEAKS = ('leaks', 'partial')
 
 
 class Group(NamedTuple):
@@ -82,8 +81,7 @@ def _line(key: str, group: Group) -> markup.Html:
   psnr = [wording.number(row.get('psnr')) for row in group.rows]
   finite = [value for value in psnr if np.isfinite(value)]
   low, high = np.percentile(finite, (25, 75)) if finite else (np.nan, np.nan)
-  scored = [row for row in group.rows if columns.is_scored(row)]
-  share = np.mean([r['verdict'] in _LEAKS for r in scored] or [np.nan])
+  share = success.leaking([str(row['verdict']) for row in group.rows])
   cells = [
     wording.axis_label(key),
     wording.plain(group.value),

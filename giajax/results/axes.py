@@ -32,7 +32,8 @@ _SCALES: dict[str, Callable[..., np.ndarray]] = {
   'linear': np.linspace,
   'log': np.geomspace,
 }
-_DIGITS = 4  # of the numbers in a range, so that they can be typed again
+_DIGITS = 4  # of the numbers in a range, at least; they can be typed again
+_ENDS = 1 << 53  # what the ends of whole numbers stay within
 _MOST = 1_000_000  # values of an axis
 
 
@@ -97,10 +98,16 @@ def _range(entry: Mapping[str, Any], where: str) -> list[Any]:
   low, high, scale = _ends(entry, where, {'count'})
   number = entry.get('count', 0)
   require.whole(number, f'{where}.count', least=1, most=_MOST)
-  found = _SCALES[scale](low, high, int(number))
+  found = _SCALES[scale](low, high, int(number)).tolist()
   if type(low) is type(high) is int:
-    return np.unique(found.round().astype(int)).tolist()
-  return [_short(value) for value in found]
+    whole = [*dict.fromkeys(map(round, found))]
+    if len(whole) < number:
+      raise ValueError(
+        f'Expected a count of at most {len(whole)} for {where}, as both ends '
+        f'are whole numbers; got count={number}; lower it, or write {low}.0'
+      )
+    return whole
+  return _shortened(found, low, high)
 
 
 def _ends(
@@ -116,6 +123,8 @@ def _ends(
   low, high, scale = entry['low'], entry['high'], entry.get('scale', 'linear')
   for name, end in (('low', low), ('high', high)):
     require.finite(end, f'{where}.{name}')
+    if type(end) is int:
+      require.whole(end, f'{where}.{name}', least=-_ENDS, most=_ENDS)
   registry.lookup(_SCALES, scale, f'{where}.scale')
   if high < low or (scale == 'log' and low <= 0):
     least = 'low above 0 and ' if scale == 'log' else ''
@@ -129,7 +138,7 @@ def _ends(
 def _zipped(entry: Any) -> list[dict[str, Any]]:
   """Returns the places of an axis on which several keys change together."""
   columns = _columns(entry, ZIP)
-  found = {k: _values(v, f'sweep.{ZIP}[{k!r}]') for k, v in columns.items()}
+  found = {k: _of_key(v, k, ZIP) for k, v in columns.items()}
   sizes = {key: len(several) for key, several in found.items()}
   if len({*sizes.values()}) > 1:
     raise ValueError(
@@ -153,18 +162,26 @@ def _drawn(entry: Any) -> list[dict[str, Any]]:
 def _draws(entry: Any, key: str, number: int, rng) -> list[Any]:
   where = f'sweep.{RANDOM}[{key!r}]'
   if not isinstance(entry, Mapping):
-    several = _values(entry, where)
+    several = _of_key(entry, key, RANDOM)
     return [several[i] for i in rng.integers(len(several), size=number)]
   low, high, scale = _ends(entry, where, set())
   whole = type(low) is type(high) is int
   if scale == 'linear' and whole:
     return rng.integers(low, high + 1, number).tolist()
-  if scale == 'linear':
-    return [_short(value) for value in rng.uniform(low, high, number)]
-  found = np.exp(rng.uniform(np.log(low), np.log(high), number))
+  found = rng.uniform(low, high, number)
+  if scale == 'log':
+    found = np.exp(rng.uniform(np.log(low), np.log(high), number))
   if whole:
     return np.clip(found.round().astype(int), low, high).tolist()
-  return [_short(value) for value in found]
+  return _shortened(found.tolist(), low, high)
+
+
+def _of_key(entry: Any, key: str, group: str) -> list[Any]:
+  """Returns the values of one key of a group; variants may come twice."""
+  several = _values(entry, f'sweep.{group}[{key!r}]')
+  if key == VARIANT:
+    _variants([*{json.dumps(value): value for value in several}.values()])
+  return several
 
 
 def _columns(entry: Any, name: str) -> dict[str, Any]:
@@ -188,5 +205,20 @@ def _variants(entry: Any) -> list[Mapping[str, Any]]:
   return variants
 
 
-def _short(value: float) -> float:
-  return float(f'{value:.{_DIGITS}g}')
+def _shortened(found: Sequence[float], low: float, high: float) -> list[float]:
+  """Returns numbers of a range with as few digits as tell them apart."""
+  digits = next(
+    (d for d in range(_DIGITS, 17) if _apart(found, low, high, d)), 17
+  )
+  return [_short(value, low, high, digits) for value in found]
+
+
+def _apart(found, low, high, digits: int) -> bool:
+  shortened = {_short(value, low, high, digits) for value in found}
+  return len(shortened) == len({*found})
+
+
+def _short(value: float, low: float, high: float, digits: int) -> float:
+  if value in (low, high):
+    return float(value)
+  return min(max(float(f'{value:.{digits}g}'), low), high)

@@ -18,7 +18,6 @@ from giajax.results import wording
 
 WORKDIR = 'workdir'
 _SWEEP = 'sweep.'
-_LEAKS = ('leaks', 'partial')
 
 
 class Gathered(NamedTuple):
@@ -27,8 +26,8 @@ class Gathered(NamedTuple):
   Attributes:
     rows: flat rows, see `parquet.flat`, each with the name of its 'workdir'.
     torn: the number of last lines that were cut off.
-    again: the number of updates that several workdirs have: of these, the
-      first one counts.
+    again: the number of updates that several workdirs have, made of the same
+      files by the same versions on the same device: of these, the first counts.
     unfinished: workdirs without results.
   """
 
@@ -45,7 +44,7 @@ class Point(NamedTuple):
   updates: int
   psnr: float  # the median over the updates
   ssim: float  # the same
-  leaking: float  # the share of updates whose verdict is 'leaks' or 'partial'
+  leaking: float  # see `success.leaking`
   worst: str  # the gravest verdict
 
 
@@ -66,11 +65,13 @@ def gather(folders: Sequence[pathlib.Path]) -> Gathered:
     if not path.is_file():
       unfinished.append(workdir)
       continue
-    inputs = json.dumps(records.run(workdir / 'config.json').get('inputs'))
+    meta = records.run(workdir / 'config.json')
+    decides = ('inputs', 'precision', 'versions', 'device')
+    same = json.dumps([meta.get(name) for name in decides], sort_keys=True)
     found, cut = _rows(path)
     torn += cut
     for row in found:
-      key = row['config_hash'], row['case'], inputs
+      key = row['config_hash'], row['case'], same
       again += key in seen
       if key not in seen:
         seen.add(key)
@@ -87,7 +88,8 @@ def write(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
   if path.suffix == '.parquet':
     parquet.write(path, rows)
     return
-  with files.written(path) as made, open(made, 'w', newline='') as file:
+  form = dict(encoding='utf-8', errors='backslashreplace', newline='')
+  with files.written(path) as made, open(made, 'w', **form) as file:
     writer = csv.DictWriter(file, list(parquet.kinds(rows)))
     writer.writeheader()
     writer.writerows(rows)
@@ -129,7 +131,7 @@ def _point(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> Point:
     updates=len(rows),
     psnr=float(np.median(psnr)) if psnr else math.nan,
     ssim=float(np.median(ssim)) if ssim else math.nan,
-    leaking=float(np.mean([verdict in _LEAKS for verdict in verdicts])),
+    leaking=success.leaking(verdicts),
     worst=min(verdicts, key=success.gravity),
   )
 
@@ -145,16 +147,26 @@ def workdirs(folders: Sequence[pathlib.Path]) -> Iterator[pathlib.Path]:
   """
   seen = set()
   for folder in folders:
-    found = [path.parent for path in sorted(folder.rglob('config.json'))]
+    every = sorted(folder.rglob('config.json'))
+    found = [path.parent for path in every if _is_of_a_run(path)]
     if not found:
       raise ValueError(
         f'Expected a workdir, or a folder of workdirs; got {folder}, in which '
-        'there is no config.json; pass the folder of a run'
+        'no config.json is that of a run; pass the folder of a run'
       )
     for workdir in found:
       if workdir.resolve() not in seen:
         seen.add(workdir.resolve())
         yield workdir
+
+
+def _is_of_a_run(path: pathlib.Path) -> bool:
+  """Returns whether a `config.json` is one of giajax; others use the name."""
+  try:
+    meta = records.run(path)
+  except ValueError:
+    return False
+  return 'hash' in meta
 
 
 def _rows(path: pathlib.Path) -> tuple[list[dict[str, Any]], bool]:

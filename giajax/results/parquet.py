@@ -20,6 +20,7 @@ from giajax.results import columns
 Row = Mapping[str, Any]
 _PLAIN = bool | int | float | str
 _TYPES = (bool, int, float, str)
+_INT64 = 1 << 63
 _GROUP = 1000  # rows that are nested no more at a time
 
 
@@ -101,6 +102,8 @@ def _pairs(value: Mapping[str, Any], prefix: str = '') -> Iterator[tuple]:
 
 
 def _plain(value: Any) -> Any:
+  if type(value) is int and abs(value) >= _INT64:
+    return float(value)
   return value if isinstance(value, _PLAIN | None) else json.dumps(value)
 
 

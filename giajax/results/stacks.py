@@ -18,6 +18,7 @@ from giajax.results import rows as row_format
 ROW = 'row'
 # Rows and bytes of an array that a block has at most; a row is never split.
 _MOST_ROWS, _MOST_BYTES = 1024, 1 << 24
+_KEPT_BYTES = 1 << 28  # of the members that are kept
 
 
 class _Place(NamedTuple):
@@ -33,7 +34,7 @@ class Stacks(Mapping[str, np.ndarray]):
   Args:
     members: the arrays of an archive, which is closed with this; those that
       are no members of a block do not count. A member is read when an array of
-      it is asked for, and kept until an array of another block is.
+      it is asked for; the latest ones are kept, up to a number of bytes.
     where: what a message calls them.
     advice: what a message says to do.
 
@@ -44,7 +45,8 @@ class Stacks(Mapping[str, np.ndarray]):
   def __init__(self, members: archives.Arrays, where: str, advice: str):
     self._members = members
     self._about = where, advice
-    self._kept: tuple[str, dict[str, np.ndarray]] = '', {}
+    self._kept: dict[str, np.ndarray] = {}  # the latest last
+    self._size = 0  # of these, in bytes
     self._heads: dict[str, archives.Head] = {}
     self._places: dict[int, dict[str, _Place]] = {}
     names: dict[str, list[str]] = {}
@@ -118,13 +120,19 @@ class Stacks(Mapping[str, np.ndarray]):
       ValueError: the archive is torn there.
     """
     member, index = self._place(key)
-    block, _, _ = member.partition('/')
-    if self._kept[0] != block:
-      self._kept = block, {}
-    kept = self._kept[1]
-    if member not in kept:
-      kept[member] = self._members[member]
-    return kept[member][index[int(key.partition('/')[0])]]
+    return self._whole(member)[index[int(key.partition('/')[0])]]
+
+  def _whole(self, member: str) -> np.ndarray:
+    """Returns a member, which is read if it is not kept."""
+    kept = self._kept
+    if member in kept:
+      kept[member] = kept.pop(member)
+      return kept[member]
+    kept[member] = array = self._members[member]
+    self._size += array.nbytes
+    while self._size > _KEPT_BYTES and len(kept) > 1:
+      self._size -= kept.pop(next(iter(kept))).nbytes
+    return array
 
   def __iter__(self) -> Iterator[str]:
     """Yields the names, row by row."""

@@ -92,6 +92,17 @@ def test_any_number_of_images_is_one_compilation(setup):
   assert len(traced) == 1
 
 
+def test_what_is_seen_in_an_image_does_not_depend_on_its_place():
+  resolved = build.resolve(tiny.config(model=dict(name='lenet')))
+  setup = build.setup(resolved)
+  x = np.asarray(setup.dataset.take(range(11)).x)
+  order = np.random.default_rng(0).permutation(11)
+  seen = features.view(setup, x)
+  again = features.view(setup, x[order])
+  for one, other in zip(seen, again):
+    np.testing.assert_array_equal(one[order], other)
+
+
 def test_rivals_are_read_once(setup):
   read = []
   take = setup.dataset.take

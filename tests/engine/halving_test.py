@@ -62,10 +62,11 @@ def test_variants_are_carried_on(tmp_path):
   [
     (dict(sweep={'seed': (0, 1)}), 'got seed'),
     (dict(sweep={'attack.num_steps': (1, 2)}), 'got attack.num_steps'),
+    (dict(sweep={'attack.top_leaves': (1, 2)}), 'got attack.top_leaves'),
     (dict(sweep={'attack.distance': ('l2', 'cosine')}), 'attack.distance'),
     (
-      dict(sweep={'variant': ({'name': 'a', 'model.name': 'lenet'},)}),
-      'got model.name',
+      dict(sweep={'variant': ({'name': 'a', 'cases.batch_size': 2},)}),
+      'got cases.batch_size',
     ),
     (dict(sweep={'attack.learning_rate': (0.1,)}), 'several points'),
     (dict(attack=dict(name='linear_layer'), sweep={}), 'several points'),

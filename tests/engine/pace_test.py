@@ -1,7 +1,5 @@
 """Tests of giajax.engine.pace."""
 
-import time
-
 import pytest
 import tiny
 
@@ -28,10 +26,8 @@ def test_a_closed_form_is_timed_as_well():
 
 def test_too_many_updates_are_refused_with_their_cost(tmp_path):
   config = _config(sweep={'seed': (0, 1), 'cases.count': (1, 2)})
-  began = time.perf_counter()
   with pytest.raises(ValueError, match=r'at most 3 updates; got 8 .*hours of'):
     run.audit(config, tmp_path / 'run')
-  assert time.perf_counter() - began < 120
   assert not (tmp_path / 'run').exists()
   config.run.most_updates = 8
   config.attack = {'name': 'linear_layer'}

@@ -1,6 +1,7 @@
 """Tests of giajax.engine.progress and of giajax status."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -84,9 +85,13 @@ def test_a_killed_process_is_told_from_a_silent_one(tmp_path):
 
 
 def test_foreign_files_are_one_line(tmp_path):
-  (tmp_path / 'progress').mkdir()
   path = tmp_path / 'progress' / '0-of-1.json'
-  for text in ('{', '[]', '{"pid": "x"}'):
+  with progress.Progress(tmp_path, (0, 1), 1, 1):
+    pass
+  whole = json.loads(path.read_text())
+  odd = ({'pid': 1 << 40}, {'written': math.nan}, {'started': math.inf})
+  texts = [json.dumps({**whole, **change}) for change in odd]
+  for text in ('{', '[]', '{"pid": "x"}', *texts):
     path.write_text(text)
     with pytest.raises(ValueError, match=r'^Expected .*0-of-1.json'):
       progress.shards(tmp_path)
@@ -102,4 +107,11 @@ def test_the_command_tells_of_each_shard(tmp_path, capsys):
   assert lines[0] == f'{tmp_path}/a: 1 of 1 updates'
   assert lines[1].startswith('  shard 1/2: 1 of 1 updates, failed 0')
   assert lines[1].endswith(r'ago: Expected \x1b[31m')
-  assert lines[2:] == ['  shard 0/2: not begun', f'{tmp_path}/b: finished']
+  without = f'{tmp_path}/b: attacked, without a report'
+  assert lines[2:] == ['  shard 0/2: not begun', without]
+  (tmp_path / 'b' / 'summary.json').touch()
+  (tmp_path / 'a' / 'progress' / '1-of-2.json').write_text('{')
+  assert dispatch.run(['status', str(tmp_path)], '') == 0
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[0].startswith(f'{tmp_path}/a: Expected ') and len(lines) == 2
+  assert lines[1] == f'{tmp_path}/b: finished'

@@ -43,6 +43,10 @@ def test_product_with_the_last_key_fastest():
       {'seed': [*range(100)], 'restarts': [1] * 501},
       '100,000 updates; got 100,200 updates and 200,400 restarts',
     ),
+    (
+      {'variant': [{'name': 'a', 'cases.count': 99_999}, {'name': 'b'}]},
+      '100,000 updates; got 199,998 updates',
+    ),
     ({'cases.count': [50_001, 2]}, '100,000 updates; got 100,002 updates'),
   ],
 )

@@ -30,12 +30,12 @@ def test_parts_follow_each_other(tmp_path):
   assert not (tmp_path / 'events').exists()  # before anything runs
   for status in (_status(5, 1.0, 0.5), _status(10, 2.0, 0.25)):
     hook(status)
-  hook(_status(5, 4.0, 0.75))  # of the second part
+  hook(_status(12, 4.0, 0.75)._replace(steps=100))  # of the second part
   found = [*_events(tmp_path / 'events' / '0-of-2')]
   best = [(step, v) for step, name, v in found if name == 'best']
-  assert best == [(5, 0.5), (10, 0.25), (15, 0.75)]
+  assert best == [(5, 0.5), (10, 0.25), (22, 0.75)]
   rates = [v for _, name, v in found if name == 'restart_steps_per_second']
-  assert rates == [20, 20, 5]
+  assert rates == [20, 20, 12]
   assert {v for _, name, v in found if name == 'alive'} == {0.75}
 
 

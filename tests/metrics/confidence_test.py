@@ -57,3 +57,5 @@ def test_very_many_scores_have_the_interval_of_resampling(statistic):
   few = confidence.interval(scores[:1000], statistic=statistic)
   np.testing.assert_allclose(found, few, atol=0.02)
   assert confidence.interval(np.ones(1001), statistic=statistic) == (1, 1)
+  mirrored = confidence.interval(-scores, statistic=statistic)
+  np.testing.assert_allclose(mirrored, (-found.high, -found.low))

@@ -30,10 +30,12 @@ def test_axes_multiply_and_keys_of_one_axis_do_not():
   [
     (dict(low=0.0, high=1.0, count=5), [0, 0.25, 0.5, 0.75, 1]),
     (dict(low=1e-3, high=10, count=5, scale='log'), [1e-3, 1e-2, 0.1, 1, 10]),
-    (dict(low=1, high=3, count=9), [1, 2, 3]),
+    (dict(low=1, high=3, count=3), [1, 2, 3]),
     (dict(low=1, high=64, count=4, scale='log'), [1, 4, 16, 64]),
     (dict(low=0.1, high=0.2, count=4), [0.1, 0.1333, 0.1667, 0.2]),
     (dict(low=2.0, high=3.0, count=1), [2.0]),
+    (dict(low=1000.0, high=1001.0, count=3), [1000.0, 1000.5, 1001.0]),
+    (dict(low=0.123456, high=0.99999, count=2), [0.123456, 0.99999]),
   ],
 )
 def test_ranges_are_even(entry, expected):
@@ -42,6 +44,14 @@ def test_ranges_are_even(entry, expected):
   assert found == expected
   whole = type(entry['low']) is type(entry['high']) is int
   assert {type(v) for v in found} == {int if whole else float}
+
+
+def test_draws_from_a_narrow_range_stay_in_it():
+  narrow = {'low': 0.99991, 'high': 0.99994}
+  (axis,) = axes.axes({'random': {'count': 50, 'a': narrow}})
+  found = [place['a'] for place in axis]
+  assert len({*found}) == 50
+  assert all(0.99991 <= value <= 0.99994 for value in found)
 
 
 def test_draws_are_those_of_the_seed_and_fill_their_ranges():
@@ -77,6 +87,9 @@ def test_draws_are_those_of_the_seed_and_fill_their_ranges():
   'sweep, words',
   [
     ({'a': dict(low=0, high=1)}, 'a whole number from 1 .* got .*count=0'),
+    ({'a': dict(low=0, high=3, count=10)}, 'a count of at most 4'),
+    ({'a': dict(low=0, high=10**25, count=3)}, 'a whole number'),
+    ({'zip': {'variant': (3,)}}, 'a name of its own'),
     ({'a': dict(low=0, count=2)}, 'a range with count, high, low, scale'),
     ({'a': dict(low=0, high=1, count=2, step=1)}, 'correct its keys'),
     ({'a': dict(low=2, high=1, count=2)}, 'high not below low'),

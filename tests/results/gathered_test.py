@@ -73,7 +73,8 @@ def test_a_torn_last_line_is_left_out(runs, tmp_path):
 
 
 def test_a_folder_without_runs_is_named(tmp_path):
-  with pytest.raises(ValueError, match=r'there is no config\.json'):
+  (tmp_path / 'config.json').write_text('{"architectures": ["X"]}')
+  with pytest.raises(ValueError, match=r'no config\.json is that of a run'):
     gathered.gather([tmp_path])
 
 

@@ -35,6 +35,7 @@ def test_nested_values_have_dotted_names():
   [
     ([1, 2], int, [1, 2]),
     ([1, 0.5, None], float, [1.0, 0.5, None]),
+    ([10**19, 1], float, [1e19, 1.0]),
     ([True, None], bool, [True, None]),
     ([1, 'auto'], str, ['1', 'auto']),
     ([{'name': 'x'}, 2.5], str, ['{"name": "x"}', '2.5']),

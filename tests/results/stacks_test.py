@@ -34,19 +34,28 @@ def test_arrays_come_back_row_by_row(tmp_path):
         arrays[key]
 
 
-def test_a_member_is_read_once_in_a_row_of_rows(tmp_path, monkeypatch):
-  rows = {i: {'x': np.array([i])} for i in range(4)}
-  with _opened(tmp_path / 'a.npz', stacks.block(0, rows)) as arrays:
-    read = []
-    whole = archives.Arrays.__getitem__
+def test_members_are_read_once_as_long_as_they_have_room(tmp_path, monkeypatch):
+  members = {}
+  for block in (0, 1):  # as of cohorts whose points alternate
+    rows = {i: {'x': np.array([i])} for i in range(block, 6, 2)}
+    members |= stacks.block(block, rows)
+  read = []
+  whole = archives.Arrays.__getitem__
 
-    def noted(self, name):
-      read.append(name)
-      return whole(self, name)
+  def noted(self, name):
+    read.append(name)
+    return whole(self, name)
 
-    monkeypatch.setattr(archives.Arrays, '__getitem__', noted)
-    assert [arrays[f'{i:04d}/x'].item() for i in rows] == [*rows]
-    assert read == ['0000/x']
+  monkeypatch.setattr(archives.Arrays, '__getitem__', noted)
+  with _opened(tmp_path / 'a.npz', members) as arrays:
+    read.clear()
+    assert [arrays[f'{i:04d}/x'].item() for i in range(6)] == [*range(6)]
+    assert read == ['0000/x', '0001/x']
+  monkeypatch.setattr(stacks, '_KEPT_BYTES', 30)
+  with _opened(tmp_path / 'a.npz', members) as arrays:
+    read.clear()
+    assert [arrays[f'{i:04d}/x'].item() for i in range(6)] == [*range(6)]
+    assert read == 3 * ['0000/x', '0001/x']
 
 
 _BLOCK = {'0000/row': np.arange(2), '0000/x': np.zeros((2, 3))}
