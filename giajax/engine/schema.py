@@ -209,8 +209,8 @@ def _check_whole(word: str) -> None:
   """Raises ValueError for a whole number that no file of results can hold."""
   if abs(int(word)) >= 1 << 63:
     raise ValueError(
-      f'Expected whole numbers of 64 bits in the config; got {word[:25]}; write '
-      f'it as {float(word):g}, or correct it'
+      f'Expected whole numbers of 64 bits in the config; got {word[:25]}; '
+      f'write it as {float(word):g}, or correct it'
     )
 
 

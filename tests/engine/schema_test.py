@@ -45,7 +45,10 @@ def _defaults(**changes):
     ({'study': {'a': 10**5000}}, 'dicts, lists, numbers'),
     (_HOLLOW, 'dicts, lists, numbers'),
     ({'seed': 2**63}, 'a whole number for seed; .* use what fits int32'),
-    ({'cases': {'count': 10**6}}, 'cases.count of at most 100000; .* lower it'),
+    (
+      {'cases': {'count': 10**8}},
+      'cases.count of at most 10000000; .* lower it',
+    ),
     ({'cases': {'given': [1.5]}}, 'a list of whole numbers or None for cases'),
     ({'trainable': {'include': [1.5]}}, 'a list of strings for trainable'),
     ({'weights': {'rename': {'a': 1}}}, 'a dict of strings for weights.rename'),
