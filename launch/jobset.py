@@ -30,6 +30,7 @@ _KINDS = {
 }
 _TOPOLOGY = 'cloud.google.com/gke-tpu-topology'
 _LABEL = '[a-z0-9]([-a-z0-9]*[a-z0-9])?'  # RFC 1123
+_NAME = rf'({_LABEL}(\.{_LABEL})*)?'
 _MOST = 63  # characters of a name, with what Kubernetes adds to it
 
 
@@ -37,8 +38,10 @@ class Needs(NamedTuple):
   """What the pods need, as the flags of the same names."""
 
   image: str
-  claim: str
   accelerator: str
+  claim: str = ''
+  service_account: str = ''
+  secret: str = ''
   kind: str = 'gpu'
   topology: str = ''
   devices: int = 1
@@ -100,7 +103,7 @@ def check(needs: Needs) -> None:
     # A service has the name of the set, and begins with a letter.
     'name': ('[a-z]([-a-z0-9]*[a-z0-9])?', _MOST - len(last) + len(needs.name)),
     'namespace': (_LABEL, _MOST),
-    'claim': (rf'{_LABEL}(\.{_LABEL})*', 253),
+    **dict.fromkeys(('claim', 'service_account', 'secret'), (_NAME, 253)),
     'accelerator': ('[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?', _MOST),
     'image': (r'[\w./:@-]+', 4096),
     'mount': ('(/[^/:]+)+', 4096),
@@ -158,13 +161,16 @@ def _job(words: Sequence[str], needs: Needs, mounted: bool) -> dict[str, Any]:
 
 def _pod(words: Sequence[str], needs: Needs, mounted: bool) -> dict[str, Any]:
   """Returns the specification of a pod."""
+  volumes: list[dict[str, Any]] = []
+  mounts: list[dict[str, Any]] = []
   resource, label = _KINDS[needs.kind]
   selector = {label: needs.accelerator}
   if needs.topology:
     selector[_TOPOLOGY] = needs.topology
-  claim = {'claimName': needs.claim}
-  volumes = [{'name': 'data', 'persistentVolumeClaim': claim}]
-  mounts = [{'name': 'data', 'mountPath': needs.mount}]
+  if needs.claim:
+    claim = {'claimName': needs.claim}
+    volumes.append({'name': 'data', 'persistentVolumeClaim': claim})
+    mounts.append({'name': 'data', 'mountPath': needs.mount})
   if mounted:
     folder = str(pathlib.Path(CONFIG).parent)
     volumes.append({'name': 'config', 'configMap': {'name': needs.name}})
@@ -180,7 +186,13 @@ def _pod(words: Sequence[str], needs: Needs, mounted: bool) -> dict[str, Any]:
     'resources': {'limits': {resource: needs.devices}},
     'volumeMounts': mounts,
   }
+  account = {}
+  if needs.secret:
+    container['envFrom'] = [{'secretRef': {'name': needs.secret}}]
+  if needs.service_account:
+    account = {'serviceAccountName': needs.service_account}
   return {
+    **account,
     'restartPolicy': 'Never',
     'terminationGracePeriodSeconds': needs.grace,
     'nodeSelector': selector,

@@ -4,9 +4,9 @@ giajax --config=NAME --workdir=DIR [--config.KEY=VALUE] [--shard=I/N]
 """
 
 import functools
-import pathlib
 import re
 
+from giajax import paths
 from giajax import printable
 from giajax.commands import configs
 from giajax.commands import flags
@@ -22,7 +22,11 @@ from giajax.results import rows as result_rows
 USAGE = 'giajax --config=NAME --workdir=DIR'
 FLAGS = (
   flags.CONFIG,
-  flags.Flag('workdir', 'The folder that the results are written to.'),
+  flags.Flag(
+    'workdir',
+    'The folder that the results are written to; gs://BUCKET/RUN, s3://... for '
+    'one in an object store.',
+  ),
   flags.FAIL_ON,
   flags.REDACT,
   flags.Flag('yes', 'Goes on, however many updates there are.', False, bool),
@@ -70,7 +74,7 @@ def run(arguments: flags.Arguments) -> int:
   for line in result_rows.summary(rows):
     print(line)
   if rows:
-    page = pathlib.Path(values.workdir) / 'report.html'
+    page = paths.below(values.workdir, 'report.html')
     print(printable.line(f'report: {page}'))
   elif values.process == 0:
     print('This shard is done; the last one to finish writes the report.')

@@ -1,6 +1,6 @@
 """Rows of many workdirs in one table, as far as their runs are finished."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import json
 import math
 import pathlib
@@ -28,13 +28,13 @@ class Gathered(NamedTuple):
     torn: the number of last lines that were cut off.
     again: the number of updates that several workdirs have: of these, the
       first one counts.
-    unfinished: workdirs without results.
+    unfinished: the names of workdirs without results.
   """
 
   rows: Sequence[Mapping[str, Any]]
   torn: int
   again: int
-  unfinished: Sequence[pathlib.Path]
+  unfinished: Sequence[str]
 
 
 class Point(NamedTuple):
@@ -48,11 +48,14 @@ class Point(NamedTuple):
   worst: str  # the gravest verdict
 
 
-def gather(folders: Sequence[pathlib.Path]) -> Gathered:
+def gather(
+  folders: Sequence[pathlib.Path], name: Callable[[pathlib.Path], str] = str
+) -> Gathered:
   """Returns the rows of workdirs.
 
   Args:
     folders: workdirs, or folders with workdirs somewhere in them.
+    name: returns what a workdir is called.
 
   Raises:
     ValueError: a folder without any workdir, or a file that is no such file.
@@ -63,7 +66,7 @@ def gather(folders: Sequence[pathlib.Path]) -> Gathered:
   for workdir in workdirs(folders):
     path = workdir / 'results.jsonl'
     if not path.is_file():
-      unfinished.append(workdir)
+      unfinished.append(name(workdir))
       continue
     inputs = json.dumps(records.run(workdir / 'config.json').get('inputs'))
     found, cut = _rows(path)
@@ -73,7 +76,7 @@ def gather(folders: Sequence[pathlib.Path]) -> Gathered:
       again += key in seen
       if key not in seen:
         seen.add(key)
-        rows.append({WORKDIR: str(workdir), **parquet.flat(row)})
+        rows.append({WORKDIR: name(workdir), **parquet.flat(row)})
   return Gathered(rows, torn, again, unfinished)
 
 
