@@ -6,6 +6,10 @@
                             audits an update that your server received
   giajax init FILE.py       writes a config file to start from
   giajax report WORKDIR     rebuilds the report, without a device
+  giajax status DIR...      says how far runs are, while they run
+  giajax collect DIR...     joins the results of many runs into one table
+  giajax tune --config=NAME --workdir=DIR
+                            chooses settings of an attack, by its own score
   giajax advise WORKDIR     tries what the audited system could change
   giajax train --config=NAME --out=FILE.npz       trains the network
   giajax craft --config=NAME --out=FILE.npz       writes what a server sends
@@ -32,7 +36,8 @@ from giajax import printable
 # What the same command does after one that was asked to stop.
 _AFTER = {
   **dict.fromkeys(
-    ('convert', 'craft', 'init', 'report', 'verify'), 'starts again'
+    ('collect', 'convert', 'craft', 'init', 'report', 'status', 'verify'),
+    'starts again',
   ),
   **dict.fromkeys(('--list', '--version', '--help'), 'starts again'),
 }

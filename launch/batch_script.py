@@ -111,7 +111,7 @@ def _options(logs: pathlib.Path, resources: Resources) -> list[str]:
   """Returns the options of sbatch that the resources need."""
   if '%' in str(logs):
     raise ValueError(
-      'Expected a --workdir, or --logs, without %, which Slurm replaces in the '
+      'Expected a --workdir without %, or --logs, as Slurm replaces it in the '
       f'names of files; got {logs}; choose another'
     )
   output = '%A_%a' if resources.array > 1 else '%j'

@@ -161,21 +161,11 @@ def _job(words: Sequence[str], needs: Needs, mounted: bool) -> dict[str, Any]:
 
 def _pod(words: Sequence[str], needs: Needs, mounted: bool) -> dict[str, Any]:
   """Returns the specification of a pod."""
-  volumes: list[dict[str, Any]] = []
-  mounts: list[dict[str, Any]] = []
   resource, label = _KINDS[needs.kind]
   selector = {label: needs.accelerator}
   if needs.topology:
     selector[_TOPOLOGY] = needs.topology
-  if needs.claim:
-    claim = {'claimName': needs.claim}
-    volumes.append({'name': 'data', 'persistentVolumeClaim': claim})
-    mounts.append({'name': 'data', 'mountPath': needs.mount})
-  if mounted:
-    folder = str(pathlib.Path(CONFIG).parent)
-    volumes.append({'name': 'config', 'configMap': {'name': needs.name}})
-    mounts.append({'name': 'config', 'mountPath': folder})
-  container = {
+  container: dict[str, Any] = {
     'name': _WORKER,
     'image': needs.image,
     'command': _command(words, needs),
@@ -184,21 +174,37 @@ def _pod(words: Sequence[str], needs: Needs, mounted: bool) -> dict[str, Any]:
       for name, path in _FACTS.items()
     ],
     'resources': {'limits': {resource: needs.devices}},
-    'volumeMounts': mounts,
   }
-  account = {}
-  if needs.secret:
-    container['envFrom'] = [{'secretRef': {'name': needs.secret}}]
-  if needs.service_account:
-    account = {'serviceAccountName': needs.service_account}
-  return {
-    **account,
+  pod: dict[str, Any] = {
     'restartPolicy': 'Never',
     'terminationGracePeriodSeconds': needs.grace,
     'nodeSelector': selector,
     'containers': [container],
-    'volumes': volumes,
   }
+  if needs.secret:
+    container['envFrom'] = [{'secretRef': {'name': needs.secret}}]
+  if needs.service_account:
+    pod['serviceAccountName'] = needs.service_account
+  if volumes := _volumes(needs, mounted):
+    pod['volumes'] = [{'name': n, **kind} for n, (kind, _) in volumes.items()]
+    container['volumeMounts'] = [
+      {'name': name, 'mountPath': path} for name, (_, path) in volumes.items()
+    ]
+  return pod
+
+
+def _volumes(
+  needs: Needs, mounted: bool
+) -> dict[str, tuple[dict[str, Any], str]]:
+  """Returns what each volume is and where pods see it, by its name."""
+  found = {}
+  if needs.claim:
+    claim = {'persistentVolumeClaim': {'claimName': needs.claim}}
+    found['data'] = claim, needs.mount
+  if mounted:
+    data = {'configMap': {'name': needs.name}}
+    found['config'] = data, str(pathlib.Path(CONFIG).parent)
+  return found
 
 
 def _command(words: Sequence[str], needs: Needs) -> list[str]:

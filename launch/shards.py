@@ -18,14 +18,7 @@ from giajax.commands import flags
 from giajax.engine import sweep
 from giajax.engine.remote import store
 
-FLAGS = (
-  flags.CONFIG,
-  flags.Flag(
-    'workdir',
-    'The folder that the results are written to; gs://BUCKET/RUN, s3://... for '
-    'one in an object store.',
-  ),
-)
+FLAGS = (flags.CONFIG, flags.WORKDIR)
 # How long processes wait for one another. They read their Python from a disk
 # that all of them share, and machines do not start at once.
 _JOIN_SECONDS = 300

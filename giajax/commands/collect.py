@@ -8,10 +8,8 @@ and the share of these that leak. An update that several workdirs have counts
 once. The rows themselves go to --out, a .csv or a .parquet file.
 """
 
-import csv
 import pathlib
 
-from giajax import files
 from giajax import paths
 from giajax import printable
 from giajax.commands import flags
@@ -19,8 +17,6 @@ from giajax.engine import workdir
 from giajax.engine.remote import views
 from giajax.report import comparison
 from giajax.results import gathered
-from giajax.results import parquet
-from giajax.results import wording
 
 USAGE = 'giajax collect DIR...'
 FLAGS = (
@@ -28,7 +24,6 @@ FLAGS = (
   flags.Flag('page', 'The .html file for a page that compares the points.'),
 )
 _NEEDED = 'config.json', 'results.jsonl'
-_MOST = 50  # lines that are printed
 
 
 def run(arguments: flags.Arguments) -> int:
@@ -39,10 +34,11 @@ def run(arguments: flags.Arguments) -> int:
   with views.opened(arguments.words, 'DIR', _NEEDED) as places:
     found = gathered.gather(places.folders, places.name)
   points = gathered.points(found.rows)
-  _print(found, points)
+  for line in comparison.lines(found, points):
+    print(printable.line(places.text(line)))
   if out:
     with workdir.writing(out.parent):
-      _write(out, found)
+      gathered.write(out, found.rows)
   if page:
     text = printable.page(comparison.page(found, points))
     workdir.write_text(page, text)
@@ -62,33 +58,3 @@ def _path(
       'it'
     )
   return path
-
-
-def _print(found: gathered.Gathered, points: list[gathered.Point]) -> None:
-  lines = [comparison.cells(point) for point in points[:_MOST]]
-  if points:
-    lines.insert(0, [*points[0].at, *comparison.TITLES])
-  widths = [max(map(len, column)) for column in zip(*lines)]
-  for line in lines:
-    text = '  '.join(map(str.ljust, line, widths)).rstrip()
-    print(printable.line(text))
-  if len(points) > _MOST:
-    print(f'and {len(points) - _MOST} more points; --out=FILE.csv has all')
-  print(f'{wording.plural(len(found.rows), "update")} in all')
-  if found.again:
-    print(f'{found.again} more were in several workdirs and count once')
-  if found.torn:
-    print(f'{wording.plural(found.torn, "torn last line")} left out')
-  for folder in found.unfinished:
-    print(printable.line(f'not finished: {folder}; see giajax status'))
-
-
-def _write(path: pathlib.Path, found: gathered.Gathered) -> None:
-  if path.suffix == '.parquet':
-    parquet.write(path, found.rows)
-    return
-  names = list(parquet.kinds(found.rows))
-  with files.written(path) as made, open(made, 'w', newline='') as file:
-    writer = csv.DictWriter(file, names)
-    writer.writeheader()
-    writer.writerows(found.rows)

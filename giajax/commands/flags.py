@@ -69,6 +69,11 @@ CONFIG = Flag(
   'The experiment: a config file, or the name of one in configs/. NAME:ARG '
   'passes ARG to its get_config. --config.KEY=VALUE sets one key of it.',
 )
+WORKDIR = Flag(
+  'workdir',
+  'The folder that the results are written to, or its URL in an object store, '
+  'as gs://BUCKET/RUN or s3://BUCKET/RUN.',
+)
 CASE = Flag('case', 'The draw of images, counted from 0.', 0, int, 0)
 FAIL_ON = Flag(
   'fail_on',
@@ -87,6 +92,27 @@ POINT = Flag(
   'changing fastest. It is required if the config has a sweep.',
   None,
   int,
+)
+
+# How several processes share the work.
+SPLIT = (
+  Flag(
+    'shard',
+    'The part of the work that this process does: I of N parts, I from 0.',
+    '0/1',
+  ),
+  Flag(
+    'processes',
+    'The number of processes that run one audit together.',
+    1,
+    int,
+    1,
+  ),
+  Flag('process', 'The number of this process, from 0.', 0, int, 0),
+  Flag(
+    'coordinator', 'HOST:PORT of process 0, if there is more than one process.'
+  ),
+  Flag('join_seconds', 'How long to wait for the other processes.', 60, int, 1),
 )
 
 

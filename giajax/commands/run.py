@@ -15,6 +15,8 @@ from giajax.engine import hooks
 from giajax.engine import run as engine
 from giajax.engine import schema
 from giajax.engine import together
+from giajax.engine import writers
+from giajax.engine.remote import mirror
 from giajax.report import report
 from giajax.report import summary
 from giajax.results import rows as result_rows
@@ -22,33 +24,17 @@ from giajax.results import rows as result_rows
 USAGE = 'giajax --config=NAME --workdir=DIR'
 FLAGS = (
   flags.CONFIG,
-  flags.Flag(
-    'workdir',
-    'The folder that the results are written to; gs://BUCKET/RUN, s3://... for '
-    'one in an object store.',
-  ),
+  flags.WORKDIR,
   flags.FAIL_ON,
   flags.REDACT,
   flags.Flag('yes', 'Goes on, however many updates there are.', False, bool),
   flags.Flag(
-    'shard',
-    'The part of the work that this process does: I of N parts, I from 0.',
-    '0/1',
+    'log',
+    'What else the curve is written for: tensorboard, wandb, or both.',
+    [],
+    list,
   ),
-  flags.Flag(
-    'processes',
-    'The number of processes that run one audit together.',
-    1,
-    int,
-    1,
-  ),
-  flags.Flag('process', 'The number of this process, from 0.', 0, int, 0),
-  flags.Flag(
-    'coordinator', 'HOST:PORT of process 0, if there is more than one process.'
-  ),
-  flags.Flag(
-    'join_seconds', 'How long to wait for the other processes.', 60, int, 1
-  ),
+  *flags.SPLIT,
 )
 
 
@@ -59,13 +45,16 @@ def run(arguments: flags.Arguments) -> int:
   if values.yes:
     config['run'] = {**config['run'], 'most_updates': schema.MOST_UPDATES}
   summary.check_threshold(values.fail_on, config)
+  shard = process.shard(values.shard)
+  folder = mirror.working(values.workdir, shard, values.process)
+  written = [writers.writer(name, folder, shard) for name in values.log]
   place = values.coordinator, values.processes, values.process
   with together.joined(*place, values.join_seconds):
     rows = engine.audit(
       config,
       values.workdir,
-      hooks=[hooks.progress()],
-      shard=process.shard(values.shard),
+      hooks=[hooks.progress(), *written],
+      shard=shard,
       card=configs.card(arguments),
       # Without this flag, the command runs all that is left.
       command=re.sub(r' --?shard[= ]\S+', '', arguments.command),

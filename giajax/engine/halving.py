@@ -4,8 +4,8 @@ Many settings are tried for a few steps, the best of them for more, and the last
 ones for all (K. Jamieson and A. Talwalkar, AISTATS 2016, arXiv 1502.07943,
 algorithm 1). "Best" is the attacker's own score, the distance between updates,
 as nobody else knows the truth; so only what leaves that score comparable may
-differ between the settings. Each round starts anew, because schedules end with
-the last step, and is an experiment of its own that can be stopped and continued.
+differ between the settings. Each round starts anew, because schedules end
+with the last step, and is an experiment that may be stopped and continued.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""A page that compares the points of many workdirs."""
+"""What compares the points of many workdirs: a page, and lines of text."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from giajax.results import gathered
 from giajax.results import wording
 
 tag = markup.tag
-_MOST = 1000  # points on the page: those that give most away
+_MOST, _LINES = 1000, 50  # points on the page, and in lines of text
 _TITLE = 'giajax: results of several runs'
 
 
@@ -54,6 +54,32 @@ def page(found: gathered.Gathered, points: Sequence[gathered.Point]) -> str:
     tag('style', markup.Html(stylesheet.CSS)),
   )
   return f'<!doctype html>\n{tag("html", head_, body, lang="en")}\n'
+
+
+def lines(
+  found: gathered.Gathered, points: Sequence[gathered.Point]
+) -> list[str]:
+  """Returns a line for each point, and what was left out.
+
+  Args:
+    found: the rows.
+    points: their sums.
+  """
+  table = [cells(point) for point in points[:_LINES]]
+  if points:
+    table.insert(0, [*points[0].at, *TITLES])
+  widths = [max(map(len, column)) for column in zip(*table)]
+  told = ['  '.join(map(str.ljust, line, widths)).rstrip() for line in table]
+  if len(points) > _LINES:
+    told.append(f'and {len(points) - _LINES} more points; --out=FILE has all')
+  told.append(f'{wording.plural(len(found.rows), "update")} in all')
+  if found.again:
+    told.append(f'{found.again} more were in several workdirs and count once')
+  if found.torn:
+    told.append(f'{wording.plural(found.torn, "torn last line")} left out')
+  return told + [
+    f'not finished: {folder}; see giajax status' for folder in found.unfinished
+  ]
 
 
 TITLES = ('updates', 'PSNR (dB)', 'SSIM', 'leak', 'gravest verdict')

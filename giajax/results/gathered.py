@@ -1,6 +1,7 @@
 """Rows of many workdirs in one table, as far as their runs are finished."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import csv
 import json
 import math
 import pathlib
@@ -28,13 +29,13 @@ class Gathered(NamedTuple):
     torn: the number of last lines that were cut off.
     again: the number of updates that several workdirs have: of these, the
       first one counts.
-    unfinished: the names of workdirs without results.
+    unfinished: workdirs without results.
   """
 
   rows: Sequence[Mapping[str, Any]]
   torn: int
   again: int
-  unfinished: Sequence[str]
+  unfinished: Sequence[pathlib.Path]
 
 
 class Point(NamedTuple):
@@ -66,7 +67,7 @@ def gather(
   for workdir in workdirs(folders):
     path = workdir / 'results.jsonl'
     if not path.is_file():
-      unfinished.append(name(workdir))
+      unfinished.append(workdir)
       continue
     inputs = json.dumps(records.run(workdir / 'config.json').get('inputs'))
     found, cut = _rows(path)
@@ -78,6 +79,21 @@ def gather(
         seen.add(key)
         rows.append({WORKDIR: name(workdir), **parquet.flat(row)})
   return Gathered(rows, torn, again, unfinished)
+
+
+def write(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
+  """Writes flat rows to a .parquet file, or to a .csv file.
+
+  Raises:
+    OSError: it cannot be written.
+  """
+  if path.suffix == '.parquet':
+    parquet.write(path, rows)
+    return
+  with files.written(path) as made, open(made, 'w', newline='') as file:
+    writer = csv.DictWriter(file, list(parquet.kinds(rows)))
+    writer.writeheader()
+    writer.writerows(rows)
 
 
 def points(rows: Iterable[Mapping[str, Any]]) -> list[Point]:

@@ -20,6 +20,7 @@ from giajax.results import columns
 Row = Mapping[str, Any]
 _PLAIN = bool | int | float | str
 _TYPES = (bool, int, float, str)
+_GROUP = 1000  # rows that are nested no more at a time
 
 
 def flat(row: Row) -> dict[str, Any]:
@@ -56,19 +57,25 @@ def write(path: pathlib.Path, rows: Sequence[Row]) -> None:
   import pyarrow  # takes a quarter of a second
   from pyarrow import parquet
 
-  rows = [flat(row) for row in rows]
   arrow = {
     bool: pyarrow.bool_(),
     int: pyarrow.int64(),
     float: pyarrow.float64(),
     str: pyarrow.string(),
   }
-  arrays = {}
-  for name, kind in kinds(rows).items():
-    values = [as_kind(row.get(name), kind) for row in rows]
-    arrays[name] = pyarrow.array(values, arrow[kind])
-  with files.written(path) as made:
-    parquet.write_table(pyarrow.table(arrays), made)
+  own = kinds(map(flat, rows))
+  schema = pyarrow.schema([(name, arrow[kind]) for name, kind in own.items()])
+  with (
+    files.written(path) as made,
+    parquet.ParquetWriter(made, schema) as writer,
+  ):
+    for i in range(0, len(rows), _GROUP):
+      some = [flat(row) for row in rows[i : i + _GROUP]]
+      columns = [
+        [as_kind(row.get(name), kind) for row in some]
+        for name, kind in own.items()
+      ]
+      writer.write_table(pyarrow.table(columns, schema=schema))
 
 
 def as_kind(value: Any, kind: type) -> Any:

@@ -11,6 +11,7 @@ import loopback_slurm
 import pytest
 import tiny
 
+from giajax.engine.remote import mirror
 from launch import slurm
 
 # Seconds of steps in the part of each case, saved after every piece.
@@ -174,10 +175,30 @@ def test_progress(tmp_path, capsys, code, path, counts):
   assert idle.exists() != counts
 
 
+def test_a_bucket(tmp_path, capsys, monkeypatch):
+  """A task's progress is what its node has kept of the workdir."""
+  url, cache = 'gs://b/run', tmp_path / 'cache'
+  flags = f'--workdir={url}', f'--logs={tmp_path}/logs', '--array=2'
+  script = _script(capsys, *flags)
+  assert f'--output={tmp_path}/logs/%A_%a.txt' in _options(script)
+  monkeypatch.setenv('XDG_CACHE_HOME', str(cache))
+  made = mirror.working(url, (1, 2)) / 'parts' / '000-00000-00001.npz'
+  (tmp_path / 'logs').mkdir()
+  run = f'mkdir -p {made.parent}; touch {made}; srun '
+  variables = {
+    'SLURM_ARRAY_JOB_ID': '7',
+    'SLURM_ARRAY_TASK_ID': '1',
+    'XDG_CACHE_HOME': str(cache),
+  }
+  script = script.replace('srun ', run)
+  lines = _commands(tmp_path, script, 137, **variables)
+  assert {f'--workdir={url}', '--shard=1/2', 'requeue', '7_1'} <= {*lines}
+
+
 @pytest.mark.parametrize(
   'flags, words',
   [
-    (('--workdir=gs://b/run',), 'a --workdir that is a path; got gs://b/run'),
+    (('--workdir=gs://b/run',), 'got gs://b/run alone; add --logs=DIR'),
     (('--workdir=a%j',), 'a --workdir without %'),
     (('--workdir=a', '--array=0'), 'array=0'),
     (('--workdir=a', '--config.seed=-1'), 'seed of at least'),

@@ -118,6 +118,12 @@ def test_each_host_is_one_process(capsys, flags, tmp_path, hosts, count, first):
   assert (tmp_path / 'giajax_run' / 'pid').read_text() == f'{pid}\n'
 
 
+def test_a_bucket(capsys, flags):
+  plan = _plan(capsys, *flags, '--workdir=gs://b/run')
+  assert "'[tpu,gcs]'" in _text(plan[-2])
+  assert '--workdir=gs://b/run' in _text(plan[-1])
+
+
 def test_a_host_without_metadata(capsys, flags, tmp_path):
   (tmp_path / 'giajax_run').mkdir()
   text = _text(_plan(capsys, *flags)[-1]).replace('agent-', 'no-')
@@ -136,7 +142,7 @@ def test_stop(capsys, flags, tmp_path):
 @pytest.mark.parametrize(
   'changes, words',
   [
-    (('--workdir=gs://b/run',), 'that is a path; got gs://b/run; mount'),
+    (('--workdir=gs://',), 'a URL such as gs://bucket/run; got gs://'),
     (('--workdir=run',), 'the same on all hosts, from / on; got run'),
     (('--tpu=-x',), 'Expected a --tpu of the form'),
     (('--zone=us',), 'Expected a --zone of the form'),

@@ -48,3 +48,12 @@ def test_refuses_what_is_no_level():
     confidence.interval(range(9), level=95)
   with pytest.raises(ValueError, match='known statistic'):
     confidence.interval(range(9), statistic='mode')
+
+
+@pytest.mark.parametrize('statistic', ['median', 'mean'])
+def test_very_many_scores_have_the_interval_of_resampling(statistic):
+  scores = np.random.default_rng(2).gamma(2, 1, size=1001)
+  found = confidence.interval(scores, statistic=statistic)
+  few = confidence.interval(scores[:1000], statistic=statistic)
+  np.testing.assert_allclose(found, few, atol=0.02)
+  assert confidence.interval(np.ones(1001), statistic=statistic) == (1, 1)

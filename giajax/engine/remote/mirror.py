@@ -32,6 +32,7 @@ from giajax.engine.remote import packed
 from giajax.engine.remote import store as stores
 
 EVERY = 2.0  # seconds between two looks at what is new
+_RUN = 'run'  # the workdir in the folder of this machine
 _CONFIG, _RESULTS = 'config.json', 'results.jsonl'
 # What a run is copied from, in this order; checkpoints follow the parts.
 _COPIED = (
@@ -39,6 +40,7 @@ _COPIED = (
   *('figures/[!.]*', 'study.md', 'report.html', 'summary.json'),
 )
 _PROGRESS = 'progress/[0-9]*.json'
+_LAST = 'events/**/*'  # what grows with every piece is copied at the end
 _KEPT = 'summary.json', 'advice.json'  # what the next report is made with
 _log = logging.getLogger('giajax')
 
@@ -100,7 +102,7 @@ class Mirror(Here):
   shared = False
 
   def __init__(self, store: stores.Store, place: pathlib.Path):
-    super().__init__(place / 'run')
+    super().__init__(place / _RUN)
     self.name, self._store = store.url, store
     self.hooks = (self._check,)
     self._claimed = place / 'claimed'  # is there once the URL has a config
@@ -273,7 +275,7 @@ class Mirror(Here):
     return True
 
   def _push(self) -> None:
-    here = _present(self.folder)
+    here = _present(self.folder, self._ended.is_set())
     for name, (path, stamp) in here.items():
       if self._sent.get(name) == stamp:
         continue
@@ -334,8 +336,8 @@ def opened(
   local = local_folder(store.url, shard, process)
   with workdir.locked(local):
     if process:
-      shutil.rmtree(local / 'run', ignore_errors=True)
-      yield Follower(store, local / 'run')
+      shutil.rmtree(local / _RUN, ignore_errors=True)
+      yield Follower(store, local / _RUN)
       return
     with _running(Mirror(store, local)) as mirror:
       yield mirror
@@ -364,6 +366,24 @@ def _running(mirror: Mirror) -> Iterator[Mirror]:
   mirror.answer()  # it came behind the last look
 
 
+def working(
+  place: str | os.PathLike[str], shard: tuple[int, int], process: int = 0
+) -> pathlib.Path:
+  """Returns the folder in which a process of a run works.
+
+  Args:
+    place: the workdir, a path or a URL.
+    shard: (i, n).
+    process: its number.
+
+  Raises:
+    ValueError: the path or the URL cannot be used.
+  """
+  if paths.is_url(place):
+    return local_folder(os.fspath(place), shard, process) / _RUN
+  return paths.expanded(place, 'workdir')
+
+
 def local_folder(
   url: str, shard: tuple[int, int], process: int = 0
 ) -> pathlib.Path:
@@ -380,10 +400,11 @@ def prefix(url: str) -> str:
 
 
 def _present(
-  folder: pathlib.Path,
+  folder: pathlib.Path, ended: bool
 ) -> dict[str, tuple[pathlib.Path, tuple[int, int]]]:
   """Returns what there is to copy, in order: its path and its stamp."""
-  # Checkpoints are looked for first: one that is gone has a part that is there.
+  told = sorted(folder.glob(_PROGRESS))
+  # In this order, since a checkpoint is removed when its part is there.
   saved = {}
   for path in sorted((folder / packed.FOLDER).glob('[0-9]*')):
     step = packed.newest(folder, path.name)
@@ -396,7 +417,8 @@ def _present(
   for part, step in saved.items():
     if f'parts/{part}.npz' not in found:
       found[packed.name(part, step)] = packed.folder(folder, part, step)
-  for path in sorted(folder.glob(_PROGRESS)):
+  last = folder.glob(_LAST) if ended else ()
+  for path in (*sorted(filter(pathlib.Path.is_file, last)), *told):
     found[str(path.relative_to(folder))] = path
   present = {}
   for name, path in found.items():
