@@ -1,5 +1,6 @@
 """Tests of workdirs in object stores, with a store of the tests' own."""
 
+import json
 import logging
 import os
 import shutil
@@ -16,6 +17,7 @@ import tiny
 from giajax import main
 from giajax.engine import run
 from giajax.engine import signals
+from giajax.engine import together
 from giajax.engine.remote import mirror
 from giajax.engine.remote import packed
 from giajax.engine.remote import store
@@ -85,17 +87,38 @@ def _files(folder):
   )
 
 
-def test_another_machine_continues(local, bucket, capsys, tmp_path):
+def _check_follower(saved, monkeypatch, folder):
+  """Other processes of a run read the checkpoint that process 0 names."""
+  part, step = saved.parent.name, int(saved.stem)
+  told = json.dumps({part: step})
+  with monkeypatch.context() as patch:
+    patch.setattr(together, 'texts', lambda own: [told, own])
+    follower = mirror.Follower(store.Store(_URL), folder)
+    follower.fetch_checkpoints([part, '000-00001-00002'])
+  assert (folder / 'checkpoints' / '000-00001-00002').is_dir()
+  own = packed.folder(mirror.working(_URL, (0, 1)), part, step)
+  assert _files(packed.folder(folder, part, step)) == _files(own) != []
+
+
+def test_another_machine_continues(
+  local, bucket, capsys, monkeypatch, tmp_path
+):
   _stopped()
   (saved,) = bucket.glob('checkpoints/*/*.zip')  # older ones are removed
   assert main.main(['giajax', 'status', 'fake://bucket']) == 0
   out = capsys.readouterr().out
   assert out.startswith(f'{_URL}: 0 of 2 updates')
   assert 'shard 0/1: 0 of 2 updates, stopped' in out
+  _check_follower(saved, monkeypatch, tmp_path / 'other')
   shutil.rmtree(tmp_path / 'cache')
+  # What `--log` makes, in an earlier process of this machine.
+  events = mirror.working(_URL, (0, 1)) / 'events' / '0-of-1'
+  events.mkdir(parents=True)
+  (events / 'curve').touch()
   assert _continued(finish=report.write) > 1
   assert tiny.digest(bucket) == tiny.digest(local)
-  assert _files(bucket) == _files(local)  # no checkpoint is left
+  curve = 'events/0-of-1/curve'
+  assert _files(bucket) == sorted([curve, *_files(local)])  # no checkpoint
   # What names others comes behind them.
   order = [line.partition('/run/')[2] for line in fake_store.log()]
   order = order[order.index(str(saved.relative_to(bucket))) :]

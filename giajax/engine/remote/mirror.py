@@ -85,8 +85,10 @@ class Follower(Here):
 
   def fetch_checkpoints(self, parts: Sequence[str]) -> None:
     """See `Here`."""
-    for part in parts:
-      (self.folder / packed.FOLDER / part).mkdir(parents=True)
+    with workdir.writing(self.folder):
+      for part in parts:  # Orbax wants a folder in each process
+        path = self.folder / packed.FOLDER / part
+        path.mkdir(parents=True, exist_ok=True)
     for part, step in json.loads(together.texts('')[0]).items():
       _fetch_checkpoint(self._store, self.folder, part, step)
 
@@ -108,7 +110,7 @@ class Mirror(Here):
     self._claimed = place / 'claimed'  # is there once the URL has a config
     self._sent: dict[str, Any] = {}  # what is the same there, as it is here
     self._there: list[str] = []  # the objects that were there
-    self._lock = threading.Lock()  # of what copies
+    self._lock = threading.Lock()  # of what copies, and of `_sent`
     self._thread = threading.Thread(target=self._copy, daemon=True)
     self._wake, self._ended = threading.Event(), threading.Event()
     self._failure: ValueError | None = None
@@ -128,7 +130,7 @@ class Mirror(Here):
     self._fetch_parts(sizes)
     for name in _KEPT:
       if name in sizes and self._store.read(name, self.folder / name):
-        self._sent[name] = _stamp(self.folder / name)
+        self._mark(name, self.folder / name)
     self._thread.start()
 
   @contextlib.contextmanager
@@ -136,7 +138,7 @@ class Mirror(Here):
     """See `Here`; as another machine may have begun meanwhile, it looks."""
     path = self.folder / _CONFIG
     if self._store.read(_CONFIG, path):
-      self._sent[_CONFIG] = _stamp(path)
+      self._mark(_CONFIG, path)
     yield
     self.opened = True
     self.push()
@@ -160,6 +162,9 @@ class Mirror(Here):
     self.push()
     sizes = self._store.names()
     self._there = [*sizes]
+    if _CONFIG not in sizes:  # another machine has withdrawn its own
+      with self._lock:
+        self._sent.pop(_CONFIG, None)
     self._fetch_parts(sizes)
 
   def push(self) -> None:
@@ -186,10 +191,9 @@ class Mirror(Here):
     Raises:
       ValueError: the store cannot be reached any more.
     """
-    self._ended.set()
+    self.end()
     # Whoever asked for this end, and asks again, does not want to wait for it.
     self._asked = self._asked or isinstance(error, signals.Interrupted)
-    self._wake.set()
     if self._failure is None:
       _log.info('copying what is left to %s', self.name)
     self._thread.join()
@@ -198,6 +202,11 @@ class Mirror(Here):
     except ValueError as failure:
       if error is None or isinstance(error, signals.Interrupted):
         raise failure from error
+
+  def end(self) -> None:
+    """Has the thread end."""
+    self._ended.set()
+    self._wake.set()
 
   def take(self) -> bool:
     """Takes the first request to stop: what is new is copied before."""
@@ -213,8 +222,8 @@ class Mirror(Here):
       interrupts.ask()
 
   def _check(self, status: hook_library.Status) -> None:
-    if self._failure:
-      raise self._failure
+    if not self._thread.is_alive():
+      self.push()  # which says why
 
   def _copy(self) -> None:
     """Copies until the end, in a thread."""
@@ -223,16 +232,17 @@ class Mirror(Here):
       if self._ended.is_set():
         return
       self._wake.clear()
-      try:
+      with contextlib.suppress(ValueError):  # the run raises it
         self.push()
-      except ValueError:  # the run raises it where it looks next
-        return
       if self._asked and not self._ended.is_set():
         self.answer()
+      if self._failure:
+        return
 
   def _fetch_config(self, sizes: dict[str, int]) -> None:
     path = self.folder / _CONFIG
-    if _CONFIG not in sizes:
+    there = self.folder.with_name(_CONFIG)
+    if not self._store.read(_CONFIG, there):
       if any(name.startswith(('parts/', 'checkpoints/')) for name in sizes):
         raise workdir.UnusableError(
           f'Expected an empty folder, or that of a run; got {self.name}, which '
@@ -241,13 +251,11 @@ class Mirror(Here):
       if self._claimed.exists():
         self._set_aside('has been emptied')
       return
-    there = self.folder.with_name(_CONFIG)
-    self._store.read(_CONFIG, there)
     if path.exists() and not _alike(path, there):
       self._set_aside('is that of another run now')
     self.folder.mkdir(exist_ok=True)
     os.replace(there, path)
-    self._sent[_CONFIG] = _stamp(path)
+    self._mark(_CONFIG, path)
     self._claimed.touch()
 
   def _set_aside(self, reason: str) -> None:
@@ -265,14 +273,19 @@ class Mirror(Here):
       if path.exists() and path.stat().st_size != sizes[name]:
         continue  # it is copied again
       if path.exists() or self._store.read(name, path):
-        self._sent[name] = _stamp(path)
+        self._mark(name, path)
 
   def _fetch_checkpoint(self, part: str, step: int) -> bool:
     if not _fetch_checkpoint(self._store, self.folder, part, step):
       return False
     made = packed.folder(self.folder, part, step)
-    self._sent[packed.name(part, step)] = _stamp(made)
+    self._mark(packed.name(part, step), made)
     return True
+
+  def _mark(self, name: str, path: pathlib.Path) -> None:
+    """Notes that an object is what is here."""
+    with self._lock:
+      self._sent[name] = _stamp(path)
 
   def _push(self) -> None:
     here = _present(self.folder, self._ended.is_set())
@@ -363,6 +376,8 @@ def _running(mirror: Mirror) -> Iterator[Mirror]:
       raise kind(text) from error
     else:
       mirror.close(None)
+    finally:
+      mirror.end()
   mirror.answer()  # it came behind the last look
 
 
