@@ -17,7 +17,7 @@ command=({command})
 job={job}
 say() {{ echo "launch: $*"; }}
 saved() {{  # a sum of the names of what is saved
-  (cd {workdir} && printf '%s\\n' parts/* checkpoints/*/*) |
+  (cd {saved} 2> /dev/null && printf '%s\\n' parts/* checkpoints/*/*) |
     grep -E '^(parts/[0-9-]+\\.npz|checkpoints/[0-9-]+/[0-9]+)$' | cksum
 }}
 
@@ -27,7 +27,7 @@ back() {{
 }}
 
 trap : TERM  # scancel sends it to the script as well
-idle={workdir}/logs/$job.idle  # a line for each attempt that saved nothing
+idle={logs}/$job.idle  # a line for each attempt that saved nothing
 before=$(saved)
 {run} "${{command[@]}}"
 code=$?
@@ -53,6 +53,13 @@ _ARRAY_JOB = '"${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"'
 _COORDINATOR = '$SLURM_LAUNCH_NODE_IPADDR:$((20000 + SLURM_JOB_ID % 10000))'
 
 
+class Places(NamedTuple):
+  """Where the tasks of a job write."""
+
+  logs: pathlib.Path  # what they print, an absolute path
+  saved: str  # the folder of what they save, as a word of the shell
+
+
 class Resources(NamedTuple):
   """What each task of a job gets, as the flags of the same names."""
 
@@ -69,7 +76,7 @@ class Resources(NamedTuple):
 
 def text(
   words: Sequence[str],
-  workdir: pathlib.Path,
+  places: Places,
   resources: Resources,
   more: Sequence[str] = (),
 ) -> str:
@@ -77,7 +84,7 @@ def text(
 
   Args:
     words: the command of a run, without shards.
-    workdir: its workdir, an absolute path.
+    places: where its tasks write.
     resources: what each task gets.
     more: further options of sbatch.
 
@@ -88,29 +95,30 @@ def text(
   command = shlex.join(words)
   if resources.array > 1:
     command += ' ' + shards.shard('"$SLURM_ARRAY_TASK_ID"', resources.array)
-  options = [*_options(workdir, resources), *more]
+  options = [*_options(places.logs, resources), *more]
   return _SCRIPT.format(
     options='\n'.join(map(_line, options)),
     command=command,
     job=_ARRAY_JOB if resources.array > 1 else '$SLURM_JOB_ID',
-    workdir=shlex.quote(str(workdir)),
+    saved=places.saved,
+    logs=shlex.quote(str(places.logs)),
     run=_run(resources),
     most=_MOST,
   )
 
 
-def _options(workdir: pathlib.Path, resources: Resources) -> list[str]:
+def _options(logs: pathlib.Path, resources: Resources) -> list[str]:
   """Returns the options of sbatch that the resources need."""
-  if '%' in str(workdir):
+  if '%' in str(logs):
     raise ValueError(
-      'Expected a --workdir without %, which Slurm replaces in the names of '
-      f'files; got {workdir}; choose another'
+      'Expected a --workdir without %, or --logs, as Slurm replaces it in the '
+      f'names of files; got {logs}; choose another'
     )
   output = '%A_%a' if resources.array > 1 else '%j'
   options = [
     '--job-name=giajax',
     f'--chdir={pathlib.Path.cwd()}',
-    f'--output={workdir}/logs/{output}.txt',
+    f'--output={logs}/{output}.txt',
     *('--open-mode=append', '--requeue', f'--signal=TERM@{resources.grace}'),
     f'--nodes={resources.nodes}',
     f'--ntasks-per-node={resources.processes_per_node}',

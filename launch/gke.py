@@ -10,13 +10,17 @@ The shard that finds all others finished writes the report.
 
 A pod that is asked to stop saves its state and ends with exit code 85. It is
 started again, and so is one whose node is lost; neither counts as one of the
---retries of a Job. A mistake, which is exit code 2 of a pod that is alone, ends
-its Job at once. What ends a Job ends the set. Whatever ended, the same command
-runs what is left, once `kubectl delete jobset NAME` has removed the old set.
+--retries of a Job. The other pods of a run that lost one end with exit code 2,
+and these count: --retries are counted for each pod. A mistake, which is exit
+code 2 of a pod that is alone, ends its Job at once. What ends a Job ends the
+set. Whatever ended, the same command runs what is left, once `kubectl delete
+jobset NAME` has removed the old set.
 
 The image has a `python` with giajax, and with JAX for the accelerator. The
 workdir lies below --mount, where the pods see the volume of CLAIM: a
-PersistentVolumeClaim which all nodes may write to. A config file of your own
+PersistentVolumeClaim which all nodes may write to. Where the workdir is a URL,
+--claim may be left out, and pods have the rights of --service_account, or the
+variables of --secret, to reach it. A config file of your own
 travels in the manifest. All other files that the experiment reads have to be in
 the image or on the volume, by the names that the config has for them.
 
@@ -36,6 +40,7 @@ import pathlib
 import shutil
 import sys
 import tempfile
+from typing import Any
 
 import yaml
 
@@ -48,13 +53,14 @@ from . import shards
 
 COMMAND = 'python -m giajax.launch.gke'
 USAGE = (
-  f'{COMMAND} --config=NAME --workdir=DIR --image=IMAGE --claim=CLAIM '
-  '--accelerator=NAME'
+  f'{COMMAND} --config=NAME --workdir=DIR --image=IMAGE --accelerator=NAME'
 )
 FLAGS = (
   *shards.FLAGS,
   flags.Flag('image', 'The container image.'),
   flags.Flag('claim', 'The claim of the volume that the workdir lies on.'),
+  flags.Flag('service_account', 'The account of Kubernetes that pods have.'),
+  flags.Flag('secret', 'The secret whose entries are variables of pods.'),
   flags.Flag('mount', 'Where pods see the volume.', '/data'),
   flags.Flag('kind', 'The kind of the accelerator: gpu or tpu.', 'gpu'),
   flags.Flag('accelerator', 'Its name in GKE, as nvidia-l4 or tpu-v6e-slice.'),
@@ -80,11 +86,11 @@ def main(argv: Sequence[str]) -> int:
   values = arguments.values
   names = jobset.Needs._fields
   needs = jobset.Needs(*(getattr(values, name) for name in names))
-  _check_workdir(shards.workdir(arguments), values.mount)
+  _check_workdir(shards.workdir(arguments), values)
   file = shards.config_file(arguments)
   there = jobset.CONFIG + shards.config_argument(arguments) if file else ''
   words = shards.words(arguments, config=there, python='python')
-  shards.check_files(arguments, values.mount)
+  shards.check_files(arguments, values.mount if values.claim else '')
   config = file.read_text('utf-8') if file else ''
   manifests = jobset.manifests(words, needs, config)
   text = yaml.safe_dump_all(manifests, sort_keys=False)
@@ -95,7 +101,15 @@ def main(argv: Sequence[str]) -> int:
   return 0
 
 
-def _check_workdir(workdir: pathlib.Path, mount: str) -> None:
+def _check_workdir(workdir: pathlib.Path | None, values: Any) -> None:
+  mount = values.mount
+  if workdir is None:
+    return
+  if not values.claim:
+    raise ValueError(
+      f'Expected a --claim, or a --workdir that is a URL; got {workdir} alone; '
+      'name the claim of the volume that it lies on'
+    )
   if not workdir.is_relative_to(mount) or '..' in workdir.parts:
     raise ValueError(
       f'Expected a --workdir below --mount={mount}, on the volume; got '

@@ -30,6 +30,7 @@ _KINDS = {
 }
 _TOPOLOGY = 'cloud.google.com/gke-tpu-topology'
 _LABEL = '[a-z0-9]([-a-z0-9]*[a-z0-9])?'  # RFC 1123
+_NAME = rf'({_LABEL}(\.{_LABEL})*)?'
 _MOST = 63  # characters of a name, with what Kubernetes adds to it
 
 
@@ -37,8 +38,10 @@ class Needs(NamedTuple):
   """What the pods need, as the flags of the same names."""
 
   image: str
-  claim: str
   accelerator: str
+  claim: str = ''
+  service_account: str = ''
+  secret: str = ''
   kind: str = 'gpu'
   topology: str = ''
   devices: int = 1
@@ -100,7 +103,7 @@ def check(needs: Needs) -> None:
     # A service has the name of the set, and begins with a letter.
     'name': ('[a-z]([-a-z0-9]*[a-z0-9])?', _MOST - len(last) + len(needs.name)),
     'namespace': (_LABEL, _MOST),
-    'claim': (rf'{_LABEL}(\.{_LABEL})*', 253),
+    **dict.fromkeys(('claim', 'service_account', 'secret'), (_NAME, 253)),
     'accelerator': ('[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?', _MOST),
     'image': (r'[\w./:@-]+', 4096),
     'mount': ('(/[^/:]+)+', 4096),
@@ -162,14 +165,7 @@ def _pod(words: Sequence[str], needs: Needs, mounted: bool) -> dict[str, Any]:
   selector = {label: needs.accelerator}
   if needs.topology:
     selector[_TOPOLOGY] = needs.topology
-  claim = {'claimName': needs.claim}
-  volumes = [{'name': 'data', 'persistentVolumeClaim': claim}]
-  mounts = [{'name': 'data', 'mountPath': needs.mount}]
-  if mounted:
-    folder = str(pathlib.Path(CONFIG).parent)
-    volumes.append({'name': 'config', 'configMap': {'name': needs.name}})
-    mounts.append({'name': 'config', 'mountPath': folder})
-  container = {
+  container: dict[str, Any] = {
     'name': _WORKER,
     'image': needs.image,
     'command': _command(words, needs),
@@ -178,15 +174,37 @@ def _pod(words: Sequence[str], needs: Needs, mounted: bool) -> dict[str, Any]:
       for name, path in _FACTS.items()
     ],
     'resources': {'limits': {resource: needs.devices}},
-    'volumeMounts': mounts,
   }
-  return {
+  pod: dict[str, Any] = {
     'restartPolicy': 'Never',
     'terminationGracePeriodSeconds': needs.grace,
     'nodeSelector': selector,
     'containers': [container],
-    'volumes': volumes,
   }
+  if needs.secret:
+    container['envFrom'] = [{'secretRef': {'name': needs.secret}}]
+  if needs.service_account:
+    pod['serviceAccountName'] = needs.service_account
+  if volumes := _volumes(needs, mounted):
+    pod['volumes'] = [{'name': n, **kind} for n, (kind, _) in volumes.items()]
+    container['volumeMounts'] = [
+      {'name': name, 'mountPath': path} for name, (_, path) in volumes.items()
+    ]
+  return pod
+
+
+def _volumes(
+  needs: Needs, mounted: bool
+) -> dict[str, tuple[dict[str, Any], str]]:
+  """Returns what each volume is and where pods see it, by its name."""
+  found = {}
+  if needs.claim:
+    claim = {'persistentVolumeClaim': {'claimName': needs.claim}}
+    found['data'] = claim, needs.mount
+  if mounted:
+    data = {'configMap': {'name': needs.name}}
+    found['config'] = data, str(pathlib.Path(CONFIG).parent)
+  return found
 
 
 def _command(words: Sequence[str], needs: Needs) -> list[str]:

@@ -16,15 +16,12 @@ from giajax import paths
 from giajax.commands import configs
 from giajax.commands import flags
 from giajax.engine import sweep
+from giajax.engine.remote import store
 
-FLAGS = (
-  flags.CONFIG,
-  flags.Flag('workdir', 'The folder that the results are written to.'),
-)
+FLAGS = (flags.CONFIG, flags.WORKDIR)
 # How long processes wait for one another. They read their Python from a disk
 # that all of them share, and machines do not start at once.
 _JOIN_SECONDS = 300
-_URL = re.compile('[A-Za-z][A-Za-z0-9+.-]*://.*', re.DOTALL)
 
 
 def dry_run(what: str) -> flags.Flag:
@@ -33,18 +30,16 @@ def dry_run(what: str) -> flags.Flag:
   return flags.Flag('dry_run', text, False, bool)
 
 
-def workdir(arguments: flags.Arguments) -> pathlib.Path:
-  """Returns the workdir of a command line.
+def workdir(arguments: flags.Arguments) -> pathlib.Path | None:
+  """Returns the workdir of a command line, None for a URL.
 
   Raises:
     ValueError: it is no folder that workers can have.
   """
   text = arguments.values.workdir
-  if _URL.fullmatch(text):
-    raise ValueError(
-      f'Expected a --workdir that is a path; got {text}; mount the bucket on '
-      'every machine that works, and give the path of a folder in it'
-    )
+  if paths.is_url(text):
+    store.check(text)
+    return None
   return paths.expanded(text, '--workdir')
 
 

@@ -6,10 +6,11 @@
 
 Writes a batch script to DIR/logs and submits it, from a login node. The
 workdir, the working directory and this Python are on a disk that all nodes
-share. Each shard is a task of one job array. With several nodes, or several
-processes on a node, the processes of a shard run it together, on the devices of
-all of them. The shard that finds all others finished writes the report, so that
-no further job has to wait for them.
+share; a workdir may also be a URL, and --logs is a folder on that disk then.
+Each shard is a task of one job array. With several nodes, or several processes
+on a node, the processes of a shard run it together, on the devices of all of
+them. The shard that finds all others finished writes the report, so that no
+further job has to wait for them.
 
 A run is asked to stop --grace seconds before its time limit, when it is
 preempted, and by `scancel --signal=TERM JOB`. It saves its state, ends with
@@ -31,12 +32,15 @@ if __name__ == '__main__':
 
 from collections.abc import Sequence
 import pathlib
+import shlex
 import shutil
 import sys
 from typing import Any
 
+from giajax import paths
 from giajax import printable
 from giajax.commands import flags
+from giajax.engine.remote import mirror
 
 from . import batch_script
 from . import children
@@ -55,6 +59,7 @@ FLAGS = (
   flags.Flag(
     'grace', 'The seconds to save in, before the time limit.', 60, int, 1
   ),
+  flags.Flag('logs', 'The folder for what tasks print; DIR/logs by default.'),
   flags.Flag('partition', 'The partition.'),
   flags.Flag('account', 'The account that pays.'),
   flags.Flag(
@@ -75,15 +80,41 @@ def main(argv: Sequence[str]) -> int:
     print(flags.help_text(__doc__, FLAGS))
     return 0
   values = arguments.values
-  workdir = shards.workdir(arguments).absolute()
-  words = shards.words(arguments, workdir=str(workdir))
-  text = batch_script.text(words, workdir, _resources(values), values.sbatch)
+  place = shards.workdir(arguments)
+  workdir = place.absolute() if place else None
+  logs = _logs(workdir, values)
+  words = shards.words(arguments, workdir=str(workdir or ''))
+  there = batch_script.Places(logs, _saved(workdir, values))
+  text = batch_script.text(
+    words, there, _resources(values), _whole(values.sbatch)
+  )
   if values.dry_run:
     print(printable.page(text), end='')
     return 0
-  number = _submit(text, workdir / 'logs')
-  print(printable.line(f'job {number}; its output goes to {workdir}/logs'))
+  number = _submit(text, logs)
+  print(printable.line(f'job {number}; its output goes to {logs}'))
   return 0
+
+
+def _logs(workdir: pathlib.Path | None, values: Any) -> pathlib.Path:
+  """Returns the folder for what tasks print, an absolute path."""
+  if values.logs:
+    return paths.expanded(values.logs, '--logs').absolute()
+  if workdir is None:
+    raise ValueError(
+      f'Expected --logs with a --workdir that is a URL; got {values.workdir} '
+      'alone; add --logs=DIR, a folder on a disk that all nodes share'
+    )
+  return workdir / 'logs'
+
+
+def _saved(workdir: pathlib.Path | None, values: Any) -> str:
+  """Returns where a task saves, as a word of its script."""
+  if workdir:
+    return shlex.quote(str(workdir))
+  task = '$SLURM_ARRAY_TASK_ID' if values.array > 1 else '0'
+  name = f'{mirror.prefix(values.workdir)}-{task}-of-{values.array}'
+  return f'"${{XDG_CACHE_HOME:-$HOME/.cache}}/giajax/remote/{name}/run"'
 
 
 def _resources(values: Any) -> batch_script.Resources:
@@ -107,9 +138,9 @@ def _submit(text: str, logs: pathlib.Path) -> str:
   try:
     logs.mkdir(parents=True, exist_ok=True)
     before = last.read_text() if last.exists() else ''
-    if before and children.run(['squeue', '-h', f'--jobs={before}']).stdout:
+    if before and _exists(before):
       raise ValueError(
-        f'Expected a --workdir that no job uses; got {logs.parent}, which is '
+        f'Expected a --workdir that no job uses; got that of {logs}, which is '
         f'that of job {before}; wait for it, or end it by scancel {before}'
       )
     script.write_text(text)
@@ -127,6 +158,34 @@ def _submit(text: str, logs: pathlib.Path) -> str:
       f'({error.strerror}); choose another'
     ) from error
   return number
+
+
+def _exists(number: str) -> bool:
+  """Returns whether Slurm has a job that has not ended.
+
+  Raises:
+    ValueError: it does not say.
+  """
+  asked = children.run(['squeue', '-h', f'--jobs={number}'])
+  # It forgets the number of a job some time after the end of this.
+  if asked.returncode and 'Invalid job id' not in asked.stderr:
+    reason = (asked.stderr.strip().splitlines() or ['no reason'])[-1]
+    raise ValueError(
+      f'Expected squeue to say whether job {number} runs; got {reason}; try '
+      'again, so that no two jobs share a workdir'
+    )
+  return bool(asked.stdout)
+
+
+def _whole(pieces: Sequence[str]) -> list[str]:
+  """Joins what a comma inside of brackets has cut, as in n[1,3]."""
+  joined: list[str] = []
+  for piece in pieces:
+    if joined and joined[-1].count('[') > joined[-1].count(']'):
+      joined[-1] += f',{piece}'
+    else:
+      joined.append(piece)
+  return joined
 
 
 if __name__ == '__main__':

@@ -11,9 +11,10 @@ of the home there; the wheel is installed into an environment in it, by
 --python, which is Python 3.11 or later. Then one process a host runs the
 experiment, on all chips of the slice. Several slices can each take one shard.
 
-The workdir is a path at which all hosts see one disk, such as a bucket that
-Cloud Storage FUSE has mounted. All other files that the experiment reads have
-to be on that disk, by the names that the config has for them.
+The workdir is gs://BUCKET/RUN, which the service account of the hosts may write
+to, or a path at which all hosts see one disk, such as a bucket that Cloud
+Storage FUSE has mounted. Other files that the experiment reads have to be on
+such a disk, by the names that the config has for them.
 
 What ends one of the processes ends all. Where this command itself is stopped,
 the run may go on: with --stop, it is asked to save and to end. Whatever ended,
@@ -42,6 +43,7 @@ from giajax import paths
 from giajax import printable
 from giajax.commands import flags
 from giajax.commands import process
+from giajax.engine.remote import store
 
 from . import children
 from . import shards
@@ -66,7 +68,7 @@ _CONFIG = 'config.py'
 _PORT = 8476
 _INSTALL = """\
 {python} -m venv {folder}/venv &&
-  {folder}/venv/bin/pip install --quiet {wheel}'[tpu]' &&
+  {folder}/venv/bin/pip install --quiet {wheel}'[{extras}]' &&
   {folder}/venv/bin/pip install --quiet --no-deps --force-reinstall {wheel}"""
 # The metadata of a host have its number and all addresses, of which each may be
 # the last of three parts with colons between them.
@@ -82,7 +84,11 @@ count=$(echo "$hosts" | tr , '\\n' | grep -c .)
 first=${{hosts%%,*}}
 echo $$ > pid
 exec {command}"""
-_STOP = f'kill -TERM "$(cat {_FOLDER}/pid)"'
+# The number may be that of another process by now.
+_STOP = f'''\
+pid=$(cat {_FOLDER}/pid) &&
+  grep -q giajax "/proc/$pid/cmdline" &&
+  kill -TERM "$pid" || echo "no run of giajax to stop"'''
 _FORMS = {
   'tpu': '[a-z]([-a-z0-9]{0,61}[a-z0-9])?',
   'zone': '[a-z]+-[a-z]+[0-9]+-[a-z]',
@@ -122,7 +128,13 @@ def commands(arguments: flags.Arguments) -> list[list[str]]:
     return [_ssh(values, _STOP)]
   wheel = pathlib.Path(values.wheel).expanduser()
   there = shlex.quote(f'{_FOLDER}/{wheel.name}')
-  text = _INSTALL.format(python=values.python, folder=_FOLDER, wheel=there)
+  driver = store.extra(values.workdir.lower())
+  text = _INSTALL.format(
+    python=values.python,
+    folder=_FOLDER,
+    wheel=there,
+    extras=f'tpu,{driver}' if driver else 'tpu',
+  )
   plan = [
     _ssh(values, f'mkdir -p {_FOLDER}'),
     _gcloud(values, 'scp', str(wheel), f'{values.tpu}:{_FOLDER}/'),
@@ -168,7 +180,7 @@ def _check(arguments: flags.Arguments) -> None:
       'number the slices from 0'
     )
   workdir = shards.workdir(arguments)
-  if not values.workdir.startswith('/'):
+  if workdir and not values.workdir.startswith('/'):
     raise ValueError(
       'Expected a --workdir that is the same on all hosts, from / on; got '
       f'{values.workdir}; write the path at which their common disk is mounted'
@@ -179,7 +191,7 @@ def _check(arguments: flags.Arguments) -> None:
       f'Expected a --wheel that is a file; got {values.wheel}; make one by '
       'make wheel, in a checkout'
     )
-  shards.check_files(arguments, str(workdir.parent))
+  shards.check_files(arguments, str(workdir.parent) if workdir else '')
 
 
 if __name__ == '__main__':

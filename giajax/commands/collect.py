@@ -2,10 +2,10 @@
 
 giajax collect DIR... [--out=FILE] [--page=FILE]
 
-A DIR is the workdir of a run, or a folder with workdirs somewhere in it. For
-each point, a line is printed: the medians over its updates, and the share of
-these that leak. An update that several workdirs have counts once. The rows
-themselves go to --out, a .csv or a .parquet file.
+A DIR is the workdir of a run, or a folder with workdirs somewhere in it, and
+may be a URL. For each point, a line is printed: the medians over its updates,
+and the share of these that leak. An update that several workdirs have counts
+once. The rows themselves go to --out, a .csv or a .parquet file.
 """
 
 import pathlib
@@ -14,6 +14,7 @@ from giajax import paths
 from giajax import printable
 from giajax.commands import flags
 from giajax.engine import workdir
+from giajax.engine.remote import views
 from giajax.report import comparison
 from giajax.results import gathered
 
@@ -22,6 +23,7 @@ FLAGS = (
   flags.Flag('out', 'The .csv or .parquet file for all rows.'),
   flags.Flag('page', 'The .html file for a page that compares the points.'),
 )
+_NEEDED = 'config.json', 'results.jsonl'
 
 
 def run(arguments: flags.Arguments) -> int:
@@ -29,11 +31,11 @@ def run(arguments: flags.Arguments) -> int:
   values = arguments.values
   out = _path(values.out, '--out', ('.csv', '.parquet'))
   page = _path(values.page, '--page', ('.html',))
-  folders = [paths.expanded(word, 'DIR') for word in arguments.words]
-  found = gathered.gather(folders)
+  with views.opened(arguments.words, 'DIR', _NEEDED) as places:
+    found = gathered.gather(places.folders, places.name)
   points = gathered.points(found.rows)
   for line in comparison.lines(found, points):
-    print(printable.line(line))
+    print(printable.line(places.text(line)))
   if out:
     with workdir.writing(out.parent):
       gathered.write(out, found.rows)

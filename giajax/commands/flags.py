@@ -69,6 +69,11 @@ CONFIG = Flag(
   'The experiment: a config file, or the name of one in configs/. NAME:ARG '
   'passes ARG to its get_config. --config.KEY=VALUE sets one key of it.',
 )
+WORKDIR = Flag(
+  'workdir',
+  'The folder that the results are written to, or its URL in an object store, '
+  'as gs://BUCKET/RUN or s3://BUCKET/RUN.',
+)
 CASE = Flag('case', 'The draw of images, counted from 0.', 0, int, 0)
 FAIL_ON = Flag(
   'fail_on',

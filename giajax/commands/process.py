@@ -113,8 +113,9 @@ def quiet_libraries() -> None:
   still shows their warnings.
   """
   absl_logging.set_verbosity(absl_logging.FATAL)
-  # asyncio tells of what Orbax abandons where a checkpoint is damaged.
-  for name in ('PIL', 'asyncio'):
+  # asyncio tells of what Orbax abandons where a checkpoint is damaged, and the
+  # drivers of object stores of each attempt.
+  for name in ('PIL', 'asyncio', 'gcsfs', 's3fs'):
     logging.getLogger(name).setLevel(logging.CRITICAL)
   if not sys.warnoptions:
     warnings.simplefilter('ignore')

@@ -4,7 +4,6 @@ giajax --config=NAME --workdir=DIR [--config.KEY=VALUE] [--shard=I/N]
 """
 
 import functools
-import pathlib
 import re
 
 from giajax import paths
@@ -17,6 +16,7 @@ from giajax.engine import run as engine
 from giajax.engine import schema
 from giajax.engine import together
 from giajax.engine import writers
+from giajax.engine.remote import mirror
 from giajax.report import report
 from giajax.report import summary
 from giajax.results import rows as result_rows
@@ -24,16 +24,11 @@ from giajax.results import rows as result_rows
 USAGE = 'giajax --config=NAME --workdir=DIR'
 FLAGS = (
   flags.CONFIG,
-  flags.Flag('workdir', 'The folder that the results are written to.'),
+  flags.WORKDIR,
   flags.FAIL_ON,
   flags.REDACT,
   flags.Flag('yes', 'Goes on, however many updates there are.', False, bool),
-  flags.Flag(
-    'log',
-    'What else the curve is written for: tensorboard, wandb, or both.',
-    [],
-    list,
-  ),
+  flags.Flag('log', 'Writes the curve for tensorboard or wandb.', [], list),
   *flags.SPLIT,
 )
 
@@ -43,13 +38,11 @@ def run(arguments: flags.Arguments) -> int:
   values = arguments.values
   config = configs.load(arguments)
   if values.yes:
-    config['run'] = {
-      **schema.resolve(config)['run'],
-      'most_updates': schema.MOST_UPDATES,
-    }
+    own = schema.resolve(config)['run']
+    config['run'] = {**own, 'most_updates': schema.MOST_UPDATES}
   summary.check_threshold(values.fail_on, config)
   shard = process.shard(values.shard)
-  folder = paths.expanded(values.workdir, '--workdir')
+  folder = mirror.working(values.workdir, shard, values.process)
   names = values.log if values.process == 0 else []
   written = [writers.writer(name, folder, shard) for name in names]
   place = values.coordinator, values.processes, values.process
@@ -67,7 +60,7 @@ def run(arguments: flags.Arguments) -> int:
   for line in result_rows.summary(rows):
     print(line)
   if rows:
-    page = pathlib.Path(values.workdir) / 'report.html'
+    page = paths.below(values.workdir, 'report.html')
     print(printable.line(f'report: {page}'))
   elif values.process == 0:
     print('This shard is done; the last one to finish writes the report.')

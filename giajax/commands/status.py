@@ -2,9 +2,9 @@
 
 giajax status DIR...
 
-A DIR is the workdir of a run, or a folder with workdirs somewhere in it. Each
-shard has a line: what is finished, whether it still runs, and why it does not.
-Runs are not disturbed by this.
+A DIR is the workdir of a run, or a folder with workdirs somewhere in it, and
+may be a URL. Each shard has a line: what is finished, whether it still runs,
+and why it does not. Runs are not disturbed by this.
 """
 
 import math
@@ -13,26 +13,28 @@ import time
 
 import tqdm
 
-from giajax import paths
 from giajax import printable
 from giajax.commands import flags
 from giajax.engine import progress
+from giajax.engine.remote import views
 from giajax.results import gathered
 
 USAGE = 'giajax status DIR...'
 FLAGS = ()
+_NEEDED = 'config.json', 'progress/*.json'
+_SEEN = 'results.jsonl', 'summary.json'
 
 
 def run(arguments: flags.Arguments) -> int:
   """Prints a line for each workdir and each of its shards."""
-  folders = [paths.expanded(word, 'DIR') for word in arguments.words]
-  for workdir in gathered.workdirs(folders):
-    try:
-      lines = _lines(workdir)
-    except ValueError as error:  # of one workdir; the others follow
-      lines = [f'{workdir}: {error}']
-    for line in lines:
-      print(printable.line(line))
+  with views.opened(arguments.words, 'DIR', _NEEDED, _SEEN) as found:
+    for workdir in gathered.workdirs(found.folders):
+      try:
+        lines = _lines(workdir)
+      except ValueError as error:  # of one workdir; the others follow
+        lines = [f'{workdir}: {error}']
+      for line in lines:
+        print(printable.line(found.text(line)))
   return 0
 
 

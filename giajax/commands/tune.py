@@ -20,7 +20,7 @@ from giajax.report import report
 USAGE = 'giajax tune --config=NAME --workdir=DIR'
 FLAGS = (
   flags.CONFIG,
-  flags.Flag('workdir', 'The folder for the workdirs of the rounds.'),
+  flags.Flag('workdir', 'The folder, or URL, for the workdirs of the rounds.'),
   flags.Flag(
     'factor',
     'What the number of settings is divided by from one round to the next.',

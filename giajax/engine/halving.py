@@ -84,15 +84,14 @@ def tune(
 
   Args:
     config: the experiment, whose sweep is over what the attacker may choose.
-    workdir: the folder of the workdirs 'round_0', 'round_1' and so on. Running
-      the same config again continues.
+    workdir: the folder of the workdirs 'round_0', 'round_1' and so on, or its
+      URL. Running the same config again continues.
     factor: see `rounds`.
     **options: as for `run.audit`; 'finish' is for the last round.
 
   Raises:
     ValueError: a sweep over anything else, or of one point; or as `run.audit`.
   """
-  folder = paths.expanded(workdir, 'workdir')
   require.whole(factor, 'factor', least=2)
   resolved = schema.resolve(config)
   settings = sweep.expand(config)
@@ -107,7 +106,8 @@ def tune(
       own |= {'noise_controls': 0, 'study': {}}
     elif finish:
       options['finish'] = finish
-    rows = run.audit(own, folder / f'round_{number}', **options)
+    place = paths.below(workdir, f'round_{number}')
+    rows = run.audit(own, place, **options)
     scores = _scores(rows, left)
     rungs.append(Rung(one, scores, rows))
     left = [*scores]

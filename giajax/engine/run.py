@@ -17,7 +17,6 @@ from typing import Any
 
 import jax
 
-from giajax import paths
 from giajax.engine import arguments
 from giajax.engine import build
 from giajax.engine import checkpoint
@@ -38,6 +37,7 @@ from giajax.engine import provenance
 from giajax.engine import signals
 from giajax.engine import together
 from giajax.engine import workdir as folders
+from giajax.engine.remote import mirror as mirrors
 from giajax.results import wording
 
 Interrupted = signals.Interrupted
@@ -59,8 +59,8 @@ def audit(
 
   Args:
     config: see `schema.DEFAULTS`.
-    workdir: the folder for the results. Running the same config again
-      continues.
+    workdir: the folder for the results, or the URL of one, which is copied to
+      it. Running the same config again continues.
     hooks: called between pieces of a run.
     shard: (i, n): run only one n-th of the items. The process that finds all of
       them finished joins the results.
@@ -79,25 +79,33 @@ def audit(
       removed again.
     Interrupted: SIGTERM or SIGINT arrived; everything is saved.
   """
-  folder = paths.expanded(workdir, 'workdir')
   _check_shard(shard)
-  folders.check(folder, provenance.named(config))
-  pace.check_size(config)
-  whole = build.experiment(config, grounds)
-  meta = provenance.meta(whole, card, command)
-  place = {'workdir': str(folder.absolute()), 'shard': '{}/{}'.format(*shard)}
-  own = json.dumps({**meta, **place})
+  with mirrors.opened(workdir, shard) as place:
+    folders.check(place.folder, provenance.named(config))
+    pace.check_size(config)
+    whole = build.experiment(config, grounds)
+    meta = provenance.meta(whole, card, command)
+    return _audit(place, whole, meta, shard, hooks, finish)
+
+
+def _audit(place, whole, meta, shard, hooks, finish) -> join.Rows:
+  """Runs an experiment in a workdir that is opened."""
+  folder = place.folder
+  named = {'workdir': place.name, 'shard': '{}/{}'.format(*shard)}
+  own = json.dumps({**meta, **named})
   folders.check_alike([*map(json.loads, together.texts(own))])
   folders.check(folder, meta)
   cohorts = plan.cohorts(whole)
   exact = jax.default_matmul_precision('highest')
   with exact, _held(folder, shard), signals.Stop() as stop:
-    fresh = _leads() and folders.claim(folder, meta)
+    with place.claiming():
+      fresh = _leads() and folders.claim(folder, meta)
     try:
-      folders.check_shared(folder)
+      if place.shared:
+        folders.check_shared(folder)
       owner = identity.owner(meta)
       with programs.memory():
-        return _run(folder, cohorts, owner, shard, hooks, stop, finish)
+        return _run(place, cohorts, owner, shard, hooks, stop, finish)
     except ValueError:
       if fresh and shard[1] == 1:
         folders.withdraw(folder)
@@ -127,13 +135,15 @@ class _Compiler:
     return self._programs[key]
 
 
-def _run(folder, cohorts, owner, shard, hooks, stop, finish) -> join.Rows:
+def _run(place, cohorts, owner, shard, hooks, stop, finish) -> join.Rows:
   """Runs this shard's parts and joins the parts that exist."""
+  folder = place.folder
   if _leads():
     plan.set_aside(folder, owner)
   done = json.dumps([*plan.finished(folder).items()])
   done = dict(json.loads(together.texts(done)[0]))  # as process 0 finds it
   todo = plan.parts(cohorts, done, shard)
+  place.fetch_checkpoints([part.name for part in todo])
   _log.info(
     '%s to attack in %s; %d left, in %s',
     wording.plural(sum(len(cohort.work) for cohort in cohorts), 'update'),
@@ -149,9 +159,11 @@ def _run(folder, cohorts, owner, shard, hooks, stop, finish) -> join.Rows:
   with told:
     _read_images(todo)
     widths = plan.widths(cohorts, shard)
-    _run_parts(folder, todo, widths, owner, [*hooks, told], stop, told)
+    every = [*hooks, told, *place.hooks]
+    _run_parts(folder, todo, widths, owner, every, stop, told)
   if not _leads():
     return []
+  place.fetch_parts()
   with folders.joining(folder):
     rows = join.join(folder, cohorts, owner)
     if rows:

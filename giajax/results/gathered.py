@@ -1,6 +1,6 @@
 """Rows of many workdirs in one table, as far as their runs are finished."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import csv
 import json
 import math
@@ -48,11 +48,14 @@ class Point(NamedTuple):
   worst: str  # the gravest verdict
 
 
-def gather(folders: Sequence[pathlib.Path]) -> Gathered:
+def gather(
+  folders: Sequence[pathlib.Path], name: Callable[[pathlib.Path], str] = str
+) -> Gathered:
   """Returns the rows of workdirs.
 
   Args:
     folders: workdirs, or folders with workdirs somewhere in them.
+    name: returns what a workdir is called.
 
   Raises:
     ValueError: a folder without any workdir, or a file that is no such file.
@@ -75,7 +78,7 @@ def gather(folders: Sequence[pathlib.Path]) -> Gathered:
       again += key in seen
       if key not in seen:
         seen.add(key)
-        rows.append({WORKDIR: str(workdir), **parquet.flat(row)})
+        rows.append({WORKDIR: name(workdir), **parquet.flat(row)})
   return Gathered(rows, torn, again, unfinished)
 
 

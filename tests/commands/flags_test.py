@@ -110,7 +110,7 @@ def test_help_needs_nothing_else():
     (('--config={c}', '--workdir=' + 300 * 'x'), 'File name too long'),
     (('--config=' + 300 * 'x', '--workdir={w}'), 'File name too long'),
     (('--config=' + 254 * 'x', '--workdir={w}'), 'a config file'),
-    (('report', '~nouser'), 'workdir; got'),
+    (('report', '~nouser'), 'WORKDIR; got'),
     (('train', '--config={c}', '--out=' + 254 * 'x'), 'File name too long'),
     (('train', '--config={c}', '--out=x.npz', '--seed=-1'), '--seed=-1'),
     (('craft', '--config={c}', '--out=x.npz', f'--case={2**32}'), '--case=42'),

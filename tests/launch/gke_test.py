@@ -11,6 +11,7 @@ from launch import jobset
 # required ones with a star. A tuple stands for one of its values.
 _REF = {'fieldRef': {'fieldPath*': str}}
 _POD = {
+  'serviceAccountName': str,
   'restartPolicy': ('Never', 'OnFailure', 'Always'),
   'terminationGracePeriodSeconds': int,
   'nodeSelector': {'': str},
@@ -19,6 +20,7 @@ _POD = {
       'name*': str,
       'image': str,
       'command': [str],
+      'envFrom': [{'secretRef': {'name': str}}],
       'env': [{'name*': str, 'value': str, 'valueFrom': _REF}],
       'resources': {'limits': {'': int}},
       'volumeMounts': [{'name*': str, 'mountPath*': str, 'readOnly': bool}],
@@ -178,10 +180,26 @@ def test_a_config_file_travels_in_the_manifest(capsys, tmp_path):
   assert mounts[1] == {'name': 'config', 'mountPath': '/etc/giajax'}
 
 
+def test_a_bucket_needs_no_volume(capsys):
+  (made,) = _manifests(
+    capsys,
+    *('--workdir=gs://b/run', '--claim=', '--service_account=writer'),
+    '--secret=keys',
+  )
+  _check(made, _SET)
+  pod = _job(made)[1]['template']['spec']
+  assert pod['serviceAccountName'] == 'writer'
+  assert pod['containers'][0]['envFrom'] == [{'secretRef': {'name': 'keys'}}]
+  assert 'volumes' not in pod and 'volumeMounts' not in pod['containers'][0]
+  assert '--workdir=gs://b/run' in _command(made)
+
+
 @pytest.mark.parametrize(
   'flags, words',
   [
-    (('--workdir=gs://b/run',), 'that is a path; got gs://b/run; mount'),
+    (('--workdir=gs://',), 'a URL such as gs://bucket/run; got gs://'),
+    (('--claim=',), 'a --claim, or a --workdir that is a URL; got /data/run'),
+    (('--secret=A',), "a --secret that Kubernetes takes; got 'A'"),
     (('--workdir=/other',), 'a --workdir below --mount=/data'),
     (('--workdir=/data/../run',), 'a --workdir below --mount=/data'),
     (('--name=Run_1',), "a --name that Kubernetes takes; got 'Run_1'"),

@@ -26,9 +26,16 @@ def test_the_command_of_a_shard():
   assert {'--config=/c.py:x', '--workdir=/w'} <= {*there}
 
 
-@pytest.mark.parametrize('text', ['gs://b/run', 's3://b', 'S3://', 'a+b://\n'])
-def test_a_bucket_is_no_workdir(text):
-  with pytest.raises(ValueError, match='Expected a --workdir that is a path'):
+@pytest.mark.parametrize('text', ['gs://b/run', 's3://b', 'GS://b/run/'])
+def test_buckets_are_workdirs(text):
+  line = _read('--config=smoke', f'--workdir={text}')
+  assert shards.workdir(line) is None
+  assert f'--workdir={text}' in shards.words(line)
+
+
+@pytest.mark.parametrize('text', ['S3://', 'a+b://\n', 'file:///a', 'none://a'])
+def test_other_urls_are_not(text):
+  with pytest.raises(ValueError, match=r'^Expected a '):
     shards.workdir(_read('--config=smoke', f'--workdir={text}'))
 
 

@@ -11,6 +11,7 @@ import loopback_slurm
 import pytest
 import tiny
 
+from giajax.engine.remote import mirror
 from launch import slurm
 
 # Seconds of steps in the part of each case, saved after every piece.
@@ -174,10 +175,30 @@ def test_progress(tmp_path, capsys, code, path, counts):
   assert idle.exists() != counts
 
 
+def test_a_bucket(tmp_path, capsys, monkeypatch):
+  """A task's progress is what its node has kept of the workdir."""
+  url, cache = 'gs://b/run', tmp_path / 'cache'
+  flags = f'--workdir={url}', f'--logs={tmp_path}/logs', '--array=2'
+  script = _script(capsys, *flags)
+  assert f'--output={tmp_path}/logs/%A_%a.txt' in _options(script)
+  monkeypatch.setenv('XDG_CACHE_HOME', str(cache))
+  made = mirror.working(url, (1, 2)) / 'parts' / '000-00000-00001.npz'
+  (tmp_path / 'logs').mkdir()
+  run = f'mkdir -p {made.parent}; touch {made}; srun '
+  variables = {
+    'SLURM_ARRAY_JOB_ID': '7',
+    'SLURM_ARRAY_TASK_ID': '1',
+    'XDG_CACHE_HOME': str(cache),
+  }
+  script = script.replace('srun ', run)
+  lines = _commands(tmp_path, script, 137, **variables)
+  assert {f'--workdir={url}', '--shard=1/2', 'requeue', '7_1'} <= {*lines}
+
+
 @pytest.mark.parametrize(
   'flags, words',
   [
-    (('--workdir=gs://b/run',), 'a --workdir that is a path; got gs://b/run'),
+    (('--workdir=gs://b/run',), 'got gs://b/run alone; add --logs=DIR'),
     (('--workdir=a%j',), 'a --workdir without %'),
     (('--workdir=a', '--array=0'), 'array=0'),
     (('--workdir=a', '--config.seed=-1'), 'seed of at least'),
@@ -200,6 +221,27 @@ def test_mistakes_are_one_line(capsys, flags, words):
   (line,) = err.splitlines()
   assert line.startswith('launch: Expected') and words in line
   assert not out
+
+
+def test_commas_in_brackets_cut_no_option(capsys):
+  flag = '--sbatch=--exclude=n[1,3-5],--qos=low'
+  script = _script(capsys, '--workdir=run', flag)
+  assert '#SBATCH --exclude="n[1,3-5]"' in script
+  assert '#SBATCH --qos="low"' in script
+
+
+def test_a_queue_that_does_not_answer(tmp_path, capsys, monkeypatch):
+  for name, text in (('squeue', 'echo no answer >&2; exit 1'), ('sbatch', '')):
+    path = tmp_path / 'bin' / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f'#!/bin/sh\n{text}\n')
+    path.chmod(0o755)
+  monkeypatch.setenv('PATH', f'{tmp_path}/bin:{os.environ["PATH"]}')
+  (tmp_path / 'run' / 'logs').mkdir(parents=True)
+  (tmp_path / 'run' / 'logs' / 'job').write_text('7')
+  code = slurm.main(['slurm', '--config=smoke', f'--workdir={tmp_path}/run'])
+  assert code == 2
+  assert 'whether job 7 runs; got no answer' in capsys.readouterr().err
 
 
 def test_a_machine_without_slurm(tmp_path, capsys, monkeypatch):

@@ -3,6 +3,7 @@
 import os
 import shlex
 import subprocess
+import sys
 
 import pytest
 
@@ -118,6 +119,12 @@ def test_each_host_is_one_process(capsys, flags, tmp_path, hosts, count, first):
   assert (tmp_path / 'giajax_run' / 'pid').read_text() == f'{pid}\n'
 
 
+def test_a_bucket(capsys, flags):
+  plan = _plan(capsys, *flags, '--workdir=gs://b/run')
+  assert "'[tpu,gcs]'" in _text(plan[-2])
+  assert '--workdir=gs://b/run' in _text(plan[-1])
+
+
 def test_a_host_without_metadata(capsys, flags, tmp_path):
   (tmp_path / 'giajax_run').mkdir()
   text = _text(_plan(capsys, *flags)[-1]).replace('agent-', 'no-')
@@ -126,17 +133,24 @@ def test_a_host_without_metadata(capsys, flags, tmp_path):
 
 def test_stop(capsys, flags, tmp_path):
   (command,) = _plan(capsys, *flags, '--stop')
-  with subprocess.Popen(['sleep', '60']) as process:
-    (tmp_path / 'giajax_run').mkdir()
-    (tmp_path / 'giajax_run' / 'pid').write_text(f'{process.pid}\n')
-    assert _told(tmp_path, _text(command), '').returncode == 0
-    assert process.wait(10) == -15
+  (tmp_path / 'giajax_run').mkdir()
+  sleep = [sys.executable, '-c', 'import time; time.sleep(60)']
+  with (
+    subprocess.Popen([*sleep, '-m', 'giajax.main']) as run,
+    subprocess.Popen(sleep) as stranger,
+  ):
+    for process in (stranger, run):
+      (tmp_path / 'giajax_run' / 'pid').write_text(f'{process.pid}\n')
+      assert _told(tmp_path, _text(command), '').returncode == 0
+    assert run.wait(10) == -15
+    assert stranger.poll() is None  # the number was another one's by then
+    stranger.kill()
 
 
 @pytest.mark.parametrize(
   'changes, words',
   [
-    (('--workdir=gs://b/run',), 'that is a path; got gs://b/run; mount'),
+    (('--workdir=gs://',), 'a URL such as gs://bucket/run; got gs://'),
     (('--workdir=run',), 'the same on all hosts, from / on; got run'),
     (('--tpu=-x',), 'Expected a --tpu of the form'),
     (('--zone=us',), 'Expected a --zone of the form'),

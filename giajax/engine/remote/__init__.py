@@ -1,0 +1,1 @@
+"""Workdirs in object stores: a run works in a local folder, and is copied."""
