@@ -7,12 +7,15 @@ seconds: see `KIND`. `giajax status` reads these files.
 from collections.abc import Sequence
 import json
 import logging
+import math
 import os
 import pathlib
 import re
 import socket
 import time
 from typing import Any, NamedTuple
+
+import tqdm
 
 from giajax.engine import hooks
 from giajax.engine import signals
@@ -191,6 +194,31 @@ def shards(folder: pathlib.Path) -> list[Shard]:
         )
       found.append(Shard(index, count, facts))
   return sorted(_latest(found))
+
+
+def describe(shard: Shard) -> str:
+  """Returns where a shard is, in words."""
+  facts = shard.facts
+  text = f'{facts["finished"]} of {facts["updates"]} updates, '
+  if shard.is_gone():
+    return text + 'ended without a word; the same command continues'
+  silent = tqdm.tqdm.format_interval(max(0, time.time() - facts['written']))
+  if facts['state'] != 'running':
+    error = f': {facts["error"]}' if facts['error'] else ''
+    return f'{text}{facts["state"]} {silent} ago{error}'
+  if facts['steps']:
+    text += f'step {facts["step"]} of {facts["steps"]} of the next '
+    text += f'{facts["running"]}, '
+  return f'{text}running, heard {silent} ago{left([shard])}'
+
+
+def left(shards: Sequence[Shard]) -> str:
+  """Returns the time that the slowest of some shards needs, if it is known."""
+  known = [s.seconds_left for s in shards if not math.isnan(s.seconds_left)]
+  most = max(known, default=math.nan)
+  if math.isnan(most):
+    return ''
+  return f', {tqdm.tqdm.format_interval(most)} left'
 
 
 def _latest(found: Sequence[Shard]) -> list[Shard]:
