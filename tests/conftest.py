@@ -4,6 +4,7 @@ from collections.abc import Iterator
 import ctypes
 import gc
 import importlib.metadata
+import logging
 import os
 import pathlib
 import signal
@@ -44,6 +45,15 @@ for _number in (signal.SIGINT, signal.SIGHUP):
 # The bytes of a process above which its compiled programs are forgotten: two of
 # them share the memory of a small machine.
 _MOST_MEMORY = 5e9
+
+
+@pytest.fixture(autouse=True)
+def log_as_before() -> Iterator[None]:
+  """Takes away the handlers that a command has given to the package's log."""
+  log = logging.getLogger('giajax')
+  before = [*log.handlers], log.level, log.propagate
+  yield
+  log.handlers, log.level, log.propagate = before
 
 
 @pytest.fixture(scope='module', autouse=True)

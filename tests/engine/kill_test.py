@@ -45,8 +45,9 @@ def test_kill_9_at_several_moments(undisturbed, tmp_path):
   assert tiny.digest(tmp_path / 'run') == digest
   left = {path.name for path in (tmp_path / 'run').iterdir()}
   assert left == {
-    *('.lock', '.lock-join', 'config.json', 'parts', 'figures'),
-    *('results.jsonl', 'recon.npz', 'report.html', 'summary.json'),
+    *('.lock', '.lock-join', 'config.json', 'parts', 'progress', 'figures'),
+    *('results.jsonl', 'results.parquet', 'recon.npz', 'report.html'),
+    'summary.json',
   }
 
 
