@@ -5,6 +5,7 @@ import numpy as np
 
 from giajax import types
 from giajax.attacks import base as attacks
+from giajax.engine import experiment
 from giajax.engine import mesh
 from giajax.engine import plan
 from giajax.engine import program as programs
@@ -12,6 +13,21 @@ from giajax.engine import program as programs
 Inputs = tuple[
   types.ServerMessage, types.Observation, types.HParams, types.Array
 ]
+
+
+def layout(setup: experiment.Setup, items: int) -> mesh.Layout:
+  """Returns how items of a setting and their restarts lie on devices.
+
+  Args:
+    setup: the setting.
+    items: the number of items that run together.
+  """
+  return mesh.layout(
+    items,
+    setup.restarts,
+    setup.run.restarts_per_batch or programs.restarts_per_batch(setup.world),
+    together=setup.attack.group,
+  )
 
 
 def of_part(

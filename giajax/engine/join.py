@@ -209,13 +209,13 @@ def _blocks(
   concluded: Iterable[_Concluded], rows: Rows
 ) -> Iterator[tuple[str, np.ndarray]]:
   """Yields the members of all blocks, and appends their rows to `rows`."""
-  number, block, cohort = 0, {}, -1
+  number, block, cohort, size = 0, {}, -1, 0
   for row, arrays in concluded:
-    size = stacks.rows_per_block(arrays)
     if block and (row['cohort'] != cohort or len(block) >= size):
       yield from stacks.block(number, block).items()
       number, block = number + 1, {}
-    cohort = row['cohort']
+    if not block:  # the rows of a cohort are alike
+      cohort, size = row['cohort'], stacks.rows_per_block(arrays)
     block[row['row']] = arrays
     rows.append(row)
   yield from stacks.block(number, block).items()

@@ -51,12 +51,7 @@ def seconds(config: Mapping[str, Any]) -> float:
   (cohort,) = plan.cohorts(whole)
   part, setup = plan.Part(cohort, 0, 1), cohort.setup
   observe = exchange.observer(setup, exchange.player(setup))
-  where = mesh.layout(
-    1,
-    setup.restarts,
-    setup.run.restarts_per_batch or programs.restarts_per_batch(setup.world),
-    together=setup.attack.group,
-  )
+  where = arguments.layout(setup, 1)
   observed = observe([setup.source.item(setup, part.work[0].case)])
   inputs = arguments.of_part(part, observed, where)
   jitted = programs.program(setup.attack, where, setup.products)

@@ -53,19 +53,17 @@ class Shard(NamedTuple):
   @property
   def share(self) -> float:
     """The share of its updates that is finished, begun ones in part."""
-    facts = self.facts
-    return self._done(facts['finished']) / max(1, facts['updates'])
+    return self._done / max(1, self.facts['updates'])
 
   @property
   def seconds_left(self) -> float:
     """The seconds that are left at the pace of its process; NaN if unknown."""
     facts = self.facts
-    done = self._done(facts['finished'])
-    pace = done - facts['before']
+    pace = self._done - facts['before']
     if facts['state'] != 'running' or pace <= 0:
-      return float('nan')
+      return math.nan
     elapsed = max(0.0, facts['written'] - facts['started'])
-    return max(0.0, facts['updates'] - done) * elapsed / pace
+    return max(0.0, facts['updates'] - self._done) * elapsed / pace
 
   def is_gone(self) -> bool:
     """Returns whether its process ended without saying so, as far as known."""
@@ -76,14 +74,15 @@ class Shard(NamedTuple):
       os.kill(facts['pid'], 0)
     except ProcessLookupError:
       return True
-    except PermissionError:
-      return False
+    except PermissionError:  # somebody else's
+      pass
     return False
 
-  def _done(self, finished: int) -> float:
+  @property
+  def _done(self) -> float:
     facts = self.facts
     begun = facts['running'] * facts['step'] / max(1, facts['steps'])
-    return finished + begun
+    return facts['finished'] + begun
 
 
 class Progress:

@@ -240,12 +240,7 @@ def _run_part(folder, part, width, owner, tools, hooks, stop) -> None:
   began = time.perf_counter()
   setup = part.cohort.setup
   items = [setup.source.item(setup, w.case, w.control) for w in part.work]
-  where = mesh.layout(
-    width,
-    setup.restarts,
-    setup.run.restarts_per_batch or programs.restarts_per_batch(setup.world),
-    together=setup.attack.group,
-  )
+  where = arguments.layout(setup, width)
   play, observe, compiler = tools
   observation = observe(items)
   degenerates = join.degenerates(setup, observation, len(items))

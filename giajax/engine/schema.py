@@ -186,7 +186,6 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     ValueError: a key that does not exist, or a value of another kind.
   """
   resolved = _merge(DEFAULTS, plain(config), '')
-  json.loads(json.dumps(resolved), parse_int=_check_whole)
   lowerings = {'auto': None, **convolution.LOWERINGS}
   registry.lookup(lowerings, resolved['run']['lowering'], 'run.lowering')
   registry.lookup(precision.PRECISIONS, resolved['precision'], 'precision')
@@ -205,13 +204,17 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
   return resolved
 
 
-def _check_whole(word: str) -> None:
+def check_whole(resolved: Mapping[str, Any]) -> None:
   """Raises ValueError for a whole number that no file of results can hold."""
-  if abs(int(word)) >= 1 << 63:
-    raise ValueError(
-      f'Expected whole numbers of 64 bits in the config; got {word[:25]}; '
-      f'write it as {float(word):g}, or correct it'
-    )
+
+  def check(word: str) -> None:
+    if abs(int(word)) >= 1 << 63:
+      raise ValueError(
+        f'Expected whole numbers of 64 bits in the config; got {word[:25]}; '
+        'write a number with a point, or correct it'
+      )
+
+  json.loads(json.dumps(resolved), parse_int=check)
 
 
 def config_hash(resolved: Mapping[str, Any]) -> str:

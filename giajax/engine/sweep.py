@@ -32,11 +32,13 @@ def expand(config: Mapping[str, Any]) -> list[Setting]:
       for it, or more points or updates than one experiment may have.
   """
   resolved = schema.resolve(config)
+  schema.check_whole(resolved)
   swept = resolved.pop('sweep')
   places = axes.axes(swept)
   _check_once(places)
-  if size(config) > resolved['run']['most_updates']:
-    raise too_many(resolved, size(config))
+  updates = _size(resolved, places)
+  if updates > resolved['run']['most_updates']:
+    raise too_many(resolved, updates)
   study.check(resolved['study'], axes.values(swept), resolved)
   every = enumerate(itertools.product(*places))
   return [_setting(resolved, index, chosen) for index, chosen in every]
@@ -60,7 +62,10 @@ def size(config: Mapping[str, Any]) -> int:
     ValueError: see `expand`.
   """
   resolved = schema.resolve(config)
-  places = axes.axes(resolved['sweep'])
+  return _size(resolved, axes.axes(resolved['sweep']))
+
+
+def _size(resolved, places) -> int:
   counts = [resolved['cases']['count']]
   for place in itertools.chain(*places):
     own = {**place, **place.get(VARIANT, {})}
@@ -80,9 +85,8 @@ def too_many(
     time: how long they take, in words.
   """
   limit = resolved['run']['most_updates']
-  steps = f' and {updates * resolved["restarts"]:,} restarts'
   return ValueError(
-    f'Expected at most {limit:,} updates; got {updates:,} updates{steps} from '
+    f'Expected at most {limit:,} updates; got {updates:,} updates from '
     f'cases.count and the sweep{time}; make it smaller, or set '
     f'--config.run.most_updates={updates}, as --yes of giajax does'
   )

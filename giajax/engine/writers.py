@@ -75,14 +75,11 @@ def writer(
     ValueError: an unknown name, or a package that is missing.
   """
   make = registry.lookup(WRITERS, name, 'log')
-  _imported(*_PACKAGES[name])
+  _imported(_PACKAGES[name], name)
   return _Curve(lambda: make(workdir / FOLDER, '{}-of-{}'.format(*shard)))
 
 
-_PACKAGES = {
-  'tensorboard': ('tensorboardX', 'tensorboard'),
-  'wandb': ('wandb', 'wandb'),
-}
+_PACKAGES = {'tensorboard': 'tensorboardX', 'wandb': 'wandb'}
 
 
 class _Curve:

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
+from giajax.report import document
 from giajax.report import markup
-from giajax.report import sorting
-from giajax.report import stylesheet
 from giajax.results import gathered
 from giajax.results import wording
 
@@ -30,30 +29,12 @@ def page(found: gathered.Gathered, points: Sequence[gathered.Point]) -> str:
   if len(shown) < len(points):
     text += f' The {len(shown)} of highest PSNR are listed.'
   head = [*map(wording.axis_label, keys), *TITLES]
-  lines = [tag('tr', *(tag('td', c) for c in cells(point))) for point in shown]
-  table = tag(
-    'table',
-    tag('thead', tag('tr', *(tag('th', cell) for cell in head))),
-    tag('tbody', *lines),
+  return document.document(
+    _TITLE,
+    tag('h1', _TITLE),
+    tag('p', text, class_='note'),
+    markup.table(head, [*map(cells, shown)]),
   )
-  body = tag(
-    'body',
-    tag(
-      'main',
-      tag('h1', _TITLE),
-      tag('p', text, class_='note'),
-      tag('div', table, class_='scroll'),
-      tag('script', markup.Html(sorting.SCRIPT)),
-    ),
-  )
-  head_ = tag(
-    'head',
-    tag('meta', charset='utf-8'),
-    tag('meta', name='viewport', content='width=device-width, initial-scale=1'),
-    tag('title', _TITLE),
-    tag('style', markup.Html(stylesheet.CSS)),
-  )
-  return f'<!doctype html>\n{tag("html", head_, body, lang="en")}\n'
 
 
 def lines(

@@ -1,8 +1,10 @@
 """HTML by construction: whatever is not `Html` is escaped."""
 
 import base64
+from collections.abc import Sequence
 import html
 import io
+import itertools
 
 import numpy as np
 from PIL import Image
@@ -44,6 +46,28 @@ def join(*children: str | None) -> Html:
       if child is not None
     )
   )
+
+
+def table(
+  titles: Sequence[str],
+  lines: Sequence[Sequence[str]],
+  kinds: Sequence[str | None] = (),
+) -> Html:
+  """Returns a table that scrolls sideways where it does not fit.
+
+  Args:
+    titles: those of the columns.
+    lines: the cells of each line.
+    kinds: how each line looks, as the style sheet names it, if not all of them
+      look alike.
+  """
+  head = tag('thead', tag('tr', *(tag('th', title) for title in titles)))
+  body = [
+    tag('tr', *(tag('td', cell) for cell in cells), class_=kind)
+    for cells, kind in itertools.zip_longest(lines, kinds)
+  ]
+  table = tag('table', head, tag('tbody', *body))
+  return tag('div', table, class_='scroll')
 
 
 def data_uri(content: bytes, kind: str) -> str:

@@ -17,7 +17,6 @@ from giajax.results import collection
 from giajax.results import rows as result_rows
 from giajax.results import wording
 
-tag = markup.tag
 _LINES = 10  # updates of each kind
 _VALUES = 12  # of a key that are shown
 
@@ -57,10 +56,8 @@ def by_value(run: collection.Run) -> markup.Html:
     every = groups(run, key)
     shown = np.linspace(0, len(every) - 1, min(_VALUES, len(every)))
     for i in np.unique(shown.round().astype(int)):
-      body.append(_line(key, every[i]))
-  names = tag('thead', tag('tr', *(tag('th', name) for name in head)))
-  table = tag('table', names, tag('tbody', *body))
-  return tag('div', table, class_='scroll')
+      body.append(_cells(key, every[i]))
+  return markup.table(head, body)
 
 
 def ends(run: collection.Run) -> dict[str, list[Mapping[str, Any]]]:
@@ -77,12 +74,12 @@ def ends(run: collection.Run) -> dict[str, list[Mapping[str, Any]]]:
   }
 
 
-def _line(key: str, group: Group) -> markup.Html:
+def _cells(key: str, group: Group) -> list[str]:
   psnr = [wording.number(row.get('psnr')) for row in group.rows]
   finite = [value for value in psnr if np.isfinite(value)]
   low, high = np.percentile(finite, (25, 75)) if finite else (np.nan, np.nan)
   share = success.leaking([str(row['verdict']) for row in group.rows])
-  cells = [
+  return [
     wording.axis_label(key),
     wording.plain(group.value),
     str(len(group.rows)),
@@ -91,4 +88,3 @@ def _line(key: str, group: Group) -> markup.Html:
     wording.figure(collection.median(row.get('ssim') for row in group.rows)),
     wording.share(share),
   ]
-  return tag('tr', *(tag('td', cell) for cell in cells))

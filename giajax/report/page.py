@@ -7,15 +7,14 @@ from typing import Any
 from giajax.metrics import METRICS
 from giajax.report import advice
 from giajax.report import context
+from giajax.report import document
 from giajax.report import figures
 from giajax.report import gallery
 from giajax.report import markup
 from giajax.report import overview
 from giajax.report import prose
 from giajax.report import remedies
-from giajax.report import sorting
 from giajax.report import study as study_section
-from giajax.report import stylesheet
 from giajax.report import tables
 from giajax.results import collection
 from giajax.results import columns
@@ -41,22 +40,8 @@ def render(
     changes: what `giajax advise` found, if it was run.
   """
   title = f'{_values(run, "attack")} against {_values(run, "model")}'
-  head = tag(
-    'head',
-    tag('meta', charset='utf-8'),
-    tag(
-      'meta',
-      name='viewport',
-      content='width=device-width, initial-scale=1',
-    ),
-    tag('title', f'{title} – giajax report'),
-    tag('style', markup.Html(stylesheet.CSS)),
-  )
-  body = tag(
-    'body',
-    tag('main', *_sections(run, samples, plots, title, changes)),
-  )
-  return f'<!doctype html>\n{tag("html", head, body, lang="en")}\n'
+  sections = _sections(run, samples, plots, title, changes)
+  return document.document(f'{title} – giajax report', *sections)
 
 
 def _sections(
@@ -81,7 +66,6 @@ def _sections(
     else _section('What was changed', advice.section(changes)),
     _section('What to change', remedies.section(run, changes is not None)),
     _provenance(run),
-    tag('script', markup.Html(sorting.SCRIPT)),
   ]
 
 
@@ -127,7 +111,7 @@ def _numbers(run: collection.Run) -> markup.Html:
   note = (
     'An attack that scores near a baseline has learned nothing about the '
     'image. The first table gives medians over all images, and shares of them; '
-    'the small figures are 95 % bootstrap intervals, which take at least six '
+    'the small figures are 95 % intervals, which take at least six '
     'images. The oracle is no attack: it picks the restart of each case by '
     'looking at the original, and only shows what the attacker’s own choice '
     'cost.'

@@ -84,6 +84,7 @@ def summary(run: collection.Run) -> markup.Html:
 def unscored(run: collection.Run) -> markup.Html:
   """Returns what is known about updates whose images nobody knows."""
   rows = run.rows[: result_rows.MANY]
+  note = f'The first {len(rows)} of {len(run.rows)} updates.'
   keys = collection.swept(run)
   names = ('score_start', 'score', 'score_noise', 'agreement')
   head = [
@@ -94,19 +95,19 @@ def unscored(run: collection.Run) -> markup.Html:
     'finite restarts',
   ]
   body = [
-    _line(
-      'td',
-      [
-        f'{row["case"]}',
-        *(wording.plain((row.get('sweep') or {}).get(k)) for k in keys),
-        f'{row["verdict"]}',
-        *(wording.significant(row.get(name)) for name in names),
-        _finite(row),
-      ],
-    )
+    [
+      f'{row["case"]}',
+      *(wording.plain((row.get('sweep') or {}).get(k)) for k in keys),
+      f'{row["verdict"]}',
+      *(wording.significant(row.get(name)) for name in names),
+      _finite(row),
+    ]
     for row in rows
   ]
-  return _table(_line('th', head), body)
+  return markup.join(
+    markup.tag('p', note, class_='note') if overview.is_large(run) else None,
+    markup.table(head, body),
+  )
 
 
 def cases(
@@ -139,8 +140,8 @@ def cases(
       wording.score('seconds_per_update', row.get('seconds_per_update')),
       wording.figure(row.get('psnr_oracle'), 1),
     ]
-    body.append(_line('td', cells))
-  return _table(_line('th', head), body)
+    body.append(cells)
+  return markup.table(head, body)
 
 
 def _scores(run, rows, baseline) -> dict[str, list[float]]:
@@ -174,8 +175,8 @@ def _comparison(run: collection.Run, entries: Sequence[Method]) -> markup.Html:
       _strip(psnr, low, high),
     ]
     name = markup.tag('div', entry.name, class_='name')
-    body.append(_line('td', [name, *cells], entry.kind))
-  return _table(_line('th', head), body)
+    body.append([name, *cells])
+  return markup.table(head, body, [entry.kind for entry in entries])
 
 
 def _cell(metric: str, scores: Sequence[float]) -> markup.Html:
@@ -214,8 +215,8 @@ def _by_point(
     label = prose.point_label(run, rows[0]) or f'point {i}'
     named = {e.name: e for e in entries}
     pairs = [_pair(named.get(name)) for name in ordered]
-    body.append(_line('td', [label, *pairs]))
-  return _table(_line('th', ['PSNR in dB / SSIM', *ordered]), body)
+    body.append([label, *pairs])
+  return markup.table(['PSNR in dB / SSIM', *ordered], body)
 
 
 def _pair(entry: Method | None) -> markup.Html:
@@ -259,16 +260,3 @@ def _labels(row: Mapping[str, Any]) -> list[str]:
 
 def _finite(row: Mapping[str, Any]) -> str:
   return f'{row.get("finite_restarts", "–")} of {row.get("restarts", "–")}'
-
-
-def _line(
-  cell: str, cells: Sequence[str], kind: str | None = None
-) -> markup.Html:
-  return markup.tag('tr', *(markup.tag(cell, c) for c in cells), class_=kind)
-
-
-def _table(head: markup.Html, body: Sequence[markup.Html]) -> markup.Html:
-  table = markup.tag(
-    'table', markup.tag('thead', head), markup.tag('tbody', *body)
-  )
-  return markup.tag('div', table, class_='scroll')

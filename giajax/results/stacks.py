@@ -103,14 +103,13 @@ class Stacks(Mapping[str, np.ndarray]):
       f'Expected {where} to hold blocks of rows; got {what}; {advice}'
     )
 
-  def _place(self, key: str) -> _Place:
+  def _place(self, key: str) -> tuple[str, int]:
+    """Returns where an array of a row is: the member, and the place in it."""
     number, _, name = key.partition('/')
-    if not number.isdecimal():
+    place = self._places.get(int(number) if number.isdecimal() else -1, {})
+    if name not in place:
       raise KeyError(key)
-    try:
-      return self._places[int(number)][name]
-    except KeyError as error:
-      raise KeyError(key) from error
+    return place[name].member, place[name].index[int(number)]
 
   def __getitem__(self, key: str) -> np.ndarray:
     """Returns an array of a row.
@@ -120,7 +119,7 @@ class Stacks(Mapping[str, np.ndarray]):
       ValueError: the archive is torn there.
     """
     member, index = self._place(key)
-    return self._whole(member)[index[int(key.partition('/')[0])]]
+    return self._whole(member)[index]
 
   def _whole(self, member: str) -> np.ndarray:
     """Returns a member, which is read if it is not kept."""
@@ -163,7 +162,7 @@ class Stacks(Mapping[str, np.ndarray]):
 
   def head(self, key: str) -> archives.Head:
     """Returns the shape and type of an array; its values are not read."""
-    return self._heads[self._place(key).member]
+    return self._heads[self._place(key)[0]]
 
   def close(self) -> None:
     """Closes the archive."""

@@ -50,6 +50,6 @@ def test_weights_and_biases_stay_on_this_machine(tmp_path, monkeypatch):
 def test_mistakes_are_named_before_anything_runs(tmp_path, monkeypatch):
   with pytest.raises(ValueError, match=r'known log .*tensorboard, wandb'):
     writers.writer('mlflow', tmp_path, (0, 1))
-  monkeypatch.setitem(writers._PACKAGES, 'wandb', ('no_such_package', 'wandb'))
+  monkeypatch.setitem(writers._PACKAGES, 'wandb', 'no_such_package')
   with pytest.raises(ValueError, match=r'package no_such_package .*got none'):
     writers.writer('wandb', tmp_path, (0, 1))
